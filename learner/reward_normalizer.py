@@ -1,0 +1,47 @@
+"""Per-task reward scale from the running extremes of discounted returns (spec section 4).
+
+Actors compute the extremes of each finished episode, replay carries them beside the transitions, and the learner merges
+them here. Extremes only ever widen, so merging is a minimum and a maximum: any order, any number of repeats.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class RewardNormalizer:
+    """Divides a task's raw rewards by what brings its largest return, entropy bonus included, to `value_limit`.
+
+    Before a task's first finished episode its extremes are +inf and -inf, the scale is infinite and its rewards are 0.
+    """
+
+    def __init__(
+        self, num_tasks: int, discount: float, target_entropy: float, value_limit: float, device: torch.device | str = "cpu"
+    ) -> None:
+        self.minimum = torch.full((num_tasks,), torch.inf, device=device)
+        self.maximum = torch.full((num_tasks,), -torch.inf, device=device)
+        self.value_limit = value_limit
+        # The entropy term of the return of a policy at half the target entropy for ever.
+        self.entropy_return = target_entropy / (2.0 * (1.0 - discount))
+
+    def merge(self, minimum: Tensor, maximum: Tensor) -> None:
+        """Widen the extremes by (tasks,) float32 minima and maxima of discounted returns seen elsewhere."""
+        torch.minimum(self.minimum, minimum, out=self.minimum)
+        torch.maximum(self.maximum, maximum, out=self.maximum)
+
+    def denominator(self, temperature: Tensor) -> Tensor:
+        """(tasks,) scale at the current temperature alpha: (max(Gmax, |Gmin|) - alpha H / (2 (1 - gamma))) / V."""
+        largest = torch.maximum(self.maximum, self.minimum.abs())
+        return (largest - temperature * self.entropy_return) / self.value_limit
+
+    def normalize(self, rewards: Tensor, task_ids: Tensor, temperature: Tensor) -> Tensor:
+        """Raw rewards (...) of tasks (...) divided by their task's scale, in the rewards' dtype."""
+        return rewards / self.denominator(temperature)[task_ids].to(rewards.dtype)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"minimum": self.minimum, "maximum": self.maximum}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.minimum.copy_(state["minimum"])
+        self.maximum.copy_(state["maximum"])
