@@ -1,0 +1,197 @@
+"""The actor loop: act, step every pool, cut segments, push them, pull newer policies."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from actors.catalogue import Task
+from actors.environments import Environment, copy_seed, make_environment
+from actors.episodes import Episode, EpisodeTracker
+from actors.policy import NumpyPolicy
+from actors.segments import SegmentBuilder
+from replay.client import Writer
+from replay.policy_store import PolicyMessage, PolicySource
+from replay.rows import Push, Rows
+
+
+@dataclass(frozen=True)
+class ActorSpec:
+    """What an actor is. `tasks` are (task index, task); each is stepped in `copies` copies.
+
+    `incarnation` counts the lives of this index: a restarted actor begins new random streams and a new writer.
+    """
+
+    index: int
+    tasks: tuple[tuple[int, Task], ...]
+    copies: int
+    observation_size: int  # of the widest task
+    action_size: int  # of the widest task
+    segment_length: int
+    discount: float
+    seed: int
+    backend: str = "envpool"
+    threads: int = 1
+    incarnation: int = 0
+
+    @property
+    def writer_name(self) -> str:
+        return f"actor-{self.index}.{self.incarnation}"
+
+
+class ActorReport(NamedTuple):
+    """What happened since the last report, and counters since the start."""
+
+    episodes: list[Episode]
+    iterations: int  # steps of every copy
+    transitions: int
+    policy_version: int  # -1 while acting at random
+    policy_published_at: float
+    seconds: dict[str, float]  # where the time went: act, step, record, push
+    writer: dict[str, Any]
+    finished: bool
+
+
+class Pool:
+    """One task's environment with what follows its copies."""
+
+    def __init__(self, spec: ActorSpec, position: int, environment: Environment) -> None:
+        self.index, self.task = spec.tasks[position]
+        self.environment = environment
+        self.rows = slice(position * spec.copies, (position + 1) * spec.copies)
+        self.segments = SegmentBuilder(spec.copies, self.task.observation_size, spec.action_size, spec.segment_length)
+        self.episodes = EpisodeTracker(self.index, spec.copies, spec.discount, self.task.episode_limit)
+        self.inputs = environment.reset()
+
+
+def make_environments(spec: ActorSpec) -> list[Environment]:
+    """The environments of an actor, every copy with a seed of its own."""
+    environments = []
+    for position, (_, task) in enumerate(spec.tasks):
+        first = (spec.index * len(spec.tasks) + position) * spec.copies
+        seeds = [copy_seed(spec.seed, spec.incarnation, first + copy) for copy in range(spec.copies)]
+        environments.append(make_environment(spec.backend, task, seeds, spec.threads))
+    return environments
+
+
+class Actor:
+    """Acts in all its pools with one policy call a step. While no policy is published it acts uniformly at random.
+
+    That is the warm-up of the spec: the learner publishes its first policy when it makes its first update.
+    """
+
+    def __init__(
+        self, spec: ActorSpec, environments: Sequence[Environment], writer: Writer, policies: PolicySource
+    ) -> None:
+        self.spec = spec
+        self.writer = writer
+        self.policies = policies
+        self.pools = [Pool(spec, position, made) for position, made in enumerate(environments)]
+        self.policy: NumpyPolicy | None = None
+        self.row_tasks = np.repeat([pool.index for pool in self.pools], spec.copies)
+        self.observations = np.zeros((len(self.row_tasks), spec.observation_size), np.float32)
+        self.rng = np.random.default_rng([spec.seed, spec.index, spec.incarnation])
+        self.ended: list[Episode] = []
+        self.return_extremes: dict[int, tuple[float, float]] = {}
+        self.iterations = 0
+        self.seconds = {"act": 0.0, "step": 0.0, "record": 0.0, "push": 0.0}
+
+    def step(self, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Step every copy once; pushes when a segment is full, which waits while replay asks to."""
+        start = time.perf_counter()
+        actions = self._act()
+        acted = time.perf_counter()
+        for pool in self.pools:
+            pool.environment.send(actions[pool.rows, : pool.task.action_size])
+        steps = [pool.environment.recv() for pool in self.pools]
+        stepped = time.perf_counter()
+        for pool, step in zip(self.pools, steps, strict=True):
+            pool.segments.append(pool.inputs, actions[pool.rows], step)
+            pool.inputs = step.next_inputs
+            episodes, extremes = pool.episodes.append(step)
+            if extremes is not None:
+                self.ended += episodes
+                known = self.return_extremes.get(pool.index, extremes)
+                self.return_extremes[pool.index] = (min(known[0], extremes[0]), max(known[1], extremes[1]))
+        self.iterations += 1
+        recorded = time.perf_counter()
+        if self.pools[0].segments.full:
+            self._push(stopped)
+            self.pull()
+        now = time.perf_counter()
+        for name, duration in zip(
+            self.seconds, (acted - start, stepped - acted, recorded - stepped, now - recorded), strict=True
+        ):
+            self.seconds[name] += duration
+
+    def _act(self) -> np.ndarray:
+        shape = (len(self.row_tasks), self.spec.action_size)
+        if self.policy is None:
+            # The padded dimensions of smaller tasks hold noise too, as in the reference.
+            return self.rng.random(shape, dtype=np.float32) * 2.0 - 1.0
+        for pool in self.pools:
+            self.observations[pool.rows, : pool.task.observation_size] = pool.inputs
+        return self.policy.act(self.observations, self.rng.standard_normal(shape, dtype=np.float32))
+
+    def pull(self) -> None:
+        """Take over the newest policy, if there is one at hand."""
+        message = self.policies.poll(-1 if self.policy is None else self.policy.version)
+        if message is not None:
+            self.use(message)
+
+    def use(self, message: PolicyMessage) -> None:
+        """Act with this policy from now on."""
+        self.policy = NumpyPolicy(message, self.row_tasks)
+
+    def _push(self, stopped: Callable[[], bool]) -> None:
+        rows: dict[int, Rows] = {pool.index: pool.segments.take(pool.inputs) for pool in self.pools}
+        push = Push(rows, self.return_extremes)
+        self.return_extremes = {}
+        self.writer.push(push, stopped)
+
+    def report(self) -> ActorReport:
+        ended, self.ended = self.ended, []
+        return ActorReport(
+            ended,
+            self.iterations,
+            self.iterations * len(self.row_tasks),
+            -1 if self.policy is None else self.policy.version,
+            0.0 if self.policy is None else self.policy.published_at,
+            dict(self.seconds),
+            self.writer.stats(),
+            self.writer.finished,
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Everything but the environments and the policy, for a lock-step checkpoint; nothing may be in flight."""
+        return {
+            "pools": [
+                {"segments": pool.segments.state(), "episodes": pool.episodes.state(), "inputs": pool.inputs}
+                for pool in self.pools
+            ],
+            "rng": self.rng.bit_generator.state,
+            "iterations": self.iterations,
+            "return_extremes": dict(self.return_extremes),
+            "writer": self.writer.state(),
+            "version": -1 if self.policy is None else self.policy.version,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """What `state` returned. The environments must be where they were, and the caller hands over the policy."""
+        for pool, saved in zip(self.pools, state["pools"], strict=True):
+            pool.segments.load_state(saved["segments"])
+            pool.episodes.load_state(saved["episodes"])
+            if not np.array_equal(pool.inputs, saved["inputs"]):
+                raise RuntimeError(f"{pool.task.name}: replaying its actions did not lead back to the saved observation")
+        self.rng.bit_generator.state = state["rng"]
+        self.iterations = state["iterations"]
+        self.return_extremes = dict(state["return_extremes"])
+        self.writer.load_state(state["writer"])
+
+    def close(self) -> None:
+        for pool in self.pools:
+            pool.environment.close()

@@ -1,0 +1,85 @@
+"""What can be trained on: tasks by name, and suites, which are named lists of tasks."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+
+
+@dataclass(frozen=True)
+class Task:
+    """One environment. `name` is benchmark/name; `observation_keys` are (key, size) in the order they are flattened."""
+
+    name: str
+    observation_keys: tuple[tuple[str, int], ...]
+    action_size: int
+    episode_limit: int
+
+    @property
+    def benchmark(self) -> str:
+        return self.name.split("/")[0]
+
+    @property
+    def short_name(self) -> str:
+        return self.name.split("/", 1)[1]
+
+    @property
+    def observation_size(self) -> int:
+        return sum(size for _, size in self.observation_keys)
+
+
+SUITES: dict[str, tuple[str, ...]] = {
+    "quickstart": ("dmc/cartpole-swingup", "dmc/finger-spin", "dmc/walker-walk", "dmc/cheetah-run"),
+    "dmc-dogs": ("dmc/dog-stand", "dmc/dog-walk", "dmc/dog-trot", "dmc/dog-run"),
+    "dmc-humanoids": ("dmc/humanoid-stand", "dmc/humanoid-walk", "dmc/humanoid-run"),
+}
+
+# The modules a backend needs, and what installs them.
+BACKENDS = {
+    "envpool": ("envpool", "pip install envpool"),
+    "dm_control": ("dm_control", "pip install dm_control mujoco==3.17.0"),
+}
+
+
+class UnknownNameError(ValueError):
+    """A task or suite that does not exist; the message offers the nearest that do."""
+
+
+@cache
+def all_tasks() -> dict[str, Task]:
+    """Every task by name."""
+    from actors import dmc  # the benchmark modules build their tasks from Task
+
+    return dict(dmc.TASKS)
+
+
+def suites() -> dict[str, tuple[str, ...]]:
+    """Every suite: name -> task names."""
+    return SUITES | {"dmc-all": tuple(name for name in all_tasks() if name.startswith("dmc/"))}
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """'did you mean a, b or c?' for the names most like `name`; the shortest list that helps when none is alike."""
+    names = list(names)
+    alike = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
+    if not alike:  # a forgotten benchmark prefix, say
+        alike = [known for known in names if name.lower() in known.lower()][:3] or names[:3]
+    return "did you mean " + " or ".join([", ".join(alike[:-1])] * (len(alike) > 1) + alike[-1:]) + "?"
+
+
+def resolve(names: Iterable[str]) -> tuple[Task, ...]:
+    """Tasks of a list of task and suite names, in order, without repeats.
+
+    Raises:
+        UnknownNameError: for a name that is neither, with the nearest names.
+    """
+    tasks, known = {}, all_tasks()
+    for name in names:
+        members = suites().get(name, (name,))
+        for member in members:
+            if member not in known:
+                raise UnknownNameError(f"unknown task or suite {name!r}; {nearest(name, [*suites(), *known])}")
+            tasks[member] = known[member]
+    return tuple(tasks.values())

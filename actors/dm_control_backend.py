@@ -1,0 +1,79 @@
+"""dm_control itself, one process, one copy after another: the reference that envpool is checked against."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from actors.catalogue import Task
+from actors.environments import ActionScaler, Step
+
+# Rendering needs a display or EGL; training renders nothing, and quadruped-escape alone cannot load without GL.
+os.environ.setdefault("MUJOCO_GL", "disabled")
+
+from dm_control import suite  # noqa: E402  (reads MUJOCO_GL when imported)
+
+
+class DmControlEnvironment:
+    """Steps in `recv`, on the caller's thread."""
+
+    def __init__(self, task: Task, seeds: Sequence[int]) -> None:
+        self.task = task
+        self.copies = len(seeds)
+        domain, name = task.short_name.split("-", 1)
+        self.environments = [suite.load(domain, name, task_kwargs={"random": int(seed)}) for seed in seeds]
+        bounds = self.environments[0].action_spec()
+        self.scale = ActionScaler(bounds.minimum, bounds.maximum)
+        self.lengths = np.zeros(self.copies, np.int64)
+        self.actions = np.zeros((self.copies, task.action_size), np.float32)
+
+    def reset(self) -> np.ndarray:
+        self.lengths[:] = 0
+        return np.stack([self._flatten(environment.reset().observation) for environment in self.environments])
+
+    def send(self, actions: np.ndarray) -> None:
+        self.actions[:] = self.scale(actions)
+
+    def recv(self) -> Step:
+        observations = np.empty((self.copies, self.task.observation_size), np.float32)
+        rewards = np.empty(self.copies, np.float32)
+        terminated, truncated = np.zeros(self.copies, bool), np.zeros(self.copies, bool)
+        for index, environment in enumerate(self.environments):
+            timestep = environment.step(self.actions[index])
+            self.lengths[index] += 1
+            observations[index] = self._flatten(timestep.observation)
+            rewards[index] = timestep.reward
+            # At dm_control's own time limit the discount stays 1; a task that ends itself sets it to 0.
+            terminated[index] = timestep.last() and timestep.discount == 0.0
+            # lqr has no limit of its own.
+            limit = timestep.last() or self.lengths[index] >= self.task.episode_limit
+            truncated[index] = limit and not terminated[index]
+        next_inputs = observations
+        ended = np.flatnonzero(terminated | truncated)
+        if len(ended):
+            next_inputs = observations.copy()
+            for index in ended:
+                next_inputs[index] = self._flatten(self.environments[index].reset().observation)
+                self.lengths[index] = 0
+        return Step(observations, rewards, terminated, truncated, np.zeros(self.copies, bool), next_inputs)
+
+    def fast_forward(self, resets: Sequence[int], actions: Sequence[np.ndarray]) -> np.ndarray:
+        inputs = np.zeros((self.copies, self.task.observation_size), np.float32)
+        for copy, environment in enumerate(self.environments):
+            for _ in range(resets[copy]):
+                inputs[copy] = self._flatten(environment.reset().observation)
+            for action in actions[copy]:
+                inputs[copy] = self._flatten(environment.step(self.scale(action)).observation)
+            self.lengths[copy] = len(actions[copy])
+        return inputs
+
+    def close(self) -> None:
+        for environment in self.environments:
+            environment.close()
+
+    def _flatten(self, observed: dict[str, Any]) -> np.ndarray:
+        parts = [np.ravel(observed[key]) for key, _ in self.task.observation_keys]
+        return np.concatenate(parts, dtype=np.float32, casting="same_kind")

@@ -1,0 +1,89 @@
+"""The one interface over all environment libraries: N copies of a task, stepped together.
+
+What differs between libraries ends here: key order, dtypes, action bounds, when a reset happens. Observations are float32
+and flat, rewards float32, actions in [-1, 1] and as long as the task's action size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from actors.catalogue import Task
+
+# Bounds beyond this are no bounds to scale to (lqr's are 1e10): actions then pass unscaled.
+LARGEST_BOUND = 1e3
+
+
+class Step(NamedTuple):
+    """What one step of every copy gave. Nothing of a reset is in here but `next_inputs`."""
+
+    observations: np.ndarray  # (copies, observation) float32; where an episode ended, its true last observation
+    rewards: np.ndarray  # (copies,) float32
+    terminated: np.ndarray  # (copies,) bool: the state is terminal, there is no value beyond it
+    truncated: np.ndarray  # (copies,) bool: the episode was cut by its limit
+    successes: np.ndarray  # (copies,) bool; all False in tasks that know no success
+    next_inputs: np.ndarray  # (copies, observation): what to act on next, the reset observation where one ended
+
+
+class Environment(Protocol):
+    """Copies of one task, each with its own seed. `send` and `recv` let several pools step at the same time."""
+
+    task: Task
+    copies: int
+
+    def reset(self) -> np.ndarray:
+        """Begin: (copies, observation) float32. Called once, before the first step."""
+
+    def send(self, actions: np.ndarray) -> None:
+        """Start stepping all copies with (copies, action) in [-1, 1]; the array is not read after this returns."""
+
+    def recv(self) -> Step:
+        """Wait for that step. Copies whose episode ended are reset already, so every step is a transition of each."""
+
+    def fast_forward(self, resets: Sequence[int], actions: Sequence[np.ndarray]) -> np.ndarray:
+        """Bring freshly made copies to where others were, for an exact resume; instead of `reset`.
+
+        Copy i is reset resets[i] times, then stepped through actions[i] (steps, action). Returns what to act on next.
+        """
+
+    def close(self) -> None: ...
+
+
+def make_environment(backend: str, task: Task, seeds: Sequence[int], threads: int = 1) -> Environment:
+    """One copy a seed. `threads` step them where the backend has threads."""
+    if backend == "envpool":
+        from actors.envpool_backend import EnvpoolEnvironment
+
+        return EnvpoolEnvironment(task, seeds, threads)
+    if backend == "dm_control":
+        from actors.dm_control_backend import DmControlEnvironment
+
+        return DmControlEnvironment(task, seeds)
+    raise ValueError(f"unknown backend {backend!r}; use envpool or dm_control")
+
+
+def copy_seed(run_seed: int, stream: int, index: int) -> int:
+    """A seed in [0, 2^31 - 1) that no other (stream, index) of the run has: index < 2^20, stream < 2^11.
+
+    envpool gives copy k of a pool seed + k, so neighbouring pools would share streams; every copy is given its own here.
+    """
+    if not 0 <= index < 1 << 20:
+        raise ValueError(f"copy index {index} is outside [0, 2^20)")
+    return (run_seed * 1_000_003 + (stream % 2047 << 20) + index) % (2**31 - 1)
+
+
+class ActionScaler:
+    """Maps [-1, 1] affinely onto a task's finite action bounds; identity where there are none."""
+
+    def __init__(self, low: np.ndarray, high: np.ndarray) -> None:
+        low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
+        finite = (np.abs(low) < LARGEST_BOUND) & (np.abs(high) < LARGEST_BOUND)
+        self.centre = np.where(finite, (low + high) / 2, 0.0).astype(np.float32)
+        self.scale = np.where(finite, (high - low) / 2, 1.0).astype(np.float32)
+        self.identity = bool(np.all(self.centre == 0.0) and np.all(self.scale == 1.0))
+
+    def __call__(self, actions: np.ndarray) -> np.ndarray:
+        return actions if self.identity else self.centre + self.scale * actions

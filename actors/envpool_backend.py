@@ -1,0 +1,73 @@
+"""dm_control tasks through envpool: a thread pool in C++, 1.3 to 9 times the steps per CPU second of dm_control."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import envpool
+import numpy as np
+
+from actors.catalogue import Task
+from actors.dmc import envpool_id
+from actors.environments import ActionScaler, Step
+
+
+class EnvpoolEnvironment:
+    """A synchronous pool whose finished copies are reset at once instead of in the next step.
+
+    envpool's own autoreset spends the next step on the reset and returns a reward with it that belongs to no transition;
+    resetting explicitly leaves neither a lost step nor a reward to leak.
+    """
+
+    def __init__(self, task: Task, seeds: Sequence[int], threads: int = 1) -> None:
+        self.task = task
+        self.copies = len(seeds)
+        self.pool = envpool.make(
+            envpool_id(task),
+            env_type="gymnasium",
+            num_envs=self.copies,
+            seed=[int(seed) for seed in seeds],
+            num_threads=min(threads, self.copies),
+            max_episode_steps=task.episode_limit,
+        )
+        self.scale = ActionScaler(self.pool.action_space.low, self.pool.action_space.high)
+        self.ids = np.arange(self.copies, dtype=np.int32)
+        self.never = np.zeros(self.copies, bool)
+
+    def reset(self) -> np.ndarray:
+        return self._flatten(self.pool.reset()[0])
+
+    def send(self, actions: np.ndarray) -> None:
+        self.pool.send(self.scale(actions), self.ids)
+
+    def recv(self) -> Step:
+        observed, rewards, terminated, truncated, _ = self.pool.recv()
+        observations = self._flatten(observed)
+        next_inputs = observations
+        if terminated.any() or truncated.any():
+            ended = self.ids[terminated | truncated]
+            next_inputs = observations.copy()
+            next_inputs[ended] = self._flatten(self.pool.reset(ended)[0])
+        return Step(observations, rewards, terminated, truncated, self.never, next_inputs)
+
+    def fast_forward(self, resets: Sequence[int], actions: Sequence[np.ndarray]) -> np.ndarray:
+        inputs = np.zeros((self.copies, self.task.observation_size), np.float32)
+        for copy, (count, taken) in enumerate(zip(resets, actions, strict=True)):
+            one = self.ids[copy : copy + 1]
+            for _ in range(count):
+                inputs[copy] = self._flatten(self.pool.reset(one)[0])[0]
+            for action in taken:
+                self.pool.send(self.scale(action[None]), one)
+                inputs[copy] = self._flatten(self.pool.recv()[0])[0]
+        return inputs
+
+    def close(self) -> None:
+        self.pool.close()
+
+    def _flatten(self, observed: dict[str, np.ndarray]) -> np.ndarray:
+        parts = []
+        for key, size in self.task.observation_keys:
+            # Scalars come without a last dimension.
+            part = observed[key]
+            parts.append(part.reshape(len(part), size))
+        return np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")

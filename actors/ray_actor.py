@@ -1,0 +1,88 @@
+"""An Actor, and an Evaluator, in a Ray process of its own."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from typing import Any
+
+import ray
+from ray.actor import ActorHandle
+
+from actors.actor import Actor, ActorReport, ActorSpec, make_environments
+from actors.evaluator import Evaluator
+from replay.client import ShardHandle, Writer
+from replay.policy_store import PolicyMessage
+
+# numpy's threads gain nothing on a few rows and would fight with every other actor for the cores.
+ACTOR_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MUJOCO_GL": "disabled"}
+
+
+class RayPolicySource:
+    """Polls the policy store with at most one question under way; an answer is taken when it has come."""
+
+    def __init__(self, store: ActorHandle) -> None:
+        self.store = store
+        self.asked: ray.ObjectRef | None = None
+
+    def poll(self, version: int) -> PolicyMessage | None:
+        if self.asked is None:
+            self.asked = self.store.newest.remote(version)
+        if not ray.wait([self.asked], timeout=0)[0]:
+            return None
+        boxed = ray.get(self.asked)
+        self.asked = None
+        if not boxed:
+            return None
+        message: PolicyMessage = ray.get(boxed[0])
+        # The array is a view of shared memory; a copy lets go of it.
+        return message._replace(parameters=message.parameters.copy())
+
+
+class ActorProcess:
+    """Builds the environments when created, collects in a thread once started, answers `report` meanwhile."""
+
+    def __init__(self, spec: ActorSpec, shards: list[ShardHandle], store: ActorHandle) -> None:
+        writer = Writer(spec.writer_name, shards, first=spec.index % len(shards))
+        self.actor = Actor(spec, make_environments(spec), writer, RayPolicySource(store))
+        self.stopping = threading.Event()
+        self.failure: str | None = None
+        self.thread = threading.Thread(target=self._collect, name="collect", daemon=True)
+
+    def ready(self) -> bool:
+        return True
+
+    def start(self) -> None:
+        self.thread.start()
+
+    def _collect(self) -> None:
+        try:
+            self.actor.pull()
+            while not self.stopping.is_set() and not self.actor.writer.finished:
+                self.actor.step(self.stopping.is_set)
+        except Exception:
+            self.failure = traceback.format_exc()
+
+    def report(self) -> ActorReport:
+        """Raises what stopped the loop, if it failed."""
+        if self.failure is not None:
+            raise RuntimeError(f"actor {self.actor.spec.index} failed:\n{self.failure}")
+        return self.actor.report()
+
+    def stop(self) -> None:
+        """Returns when the loop has ended; a push that replay has not taken yet is dropped."""
+        self.stopping.set()
+        if self.thread.is_alive():
+            self.thread.join()
+
+
+def start_actor(spec: ActorSpec, shards: list[ShardHandle], store: ActorHandle, cpus: float) -> ActorHandle:
+    options: dict[str, Any] = {"num_cpus": cpus, "max_restarts": 0, "runtime_env": {"env_vars": ACTOR_ENVIRONMENT}}
+    handle: ActorHandle = ray.remote(ActorProcess).options(**options).remote(spec, shards, store)
+    return handle
+
+
+def start_evaluator(spec: Any, cpus: float) -> ActorHandle:
+    options: dict[str, Any] = {"num_cpus": cpus, "max_restarts": 0, "runtime_env": {"env_vars": ACTOR_ENVIRONMENT}}
+    handle: ActorHandle = ray.remote(Evaluator).options(**options).remote(spec)
+    return handle

@@ -1,0 +1,58 @@
+"""An environment that remembers how it got where it is, so that a lock-step run can be resumed exactly.
+
+Environment libraries cannot save a copy's state, but given its seed, the number of its resets and the actions since the
+last one, a fresh copy can be brought to the very same state.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from actors.environments import Environment, Step
+
+
+class RecordedEnvironment:
+    """Wraps freshly made copies; with a saved `state`, `reset` leads them back to where that was taken."""
+
+    def __init__(self, environment: Environment, state: dict[str, Any] | None = None) -> None:
+        self.environment = environment
+        self.task = environment.task
+        self.copies = environment.copies
+        self.resets = [0] * self.copies
+        self.actions: list[list[np.ndarray]] = [[] for _ in range(self.copies)]
+        self.saved = state
+
+    def reset(self) -> np.ndarray:
+        if self.saved is None:
+            self.resets = [1] * self.copies
+            return self.environment.reset()
+        self.resets = list(self.saved["resets"])
+        self.actions = [list(np.asarray(taken)) for taken in self.saved["actions"]]
+        return self.fast_forward(self.resets, [np.asarray(taken) for taken in self.saved["actions"]])
+
+    def send(self, actions: np.ndarray) -> None:
+        for taken, action in zip(self.actions, actions, strict=True):
+            taken.append(action.copy())
+        self.environment.send(actions)
+
+    def recv(self) -> Step:
+        step = self.environment.recv()
+        for copy in np.flatnonzero(step.terminated | step.truncated):
+            self.resets[copy] += 1
+            self.actions[copy].clear()
+        return step
+
+    def fast_forward(self, resets: Any, actions: Any) -> np.ndarray:
+        return self.environment.fast_forward(resets, actions)
+
+    def state(self) -> dict[str, Any]:
+        empty = np.zeros((0, self.task.action_size), np.float32)
+        return {
+            "resets": list(self.resets),
+            "actions": [np.stack(taken) if taken else empty for taken in self.actions],
+        }
+
+    def close(self) -> None:
+        self.environment.close()

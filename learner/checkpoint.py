@@ -1,0 +1,98 @@
+"""Checkpoints: one folder each, complete or absent, verified before anything is read from them.
+
+    checkpoints/000000012000/manifest.json    counters, task list, checksum and size of every other file
+                             learner.pt       Learner.state_dict
+                             serial.pt        actor and environment state, lock-step runs only
+                             replay/shard-0/  replay/snapshot
+
+A checkpoint is written into a folder with a leading dot and renamed when all of it is on disk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import zlib
+from pathlib import Path
+from typing import Any
+
+FORMAT = "brc-checkpoint-1"
+
+
+class CheckpointError(Exception):
+    """A checkpoint that is missing or damaged; the message names the file. Nothing is changed or removed."""
+
+
+def begin(folder: Path, env_steps: int) -> Path:
+    """An empty folder to write the checkpoint of `env_steps` into; `commit` makes it one."""
+    temporary = folder / f".{env_steps:012d}"
+    if temporary.exists():
+        shutil.rmtree(temporary)
+    temporary.mkdir(parents=True)
+    return temporary
+
+
+def commit(temporary: Path, manifest: dict[str, Any], keep: int) -> Path:
+    """Checksum, write the manifest, rename into place, and remove all but the newest `keep` checkpoints."""
+    files = {}
+    for file in sorted(path for path in temporary.rglob("*") if path.is_file()):
+        files[str(file.relative_to(temporary))] = {"bytes": file.stat().st_size, "crc32": checksum(file)}
+    path = temporary / "manifest.json"
+    path.write_text(json.dumps({"format": FORMAT, "files": files} | manifest, indent=1))
+    for file in temporary.rglob("*"):
+        sync(file)
+    final = temporary.with_name(temporary.name.removeprefix("."))
+    if final.exists():
+        shutil.rmtree(final)
+    temporary.rename(final)
+    sync(final.parent)
+    for old in checkpoints(final.parent)[:-keep]:
+        shutil.rmtree(old)
+    return final
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Complete checkpoints, oldest first."""
+    return sorted(path for path in folder.glob("[0-9]*") if path.is_dir()) if folder.is_dir() else []
+
+
+def verify(checkpoint: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint whose every file is as it was written."""
+    path = checkpoint / "manifest.json"
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); {way_out(checkpoint)}") from error
+    if manifest.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is not a {FORMAT} manifest; {way_out(checkpoint)}")
+    for name, expected in manifest["files"].items():
+        file = checkpoint / name
+        if not file.is_file():
+            raise CheckpointError(f"{file} is missing; {way_out(checkpoint)}")
+        if file.stat().st_size != expected["bytes"] or checksum(file) != expected["crc32"]:
+            raise CheckpointError(f"{file} is damaged: it is not what was written; {way_out(checkpoint)}")
+    return manifest
+
+
+def way_out(checkpoint: Path) -> str:
+    earlier = [path for path in checkpoints(checkpoint.parent) if path < checkpoint]
+    if earlier:
+        return f"move {checkpoint} away to resume from {earlier[-1].name}"
+    return "there is no earlier checkpoint; start a new run under another name"
+
+
+def checksum(file: Path) -> int:
+    value = 0
+    with file.open("rb") as stream:
+        while chunk := stream.read(1 << 22):
+            value = zlib.crc32(chunk, value)
+    return value
+
+
+def sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

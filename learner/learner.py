@@ -1,0 +1,153 @@
+"""One BRC agent in training: state, reward normaliser, random state and counters, fed with batches from replay."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from learner import brc, publishing
+from learner.brc import Batch, BRCSettings, Noise
+from learner.networks import NetworkSpec
+from learner.reward_normalizer import RewardNormalizer
+from replay.policy_store import PolicyMessage
+from replay.rows import Batches
+
+
+@dataclass(frozen=True)
+class LearnerSpec:
+    """Everything a learner is made from. `most_batches` bounds the batches given to `train` at once."""
+
+    networks: NetworkSpec
+    settings: BRCSettings
+    batch_size: int
+    most_batches: int
+    num_shards: int
+    seed: int
+    dtype: str = "float32"
+    device: str = "cpu"
+    threads: int = 1
+
+
+class Learner:
+    """Not thread-safe. Seeds torch's global generator when made: networks are initialised from it."""
+
+    def __init__(self, spec: LearnerSpec) -> None:
+        self.spec = spec
+        torch.set_num_threads(spec.threads)
+        self.dtype: torch.dtype = getattr(torch, spec.dtype)
+        self.device = torch.device(spec.device)
+        torch.manual_seed(spec.seed)
+        self.state = brc.initial_state(spec.networks, spec.settings, self.dtype, self.device)
+        self.generator = torch.Generator(self.device).manual_seed(spec.seed)
+        self.normalizer = RewardNormalizer(
+            spec.networks.num_tasks,
+            spec.settings.discount,
+            brc.target_entropy(spec.networks.action_size, spec.settings),
+            spec.settings.value_limit,
+            self.device,
+        )
+        self.updates = 0
+        self.consumed = [0] * spec.num_shards  # batches used, by the shard they came from
+        self.metrics: dict[str, Tensor] = {}
+        self.buffers = self._allocate()
+
+    def _allocate(self) -> Batch:
+        """Tensors that batches are copied into, so that nothing of replay's memory is kept alive."""
+        shape = (self.spec.most_batches, self.spec.batch_size)
+        networks = self.spec.networks
+
+        def empty(*extra: int) -> Tensor:
+            return torch.empty(*shape, *extra, dtype=self.dtype, pin_memory=self.device.type == "cuda")
+
+        return Batch(
+            empty(networks.observation_size),
+            empty(networks.action_size),
+            empty(),
+            empty(),
+            empty(networks.observation_size),
+            torch.empty(shape, dtype=torch.int64, pin_memory=self.device.type == "cuda"),
+        )
+
+    def train(self, batches: Batches, shard: int = 0, diagnostics: bool = False) -> None:
+        """One update a batch. `shard` says where they came from; `diagnostics` measures norms in the last update."""
+        count = batches.count
+        arrays = (
+            batches.observations,
+            batches.actions,
+            batches.rewards,
+            batches.masks,
+            batches.next_observations,
+            batches.task_ids,
+        )
+        for buffer, array in zip(self.buffers, arrays, strict=True):
+            np.copyto(buffer.numpy()[:count], array)
+        self.normalizer.merge(
+            torch.tensor(batches.return_minimum, device=self.device),
+            torch.tensor(batches.return_maximum, device=self.device),
+        )
+        noise_shape = (2, self.spec.batch_size, self.spec.networks.action_size)
+        for index in range(count):
+            batch = Batch(*(buffer[index].to(self.device, non_blocking=True) for buffer in self.buffers))
+            temperature = self.state.log_temperature.detach().exp()
+            batch = batch._replace(rewards=self.normalizer.normalize(batch.rewards, batch.task_ids, temperature))
+            noise = torch.randn(noise_shape, generator=self.generator, dtype=self.dtype, device=self.device)
+            self.state, metrics = brc.update(
+                self.state, batch, Noise(*noise), self.spec.settings, diagnostics and index == count - 1
+            )
+            self.metrics |= metrics
+        self.updates += count
+        self.consumed[shard] += count
+
+    def read_metrics(self) -> dict[str, float]:
+        """The newest value of every metric. Raises FloatingPointError when a loss is not finite."""
+        values = {name: float(value) for name, value in self.metrics.items()}
+        for name in ("critic_loss", "policy_loss"):
+            if not math.isfinite(values.get(name, 0.0)):
+                raise FloatingPointError(f"{name} became {values[name]} at update {self.updates}")
+        return values
+
+    def policy(self) -> PolicyMessage:
+        return publishing.message(self.state.policy, self.state.critic, self.updates)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that `load_state_dict` needs for updates to go on bit for bit."""
+        state = self.state
+        return {
+            "networks": asdict(self.spec.networks),
+            "critic": state.critic.state_dict(),
+            "target": state.target.state_dict(),
+            "policy": state.policy.state_dict(),
+            "log_temperature": state.log_temperature.detach(),
+            "critic_optimizer": state.critic_optimizer.state_dict(),
+            "policy_optimizer": state.policy_optimizer.state_dict(),
+            "temperature_optimizer": state.temperature_optimizer.state_dict(),
+            "normalizer": self.normalizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "updates": self.updates,
+            "consumed": list(self.consumed),
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Raises ValueError, naming the fields, when the networks saved have another shape."""
+        ours = asdict(self.spec.networks)
+        differing = {key: (saved["networks"].get(key), ours[key]) for key in ours if saved["networks"].get(key) != ours[key]}
+        if differing:
+            raise ValueError(f"checkpoint has other networks (saved, asked for): {differing}")
+        state = self.state
+        for part in ("critic", "target", "policy", "critic_optimizer", "policy_optimizer", "temperature_optimizer"):
+            getattr(state, part).load_state_dict(saved[part])
+        with torch.no_grad():
+            state.log_temperature.copy_(saved["log_temperature"])
+        self.normalizer.load_state_dict(saved["normalizer"])
+        self.generator.set_state(saved["generator"].cpu())
+        self.updates = saved["updates"]
+        if len(saved["consumed"]) == len(self.consumed):
+            self.consumed = list(saved["consumed"])
+        else:  # another number of shards: what matters is the sum
+            share, rest = divmod(sum(saved["consumed"]), len(self.consumed))
+            self.consumed = [share + (shard < rest) for shard in range(len(self.consumed))]

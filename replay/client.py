@@ -1,0 +1,223 @@
+"""The two sides that talk to replay shards: the actors' Writer and the learner's Sampler.
+
+Both see a shard as something on which a method can be called and whose answer arrives later. In one process the answer
+is there at once (LocalShard); across processes it is a Ray future (replay/ray_shard.py).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from replay.rows import Push, split
+from replay.shard import InsertReply, SampleReply, Shard
+
+
+class Future(Protocol):
+    def done(self) -> bool: ...
+
+    def result(self, timeout: float | None = None) -> Any:
+        """The answer. Raises TimeoutError after `timeout` seconds, and whatever the call raised."""
+
+
+class ShardHandle(Protocol):
+    def call(self, method: str, *arguments: Any) -> Future: ...
+
+
+class Answered:
+    """A future whose answer is known."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def done(self) -> bool:
+        return True
+
+    def result(self, timeout: float | None = None) -> Any:
+        return self.answer
+
+
+class LocalShard:
+    """A shard in this process."""
+
+    def __init__(self, shard: Shard) -> None:
+        self.shard = shard
+
+    def call(self, method: str, *arguments: Any) -> Answered:
+        return Answered(getattr(self.shard, method)(*arguments))
+
+
+class Writer:
+    """Pushes to shards in turn, one push in flight; a second waits until the first is stored. Not thread-safe.
+
+    Args:
+        name: unique among all writers that ever lived in the run; with a sequence number it names a push.
+        first: the shard to begin with, so that many writers do not all begin with the same one.
+    """
+
+    def __init__(self, name: str, shards: Sequence[ShardHandle], first: int = 0) -> None:
+        self.name = name
+        self.shards = shards
+        self.turn = first
+        self.sequence = 0
+        self.pushing: Push | None = None
+        self.future: Future | None = None
+        self.retry_at = 0.0
+        self.sent_at = 0.0
+        self.full: dict[int, set[int]] = {}  # task -> shards whose budget for it is full
+        self.counts = {"pushes": 0, "transitions": 0, "bytes": 0, "refusals": 0, "push_s": 0.0, "wait_s": 0.0}
+
+    @property
+    def finished(self) -> bool:
+        """Whether every task that was ever pushed has met a full budget on every shard."""
+        return bool(self.full) and all(len(shards) == len(self.shards) for shards in self.full.values())
+
+    def push(self, push: Push, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Hand over a push; returns when the one before it is stored, or early when `stopped()` says so."""
+        self.flush(stopped)
+        if stopped():
+            return
+        self.pushing = push
+        self.sent_at = time.monotonic()
+        for task in push.rows:
+            self.full.setdefault(task, set())
+        self._send()
+
+    def flush(self, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Wait until nothing is in flight."""
+        started = time.monotonic()
+        while self.pushing is not None and not stopped():
+            self.poll(timeout=0.1)
+        self.counts["wait_s"] += time.monotonic() - started
+
+    def poll(self, timeout: float = 0.0) -> None:
+        """Move the push in flight along, waiting up to `timeout` seconds for its answer or its next try."""
+        if self.pushing is None:
+            return
+        if self.future is None:
+            pause = self.retry_at - time.monotonic()
+            if pause > timeout:
+                time.sleep(timeout)
+                return
+            time.sleep(max(0.0, pause))
+            self.future = self._call()
+        try:
+            reply: InsertReply = self.future.result(timeout)
+        except TimeoutError:
+            return
+        self.future = None
+        if not reply.accepted:
+            self.counts["refusals"] += 1
+            self.retry_at = time.monotonic() + reply.wait_s
+            return
+        self._accepted(self.pushing, reply)
+
+    def _send(self) -> None:
+        self.sequence += 1
+        self.future = self._call()
+
+    def _call(self) -> Future:
+        return self.shards[self.turn].call("insert", self.name, self.sequence, self.pushing)
+
+    def _accepted(self, push: Push, reply: InsertReply) -> None:
+        self.counts["pushes"] += 1
+        self.counts["bytes"] += sum(rows.nbytes for rows in push.rows.values())
+        self.counts["push_s"] += time.monotonic() - self.sent_at
+        self.counts["transitions"] += push.transitions
+        rest = {}
+        for task, stored in reply.left_over.items():
+            self.full[task].add(self.turn)
+            left = split(push.rows[task], stored)[1] if stored else push.rows[task]
+            if left is not None:
+                self.counts["transitions"] -= left.transitions
+                if len(self.full[task]) < len(self.shards):
+                    rest[task] = left
+        self.turn = (self.turn + 1) % len(self.shards)
+        self.pushing = Push(rest, {}) if rest else None
+        if self.pushing is not None:
+            self._send()
+
+    def stats(self) -> dict[str, Any]:
+        return dict(self.counts)
+
+    def state(self) -> dict[str, Any]:
+        """For a lock-step checkpoint, taken when nothing is in flight."""
+        if self.pushing is not None:
+            raise RuntimeError("a writer's state can be taken only when nothing is in flight")
+        return {
+            "turn": self.turn,
+            "sequence": self.sequence,
+            "full": {str(task): sorted(shards) for task, shards in self.full.items()},
+            "counts": dict(self.counts),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.turn, self.sequence = state["turn"], state["sequence"]
+        self.full = {int(task): set(shards) for task, shards in state["full"].items()}
+        self.counts = dict(state["counts"])
+
+
+class Sampler:
+    """Asks shards in turn for batches and keeps `depth` requests in flight while the caller computes.
+
+    Args:
+        most: batches that one request may bring.
+        depth: requests in flight when `next` returns is `depth` - 1; with 1 a sample is drawn when asked for, not before.
+    """
+
+    def __init__(self, shards: Sequence[ShardHandle], most: int, depth: int) -> None:
+        self.shards = shards
+        self.most = most
+        self.depth = depth
+        self.turn = 0
+        self.in_flight: deque[tuple[int, Future]] = deque()
+        self.not_before = [0.0] * len(shards)
+        self.counts = {"requests": 0, "refusals": 0, "batches": 0, "wait_s": 0.0}
+
+    def next(self, timeout: float) -> SampleReply | None:
+        """The next reply that has batches, or None when none came within `timeout` seconds (0: one try)."""
+        started = time.monotonic()
+        while True:
+            self._request()
+            reply = self._take(max(0.0, started + timeout - time.monotonic()))
+            now = time.monotonic()
+            if reply is not None and reply.batches is not None:
+                self.counts["batches"] += reply.batches.count
+                self.counts["wait_s"] += now - started
+                return reply
+            if now - started >= timeout:
+                self.counts["wait_s"] += now - started
+                return None
+
+    def _request(self) -> None:
+        now = time.monotonic()
+        for _ in range(len(self.shards)):
+            if len(self.in_flight) >= self.depth:
+                return
+            while len(self.in_flight) < self.depth and self.not_before[self.turn] <= now:
+                self.in_flight.append((self.turn, self.shards[self.turn].call("sample", self.most)))
+                self.counts["requests"] += 1
+                if len(self.shards) > 1:
+                    break
+            self.turn = (self.turn + 1) % len(self.shards)
+
+    def _take(self, timeout: float) -> SampleReply | None:
+        if not self.in_flight:
+            pause = min(self.not_before) - time.monotonic()
+            time.sleep(max(0.0, min(timeout, pause)))
+            return None
+        index, future = self.in_flight[0]
+        try:
+            reply: SampleReply = future.result(timeout)
+        except TimeoutError:
+            return None
+        self.in_flight.popleft()
+        if reply.batches is None:
+            self.counts["refusals"] += 1
+            self.not_before[index] = time.monotonic() + reply.wait_s
+        return reply
+
+    def stats(self) -> dict[str, Any]:
+        return dict(self.counts)

@@ -1,0 +1,53 @@
+"""The way back: policies from the learner to the actors, newest only, by version."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+
+class PolicyMessage(NamedTuple):
+    """A published policy. `version` counts learner updates; `layout` names consecutive pieces of `parameters`."""
+
+    version: int
+    published_at: float  # time.time() at the learner
+    layout: tuple[tuple[str, tuple[int, ...]], ...]
+    parameters: np.ndarray  # (n,) float32
+
+
+class PolicySource(Protocol):
+    def poll(self, version: int) -> PolicyMessage | None:
+        """The newest policy if its version differs from `version` and it is at hand; never waits."""
+
+
+class PolicyStore:
+    """Holds the newest policy. Thread-safe.
+
+    Args:
+        box: what to keep instead of the message; across processes `ray.put`, so that a version is stored once, is owned
+            by the store, and outlives a learner that dies.
+    """
+
+    def __init__(self, box: Callable[[PolicyMessage], Any] = lambda message: message) -> None:
+        self.box = box
+        self.lock = threading.Lock()
+        self.version = -1
+        self.boxed: Any = None
+
+    def put(self, message: PolicyMessage) -> None:
+        boxed = self.box(message)
+        with self.lock:
+            self.version, self.boxed = message.version, boxed
+
+    def newest(self, version: int) -> list[Any]:
+        """[boxed message], or [] when there is none or it is `version`. The list keeps a reference from being resolved."""
+        with self.lock:
+            return [] if self.boxed is None or self.version == version else [self.boxed]
+
+    def poll(self, version: int) -> PolicyMessage | None:
+        """PolicySource for use in one process, with the default box."""
+        newest = self.newest(version)
+        return newest[0] if newest else None
