@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -21,7 +22,8 @@ from replay.rows import Push, Rows
 
 @dataclass(frozen=True)
 class ActorSpec:
-    """What an actor is. `tasks` are (task index, task); each is stepped in `copies` copies.
+    """What an actor is. `tasks` are (task index, task); each is stepped in `copies` copies, numbered over the whole
+    fleet from `first_copy` on, which is what their seeds are made from.
 
     `incarnation` counts the lives of this index: a restarted actor begins new random streams and a new writer.
     """
@@ -29,6 +31,7 @@ class ActorSpec:
     index: int
     tasks: tuple[tuple[int, Task], ...]
     copies: int
+    first_copy: int
     observation_size: int  # of the widest task
     action_size: int  # of the widest task
     segment_length: int
@@ -72,7 +75,7 @@ def make_environments(spec: ActorSpec) -> list[Environment]:
     """The environments of an actor, every copy with a seed of its own."""
     environments = []
     for position, (_, task) in enumerate(spec.tasks):
-        first = (spec.index * len(spec.tasks) + position) * spec.copies
+        first = spec.first_copy + position * spec.copies
         seeds = [copy_seed(spec.seed, spec.incarnation, first + copy) for copy in range(spec.copies)]
         environments.append(make_environment(spec.backend, task, seeds, spec.threads))
     return environments
@@ -91,11 +94,12 @@ class Actor:
         self.writer = writer
         self.policies = policies
         self.pools = [Pool(spec, position, made) for position, made in enumerate(environments)]
+        self.message: PolicyMessage | None = None
         self.policy: NumpyPolicy | None = None
         self.row_tasks = np.repeat([pool.index for pool in self.pools], spec.copies)
         self.observations = np.zeros((len(self.row_tasks), spec.observation_size), np.float32)
         self.rng = np.random.default_rng([spec.seed, spec.index, spec.incarnation])
-        self.ended: list[Episode] = []
+        self.ended: deque[Episode] = deque()  # appended by the loop, emptied by report: perhaps another thread
         self.return_extremes: dict[int, tuple[float, float]] = {}
         self.iterations = 0
         self.seconds = {"act": 0.0, "step": 0.0, "record": 0.0, "push": 0.0}
@@ -114,7 +118,7 @@ class Actor:
             pool.inputs = step.next_inputs
             episodes, extremes = pool.episodes.append(step)
             if extremes is not None:
-                self.ended += episodes
+                self.ended.extend(episodes)
                 known = self.return_extremes.get(pool.index, extremes)
                 self.return_extremes[pool.index] = (min(known[0], extremes[0]), max(known[1], extremes[1]))
         self.iterations += 1
@@ -145,6 +149,7 @@ class Actor:
 
     def use(self, message: PolicyMessage) -> None:
         """Act with this policy from now on."""
+        self.message = message
         self.policy = NumpyPolicy(message, self.row_tasks)
 
     def _push(self, stopped: Callable[[], bool]) -> None:
@@ -154,7 +159,7 @@ class Actor:
         self.writer.push(push, stopped)
 
     def report(self) -> ActorReport:
-        ended, self.ended = self.ended, []
+        ended = [self.ended.popleft() for _ in range(len(self.ended))]
         return ActorReport(
             ended,
             self.iterations,
@@ -177,7 +182,6 @@ class Actor:
             "iterations": self.iterations,
             "return_extremes": dict(self.return_extremes),
             "writer": self.writer.state(),
-            "version": -1 if self.policy is None else self.policy.version,
         }
 
     def load_state(self, state: dict[str, Any]) -> None:

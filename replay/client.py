@@ -84,6 +84,8 @@ class Writer:
         for task in push.rows:
             self.full.setdefault(task, set())
         self._send()
+        if self.future is not None and self.future.done():
+            self.poll()
 
     def flush(self, stopped: Callable[[], bool] = lambda: False) -> None:
         """Wait until nothing is in flight."""

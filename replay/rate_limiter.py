@@ -109,6 +109,7 @@ class RateLimiter:
         return {
             "inserts": int(self.inserts.sum()),
             "samples": self.samples,
+            "steps_after_warmup": max(0, steps),
             "samples_per_insert_target": self.limit.samples_per_step / tasks,
             "samples_per_insert": self.samples / (steps * tasks) if steps > 0 else 0.0,
             "steps_ahead": max(0.0, self.ahead()),

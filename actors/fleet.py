@@ -1,0 +1,117 @@
+"""Keeps the desired number of actor processes alive and collects what they report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayActorError
+
+from actors.actor import ActorReport, ActorSpec
+
+MOST_DEATHS_BEFORE_READY = 3
+
+
+class Death(NamedTuple):
+    """An actor process that died and was replaced."""
+
+    index: int
+    incarnation: int
+    cause: str
+
+
+class Slot:
+    """One place in the fleet: the process that fills it now."""
+
+    def __init__(self, index: int, incarnation: int, handle: ActorHandle) -> None:
+        self.index = index
+        self.incarnation = incarnation
+        self.handle = handle
+        self.ready: ray.ObjectRef | None = handle.ready.remote()
+        self.asked: ray.ObjectRef | None = None
+        self.report: ActorReport | None = None
+        self.deaths_before_ready = 0
+
+
+class Fleet:
+    """Actors 0 to count - 1, each started by `start(spec)` where spec = `make_spec(index, incarnation)`."""
+
+    def __init__(
+        self,
+        count: int,
+        incarnation: int,
+        make_spec: Callable[[int, int], ActorSpec],
+        start: Callable[[ActorSpec], ActorHandle],
+    ) -> None:
+        self.make_spec = make_spec
+        self.start_actor = start
+        self.collecting = False
+        self.slots = [Slot(index, incarnation, start(make_spec(index, incarnation))) for index in range(count)]
+
+    def collect(self) -> None:
+        """Let actors collect: those that are ready now, and every other as soon as it is."""
+        self.collecting = True
+
+    def poll(self) -> tuple[list[ActorReport], list[Death]]:
+        """New reports since the last call, and deaths; a dead actor is replaced at once. Never waits.
+
+        Raises whatever stopped an actor's loop, and RuntimeError when one dies again and again before it is ready.
+        """
+        reports, deaths = [], []
+        for slot in self.slots:
+            try:
+                if slot.ready is not None:
+                    self._start_when_ready(slot)
+                elif slot.asked is None:
+                    slot.asked = slot.handle.report.remote()
+                elif answered(slot.asked):
+                    slot.report = ray.get(slot.asked)
+                    slot.asked = slot.handle.report.remote()
+                    reports.append(slot.report)
+            except RayActorError as error:
+                deaths.append(self._replace(slot, str(error)))
+        return reports, deaths
+
+    def _start_when_ready(self, slot: Slot) -> None:
+        if slot.ready is not None and self.collecting and answered(slot.ready):
+            ray.get(slot.ready)
+            slot.handle.start.remote()
+            slot.ready = None
+            slot.deaths_before_ready = 0
+
+    def _replace(self, slot: Slot, cause: str) -> Death:
+        death = Death(slot.index, slot.incarnation, cause)
+        before = slot.deaths_before_ready + 1 if slot.ready is not None else 0
+        if before >= MOST_DEATHS_BEFORE_READY:
+            raise RuntimeError(f"actor {slot.index} died {before} times before it was ready; the last time: {cause}")
+        incarnation = slot.incarnation + 1
+        handle = self.start_actor(self.make_spec(slot.index, incarnation))
+        self.slots[self.slots.index(slot)] = fresh = Slot(slot.index, incarnation, handle)
+        fresh.deaths_before_ready = before
+        return death
+
+    @property
+    def reports(self) -> list[ActorReport]:
+        """The newest report of every living actor that has made one."""
+        return [slot.report for slot in self.slots if slot.report is not None]
+
+    @property
+    def finished(self) -> bool:
+        """Whether every actor has met a full budget everywhere."""
+        return all(slot.report is not None and slot.report.finished for slot in self.slots)
+
+    @property
+    def incarnation(self) -> int:
+        """The highest so far: a resumed run begins above it."""
+        return max(slot.incarnation for slot in self.slots)
+
+    def stop(self, timeout: float) -> None:
+        """Ask all loops to end and wait for them; what they had not pushed is dropped."""
+        pending: list[Any] = [slot.handle.stop.remote() for slot in self.slots]
+        ray.wait(pending, num_returns=len(pending), timeout=timeout)
+
+
+def answered(reference: ray.ObjectRef) -> bool:
+    return bool(ray.wait([reference], timeout=0)[0])

@@ -1,0 +1,144 @@
+"""What the commands beside `train` do. Their parameters are their command line."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from actors.catalogue import BACKENDS, all_tasks, nearest
+from actors.catalogue import suites as all_suites
+from cluster.errors import ConfigError
+from cluster.presets import PRESETS
+from cluster.run_folder import existing_run, is_live, load_config, newest_checkpoint, read_lock, run_names
+from cluster.validation import validate
+from dashboards.console import duration, plain_line
+
+Name = Annotated[str, tyro.conf.Positional]
+
+
+def suites(suite: Name = "") -> int:
+    """Suites, or the tasks of one, with sizes and whether their backend is installed.
+
+    Args:
+        suite: a suite to show task by task.
+    """
+    import importlib.util
+
+    if suite and suite not in all_suites():
+        raise ConfigError(f"unknown suite {suite!r}; {nearest(suite, all_suites())}")
+    tasks = all_tasks()
+    if not suite:
+        for name, members in all_suites().items():
+            widest = max(tasks[member].observation_size for member in members)
+            actions = max(tasks[member].action_size for member in members)
+            print(f"{name:16s} {len(members):3d} tasks, observations up to {widest}, actions up to {actions}")
+        for name, (module, install) in BACKENDS.items():
+            print(f"backend {name}: " + ("installed" if importlib.util.find_spec(module) else f"missing, {install}"))
+        return 0
+    for member in all_suites()[suite]:
+        task = tasks[member]
+        keys = " ".join(f"{key}:{size}" for key, size in task.observation_keys)
+        print(f"{member:32s} obs {task.observation_size:3d} act {task.action_size:2d} limit {task.episode_limit}  {keys}")
+    return 0
+
+
+def presets() -> int:
+    """Presets, with what they train."""
+    for name, make in PRESETS.items():
+        config = make()
+        print(f"{name:16s} {make.__doc__}")
+        print(f"{'':16s} width {config.learner.width}, batch {config.learner.batch_size}, {config.steps:,} steps a task")
+    return 0
+
+
+def status(run: Name = "", runs_folder: str = "runs") -> int:
+    """All runs, or one in detail.
+
+    Args:
+        run: a run to show in detail.
+        runs_folder: where runs are.
+    """
+    from dashboards import records
+
+    runs = Path(runs_folder)
+    names = [existing_run(runs, run).name] if run else run_names(runs)
+    if not names:
+        print(f"no runs in {runs}; start one with `brc train quickstart`")
+    for name in names:
+        path = runs / name
+        preset, config = load_config(path)
+        events, rows = records.read(path / "events.jsonl"), records.read(path / "metrics.jsonl")
+        state = "live" if is_live(path) else (events[-1]["event"] if events else "never started")
+        if state in ("start", "resume", "checkpoint", "learner_ready", "learner_restarted", "actor_died"):
+            state = "died"  # nothing said that it ended
+        print(f"{name}: {state}, preset {preset}" + (f", process {read_lock(path).get('pid')}" if state == "live" else ""))
+        if rows:
+            print(f"  {plain_line(rows[-1], config.steps)}")
+        if run:
+            for row in records.read(path / "eval.jsonl")[-3:]:
+                scores = ", ".join(f"{task} {value:.1f}" for task, value in row["return"].items())
+                print(f"  {row['policy']} at {row['env_steps']:,}: {scores}")
+            for event in events[-8:]:
+                ago = duration(time.time() - event["time"])
+                print(f"  {ago} ago: {event['event']} {event['reason'].splitlines()[0] if event['reason'] else ''}")
+    return 0
+
+
+def stop(run: Name, runs_folder: str = "runs", timeout: float = 120.0) -> int:
+    """Stop a live run: it writes a checkpoint and ends.
+
+    Args:
+        run: the run's name.
+        runs_folder: where runs are.
+        timeout: seconds to wait for it to end.
+    """
+    path = existing_run(Path(runs_folder), run)
+    if not is_live(path):
+        raise ConfigError(f"run {run} is not live on this machine")
+    os.kill(int(read_lock(path)["pid"]), signal.SIGINT)
+    deadline = time.monotonic() + timeout
+    while is_live(path):
+        if time.monotonic() > deadline:
+            print(f"run {run} has not ended within {timeout:.0f} s")
+            return 1
+        time.sleep(0.2)
+    print(f"run {run} has stopped")
+    return 0
+
+
+def evaluate(run: Name, episodes: int = 10, runs_folder: str = "runs", seed: int = 0) -> int:
+    """Score the policy of a run's newest checkpoint, deterministically, beside a random one.
+
+    Args:
+        run: the run's name.
+        episodes: episodes of each task.
+        runs_folder: where runs are.
+        seed: seed of the initial states.
+    """
+    path = existing_run(Path(runs_folder), run)
+    _, config = load_config(path)
+    changed = replace(config, seed=seed, evaluation=replace(config.evaluation, episodes=episodes))
+    plan = validate(changed)
+    checkpoint, manifest = newest_checkpoint(path)
+    import torch
+
+    from actors.evaluator import Evaluator
+    from cluster.learner_plan import learner_spec
+    from learner.learner import Learner
+
+    learner = Learner(learner_spec(plan, "cpu"))
+    learner.load_state_dict(torch.load(checkpoint / "learner.pt", map_location="cpu", weights_only=True))
+    evaluator = Evaluator(plan.evaluator())
+    learned = evaluator.evaluate(learner.policy(), number=0)
+    random = evaluator.evaluate(None, number=0)
+    print(f"{run} at {manifest['env_steps']:,} steps, {episodes} episodes a task (mean, least, greatest; random mean)")
+    for task, returns in learned.returns.items():
+        base = sum(random.returns[task]) / episodes
+        print(f"{task:32s} {sum(returns) / episodes:8.1f} {min(returns):8.1f} {max(returns):8.1f}   {base:8.1f}")
+    return 0

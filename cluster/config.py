@@ -1,0 +1,132 @@
+"""The configuration of a run: frozen dataclasses whose fields, defaults and docstrings are its documentation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    """The agent and its updates. Defaults are the reference implementation's."""
+
+    width: int = 4096
+    """Hidden width of each critic head; 4096 gives 137 M parameters."""
+    depth: int = 2
+    """Residual blocks of each critic head."""
+    heads: int = 2
+    """Critics in the ensemble; their probabilities are averaged."""
+    policy_width: int = 256
+    """Hidden width of the policy."""
+    policy_depth: int = 1
+    """Residual blocks of the policy."""
+    embedding_size: int = 32
+    """Length of a task embedding; unused when there is a single task."""
+    embedding_norm: Literal["l2", "l1"] = "l2"
+    """Norm that task embeddings are scaled to: l2 as in the published code, l1 as in the paper's text."""
+    num_bins: int = 101
+    """Atoms of the categorical value distribution."""
+    value_limit: float = 10.0
+    """The value support is [-value_limit, value_limit]; rewards are scaled to fill it."""
+    batch_size: int = 1024
+    """Rows in an update, drawn over all tasks."""
+    updates_per_step: float = 2.0
+    """Updates per environment step of every task."""
+    discount: float = 0.99
+    """Discount of future rewards."""
+    polyak: float = 0.005
+    """Step of the target network towards the critic after every update."""
+    learning_rate: float = 3e-4
+    """Learning rate of critic, policy and temperature."""
+    weight_decay: float = 1e-4
+    """AdamW's decay of every parameter of critic and policy."""
+    initial_temperature: float = 0.1
+    """Entropy temperature before the first update."""
+    target_entropy_per_action: float = -0.5
+    """Target entropy per action dimension of the widest task."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """Type of parameters and arithmetic."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where updates run; auto takes a GPU if there is one."""
+    threads: int = 0
+    """CPU threads of the learner; 0 takes every core of the machine."""
+    publish_interval: int = 16
+    """Updates between two published policies."""
+    batches_per_request: int = 4
+    """Batches that one sample request may bring."""
+    requests_in_flight: int = 2
+    """Sample requests under way while an update runs."""
+
+
+@dataclass(frozen=True)
+class ActorsConfig:
+    """Who steps the environments."""
+
+    count: int = 0
+    """Actor processes; 0 takes one for each core but one, at most one a task copy."""
+    copies: int = 4
+    """Copies of each task in an actor that serves it, stepped together."""
+    threads: int = 1
+    """Threads of each task's environment pool."""
+    backend: Literal["envpool", "dm_control"] = "envpool"
+    """Library that runs the environments."""
+    cpus: float = 1.0
+    """CPUs that Ray sets aside for an actor, on a cluster."""
+
+
+@dataclass(frozen=True)
+class ReplayConfig:
+    """Where transitions are kept and how sampling and inserting are held together."""
+
+    capacity: int = 1_000_000
+    """Transitions kept of each task, over all shards."""
+    shards: int = 1
+    """Replay processes."""
+    segment_length: int = 32
+    """Transitions that an actor collects of each copy before it pushes them."""
+    warmup: int = 5000
+    """Environment steps of each task, taken at random, before the first update."""
+    max_ahead: int = 0
+    """Environment steps by which acting may be ahead of learning; 0 means two pushes of an actor."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Scoring with the deterministic policy."""
+
+    interval: int = 50_000
+    """Environment steps of each task between evaluations; 0 evaluates only before and after."""
+    episodes: int = 10
+    """Episodes of each task in an evaluation."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A run: one agent on a list of tasks."""
+
+    tasks: tuple[str, ...] = ()
+    """Names of tasks and suites, such as dmc/dog-run or dmc-dogs."""
+    steps: int = 1_000_000
+    """Environment steps of each task after which the run ends."""
+    seed: int = 0
+    """Seed of networks, environments, exploration and sampling."""
+    name: str = ""
+    """Name of the run's folder; empty makes one from the preset and the time."""
+    resume: bool = False
+    """Go on with the run of this name from its newest checkpoint."""
+    execution: Literal["distributed", "serial"] = "distributed"
+    """distributed runs the parts as Ray processes; serial runs them in lock step in this one, bit-identical for a seed."""
+    runs_folder: str = "runs"
+    """Folder that holds a folder for each run."""
+    checkpoint_interval: int = 100_000
+    """Environment steps of each task between checkpoints; 0 writes one only at the end or when stopped."""
+    keep_checkpoints: int = 2
+    """Checkpoints kept; older ones are removed."""
+    report_interval: float = 5.0
+    """Seconds between two rows of metrics and two refreshes of the console."""
+    ray_folder: str = ""
+    """Folder of a local Ray's sessions and logs; empty is Ray's own choice, /tmp/ray."""
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    actors: ActorsConfig = field(default_factory=ActorsConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)

@@ -1,0 +1,178 @@
+"""The folder of a run: its name, the lock that says it is live, its configuration and what it can be resumed from."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from actors.catalogue import nearest
+from cluster.config import Config
+from cluster.errors import ConfigError
+from cluster.plan import Plan
+from cluster.validation import flag, get
+from learner import checkpoint as checkpoints
+
+# Fields that a resumed run cannot change: they shape what is in the checkpoint.
+FIXED_FIELDS = (
+    "learner.width",
+    "learner.depth",
+    "learner.heads",
+    "learner.policy_width",
+    "learner.policy_depth",
+    "learner.embedding_size",
+    "learner.embedding_norm",
+    "learner.num_bins",
+    "learner.value_limit",
+    "learner.dtype",
+    "replay.capacity",
+    "replay.shards",
+    "replay.segment_length",
+)
+
+
+class RunFolder:
+    """An open run. The lock is held by this process until it ends, however it ends."""
+
+    def __init__(self, path: Path, lock: IO[str], checkpoint: Path | None, manifest: dict[str, Any]) -> None:
+        self.path = path
+        self.name = path.name
+        self.lock = lock
+        self.checkpoint = checkpoint  # what to resume from
+        self.manifest = manifest
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+
+def open_run(plan: Plan, preset: str) -> RunFolder:
+    """Create the run's folder or, with resume, check that it can go on; then lock it.
+
+    Raises:
+        ConfigError: the name is in use by a live run, exists already, or what is saved does not fit the configuration.
+    """
+    config = plan.config
+    runs = Path(config.runs_folder)
+    if config.resume:
+        if not config.name:
+            raise ConfigError("--resume needs --name, the run to go on with; `brc status` lists the runs")
+        path = existing_run(runs, config.name)
+    else:
+        path = runs / (config.name or f"{preset}-{time.strftime('%Y%m%d-%H%M%S')}")
+    existed = (path / "config.yaml").exists()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = take_lock(path)
+    except OSError as error:
+        raise ConfigError(f"--runs-folder {config.runs_folder}: cannot write there ({error})") from error
+    manifest: dict[str, Any] = {}
+    newest = None
+    if config.resume:
+        newest, manifest = check_resume(path, plan)
+    elif existed:
+        raise ConfigError(f"run {path.name} exists in {runs}: add --resume to go on with it, or choose another --name")
+    saved = {"preset": preset, **asdict(replace(config, name=path.name, resume=False))}
+    temporary = path / "config.yaml.new"
+    temporary.write_text(yaml.safe_dump(json.loads(json.dumps(saved)), sort_keys=False))
+    temporary.rename(path / "config.yaml")
+    return RunFolder(path, lock, newest, manifest)
+
+
+def existing_run(runs: Path, name: str) -> Path:
+    """The folder of a run that exists; else ConfigError with the nearest names."""
+    path = runs / name
+    if not (path / "config.yaml").is_file():
+        names = run_names(runs)
+        raise ConfigError(f"there is no run {name!r} in {runs}; " + (nearest(name, names) if names else "it has no runs"))
+    return path
+
+
+def run_names(runs: Path) -> list[str]:
+    return sorted(path.parent.name for path in runs.glob("*/config.yaml"))
+
+
+def take_lock(path: Path) -> IO[str]:
+    lock = (path / "lock").open("a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = read_lock(path)
+        raise ConfigError(
+            f"run {path.name} is live (process {owner.get('pid', '?')} on {owner.get('host', '?')}): choose another --name, "
+            f"or stop it with `brc stop {path.name}`"
+        ) from None
+    lock.truncate(0)
+    lock.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}))
+    lock.flush()
+    return lock
+
+
+def read_lock(path: Path) -> dict[str, Any]:
+    """Who last held the lock; {} when nobody did."""
+    try:
+        owner: dict[str, Any] = json.loads((path / "lock").read_text())
+    except (OSError, ValueError):
+        return {}
+    return owner
+
+
+def is_live(path: Path) -> bool:
+    """Whether a process on this machine holds the run's lock."""
+    if not (path / "lock").exists():
+        return False
+    with (path / "lock").open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def load_config(path: Path) -> tuple[str, Config]:
+    """(preset, configuration) of a run. Raises ConfigError naming a file that is damaged."""
+    file = path / "config.yaml"
+    try:
+        saved = yaml.safe_load(file.read_text())
+        preset = saved.pop("preset")
+        return preset, TypeAdapter(Config).validate_python(saved)
+    except (OSError, yaml.YAMLError, ValidationError, AttributeError, KeyError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{file} is not a configuration of a run ({reason}); restore it, or start another run") from error
+
+
+def check_resume(path: Path, plan: Plan) -> tuple[Path, dict[str, Any]]:
+    """The newest checkpoint and its manifest, if this configuration can go on from it."""
+    _, saved = load_config(path)
+    newest, manifest = newest_checkpoint(path)
+    names = [task.name for task in plan.tasks]
+    if manifest["tasks"] != names:
+        raise ConfigError(f"--tasks: run {path.name} was trained on {manifest['tasks']}, not on {names}; resume with those")
+    for field in FIXED_FIELDS:
+        old, new = get(saved, field), get(plan.config, field)
+        if old != new:
+            raise ConfigError(f"{flag(field)}: run {path.name} has {old}, not {new}; resume with {flag(field)} {old}")
+    if plan.config.steps <= manifest["env_steps"]:
+        raise ConfigError(
+            f"--steps {plan.config.steps}: run {path.name} has done {manifest['env_steps']} already; ask for more"
+        )
+    return newest, manifest
+
+
+def newest_checkpoint(path: Path) -> tuple[Path, dict[str, Any]]:
+    """The newest checkpoint of a run, verified; ConfigError when there is none or it is damaged."""
+    found = checkpoints.checkpoints(path / "checkpoints")
+    if not found:
+        raise ConfigError(f"run {path.name} has no checkpoint yet; start it anew under another --name")
+    try:
+        return found[-1], checkpoints.verify(found[-1])
+    except checkpoints.CheckpointError as error:
+        raise ConfigError(str(error)) from error

@@ -1,0 +1,174 @@
+"""A run in one process, in lock step: the same actor, shards, learner and evaluator as on Ray, one after the other.
+
+Every iteration steps the actor once and then makes every update that has become due. Nothing depends on time, so equal
+configurations give equal parameters bit for bit, also across a stop and a resume. It is the yardstick for the
+distributed execution and the place to debug.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import torch
+
+from actors.actor import Actor, make_environments
+from actors.evaluator import Evaluator
+from actors.recorded import RecordedEnvironment
+from cluster.learner_plan import learner_spec
+from cluster.plan import Plan
+from cluster.session import Session, lowest_inserts
+from learner.learner import Learner
+from replay.client import LocalShard, Sampler, Writer
+from replay.policy_store import PolicyMessage, PolicyStore
+from replay.shard import Shard
+
+
+class SerialRun:
+    """Builds everything, restored from the session's checkpoint if it has one."""
+
+    def __init__(self, plan: Plan, session: Session, device: str) -> None:
+        self.plan = plan
+        self.session = session
+        self.store = PolicyStore()
+        self.shards = [Shard(spec) for spec in plan.shards]
+        handles = [LocalShard(shard) for shard in self.shards]
+        self.learner = Learner(learner_spec(plan, device))
+        self.sampler = Sampler(handles, plan.config.learner.batches_per_request, depth=1)
+        self.evaluator = Evaluator(plan.evaluator())
+        checkpoint, manifest = session.folder.checkpoint, session.folder.manifest
+        saved: dict[str, Any] | None = None
+        self.incarnation = 0
+        if checkpoint is not None:
+            self.learner.load_state_dict(torch.load(checkpoint / "learner.pt", weights_only=True))
+            for shard, consumed in zip(self.shards, self.learner.consumed, strict=True):
+                shard.restore(str(checkpoint / "replay"))
+                shard.rewind(consumed * plan.config.learner.batch_size)
+            if (checkpoint / "serial.pt").exists():
+                saved = to_numpy(torch.load(checkpoint / "serial.pt", weights_only=True))
+                self.incarnation = manifest["incarnation"]
+            else:  # the run was distributed until now: new episodes, new random streams
+                self.incarnation = manifest["incarnation"] + 1
+        spec = plan.actor(0, self.incarnation)
+        states = [None] * len(spec.tasks) if saved is None else saved["environments"]
+        self.environments = [
+            RecordedEnvironment(made, state) for made, state in zip(make_environments(spec), states, strict=True)
+        ]
+        self.actor = Actor(spec, self.environments, Writer(spec.writer_name, handles), self.store)
+        self.seconds = {"data_wait": 0.0, "update": 0.0, "publish": 0.0}
+        self.published = -1
+        if saved is not None:
+            self.actor.load_state(saved["actor"])
+            self._restore_policy(saved)
+        elif self.learner.updates > 0:
+            self._publish()
+            self.actor.pull()
+
+    def run(self, stop: threading.Event) -> bool:
+        """Train to the step budget; False when `stop` was set before."""
+        session = self.session
+        if session.evaluations == 0:
+            self._evaluate("random")
+        while not stop.is_set():
+            finished = self.actor.writer.finished
+            if not finished:
+                self.actor.step()
+            self._learn()
+            env_steps = lowest_inserts(self._shard_stats())
+            if session.report_due():
+                session.report(self._row())
+            if finished:
+                self._evaluate("deterministic")
+                session.report(self._row())
+                self._save()
+                return True
+            if session.evaluation_due(env_steps):
+                self._evaluate("deterministic")
+            if session.checkpoint_due(env_steps):
+                self._save()
+        session.report(self._row())
+        self._save()
+        return False
+
+    def _learn(self) -> None:
+        """Every update that is due, publishing on the way."""
+        while (reply := self.sampler.next(timeout=0.0)) is not None and reply.batches is not None:
+            started = time.perf_counter()
+            self.learner.train(reply.batches, reply.shard, diagnostics=self.session.report_due())
+            self.seconds["update"] += time.perf_counter() - started
+            if self.published < 0 or self.learner.updates - self.published >= self.plan.config.learner.publish_interval:
+                self._publish()
+
+    def _publish(self) -> None:
+        self.store.put(self.learner.policy())
+        self.published = self.learner.updates
+
+    def _evaluate(self, policy: str) -> None:
+        message = None if policy == "random" else self.learner.policy()
+        result = self.evaluator.evaluate(message, self.session.next_evaluation_number())
+        self.session.evaluated(result, lowest_inserts(self._shard_stats()), self.learner.updates, policy)
+
+    def _shard_stats(self) -> list[dict[str, Any]]:
+        return [shard.stats() for shard in self.shards]
+
+    def _row(self) -> dict[str, Any]:
+        report = self.actor.report()
+        self.session.progress.episodes_ended([report])
+        scale = self.learner.normalizer.denominator(self.learner.state.log_temperature.detach().exp())
+        learner = {
+            "updates": self.learner.updates,
+            "metrics": self.learner.read_metrics(),
+            "reward_scale": scale.tolist(),
+            "seconds": self.seconds,
+        }
+        return self.session.progress.row([report], 1, learner, self._shard_stats())
+
+    def _save(self) -> None:
+        started = time.monotonic()
+        env_steps = lowest_inserts(self._shard_stats())
+        folder = self.session.begin_checkpoint(env_steps)
+        torch.save(self.learner.state_dict(), folder / "learner.pt")
+        state = {
+            "actor": self.actor.state(),
+            "environments": [environment.state() for environment in self.environments],
+            "published": self.published,
+            "policies": {
+                name: None if message is None else message._asdict()
+                for name, message in (("acting", self.actor.message), ("stored", self.store.boxed))
+            },
+        }
+        torch.save(to_torch(state), folder / "serial.pt")
+        for shard in self.shards:
+            shard.save(str(folder / "replay"))
+        self.session.commit_checkpoint(folder, env_steps, self.learner.updates, self.incarnation, started)
+
+    def _restore_policy(self, saved: dict[str, Any]) -> None:
+        self.published = saved["published"]
+        if saved["policies"]["stored"] is not None:
+            self.store.put(PolicyMessage(**saved["policies"]["stored"]))
+        if saved["policies"]["acting"] is not None:
+            self.actor.use(PolicyMessage(**saved["policies"]["acting"]))
+
+
+def to_torch(value: Any) -> Any:
+    """Arrays to tensors, in nested containers: what torch.load reads back without running code."""
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value.copy())
+    if isinstance(value, dict):
+        return {key: to_torch(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_torch(item) for item in value]
+    return value
+
+
+def to_numpy(value: Any) -> Any:
+    """The inverse of `to_torch`, with lists for tuples."""
+    if isinstance(value, torch.Tensor):
+        return value.numpy()
+    if isinstance(value, dict):
+        return {key: to_numpy(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [to_numpy(item) for item in value]
+    return value

@@ -1,0 +1,154 @@
+"""What a run does with its results, however it is executed: rows, evaluations, checkpoints, the closing summary."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from actors.evaluator import Evaluation
+from cluster.plan import Plan
+from cluster.run_folder import RunFolder
+from dashboards import records
+from dashboards.console import Console, duration, size
+from dashboards.progress import Progress, mean
+from dashboards.records import Records
+from learner import checkpoint as checkpoints
+
+VERSIONS = ("torch", "ray", "numpy", "envpool", "dm_control", "mujoco")
+
+
+class Session:
+    """The records and the console of a run, and its milestones: when to evaluate and when to checkpoint."""
+
+    def __init__(self, plan: Plan, folder: RunFolder, console: Console) -> None:
+        self.plan = plan
+        self.folder = folder
+        self.console = console
+        self.records = Records(folder.path)
+        names = [task.name for task in plan.tasks]
+        self.progress = Progress(names, plan.config.steps, plan.samples_per_insert)
+        done = folder.manifest.get("env_steps", 0)
+        self.evaluations = folder.manifest.get("evaluations", 0)
+        self.next_evaluation = next_multiple(done, plan.config.evaluation.interval)
+        self.next_checkpoint = next_multiple(done, plan.config.checkpoint_interval)
+        self.next_report = time.monotonic()
+        self.row: dict[str, Any] = {}
+
+    def begin(self, details: dict[str, Any]) -> None:
+        """Tell what is about to run."""
+        plan, config = self.plan, self.plan.config
+        resumed = self.folder.manifest
+        self.records.event(
+            "resume" if resumed else "start",
+            f"from {self.folder.checkpoint}" if resumed else "",
+            execution=config.execution,
+            versions={name: version(name) for name in VERSIONS},
+            python=platform.python_version(),
+            **details,
+        )
+        self.console.say(
+            f"run {self.folder.name}: {len(plan.tasks)} tasks, {config.steps:,} steps each, {plan.total_updates:,} updates, "
+            f"samples per insert {plan.samples_per_insert:.2f}, replay {size(plan.replay_bytes)}, {config.execution}"
+        )
+        if resumed:
+            self.console.say(f"resumed at {resumed['env_steps']:,} steps, {resumed['updates']:,} updates")
+
+    def report_due(self) -> bool:
+        return time.monotonic() >= self.next_report
+
+    def report(self, row: dict[str, Any]) -> None:
+        """Record and show a row of metrics; the next is due a report interval later."""
+        self.row = row
+        self.next_report = time.monotonic() + self.plan.config.report_interval
+        self.records.metrics(row)
+        self.console.metrics(row)
+
+    def evaluation_due(self, env_steps: int) -> bool:
+        """Whether a periodic evaluation is due; the one at the very end is the driver's."""
+        if env_steps < self.next_evaluation or env_steps >= self.plan.config.steps:
+            return False
+        self.next_evaluation = next_multiple(env_steps, self.plan.config.evaluation.interval)
+        return True
+
+    def checkpoint_due(self, env_steps: int) -> bool:
+        if env_steps < self.next_checkpoint or env_steps >= self.plan.config.steps:
+            return False
+        self.next_checkpoint = next_multiple(env_steps, self.plan.config.checkpoint_interval)
+        return True
+
+    def next_evaluation_number(self) -> int:
+        self.evaluations += 1
+        return self.evaluations - 1
+
+    def evaluated(self, evaluation: Evaluation, env_steps: int, updates: int, policy: str = "deterministic") -> None:
+        row = {
+            "time": time.time(),
+            "env_steps": env_steps,
+            "updates": updates,
+            "policy": policy,
+            "return": {task: mean(values) for task, values in evaluation.returns.items()},
+            "success": {task: mean(values) for task, values in evaluation.successes.items()},
+            "returns": evaluation.returns,
+            "lengths": evaluation.lengths,
+        }
+        self.records.evaluation(row)
+        self.console.evaluation(row)
+
+    def begin_checkpoint(self, env_steps: int) -> Path:
+        return checkpoints.begin(self.folder.checkpoints, env_steps)
+
+    def commit_checkpoint(self, temporary: Path, env_steps: int, updates: int, incarnation: int, started: float) -> Path:
+        """Make a written checkpoint the newest one."""
+        manifest = {
+            "env_steps": env_steps,
+            "updates": updates,
+            "evaluations": self.evaluations,
+            "incarnation": incarnation,
+            "tasks": [task.name for task in self.plan.tasks],
+            "time": time.time(),
+        }
+        final = checkpoints.commit(temporary, manifest, self.plan.config.keep_checkpoints)
+        seconds = time.monotonic() - started
+        self.records.event("checkpoint", env_steps=env_steps, updates=updates, folder=str(final), seconds=seconds)
+        return final
+
+    def summary(self) -> None:
+        """Draw the curves and say where everything is."""
+        evaluations = records.read(self.folder.path / "eval.jsonl")
+        tasks = [task.name for task in self.plan.tasks]
+        file = self.folder.path / "learning_curves.png"
+        learned = [row for row in evaluations if row["policy"] != "random"]
+        random = [row for row in evaluations if row["policy"] == "random"]
+        if learned:
+            from dashboards import learning_curves  # matplotlib is wanted only now
+
+            learning_curves.draw(evaluations, tasks, file)
+            for task in tasks:
+                before = f"random {random[0]['return'][task]:8.1f}   " if random else ""
+                self.console.say(f"  {task:32s} {before}learned {learned[-1]['return'][task]:8.1f}")
+        if self.row:
+            self.console.say(
+                f"{self.row['env_steps']:,} steps of each task, {self.row['updates']:,} updates, samples per insert "
+                f"{self.row['samples_per_insert']:.3f} of {self.row['samples_per_insert_target']:.3f}, "
+                f"in {duration(self.row['elapsed_s'])}"
+            )
+        self.console.say(f"curves in {file}" if learned else "no evaluation was made")
+        self.console.say(f"everything in {self.folder.path}; `tensorboard --logdir {self.folder.path}` shows more")
+
+    def close(self) -> None:
+        self.records.close()
+
+
+def next_multiple(done: int, interval: int) -> int:
+    """The first multiple of `interval` beyond `done`; never, for interval 0."""
+    return (done // interval + 1) * interval if interval else 1 << 62
+
+
+def lowest_inserts(shards: Sequence[dict[str, Any]]) -> int:
+    """Environment steps of the slowest task, from the stats of all shards."""
+    tasks = range(len(shards[0]["inserts_by_task"]))
+    return int(min(sum(shard["inserts_by_task"][task] for shard in shards) for task in tasks))

@@ -1,0 +1,29 @@
+"""Ctrl-C: the first asks for a clean stop, the second ends the process at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def stop_requests(say: Callable[[str], None]) -> Iterator[threading.Event]:
+    """An event that SIGINT or SIGTERM sets; a second signal exits with code 130 without waiting for anything."""
+    stop = threading.Event()
+
+    def handle(number: int, frame: Any) -> None:
+        if stop.is_set():
+            os._exit(130)
+        stop.set()
+        say("stopping: writing a checkpoint; once more stops at once")
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

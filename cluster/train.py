@@ -1,0 +1,63 @@
+"""`brc train`: from a configuration to a finished run."""
+
+from __future__ import annotations
+
+import threading
+
+from cluster.config import Config
+from cluster.errors import RunFailed
+from cluster.plan import Plan
+from cluster.run_folder import RunFolder, open_run
+from cluster.session import Session
+from cluster.signals import stop_requests
+from cluster.validation import validate
+from dashboards.console import Console
+
+
+def train(config: Config, preset: str) -> int:
+    """Run to the end. Returns the exit code: 0 done, 1 a part failed, 130 stopped by a signal.
+
+    Raises ConfigError, before Ray or torch is imported, for what cannot work.
+    """
+    plan = validate(config)
+    folder = open_run(plan, preset)
+    with Console([task.name for task in plan.tasks], config.steps) as console, stop_requests(console.say) as stop:
+        session = Session(plan, folder, console)
+        session.begin({"preset": preset, "actors": plan.actor_count, "shards": len(plan.shards)})
+        try:
+            completed = drive(plan, session, stop)
+        except BaseException as error:
+            session.records.event("failed", f"{type(error).__name__}: {error}")
+            if not isinstance(error, RunFailed):
+                raise
+            console.say(f"run {folder.name} failed: {error}")
+            console.say(f"go on from its last checkpoint with: {resume_command(preset, folder)}")
+            return 1
+        session.records.event("finished" if completed else "stopped", "" if completed else "asked to")
+        session.summary()
+        if not completed:
+            console.say(f"go on with: {resume_command(preset, folder)}")
+        session.close()
+    return 0 if completed else 130
+
+
+def drive(plan: Plan, session: Session, stop: threading.Event) -> bool:
+    """The whole run in the configured execution; the heavy imports happen here."""
+    import torch
+
+    device = plan.config.learner.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if plan.config.execution == "serial":
+        from cluster.serial import SerialRun
+
+        return SerialRun(plan, session, device).run(stop)
+    from cluster.coordinator import Coordinator
+    from cluster.local_ray import local_ray
+
+    with local_ray(plan):
+        return Coordinator(plan, session, device).run(stop)
+
+
+def resume_command(preset: str, folder: RunFolder) -> str:
+    return f"brc train {preset} --name {folder.name} --resume (and the options it was started with)"

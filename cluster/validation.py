@@ -1,0 +1,163 @@
+"""Refuses a configuration that cannot work, in one sentence, before Ray or torch is imported."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import re
+from typing import Any
+
+import psutil
+
+from actors.catalogue import BACKENDS, UnknownNameError, resolve
+from cluster.config import Config
+from cluster.errors import ConfigError
+from cluster.plan import Plan, actor_count, make_plan, max_ahead, share
+
+# Inclusive bounds of every number in the configuration.
+BOUNDS: dict[str, tuple[float, float]] = {
+    "steps": (1, 10**12),
+    "seed": (0, 2**31 - 1),
+    "checkpoint_interval": (0, 10**12),
+    "keep_checkpoints": (1, 1000),
+    "report_interval": (0.1, 3600),
+    "learner.width": (8, 65536),
+    "learner.depth": (1, 64),
+    "learner.heads": (1, 64),
+    "learner.policy_width": (8, 65536),
+    "learner.policy_depth": (1, 64),
+    "learner.embedding_size": (1, 4096),
+    "learner.num_bins": (2, 4096),
+    "learner.value_limit": (1e-6, 1e6),
+    "learner.batch_size": (1, 2**20),
+    "learner.updates_per_step": (1e-6, 1000),
+    "learner.discount": (0.0, 0.999999),
+    "learner.polyak": (1e-9, 1.0),
+    "learner.learning_rate": (1e-12, 1.0),
+    "learner.weight_decay": (0.0, 1.0),
+    "learner.initial_temperature": (1e-9, 1e3),
+    "learner.target_entropy_per_action": (-100.0, 100.0),
+    "learner.threads": (0, 1024),
+    "learner.publish_interval": (1, 10**6),
+    "learner.batches_per_request": (1, 1024),
+    "learner.requests_in_flight": (1, 64),
+    "actors.count": (0, 100_000),
+    "actors.copies": (1, 4096),
+    "actors.threads": (1, 1024),
+    "actors.cpus": (0.0, 1024.0),
+    "replay.capacity": (1, 10**12),
+    "replay.shards": (1, 1024),
+    "replay.segment_length": (1, 65536),
+    "replay.warmup": (1, 10**12),
+    "replay.max_ahead": (0, 10**12),
+    "evaluation.interval": (0, 10**12),
+    "evaluation.episodes": (1, 1000),
+}
+# Part of memory that replay may ask for: the rest is for networks, environments and everything else on the machine.
+MEMORY_SHARE = 0.9
+
+
+def validate(config: Config) -> Plan:
+    """The plan of a configuration that can work. Raises ConfigError for the first thing that cannot."""
+    check_bounds(config)
+    check_name(config)
+    if not config.tasks:
+        raise ConfigError("tasks is empty: name at least one task or suite, see `brc suites`")
+    try:
+        tasks = resolve(config.tasks)
+    except UnknownNameError as error:
+        raise ConfigError(f"tasks: {error}") from error
+    check_backend(config)
+    check_budget(config, len(tasks))
+    plan = make_plan(config)
+    check_memory(plan)
+    return plan
+
+
+def get(config: Config, path: str) -> Any:
+    """The value of a field by its path, such as learner.width."""
+    value: Any = config
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def flag(path: str) -> str:
+    """--learner.batch-size for learner.batch_size."""
+    return "--" + path.replace("_", "-")
+
+
+def check_bounds(config: Config) -> None:
+    for path, (least, most) in BOUNDS.items():
+        value = get(config, path)
+        if not (math.isfinite(value) and least <= value <= most):
+            nearest = least if value < least else most
+            raise ConfigError(f"{flag(path)} {value} is out of range: it must be from {least:g} to {most:g}, try {nearest:g}")
+
+
+def check_name(config: Config) -> None:
+    if config.name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", config.name):
+        raise ConfigError(
+            f"--name {config.name!r} cannot be a folder's name: use up to 100 letters, digits, dots, dashes and underscores"
+        )
+
+
+def check_backend(config: Config) -> None:
+    module, install = BACKENDS[config.actors.backend]
+    if importlib.util.find_spec(module) is None:
+        raise ConfigError(f"--actors.backend {config.actors.backend} needs the package {module}: {install}")
+    if config.learner.device == "cuda" and not os.path.exists("/dev/nvidiactl"):
+        raise ConfigError("--learner.device cuda: this machine has no NVIDIA GPU; use auto or cpu")
+
+
+def check_budget(config: Config, tasks: int) -> None:
+    learner, replay = config.learner, config.replay
+    if config.steps <= replay.warmup:
+        raise ConfigError(
+            f"--steps {config.steps} leaves nothing to learn from after --replay.warmup {replay.warmup}: "
+            f"raise --steps above it or lower --replay.warmup"
+        )
+    if replay.warmup < replay.shards:
+        raise ConfigError(
+            f"--replay.warmup {replay.warmup} is less than one step for each of --replay.shards {replay.shards}: "
+            f"use at least {replay.shards}"
+        )
+    # A batch must become due before acting is stopped for being ahead.
+    needed = math.ceil(1 / learner.updates_per_step) * replay.shards
+    if max_ahead(config) < needed:
+        raise ConfigError(
+            f"--replay.max-ahead {max_ahead(config)} can never make a batch due at --learner.updates-per-step "
+            f"{learner.updates_per_step:g}, so acting and learning would wait for each other: use at least {needed}"
+        )
+    push = config.actors.copies * (replay.segment_length + 1)
+    least = share(replay.capacity, replay.shards - 1, replay.shards)
+    if least < 2 * push:
+        raise ConfigError(
+            f"--replay.capacity {replay.capacity} over {replay.shards} shards holds {least} transitions of a task, less "
+            f"than two pushes of {push} ({config.actors.copies} copies of {replay.segment_length} steps): use at least "
+            f"{2 * push * replay.shards}"
+        )
+    if config.execution == "serial" and config.replay.max_ahead and config.replay.max_ahead < push:
+        raise ConfigError(
+            f"--replay.max-ahead {config.replay.max_ahead} is less than the {push} steps that one push brings in serial "
+            f"execution: use at least {push}, or 0 to have it chosen"
+        )
+    copies = actor_count(config, tasks) * -(-tasks // actor_count(config, tasks)) * config.actors.copies
+    if copies > 1 << 20:
+        raise ConfigError(f"--actors.copies {config.actors.copies} makes {copies} environments; at most {1 << 20} have seeds")
+    if (config.steps - replay.warmup) * learner.updates_per_step < 1:
+        raise ConfigError(
+            f"--learner.updates-per-step {learner.updates_per_step:g} makes no update in the {config.steps - replay.warmup} "
+            f"steps after warm-up: use at least {1 / (config.steps - replay.warmup):.2g}"
+        )
+
+
+def check_memory(plan: Plan) -> None:
+    needed, available = plan.replay_bytes, psutil.virtual_memory().available
+    if needed > MEMORY_SHARE * available:
+        capacity = int(plan.config.replay.capacity * MEMORY_SHARE * available / needed)
+        raise ConfigError(
+            f"--replay.capacity {plan.config.replay.capacity} of {len(plan.tasks)} tasks needs {needed:,} bytes, and "
+            f"{available:,} bytes of memory are available: use at most {capacity}"
+        )

@@ -1,0 +1,104 @@
+"""Turns what the parts report into one row of metrics, and says which side of the system waits for the other."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from actors.actor import ActorReport
+
+RECENT_EPISODES = 20
+
+
+class Progress:
+    """Follows counters over time. Rates and shares are over the interval since the row before."""
+
+    def __init__(self, tasks: Sequence[str], steps: int, samples_per_insert: float) -> None:
+        self.tasks = list(tasks)
+        self.steps = steps
+        self.target = samples_per_insert
+        self.recent: list[deque[tuple[float, bool]]] = [deque(maxlen=RECENT_EPISODES) for _ in tasks]
+        self.episodes = [0] * len(self.tasks)
+        self.started = time.time()
+        self.last: dict[str, float] = {"time": self.started}
+
+    def episodes_ended(self, reports: Iterable[ActorReport]) -> None:
+        for report in reports:
+            for episode in report.episodes:
+                self.recent[episode.task].append((episode.undiscounted_return, episode.success))
+                self.episodes[episode.task] += 1
+
+    def row(
+        self,
+        actors: Sequence[ActorReport],
+        desired_actors: int,
+        learner: dict[str, Any],
+        shards: Sequence[dict[str, Any]],
+    ) -> dict[str, Any]:
+        """One row for metrics.jsonl from the newest report of every part."""
+        now = time.time()
+        inserts = np.sum([shard["inserts_by_task"] for shard in shards], axis=0)
+        counters = {
+            "time": now,
+            "inserts": float(inserts.sum()),
+            "updates": float(learner["updates"]),
+            "data_wait": learner["seconds"]["data_wait"],
+            "push_wait": float(sum(report.writer["wait_s"] for report in actors)),
+        }
+        elapsed = max(now - self.last["time"], 1e-9)
+        # A restarted part counts from zero again; its first interval then says nothing.
+        change = {key: max(0.0, value - self.last.get(key, value)) for key, value in counters.items()}
+        self.last = counters
+        env_steps = int(inserts.min())
+        steps_per_s = change["inserts"] / elapsed / len(self.tasks)
+        learner_waits = min(1.0, change["data_wait"] / elapsed)
+        actors_wait = min(1.0, change["push_wait"] / elapsed / max(1, len(actors)))
+        acting = [report for report in actors if report.policy_version >= 0]
+        oldest = min(acting, key=lambda report: report.policy_version, default=None)
+        served = sum(shard["samples"] for shard in shards)
+        after_warmup = sum(shard["steps_after_warmup"] for shard in shards) * len(self.tasks)
+        return {
+            "time": now,
+            "elapsed_s": now - self.started,
+            "env_steps": env_steps,
+            "env_steps_by_task": dict(zip(self.tasks, inserts.tolist(), strict=True)),
+            "updates": learner["updates"],
+            "steps_per_s": steps_per_s,
+            "updates_per_s": change["updates"] / elapsed,
+            "samples_per_insert": served / after_warmup if after_warmup > 0 else 0.0,
+            "samples_per_insert_target": self.target,
+            "return": {task: mean([r for r, _ in recent]) for task, recent in zip(self.tasks, self.recent, strict=True)},
+            "success": {task: mean([s for _, s in recent]) for task, recent in zip(self.tasks, self.recent, strict=True)},
+            "episodes": dict(zip(self.tasks, self.episodes, strict=True)),
+            "policy_age_s": 0.0 if oldest is None else max(0.0, now - oldest.policy_published_at),
+            "policy_age_updates": 0 if oldest is None else max(0, learner["updates"] - oldest.policy_version),
+            "replay_fill": mean([shard["fill"] for shard in shards]) or 0.0,
+            "replay_bytes": sum(shard["bytes"] for shard in shards),
+            "steps_ahead": max((shard["steps_ahead"] for shard in shards), default=0.0),
+            "learner_wait_share": learner_waits,
+            "actor_wait_share": actors_wait,
+            "bottleneck": bottleneck(learner_waits, actors_wait),
+            "actors": len(actors),
+            "actors_desired": desired_actors,
+            "learner": learner["metrics"],
+            "reward_scale": {
+                task: scale if np.isfinite(scale) else None
+                for task, scale in zip(self.tasks, learner["reward_scale"], strict=True)
+            },
+            "seconds_left": (self.steps - env_steps) / steps_per_s if steps_per_s > 0 else None,
+        }
+
+
+def bottleneck(learner_waits: float, actors_wait: float) -> str:
+    """The side that the other waits for; 'balanced' when neither waits a tenth of its time."""
+    if max(learner_waits, actors_wait) < 0.1:
+        return "balanced"
+    return "actors" if learner_waits > actors_wait else "learner"
+
+
+def mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
