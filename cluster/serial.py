@@ -116,11 +116,10 @@ class SerialRun:
     def _row(self) -> dict[str, Any]:
         report = self.actor.report()
         self.session.progress.episodes_ended([report])
-        scale = self.learner.normalizer.denominator(self.learner.state.log_temperature.detach().exp())
         learner = {
             "updates": self.learner.updates,
             "metrics": self.learner.read_metrics(),
-            "reward_scale": scale.tolist(),
+            "reward_scale": self.learner.reward_scale(),
             "seconds": self.seconds,
         }
         return self.session.progress.row([report], 1, learner, self._shard_stats())

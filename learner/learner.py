@@ -111,6 +111,11 @@ class Learner:
                 raise FloatingPointError(f"{name} became {values[name]} at update {self.updates}")
         return values
 
+    def reward_scale(self) -> list[float]:
+        """What each task's rewards are divided by now; inf before its first finished episode."""
+        scale: list[float] = self.normalizer.denominator(self.state.log_temperature.detach().exp()).tolist()
+        return scale
+
     def policy(self) -> PolicyMessage:
         return publishing.message(self.state.policy, self.state.critic, self.updates)
 

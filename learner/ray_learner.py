@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 import traceback
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 import torch
@@ -16,6 +19,8 @@ from ray.actor import ActorHandle
 from learner.learner import Learner, LearnerSpec
 from replay.client import Sampler, ShardHandle
 from replay.policy_store import PolicyMessage
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,12 @@ class LoopSpec:
 
 
 class LearnerProcess:
-    """Made ready when created (weights loaded, kernels warm), trains in a thread once started."""
+    """Trains in a thread of its own, which is the only one that touches the learner: whatever is asked of it is done
+    between two updates.
+
+    One thread for everything is not only simple. OpenMP gives each thread that enters a parallel region its own team, and
+    measured on two cores, a training thread whose process held a second team made half the updates per second.
+    """
 
     def __init__(
         self,
@@ -39,59 +49,124 @@ class LearnerProcess:
         store: ActorHandle,
         checkpoint: str | None = None,
     ) -> None:
+        self.spec = spec
         self.loop = loop
-        self.learner = Learner(spec)
-        if checkpoint is not None:
-            self.learner.load_state_dict(torch.load(Path(checkpoint) / "learner.pt", map_location="cpu", weights_only=True))
+        self.checkpoint = checkpoint
         self.sampler = Sampler(shards, spec.most_batches, depth=loop.requests_in_flight + 1)
         self.store = store
         self.publishing: ray.ObjectRef | None = None
         self.published = -1
         self.seconds = {"data_wait": 0.0, "update": 0.0, "publish": 0.0}
-        self.lock = threading.Lock()  # held while the learner changes
-        self.stopping = threading.Event()
+        self.jobs: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
+        self.training = threading.Event()
         self.failure: str | None = None
-        self.thread = threading.Thread(target=self._train, name="train", daemon=True)
+        threading.Thread(target=self._run, name="train", daemon=True).start()
 
     def ready(self) -> dict[str, Any]:
-        """Answers when the process is up; says what it will use of each shard's batches so far."""
-        parameters = sum(p.numel() for p in self.learner.state.critic.parameters())
-        return {
-            "updates": self.learner.updates,
-            "consumed": list(self.learner.consumed),
-            "critic_parameters": parameters,
-            "device": str(self.learner.device),
-            "threads": torch.get_num_threads(),
-        }
+        """Answers when the learner is made or restored; says how many batches of each shard it has used."""
+        return self._ask(
+            lambda: {
+                "updates": self.learner.updates,
+                "consumed": list(self.learner.consumed),
+                "critic_parameters": sum(p.numel() for p in self.learner.state.critic.parameters()),
+                "device": str(self.learner.device),
+                "threads": torch.get_num_threads(),
+            }
+        )
 
     def start(self) -> None:
-        self.thread.start()
+        self.training.set()
 
-    def _train(self) -> None:
+    def stop(self) -> None:
+        """Returns when the update under way is done; the learner still answers."""
+        self.training.clear()
+        self._ask(lambda: None)
+
+    def policy(self) -> PolicyMessage:
+        return self._ask(lambda: self.learner.policy())
+
+    def report(self) -> dict[str, Any]:
+        """Counters and the newest metrics."""
+        return self._ask(
+            lambda: {
+                "updates": self.learner.updates,
+                "published": self.published,
+                "metrics": self.learner.read_metrics(),
+                "reward_scale": self.learner.reward_scale(),
+                "seconds": dict(self.seconds),
+                "sampler": self.sampler.stats(),
+                "finished": self.learner.updates >= self.loop.total_updates,
+            }
+        )
+
+    def save(self, folder: str) -> int:
+        """Write learner.pt between two updates; returns the updates it holds."""
+
+        def write() -> int:
+            torch.save(self.learner.state_dict(), Path(folder) / "learner.pt")
+            return self.learner.updates
+
+        return self._ask(write)
+
+    def _ask(self, job: Callable[[], T]) -> T:
+        """Have the training thread do a job. Raises what stopped that thread, if it failed."""
+        answer: Future[T] = Future()
+        self.jobs.put((job, answer))
+        while True:
+            try:
+                return answer.result(timeout=1.0)
+            except TimeoutError:
+                if self.failure is not None:
+                    raise RuntimeError(f"learner failed:\n{self.failure}") from None
+
+    def _run(self) -> None:
         try:
-            measured = -self.loop.diagnostics_interval
-            if self.learner.updates > 0:
-                self._publish()
-            while not self.stopping.is_set() and self.learner.updates < self.loop.total_updates:
-                start = time.perf_counter()
-                reply = self.sampler.next(timeout=0.2)
-                waited = time.perf_counter()
-                self.seconds["data_wait"] += waited - start
-                if reply is None or reply.batches is None:
-                    continue
-                diagnostics = self.learner.updates - measured >= self.loop.diagnostics_interval
-                with self.lock:
-                    self.learner.train(reply.batches, reply.shard, diagnostics)
-                if diagnostics:
-                    measured = self.learner.updates
-                updated = time.perf_counter()
-                self.seconds["update"] += updated - waited
-                due = self.published < 0 or self.learner.updates - self.published >= self.loop.publish_interval
-                if due or self.learner.updates >= self.loop.total_updates:
+            self.learner = Learner(self.spec)
+            if self.checkpoint is not None:
+                saved = torch.load(Path(self.checkpoint) / "learner.pt", map_location="cpu", weights_only=True)
+                self.learner.load_state_dict(saved)
+                if self.learner.updates > 0:
                     self._publish()
-                self.seconds["publish"] += time.perf_counter() - updated
+            self.measured = self.learner.updates - self.loop.diagnostics_interval
+            while True:
+                goes_on = self.training.is_set() and self.learner.updates < self.loop.total_updates
+                self._do_jobs(wait=not goes_on)
+                if goes_on:
+                    self._train()
         except Exception:
             self.failure = traceback.format_exc()
+
+    def _do_jobs(self, wait: bool) -> None:
+        """What was asked meanwhile; with `wait`, whatever is asked within a short while too."""
+        try:
+            while True:
+                job, answer = self.jobs.get(block=wait, timeout=0.05)
+                try:
+                    answer.set_result(job())
+                except Exception as error:
+                    answer.set_exception(error)
+                wait = False
+        except queue.Empty:
+            return
+
+    def _train(self) -> None:
+        """Sample once, make its updates, and publish when it is time."""
+        start = time.perf_counter()
+        reply = self.sampler.next(timeout=0.2)
+        waited = time.perf_counter()
+        self.seconds["data_wait"] += waited - start
+        if reply is None or reply.batches is None:
+            return
+        diagnostics = self.learner.updates - self.measured >= self.loop.diagnostics_interval
+        self.learner.train(reply.batches, reply.shard, diagnostics)
+        if diagnostics:
+            self.measured = self.learner.updates
+        updated = time.perf_counter()
+        self.seconds["update"] += updated - waited
+        due = self.published < 0 or self.learner.updates - self.published >= self.loop.publish_interval
+        if due or self.learner.updates >= self.loop.total_updates:
+            self._publish()
+        self.seconds["publish"] += time.perf_counter() - updated
 
     def _publish(self) -> None:
         """At most one message is under way: a newer one waits until the store has the last."""
@@ -99,37 +174,6 @@ class LearnerProcess:
             ray.get(self.publishing)
         self.publishing = self.store.put.remote(self.learner.policy())
         self.published = self.learner.updates
-
-    def policy(self) -> PolicyMessage:
-        with self.lock:
-            return self.learner.policy()
-
-    def report(self) -> dict[str, Any]:
-        """Counters and the newest metrics. Raises what stopped the loop, if it failed."""
-        if self.failure is not None:
-            raise RuntimeError(f"learner failed:\n{self.failure}")
-        with self.lock:
-            return {
-                "updates": self.learner.updates,
-                "published": self.published,
-                "metrics": self.learner.read_metrics(),
-                "reward_scale": self.learner.normalizer.denominator(self.learner.state.log_temperature.detach().exp()).tolist(),
-                "seconds": dict(self.seconds),
-                "sampler": self.sampler.stats(),
-                "finished": self.learner.updates >= self.loop.total_updates,
-            }
-
-    def save(self, folder: str) -> int:
-        """Write learner.pt between two updates; returns the updates it holds."""
-        with self.lock:
-            torch.save(self.learner.state_dict(), Path(folder) / "learner.pt")
-            return self.learner.updates
-
-    def stop(self) -> None:
-        """Returns when the update under way is done."""
-        self.stopping.set()
-        if self.thread.is_alive():
-            self.thread.join()
 
 
 def start_learner(
