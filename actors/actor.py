@@ -190,7 +190,9 @@ class Actor:
             pool.segments.load_state(saved["segments"])
             pool.episodes.load_state(saved["episodes"])
             if not np.array_equal(pool.inputs, saved["inputs"]):
-                raise RuntimeError(f"{pool.task.name}: replaying its actions did not lead back to the saved observation")
+                raise RuntimeError(
+                    f"{pool.task.name}: replaying its actions did not lead back to the saved observation"
+                )
         self.rng.bit_generator.state = state["rng"]
         self.iterations = state["iterations"]
         self.return_extremes = dict(state["return_extremes"])

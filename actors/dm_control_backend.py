@@ -14,7 +14,7 @@ from actors.environments import ActionScaler, Step
 # Rendering needs a display or EGL; training renders nothing, and quadruped-escape alone cannot load without GL.
 os.environ.setdefault("MUJOCO_GL", "disabled")
 
-from dm_control import suite  # noqa: E402  (reads MUJOCO_GL when imported)
+from dm_control import suite
 
 
 class DmControlEnvironment:
@@ -55,7 +55,7 @@ class DmControlEnvironment:
         ended = np.flatnonzero(terminated | truncated)
         if len(ended):
             next_inputs = observations.copy()
-            for index in ended:
+            for index in ended.tolist():
                 next_inputs[index] = self._flatten(self.environments[index].reset().observation)
                 self.lengths[index] = 0
         return Step(observations, rewards, terminated, truncated, np.zeros(self.copies, bool), next_inputs)

@@ -1,7 +1,7 @@
 """The one interface over all environment libraries: N copies of a task, stepped together.
 
-What differs between libraries ends here: key order, dtypes, action bounds, when a reset happens. Observations are float32
-and flat, rewards float32, actions in [-1, 1] and as long as the task's action size.
+What differs between libraries ends here: key order, dtypes, action bounds, when a reset happens. Observations are
+float32 and flat, rewards float32, actions in [-1, 1] and as long as the task's action size.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def make_environment(backend: str, task: Task, seeds: Sequence[int], threads: in
 def copy_seed(run_seed: int, stream: int, index: int) -> int:
     """A seed in [0, 2^31 - 1) that no other (stream, index) of the run has: index < 2^20, stream < 2^11.
 
-    envpool gives copy k of a pool seed + k, so neighbouring pools would share streams; every copy is given its own here.
+    envpool gives copy k of a pool seed + k, so neighbouring pools would share streams; here every copy gets its own.
     """
     if not 0 <= index < 1 << 20:
         raise ValueError(f"copy index {index} is outside [0, 2^20)")

@@ -15,7 +15,7 @@ from actors.environments import ActionScaler, Step
 class EnvpoolEnvironment:
     """A synchronous pool whose finished copies are reset at once instead of in the next step.
 
-    envpool's own autoreset spends the next step on the reset and returns a reward with it that belongs to no transition;
+    envpool's own autoreset spends the next step on the reset and returns a reward that belongs to no transition;
     resetting explicitly leaves neither a lost step nor a reward to leak.
     """
 

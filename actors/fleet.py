@@ -17,7 +17,7 @@ MOST_DEATHS_BEFORE_READY = 3
 class Death(NamedTuple):
     """An actor process that died and was replaced."""
 
-    index: int
+    actor: int
     incarnation: int
     cause: str
 

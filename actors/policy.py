@@ -6,6 +6,8 @@ names are those of learner.networks.Policy; `task_embeddings` holds the critic's
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from replay.policy_store import PolicyMessage
@@ -48,7 +50,7 @@ class NumpyPolicy:
         else:
             self.input_bias = (embeddings @ first[:, observation_size:].T + bias)[row_tasks]
         self.input_norm = self._norm(arrays, "trunk.input_norm")
-        self.blocks = []
+        self.blocks: list[tuple[Any, ...]] = []
         while f"trunk.blocks.{len(self.blocks)}.first.weight" in arrays:
             prefix = f"trunk.blocks.{len(self.blocks)}."
             self.blocks.append(

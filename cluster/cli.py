@@ -6,6 +6,7 @@ import contextlib
 import io
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import tyro
 
@@ -72,7 +73,7 @@ def parsed(command: Callable[..., int], arguments: list[str], program: str) -> i
     return result
 
 
-def parse(what: Callable[..., object], arguments: list[str], program: str, default: object = None) -> object:
+def parse(what: Any, arguments: list[str], program: str, default: Any = None) -> Any:
     """tyro.cli, its boxed complaint turned into one sentence."""
     complaint = io.StringIO()
     try:

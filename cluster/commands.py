@@ -44,7 +44,9 @@ def suites(suite: Name = "") -> int:
     for member in all_suites()[suite]:
         task = tasks[member]
         keys = " ".join(f"{key}:{size}" for key, size in task.observation_keys)
-        print(f"{member:32s} obs {task.observation_size:3d} act {task.action_size:2d} limit {task.episode_limit}  {keys}")
+        print(
+            f"{member:32s} obs {task.observation_size:3d} act {task.action_size:2d} limit {task.episode_limit}  {keys}"
+        )
     return 0
 
 
@@ -53,7 +55,9 @@ def presets() -> int:
     for name, make in PRESETS.items():
         config = make()
         print(f"{name:16s} {make.__doc__}")
-        print(f"{'':16s} width {config.learner.width}, batch {config.learner.batch_size}, {config.steps:,} steps a task")
+        print(
+            f"{'':16s} width {config.learner.width}, batch {config.learner.batch_size}, {config.steps:,} steps a task"
+        )
     return 0
 
 
@@ -77,7 +81,9 @@ def status(run: Name = "", runs_folder: str = "runs") -> int:
         state = "live" if is_live(path) else (events[-1]["event"] if events else "never started")
         if state in ("start", "resume", "checkpoint", "learner_ready", "learner_restarted", "actor_died"):
             state = "died"  # nothing said that it ended
-        print(f"{name}: {state}, preset {preset}" + (f", process {read_lock(path).get('pid')}" if state == "live" else ""))
+        print(
+            f"{name}: {state}, preset {preset}" + (f", process {read_lock(path).get('pid')}" if state == "live" else "")
+        )
         if rows:
             print(f"  {plain_line(rows[-1], config.steps)}")
         if run:

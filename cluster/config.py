@@ -115,7 +115,7 @@ class Config:
     resume: bool = False
     """Go on with the run of this name from its newest checkpoint."""
     execution: Literal["distributed", "serial"] = "distributed"
-    """distributed runs the parts as Ray processes; serial runs them in lock step in this one, bit-identical for a seed."""
+    """distributed runs the parts as Ray processes; serial runs them in lock step in one, bit-identical for a seed."""
     runs_folder: str = "runs"
     """Folder that holds a folder for each run."""
     checkpoint_interval: int = 100_000

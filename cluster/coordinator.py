@@ -84,7 +84,9 @@ class Coordinator:
         try:
             shards = self._get([shard.stats.remote() for shard in self.shards], CALL_TIMEOUT_S)
         except RayActorError as error:
-            raise RunFailed(f"a replay shard died, and with it the transitions since the last checkpoint: {error}") from error
+            raise RunFailed(
+                f"a replay shard died, and with it the transitions since the last checkpoint: {error}"
+            ) from error
         try:
             self.learner_report = self._get(self.learner.report.remote(), CALL_TIMEOUT_S)
         except RayActorError as error:
@@ -92,8 +94,8 @@ class Coordinator:
         reports, deaths = self._poll_fleet()
         self.session.progress.episodes_ended(reports)
         for death in deaths:
-            self.session.records.event("actor_died", death.cause, actor=death.index, incarnation=death.incarnation)
-            self.session.console.say(f"actor {death.index} died and was replaced")
+            self.session.records.event("actor_died", death.cause, actor=death.actor, incarnation=death.incarnation)
+            self.session.console.say(f"actor {death.actor} died and was replaced")
         self._collect_evaluations(wait=False)
         self._commit_save(wait=False)
         return shards, lowest_inserts(shards)
@@ -140,9 +142,11 @@ class Coordinator:
         self.session.records.event("learner_died", cause, updates=lost)
         self.learner = self._start_learner()
         self._learner_ready()
-        self.session.records.event("learner_restarted", updates=self.restored_updates, lost_updates=lost - self.restored_updates)
+        self.session.records.event(
+            "learner_restarted", updates=self.restored_updates, lost_updates=lost - self.restored_updates
+        )
         self.session.console.say(
-            f"the learner died at {lost:,} updates and was restored at {self.restored_updates:,}; it makes up for the rest"
+            f"the learner died at {lost:,} updates and goes on from {self.restored_updates:,}, making up for the rest"
         )
 
     def _report(self, shards: list[dict[str, Any]]) -> None:
@@ -189,7 +193,9 @@ class Coordinator:
         try:
             updates = ray.get(learner)
             ray.get(shards)
-            self.checkpoint = self.session.commit_checkpoint(folder, env_steps, updates, self.fleet.incarnation, started)
+            self.checkpoint = self.session.commit_checkpoint(
+                folder, env_steps, updates, self.fleet.incarnation, started
+            )
         except (RayError, OSError) as error:
             # A full disk, or a part that died meanwhile: the checkpoint before stays the newest.
             self.session.records.event("checkpoint_failed", str(error), env_steps=env_steps)

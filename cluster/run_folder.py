@@ -92,7 +92,9 @@ def existing_run(runs: Path, name: str) -> Path:
     path = runs / name
     if not (path / "config.yaml").is_file():
         names = run_names(runs)
-        raise ConfigError(f"there is no run {name!r} in {runs}; " + (nearest(name, names) if names else "it has no runs"))
+        raise ConfigError(
+            f"there is no run {name!r} in {runs}; " + (nearest(name, names) if names else "it has no runs")
+        )
     return path
 
 
@@ -107,8 +109,8 @@ def take_lock(path: Path) -> IO[str]:
     except BlockingIOError:
         owner = read_lock(path)
         raise ConfigError(
-            f"run {path.name} is live (process {owner.get('pid', '?')} on {owner.get('host', '?')}): choose another --name, "
-            f"or stop it with `brc stop {path.name}`"
+            f"run {path.name} is live (process {owner.get('pid', '?')} on {owner.get('host', '?')}): choose another "
+            f"--name, or stop it with `brc stop {path.name}`"
         ) from None
     lock.truncate(0)
     lock.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}))
@@ -146,7 +148,9 @@ def load_config(path: Path) -> tuple[str, Config]:
         return preset, TypeAdapter(Config).validate_python(saved)
     except (OSError, yaml.YAMLError, ValidationError, AttributeError, KeyError, TypeError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"{file} is not a configuration of a run ({reason}); restore it, or start another run") from error
+        raise ConfigError(
+            f"{file} is not a configuration of a run ({reason}); restore it, or start another run"
+        ) from error
 
 
 def check_resume(path: Path, plan: Plan) -> tuple[Path, dict[str, Any]]:
@@ -155,7 +159,9 @@ def check_resume(path: Path, plan: Plan) -> tuple[Path, dict[str, Any]]:
     newest, manifest = newest_checkpoint(path)
     names = [task.name for task in plan.tasks]
     if manifest["tasks"] != names:
-        raise ConfigError(f"--tasks: run {path.name} was trained on {manifest['tasks']}, not on {names}; resume with those")
+        raise ConfigError(
+            f"--tasks: run {path.name} was trained on {manifest['tasks']}, not on {names}; resume with those"
+        )
     for field in FIXED_FIELDS:
         old, new = get(saved, field), get(plan.config, field)
         if old != new:

@@ -94,7 +94,7 @@ class SerialRun:
 
     def _learn(self) -> None:
         """Every update that is due, publishing on the way."""
-        while (reply := self.sampler.next(timeout=0.0)) is not None and reply.batches is not None:
+        while (reply := self.sampler.take_due()) is not None and reply.batches is not None:
             started = time.perf_counter()
             self.learner.train(reply.batches, reply.shard, diagnostics=self.session.report_due())
             self.seconds["update"] += time.perf_counter() - started

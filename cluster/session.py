@@ -51,8 +51,9 @@ class Session:
             **details,
         )
         self.console.say(
-            f"run {self.folder.name}: {len(plan.tasks)} tasks, {config.steps:,} steps each, {plan.total_updates:,} updates, "
-            f"samples per insert {plan.samples_per_insert:.2f}, replay {size(plan.replay_bytes)}, {config.execution}"
+            f"run {self.folder.name}: {len(plan.tasks)} tasks, {config.steps:,} steps each, {plan.total_updates:,} "
+            f"updates, samples per insert {plan.samples_per_insert:.2f}, replay {size(plan.replay_bytes)}, "
+            f"{config.execution}"
         )
         if resumed:
             self.console.say(f"resumed at {resumed['env_steps']:,} steps, {resumed['updates']:,} updates")
@@ -101,7 +102,9 @@ class Session:
     def begin_checkpoint(self, env_steps: int) -> Path:
         return checkpoints.begin(self.folder.checkpoints, env_steps)
 
-    def commit_checkpoint(self, temporary: Path, env_steps: int, updates: int, incarnation: int, started: float) -> Path:
+    def commit_checkpoint(
+        self, temporary: Path, env_steps: int, updates: int, incarnation: int, started: float
+    ) -> Path:
         """Make a written checkpoint the newest one."""
         manifest = {
             "env_steps": env_steps,

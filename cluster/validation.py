@@ -93,13 +93,15 @@ def check_bounds(config: Config) -> None:
         value = get(config, path)
         if not (math.isfinite(value) and least <= value <= most):
             nearest = least if value < least else most
-            raise ConfigError(f"{flag(path)} {value} is out of range: it must be from {least:g} to {most:g}, try {nearest:g}")
+            raise ConfigError(
+                f"{flag(path)} {value} is out of range: it must be from {least:g} to {most:g}, try {nearest:g}"
+            )
 
 
 def check_name(config: Config) -> None:
     if config.name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", config.name):
         raise ConfigError(
-            f"--name {config.name!r} cannot be a folder's name: use up to 100 letters, digits, dots, dashes and underscores"
+            f"--name {config.name!r} cannot be a folder's name: use up to 100 letters, digits, dots or dashes"
         )
 
 
@@ -134,22 +136,24 @@ def check_budget(config: Config, tasks: int) -> None:
     least = share(replay.capacity, replay.shards - 1, replay.shards)
     if least < 2 * push:
         raise ConfigError(
-            f"--replay.capacity {replay.capacity} over {replay.shards} shards holds {least} transitions of a task, less "
-            f"than two pushes of {push} ({config.actors.copies} copies of {replay.segment_length} steps): use at least "
-            f"{2 * push * replay.shards}"
+            f"--replay.capacity {replay.capacity} over {replay.shards} shards holds {least} transitions of a task, "
+            f"less than two pushes of {push} ({config.actors.copies} copies of {replay.segment_length} steps): "
+            f"use at least {2 * push * replay.shards}"
         )
     if config.execution == "serial" and config.replay.max_ahead and config.replay.max_ahead < push:
         raise ConfigError(
-            f"--replay.max-ahead {config.replay.max_ahead} is less than the {push} steps that one push brings in serial "
-            f"execution: use at least {push}, or 0 to have it chosen"
+            f"--replay.max-ahead {config.replay.max_ahead} is less than the {push} steps that one push brings in "
+            f"serial execution: use at least {push}, or 0 to have it chosen"
         )
     copies = actor_count(config, tasks) * -(-tasks // actor_count(config, tasks)) * config.actors.copies
     if copies > 1 << 20:
-        raise ConfigError(f"--actors.copies {config.actors.copies} makes {copies} environments; at most {1 << 20} have seeds")
+        raise ConfigError(
+            f"--actors.copies {config.actors.copies} makes {copies} environments; at most {1 << 20} have seeds"
+        )
     if (config.steps - replay.warmup) * learner.updates_per_step < 1:
         raise ConfigError(
-            f"--learner.updates-per-step {learner.updates_per_step:g} makes no update in the {config.steps - replay.warmup} "
-            f"steps after warm-up: use at least {1 / (config.steps - replay.warmup):.2g}"
+            f"--learner.updates-per-step {learner.updates_per_step:g} makes no update in the "
+            f"{config.steps - replay.warmup} steps after warm-up: use at least {1 / (config.steps - replay.warmup):.2g}"
         )
 
 

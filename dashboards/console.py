@@ -50,7 +50,9 @@ class Console:
         if self.live is None:
             self.say(plain_line(row, self.steps))
         else:
-            self.live.update(Group(self._tasks(row), Text(plain_line(row, self.steps)), Text(second_line(row))), refresh=True)
+            self.live.update(
+                Group(self._tasks(row), Text(plain_line(row, self.steps)), Text(second_line(row))), refresh=True
+            )
 
     def _tasks(self, row: dict[str, Any]) -> Table:
         table = Table(box=None, pad_edge=False, header_style="bold")
@@ -80,7 +82,8 @@ def plain_line(row: dict[str, Any], steps: int) -> str:
     return (
         f"{row['env_steps']:,}/{steps:,} steps ({done:.0f}%) | {score}{row['steps_per_s']:.0f} steps/s/task | "
         f"{row['updates']:,} updates, {row['updates_per_s']:.0f}/s | samples/insert {row['samples_per_insert']:.2f} of "
-        f"{row['samples_per_insert_target']:.2f} | bottleneck: {row['bottleneck']} | {duration(row['seconds_left'])} left"
+        f"{row['samples_per_insert_target']:.2f} | bottleneck: {row['bottleneck']} | "
+        f"{duration(row['seconds_left'])} left"
     )
 
 
@@ -89,8 +92,9 @@ def second_line(row: dict[str, Any]) -> str:
     agent = "" if entropy is None else f"entropy {entropy:.2f}, temperature {temperature:.4f} | "
     return (
         f"{agent}policy age {row['policy_age_s']:.1f} s, {row['policy_age_updates']} updates | replay "
-        f"{100 * row['replay_fill']:.0f}% of {size(row['replay_bytes'])} | learner waits {100 * row['learner_wait_share']:.0f}%, "
-        f"actors wait {100 * row['actor_wait_share']:.0f}% | actors {row['actors']}/{row['actors_desired']}"
+        f"{100 * row['replay_fill']:.0f}% of {size(row['replay_bytes'])} | "
+        f"learner waits {100 * row['learner_wait_share']:.0f}%, actors wait {100 * row['actor_wait_share']:.0f}% | "
+        f"actors {row['actors']}/{row['actors_desired']}"
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  (the backend is chosen first: there may be no display)
+import matplotlib.pyplot as plt
 
 
 def draw(evaluations: list[dict[str, Any]], tasks: list[str], file: Path) -> None:

@@ -71,8 +71,12 @@ class Progress:
             "updates_per_s": change["updates"] / elapsed,
             "samples_per_insert": served / after_warmup if after_warmup > 0 else 0.0,
             "samples_per_insert_target": self.target,
-            "return": {task: mean([r for r, _ in recent]) for task, recent in zip(self.tasks, self.recent, strict=True)},
-            "success": {task: mean([s for _, s in recent]) for task, recent in zip(self.tasks, self.recent, strict=True)},
+            "return": {
+                task: mean([r for r, _ in recent]) for task, recent in zip(self.tasks, self.recent, strict=True)
+            },
+            "success": {
+                task: mean([s for _, s in recent]) for task, recent in zip(self.tasks, self.recent, strict=True)
+            },
             "episodes": dict(zip(self.tasks, self.episodes, strict=True)),
             "policy_age_s": 0.0 if oldest is None else max(0.0, now - oldest.policy_published_at),
             "policy_age_updates": 0 if oldest is None else max(0, learner["updates"] - oldest.policy_version),

@@ -75,7 +75,7 @@ class Learner:
 
     def train(self, batches: Batches, shard: int = 0, diagnostics: bool = False) -> None:
         """One update a batch. `shard` says where they came from; `diagnostics` measures norms in the last update."""
-        count = batches.count
+        count = batches.num_batches
         arrays = (
             batches.observations,
             batches.actions,
@@ -140,7 +140,9 @@ class Learner:
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         """Raises ValueError, naming the fields, when the networks saved have another shape."""
         ours = asdict(self.spec.networks)
-        differing = {key: (saved["networks"].get(key), ours[key]) for key in ours if saved["networks"].get(key) != ours[key]}
+        differing = {
+            key: (saved["networks"].get(key), ours[key]) for key in ours if saved["networks"].get(key) != ours[key]
+        }
         if differing:
             raise ValueError(f"checkpoint has other networks (saved, asked for): {differing}")
         state = self.state

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import torch
+from torch import Tensor
 
 from learner.networks import Critic, Policy
 from replay.policy_store import PolicyMessage
@@ -13,7 +14,7 @@ from replay.policy_store import PolicyMessage
 @torch.no_grad()
 def message(policy: Policy, critic: Critic, version: int) -> PolicyMessage:
     """The policy's parameters under their own names, and the critic's normalised rows as `task_embeddings`."""
-    named = dict(policy.named_parameters())
+    named: dict[str, Tensor] = dict(policy.named_parameters())
     table = critic.embedding_table()
     if table is not None:
         named["task_embeddings"] = table

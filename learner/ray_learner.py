@@ -37,8 +37,8 @@ class LearnerProcess:
     """Trains in a thread of its own, which is the only one that touches the learner: whatever is asked of it is done
     between two updates.
 
-    One thread for everything is not only simple. OpenMP gives each thread that enters a parallel region its own team, and
-    measured on two cores, a training thread whose process held a second team made half the updates per second.
+    One thread for everything is not only simple. OpenMP gives each thread that enters a parallel region its own team,
+    and measured on two cores, a training thread whose process held a second team made half the updates per second.
     """
 
     def __init__(
@@ -177,7 +177,12 @@ class LearnerProcess:
 
 
 def start_learner(
-    spec: LearnerSpec, loop: LoopSpec, shards: list[ShardHandle], store: ActorHandle, checkpoint: str | None, gpus: float
+    spec: LearnerSpec,
+    loop: LoopSpec,
+    shards: list[ShardHandle],
+    store: ActorHandle,
+    checkpoint: str | None,
+    gpus: float,
 ) -> ActorHandle:
     options: dict[str, Any] = {
         "num_cpus": 0,

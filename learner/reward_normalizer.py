@@ -17,7 +17,12 @@ class RewardNormalizer:
     """
 
     def __init__(
-        self, num_tasks: int, discount: float, target_entropy: float, value_limit: float, device: torch.device | str = "cpu"
+        self,
+        num_tasks: int,
+        discount: float,
+        target_entropy: float,
+        value_limit: float,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.minimum = torch.full((num_tasks,), torch.inf, device=device)
         self.maximum = torch.full((num_tasks,), -torch.inf, device=device)

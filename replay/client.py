@@ -166,7 +166,7 @@ class Sampler:
 
     Args:
         most: batches that one request may bring.
-        depth: requests in flight when `next` returns is `depth` - 1; with 1 a sample is drawn when asked for, not before.
+        depth: requests in flight while `next` waits; one less while the caller computes.
     """
 
     def __init__(self, shards: Sequence[ShardHandle], most: int, depth: int) -> None:
@@ -178,15 +178,30 @@ class Sampler:
         self.not_before = [0.0] * len(shards)
         self.counts = {"requests": 0, "refusals": 0, "batches": 0, "wait_s": 0.0}
 
+    def take_due(self) -> SampleReply | None:
+        """Batches of the first shard, in turn, that has any due now; None when none has. For lock-step execution.
+
+        Waits that shards asked for are not observed, so the answer does not depend on time.
+        """
+        for _ in self.shards:
+            reply: SampleReply = self.shards[self.turn].call("sample", self.most).result()
+            self.turn = (self.turn + 1) % len(self.shards)
+            self.counts["requests"] += 1
+            if reply.batches is not None:
+                self.counts["batches"] += reply.batches.num_batches
+                return reply
+            self.counts["refusals"] += 1
+        return None
+
     def next(self, timeout: float) -> SampleReply | None:
-        """The next reply that has batches, or None when none came within `timeout` seconds (0: one try)."""
+        """The next reply that has batches, or None when none came within `timeout` seconds."""
         started = time.monotonic()
         while True:
             self._request()
             reply = self._take(max(0.0, started + timeout - time.monotonic()))
             now = time.monotonic()
             if reply is not None and reply.batches is not None:
-                self.counts["batches"] += reply.batches.count
+                self.counts["batches"] += reply.batches.num_batches
                 self.counts["wait_s"] += now - started
                 return reply
             if now - started >= timeout:

@@ -43,7 +43,7 @@ class PolicyStore:
             self.version, self.boxed = message.version, boxed
 
     def newest(self, version: int) -> list[Any]:
-        """[boxed message], or [] when there is none or it is `version`. The list keeps a reference from being resolved."""
+        """[boxed message], or [] when there is none or it is `version`. Inside a list a reference is not resolved."""
         with self.lock:
             return [] if self.boxed is None or self.version == version else [self.boxed]
 

@@ -58,17 +58,17 @@ class Push(NamedTuple):
 
 
 class Batches(NamedTuple):
-    """`count` batches of B transitions, padded to the widest task; rows of a batch are grouped by task."""
+    """Several batches of B transitions, padded to the widest task; rows of a batch are grouped by task."""
 
-    observations: np.ndarray  # (count, B, observation) float32
-    actions: np.ndarray  # (count, B, action) float32
-    rewards: np.ndarray  # (count, B) float32, raw
-    masks: np.ndarray  # (count, B) float32: 0 where the next observation is terminal
-    next_observations: np.ndarray  # (count, B, observation) float32
-    task_ids: np.ndarray  # (count, B) int64
+    observations: np.ndarray  # (batches, B, observation) float32
+    actions: np.ndarray  # (batches, B, action) float32
+    rewards: np.ndarray  # (batches, B) float32, raw
+    masks: np.ndarray  # (batches, B) float32: 0 where the next observation is terminal
+    next_observations: np.ndarray  # (batches, B, observation) float32
+    task_ids: np.ndarray  # (batches, B) int64
     return_minimum: np.ndarray  # (tasks,) float32, +inf before a task's first finished episode
     return_maximum: np.ndarray  # (tasks,) float32, -inf likewise
 
     @property
-    def count(self) -> int:
+    def num_batches(self) -> int:
         return len(self.rewards)

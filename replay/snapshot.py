@@ -63,4 +63,4 @@ def load(folder: Path, storage: Storage) -> dict[str, Any]:
 
 def checksum(array: np.ndarray) -> int:
     """CRC-32 of a contiguous array's bytes."""
-    return zlib.crc32(array.view(np.uint8)) if array.size else 0
+    return zlib.crc32(array.view(np.uint8).data) if array.size else 0

@@ -16,7 +16,7 @@ from replay.rows import Batches, Rows
 
 @dataclass(frozen=True)
 class StorageSpec:
-    """Shapes and capacity of a storage. `capacity` is in transitions per task; `segment_length` sizes the spare rows."""
+    """Shapes and capacity of a storage: `capacity` transitions of each task, spare rows sized by `segment_length`."""
 
     observation_sizes: tuple[int, ...]
     action_size: int
@@ -43,7 +43,7 @@ class StorageSpec:
 
 
 class TaskRing:
-    """The rows of one task. The oldest are overwritten; what remains is always whole pairs of a row and its successor."""
+    """The rows of one task. The oldest are overwritten; what remains is whole pairs of a row and its successor."""
 
     def __init__(self, rows: int, observation_size: int, action_size: int) -> None:
         self.rows = Rows(
@@ -79,7 +79,7 @@ class TaskRing:
             start = stop
 
     def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        """Indices of `count` transitions, uniform with replacement. Last rows are drawn again: about one in a segment."""
+        """Indices of `count` transitions, uniform with replacement. Last rows, one in a segment, are drawn again."""
         index = rng.integers(self.used, size=count)
         rejected = np.flatnonzero(self.rows.last[index])
         while len(rejected):

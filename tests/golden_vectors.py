@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from learner.brc import Batch, BRCSettings, BRCState, initial_state
-from learner.networks import BroNet, Critic, NetworkSpec, Policy
+from learner.networks import BroNet, Critic, NetworkSpec, Policy, ResidualBlock
 
 FOLDER = Path(__file__).parent / "golden"
 SETTINGS = BRCSettings()
@@ -42,7 +43,7 @@ def set_bronet(net: BroNet, arrays: dict[str, Tensor], prefix: str, head: int | 
 
     set_dense(net.input, at("in.w"), at("in.b"))
     set_norm(net.input_norm, at("in_ln.g"), at("in_ln.o"))
-    for index, block in enumerate(net.blocks):
+    for index, block in enumerate(cast(list[ResidualBlock], list(net.blocks))):
         set_dense(block.first, at(f"{index}a.w"), at(f"{index}a.b"))
         set_norm(block.first_norm, at(f"{index}a_ln.g"), at(f"{index}a_ln.o"))
         set_dense(block.second, at(f"{index}b.w"), at(f"{index}b.b"))
@@ -52,7 +53,7 @@ def set_bronet(net: BroNet, arrays: dict[str, Tensor], prefix: str, head: int | 
 
 
 def set_critic(critic: Critic, arrays: dict[str, Tensor], prefix: str) -> None:
-    for head, net in enumerate(critic.heads):
+    for head, net in enumerate(cast(list[BroNet], list(critic.heads))):
         set_bronet(net, arrays, prefix, head)
     if critic.task_embeddings is not None:
         critic.task_embeddings.data.copy_(arrays[prefix + "emb"])

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests import golden_vectors as golden
 
 from learner import brc, categorical, tanh_normal
 from learner.networks import Critic, Policy
+from tests import golden_vectors as golden
+
+# dtype, file suffix, absolute tolerance: float32 as an independent implementation met it
+PROJECTION_CASES = [(torch.float64, "f64", 1e-9), (torch.float32, "f32", 7.7e-6)]
+DENSITY_CASES = [(torch.float64, "f64", 1e-9), (torch.float32, "f32", 1.2e-5)]
 
 
 @pytest.mark.parametrize(("name", "tasks"), [("multi", 3), ("single", 1)])
@@ -28,7 +32,7 @@ def test_forward(name: str, tasks: int) -> None:
 
 
 @pytest.mark.parametrize("case", ["random", "clip", "exact", "identity", "onehot", "shift_one_bin"])
-@pytest.mark.parametrize(("dtype", "suffix", "tolerance"), [(torch.float64, "f64", 1e-9), (torch.float32, "f32", 7.7e-6)])
+@pytest.mark.parametrize(("dtype", "suffix", "tolerance"), PROJECTION_CASES)
 def test_projection(case: str, dtype: torch.dtype, suffix: str, tolerance: float) -> None:
     arrays = golden.load(f"b_projection_{suffix}", dtype)
     at = {key.split("/")[1]: value for key, value in arrays.items() if key.startswith(case + "/")}
@@ -43,7 +47,7 @@ def test_projection(case: str, dtype: torch.dtype, suffix: str, tolerance: float
     torch.testing.assert_close(value, at["q_mean"], atol=max(tolerance, 1e-5 if suffix == "f32" else 0), rtol=0)
 
 
-@pytest.mark.parametrize(("dtype", "suffix", "tolerance"), [(torch.float64, "f64", 1e-9), (torch.float32, "f32", 1.2e-5)])
+@pytest.mark.parametrize(("dtype", "suffix", "tolerance"), DENSITY_CASES)
 def test_tanh_normal(dtype: torch.dtype, suffix: str, tolerance: float) -> None:
     arrays = golden.load(f"c_tanh_normal_{suffix}", dtype)
     actions, log_probs = tanh_normal.sample(arrays["mean"], arrays["log_std"], arrays["noise"])
@@ -76,17 +80,17 @@ def test_losses_and_gradients(name: str, tasks: int) -> None:
     mean, log_std = state.policy(batch.observations, frozen)
     actions, log_probs = tanh_normal.sample(mean, log_std, arrays["noise_cur"])
     torch.testing.assert_close(log_probs, arrays["out/log_probs"], atol=1.2e-5, rtol=0)
-    value, gradient = brc.value_and_action_gradient(state.critic, batch.observations, actions, frozen, golden.SETTINGS)
-    torch.autograd.backward([temperature * log_probs.mean(), actions], [None, -gradient])
+    value, action_gradient = brc.value_and_action_gradient(
+        state.critic, batch.observations, actions, frozen, golden.SETTINGS
+    )
+    torch.autograd.backward([temperature * log_probs.mean(), actions], [None, -action_gradient])
     actor_loss = temperature * log_probs.detach().mean() - value
     torch.testing.assert_close(actor_loss, arrays["out/actor_loss"], atol=1e-5, rtol=0)
     expected_policy = Policy(golden.spec(tasks))
     golden.set_policy(expected_policy, arrays, "grad_actor/")
-    for (key, parameter), reference in zip(
-        state.policy.named_parameters(), expected_policy.parameters(), strict=True
-    ):
+    for (key, weight), reference in zip(state.policy.named_parameters(), expected_policy.parameters(), strict=True):
         scale = reference.abs().max().item()
-        torch.testing.assert_close(parameter.grad, reference.data, atol=4e-6 * max(scale, 1.0), rtol=4e-6, msg=key)
+        torch.testing.assert_close(weight.grad, reference.data, atol=4e-6 * max(scale, 1.0), rtol=4e-6, msg=key)
 
 
 def test_five_updates_in_float64() -> None:
@@ -110,5 +114,7 @@ def test_five_updates_in_float64() -> None:
             for part in ("critic", "target", "policy"):
                 named = getattr(state, part).named_parameters()
                 for (key, ours_), theirs_ in zip(named, getattr(expected, part).parameters(), strict=True):
-                    torch.testing.assert_close(ours_, theirs_, atol=1e-9, rtol=0, msg=f"{part} {key}", check_stride=False)
+                    torch.testing.assert_close(
+                        ours_, theirs_, atol=1e-9, rtol=0, msg=f"{part} {key}", check_stride=False
+                    )
             torch.testing.assert_close(state.log_temperature, expected.log_temperature, atol=1e-9, rtol=0)

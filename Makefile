@@ -1,0 +1,50 @@
+# `make launch-train` and `make test` are all a newcomer needs; `brc` in .venv/bin is for those who stay.
+PYTHON ?= python3
+PRESET ?= quickstart
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+
+.PHONY: help setup launch-train test lint proofs benchmark docs clean
+
+help:
+	@echo "make launch-train [PRESET=quickstart] [ARGS=...]   set up, then train"
+	@echo "make test                                          set up, then lint, type check and test"
+	@echo "make proofs                                        the tests that take many minutes"
+	@echo "make benchmark                                     every benchmark, one JSON object a line"
+	@echo "make docs                                          write docs/configuration.md anew"
+	@echo "make clean                                         remove the virtual environment and caches, not runs"
+
+# The stamp is newer than what it was made from, so a second call goes straight on.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python3"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+setup: $(INSTALLED)
+
+launch-train: setup
+	@$(BIN)/brc train $(PRESET) $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest -m "not long"
+
+proofs: setup
+	$(BIN)/python -m pytest -m long --timeout 7200
+
+benchmark: setup
+	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: setup
+	$(BIN)/python -m cluster.configuration_docs > docs/configuration.md
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -1,0 +1,173 @@
+"""Time of an update, ours against the jitted update of the JAX reference, naumix/BiggerRegularizedCategorical.
+
+The reference runs from a checkout given by its path, in a process of its own (reference_process.py), so that the two
+libraries do not share thread pools; while one side computes, the other waits. Both make the same number of updates of
+the same shapes and draw their own noise; batches are at hand on both sides and rewards are taken as normalised.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+import tyro
+
+from benchmarks.learner import ACTION_SIZE, NUM_TASKS, OBSERVATION_SIZE, network_spec, updater
+from benchmarks.report import alternate, compare
+
+WARM_UP_CALLS = 2  # the reference compiles in its first call and, its step counter then being an array, in its second
+XLA_THREADS = 8  # with fewer the reference was seen to hang at widths of 512 and more on a machine of two cores
+
+
+def main(
+    reference: Path,
+    widths: tuple[int, ...] = (256, 512, 1024),
+    batches: tuple[int, ...] = (1024,),
+    updates: int = 2,
+    seconds: float = 2.0,
+    repeats: int = 5,
+    threads: int = 0,
+    python: str = sys.executable,
+) -> int:
+    """Time of an update against the JAX reference. Exit code 2 when the reference cannot be run.
+
+    Args:
+        reference: checkout of naumix/BiggerRegularizedCategorical.
+        widths: widths of the critic.
+        batches: rows in an update.
+        updates: updates in one call of the reference, all compiled together; 2 are what the paper makes per step.
+        seconds: length of a repeat of one side; at least one call.
+        repeats: repeats of each side.
+        threads: threads of torch; 0 takes every core, as a run does.
+        python: interpreter that has jax, flax, optax and distrax.
+    """
+    torch.set_num_threads(threads or os.cpu_count() or 1)
+    for width in widths:
+        for batch_size in batches:
+            try:
+                compare_updates(reference, python, width, batch_size, updates, seconds, repeats)
+            except ReferenceUnavailable as error:
+                print(f"against_reference: {error}", file=sys.stderr)
+                return 2
+    return 0
+
+
+class ReferenceUnavailable(Exception):
+    """The reference cannot be run; the message says in one sentence what to do."""
+
+
+class Reference:
+    """The process that holds the reference's agent. It computes only while `seconds_of` waits for it."""
+
+    def __init__(self, reference: Path, python: str, width: int, batch_size: int, updates: int) -> None:
+        if not (reference / "jaxrl" / "agent" / "brc_learner.py").is_file():
+            raise ReferenceUnavailable(
+                f"--reference {reference} is not a checkout of the reference: clone "
+                f"https://github.com/naumix/BiggerRegularizedCategorical"
+            )
+        settings = {
+            "reference": str(reference.resolve()),
+            "observation_size": OBSERVATION_SIZE,
+            "action_size": ACTION_SIZE,
+            "num_tasks": NUM_TASKS,
+            "width": width,
+            "batch_size": batch_size,
+            "updates": updates,
+        }
+        root = str(Path(__file__).resolve().parent.parent)
+        self.process = subprocess.Popen(
+            [python, "-m", "benchmarks.reference_process", json.dumps(settings)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=root,
+            env=os.environ | {"NPROC": str(XLA_THREADS), "JAX_PLATFORMS": "cpu", "MUJOCO_GL": "disable"},
+        )
+        try:
+            answer = self._read()
+            if missing := answer.get("missing"):
+                raise ReferenceUnavailable(
+                    f"{python} lacks {', '.join(missing)}, which the reference needs: {python} -m pip install "
+                    f"{' '.join(missing)}"
+                )
+            self.versions: dict[str, str] = answer["versions"]
+        except BaseException:
+            self.close()
+            raise
+
+    def seconds_of(self, calls: int) -> float:
+        """Seconds that the reference took for `calls` calls of its update."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{calls}\n")
+        self.process.stdin.flush()
+        return float(self._read()["seconds"])
+
+    def close(self) -> None:
+        """Closing its standard input ends the process, if it is not computing."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        try:
+            self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def __enter__(self) -> Reference:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _read(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the reference's process ended with exit code {self.process.wait()}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+def compare_updates(
+    path: Path, python: str, width: int, batch_size: int, updates: int, seconds: float, repeats: int
+) -> None:
+    update = updater(network_spec(width), batch_size)
+
+    def ours_of(calls: int) -> float:
+        started = time.perf_counter()
+        for _ in range(calls * updates):
+            update()
+        return time.perf_counter() - started
+
+    with Reference(path, python, width, batch_size, updates) as reference:
+        reference.seconds_of(WARM_UP_CALLS)
+        ours_of(WARM_UP_CALLS)
+        ours = milliseconds_per_update(ours_of, updates, seconds)
+        theirs = milliseconds_per_update(reference.seconds_of, updates, seconds)
+        result = compare(
+            "against-reference",
+            f"w{width}-b{batch_size}",
+            "ms/update",
+            *alternate(ours, theirs, repeats),
+            less_is_better=True,
+        )
+        result.print(reference_versions=reference.versions, updates_per_call=updates, threads=torch.get_num_threads())
+
+
+def milliseconds_per_update(seconds_of: Callable[[int], float], updates: int, seconds: float) -> Callable[[], float]:
+    """A measurement of about `seconds`: as many calls as one call's time says."""
+    calls = max(1, round(seconds / seconds_of(1)))
+    return lambda: 1000 * seconds_of(calls) / (calls * updates)
+
+
+if __name__ == "__main__":
+    sys.exit(tyro.cli(main))

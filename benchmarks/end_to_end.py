@@ -1,0 +1,100 @@
+"""A whole run, distributed against serial: the same tiny configuration, each in processes of its own, alternately.
+
+"wall-time" is the whole command, start-up and evaluation included. "steps-per-s" and "updates-per-s" are of the
+training phase alone: from the first to the last row of metrics.jsonl between the first update and the last.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import tyro
+
+from benchmarks.report import alternate, compare
+
+
+class Run(NamedTuple):
+    """What one run gave."""
+
+    wall_s: float
+    steps_per_s: float  # of all tasks
+    updates_per_s: float
+
+
+def main(preset: str = "quickstart", steps: int = 3000, warmup: int = 1000, repeats: int = 2) -> None:
+    """Distributed against serial execution of the same configuration.
+
+    Args:
+        preset: configuration to start from.
+        steps: environment steps of each task.
+        warmup: of these, the steps before the first update.
+        repeats: runs of each execution.
+    """
+
+    def ours() -> Run:
+        return run(preset, steps, warmup, "distributed")
+
+    def theirs() -> Run:
+        return run(preset, steps, warmup, "serial")
+
+    distributed, serial = alternate(ours, theirs, repeats)
+    for case, unit, field, less_is_better in (
+        ("wall-time", "s", "wall_s", True),
+        ("steps-per-s", "environment steps/s", "steps_per_s", False),
+        ("updates-per-s", "updates/s", "updates_per_s", False),
+    ):
+        ours_of, theirs_of = ([getattr(one, field) for one in runs] for runs in (distributed, serial))
+        result = compare("end-to-end", case, unit, ours_of, theirs_of, less_is_better)
+        result.print(preset=preset, steps=steps, warmup=warmup)
+
+
+def run(preset: str, steps: int, warmup: int, execution: Literal["distributed", "serial"]) -> Run:
+    """Train in a folder that is removed afterwards. Raises RuntimeError with what the run said when it fails."""
+    # Below /tmp, because the sockets in Ray's folder may have paths of 107 characters at most.
+    with tempfile.TemporaryDirectory(prefix="brc-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        options = {
+            "--name": execution,
+            "--execution": execution,
+            "--steps": steps,
+            "--replay.warmup": warmup,
+            "--runs-folder": f"{folder}/runs",
+            "--ray-folder": f"{folder}/ray",
+            "--evaluation.interval": 0,
+            "--evaluation.episodes": 1,
+            "--checkpoint-interval": 0,
+            "--report-interval": 0.5,
+        }
+        command = [sys.executable, "-m", "cluster", "train", preset]
+        command += [str(word) for option in options.items() for word in option]
+        started = time.perf_counter()
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        wall = time.perf_counter() - started
+        if done.returncode != 0:
+            raise RuntimeError(f"{' '.join(command)} ended with exit code {done.returncode}:\n{done.stdout[-2000:]}")
+        rows = read_rows(Path(folder) / "runs" / execution / "metrics.jsonl")
+        return Run(wall, *training_rates(rows))
+
+
+def read_rows(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def training_rates(rows: list[dict[str, Any]]) -> tuple[float, float]:
+    """Environment steps/s and updates/s. The last row is left out: it is written after the final evaluation."""
+    training = [row for row in rows[:-1] if 0 < row["updates"] < rows[-1]["updates"]]
+    if len(training) < 2:
+        raise RuntimeError("training was over within two rows of metrics; raise --steps")
+    first, last = training[0], training[-1]
+    elapsed = last["time"] - first["time"]
+    steps = sum(last["env_steps_by_task"].values()) - sum(first["env_steps_by_task"].values())
+    return steps / elapsed, (last["updates"] - first["updates"]) / elapsed
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

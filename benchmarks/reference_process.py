@@ -1,0 +1,85 @@
+"""The reference's side of against_reference: holds its agent, makes updates when told to, and says how long they took.
+
+Its argument is a JSON object of settings. It writes one JSON object a line: first what packages are missing or which
+versions are there, then, for each number that it reads from a line of its standard input, the seconds of so many calls.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+import time
+import types
+from collections.abc import Callable
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import Any, TextIO
+
+PACKAGES = ("jax", "flax", "optax", "distrax")
+
+
+def main() -> None:
+    settings = json.loads(sys.argv[1])
+    # What the libraries print goes to standard error, so that it cannot be taken for an answer.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        answer(answers, missing=missing)
+        return
+    call = updater(**settings)
+    answer(answers, versions={name: version(name) for name in PACKAGES})
+    for line in sys.stdin:
+        started = time.perf_counter()
+        for _ in range(int(line)):
+            call()
+        answer(answers, seconds=time.perf_counter() - started)
+
+
+def answer(stream: TextIO, **fields: Any) -> None:
+    stream.write(json.dumps(fields) + "\n")
+    stream.flush()
+
+
+def updater(
+    reference: str, observation_size: int, action_size: int, num_tasks: int, width: int, batch_size: int, updates: int
+) -> Callable[[], None]:
+    """One call of the reference's update, done when it returns."""
+    sys.path.insert(0, reference)
+    sys.modules["wandb"] = types.ModuleType("wandb")  # its logger imports it; nothing is logged here
+    jax, np = importlib.import_module("jax"), importlib.import_module("numpy")
+    agents, utils = importlib.import_module("jaxrl.agent.brc_learner"), importlib.import_module("jaxrl.utils")
+    rng = np.random.default_rng(0)
+    rows = (updates, batch_size)
+
+    def normal(*shape: int) -> Any:
+        return jax.numpy.asarray(rng.standard_normal(shape, dtype=np.float32))
+
+    batches = utils.Batch(
+        observations=normal(*rows, observation_size),
+        actions=jax.numpy.asarray(rng.uniform(-1, 1, (*rows, action_size)).astype(np.float32)),
+        rewards=normal(*rows),
+        masks=jax.numpy.ones(rows, np.float32),
+        next_observations=normal(*rows, observation_size),
+        task_ids=jax.numpy.broadcast_to(jax.numpy.arange(batch_size) % num_tasks, rows),
+    )
+    agent = agents.BRC(
+        0,
+        normal(1, observation_size),
+        normal(1, action_size),
+        num_tasks,
+        width_critic=width,
+        updates_per_step=updates,
+    )
+
+    def call() -> None:
+        info = agent.update(batches, updates, 0)
+        jax.block_until_ready((info, agent.actor.params, agent.critic.params, agent.target_critic.params))
+
+    return call
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,264 @@
+"""Environments: sizes and key order of dm_control, true transitions, seeds, physics of both backends."""
+
+from __future__ import annotations
+
+import ctypes.util
+import json
+import os
+import subprocess
+import sys
+
+import envpool
+import numpy as np
+import pytest
+
+from actors.catalogue import BACKENDS, Task, UnknownNameError, all_tasks, resolve, suites
+from actors.dmc import envpool_id
+from actors.environments import ActionScaler, copy_seed, make_environment
+
+ALL = list(all_tasks().values())
+FIVE = ["cartpole-swingup", "cheetah-run", "walker-walk", "humanoid-run", "dog-run"]
+
+
+def task(name: str) -> Task:
+    return all_tasks()[f"dmc/{name}"]
+
+
+def test_the_table_agrees_with_dm_control_for_all_51_tasks() -> None:
+    """In a process of its own: quadruped-escape renders, and a GL library can be chosen only before dm_control loads."""
+    gl = ctypes.util.find_library("OSMesa")
+    script = (
+        "import json, numpy as np\n"
+        "from dm_control import suite\n"
+        "found = {}\n"
+        "for domain, name in suite.ALL_TASKS:\n"
+        "    if (domain, name) == ('quadruped', 'escape') and not %r: continue\n"
+        "    environment = suite.load(domain, name)\n"
+        "    keys = [[k, int(np.size(v))] for k, v in environment.reset().observation.items()]\n"
+        "    found[f'dmc/{domain}-{name}'] = [keys, environment.action_spec().shape[0]]\n"
+        "print(json.dumps(found))\n" % bool(gl)
+    )
+    environment = os.environ | {"MUJOCO_GL": "osmesa" if gl else "disabled"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    expected = {t.name: [[list(key) for key in t.observation_keys], t.action_size] for t in ALL}
+    if not gl:
+        expected.pop("dmc/quadruped-escape")
+    assert found == expected
+    assert len(ALL) == 51
+
+
+@pytest.mark.parametrize("name", [t.short_name for t in ALL])
+def test_envpool_serves_every_task_in_dm_control_sizes(name: str) -> None:
+    environment = make_environment("envpool", task(name), [7])
+    first = environment.reset()
+    assert first.shape == (1, task(name).observation_size) and first.dtype == np.float32
+    environment.send(np.zeros((1, task(name).action_size), np.float32))
+    step = environment.recv()
+    assert step.observations.dtype == step.rewards.dtype == np.float32
+    assert np.isfinite(step.observations).all()
+    environment.close()
+
+
+def test_sizes_that_the_literature_names() -> None:
+    assert task("dog-run").observation_size == 223 and task("humanoid-run").observation_size == 67
+
+
+@pytest.mark.parametrize("name", FIVE)
+def test_steps_are_those_of_the_pool_driven_by_hand(name: str) -> None:
+    """Bit-equal observations, rewards and ends across two truncations; what envpool returns on a reset row, its reward
+    included, appears nowhere."""
+    copies, seeds, limit = 3, [11, 22, 33], 40
+    short = Task(task(name).name, task(name).observation_keys, task(name).action_size, episode_limit=limit)
+    environment = make_environment("envpool", short, seeds)
+    pool = envpool.make(
+        envpool_id(short), env_type="gymnasium", num_envs=copies, seed=seeds, num_threads=1, max_episode_steps=limit
+    )
+
+    def flat(observed: dict[str, np.ndarray]) -> np.ndarray:
+        keys = [observed[key].reshape(copies, size) for key, size in short.observation_keys]
+        return np.concatenate(keys, axis=1).astype(np.float32)
+
+    rng = np.random.default_rng(0)
+    inputs = environment.reset()
+    np.testing.assert_array_equal(inputs, flat(pool.reset()[0]))
+    for index in range(2 * limit + 5):
+        actions = rng.uniform(-1, 1, (copies, short.action_size)).astype(np.float32)
+        environment.send(actions)
+        step = environment.recv()
+        observed, rewards, terminated, truncated, info = pool.step(actions)
+        assert (info["elapsed_step"] > 0).all()
+        np.testing.assert_array_equal(step.observations, flat(observed))
+        np.testing.assert_array_equal(step.rewards, rewards)
+        np.testing.assert_array_equal(step.terminated, terminated)
+        np.testing.assert_array_equal(step.truncated, truncated)
+        ends = index % limit == limit - 1
+        assert (step.truncated == ends).all() and not step.terminated.any()
+        if ends:  # by hand: the next step resets, and its reward belongs to no transition
+            observed, _, _, _, info = pool.step(actions)
+            assert (info["elapsed_step"] == 0).all()
+            np.testing.assert_array_equal(step.next_inputs, flat(observed))
+            assert not np.array_equal(step.next_inputs, step.observations)
+        else:
+            assert step.next_inputs is step.observations
+    environment.close()
+
+
+def test_copies_that_end_at_different_steps_are_reset_alone() -> None:
+    """hopper's pools end together, so the ends are forced: two pools of unequal limits, merged by hand."""
+    short = Task("dmc/walker-walk", task("walker-walk").observation_keys, 6, episode_limit=7)
+    alone = [make_environment("envpool", short, [seed]) for seed in (5, 6)]
+    together = make_environment("envpool", short, [5, 6])
+    inputs = together.reset()
+    np.testing.assert_array_equal(inputs, np.concatenate([one.reset() for one in alone]))
+    for _ in range(20):
+        actions = np.full((2, 6), 0.3, np.float32)
+        together.send(actions)
+        step = together.recv()
+        for copy, one in enumerate(alone):
+            one.send(actions[copy : copy + 1])
+            single = one.recv()
+            np.testing.assert_array_equal(step.observations[copy], single.observations[0])
+            np.testing.assert_array_equal(step.next_inputs[copy], single.next_inputs[0])
+
+
+@pytest.mark.parametrize("backend", list(BACKENDS))
+def test_fast_forward_leads_back_to_the_same_state(backend: str) -> None:
+    short = Task("dmc/walker-walk", task("walker-walk").observation_keys, 6, episode_limit=10)
+    environment = make_environment(backend, short, [5, 6])
+    environment.reset()
+    rng = np.random.default_rng(0)
+    taken = []
+    for _ in range(24):
+        taken.append(rng.uniform(-1, 1, (2, 6)).astype(np.float32))
+        environment.send(taken[-1])
+        step = environment.recv()
+    fresh = make_environment(backend, short, [5, 6])
+    actions = [np.stack([a[copy] for a in taken[20:]]) for copy in range(2)]
+    np.testing.assert_array_equal(fresh.fast_forward([3, 3], actions), step.next_inputs)
+    action = rng.uniform(-1, 1, (2, 6)).astype(np.float32)
+    environment.send(action)
+    fresh.send(action)
+    np.testing.assert_array_equal(environment.recv().observations, fresh.recv().observations)
+
+
+@pytest.mark.parametrize(("name", "parts"), [("cartpole-swingup", 2), ("cheetah-run", 2)])
+def test_envpool_steps_like_dm_control(name: str, parts: int) -> None:
+    """From the same state the same action leads to the same observation and reward, through a whole episode.
+
+    These are the tasks whose state can be set from what is observed.
+    """
+    from dm_control import suite
+
+    domain, short = task(name).short_name.split("-")
+    reference = suite.load(domain, short, task_kwargs={"random": 0})
+    reference.reset()
+    environment = make_environment("envpool", task(name), [3])
+    before = environment.reset()[0].astype(np.float64)
+    rng = np.random.default_rng(0)
+    bounds_lost = 0
+    for _ in range(1000):
+        physics = reference.physics
+        with physics.reset_context():
+            if domain == "cartpole":  # cart, cos, sin, velocities
+                physics.data.qpos[:] = [before[0], np.arctan2(before[2], before[1])]
+                physics.data.qvel[:] = before[3:]
+            else:  # cheetah: all positions but the first, which nothing depends on
+                physics.data.qpos[:] = [0.0, *before[:8]]
+                physics.data.qvel[:] = before[8:]
+        action = rng.uniform(-1, 1, task(name).action_size)
+        reference._reset_next_step = False
+        timestep = reference.step(action)
+        environment.send(action[None].astype(np.float32))
+        step = environment.recv()
+        expected = np.concatenate([np.ravel(timestep.observation[key]) for key, _ in task(name).observation_keys])
+        # Observations are float32 here, and the state was set from them: errors are of that size, times the dynamics.
+        error = np.abs(step.observations[0] - expected).max() / max(1.0, np.abs(expected).max())
+        bounds_lost += error > 2e-4
+        assert abs(step.rewards[0] - timestep.reward) < 1e-3
+        before = step.next_inputs[0].astype(np.float64)
+    assert bounds_lost <= 5, "more than rounding separates the two"
+
+
+def random_returns(backend: str, name: str, episodes: int, seed: int) -> np.ndarray:
+    copies = 10
+    environment = make_environment(backend, task(name), [seed + copy for copy in range(copies)])
+    environment.reset()
+    rng = np.random.default_rng(seed)
+    finished: list[float] = []
+    totals = np.zeros(copies)
+    while len(finished) < episodes:
+        environment.send(rng.uniform(-1, 1, (copies, task(name).action_size)).astype(np.float32))
+        step = environment.recv()
+        totals += step.rewards
+        for copy in np.flatnonzero(step.truncated | step.terminated):
+            finished.append(totals[copy])
+            totals[copy] = 0.0
+    return np.array(finished)
+
+
+ONE_A_DOMAIN = sorted({t.short_name.split("-")[0]: t.short_name for t in ALL if "escape" not in t.name}.values())
+
+
+def compare_random_returns(name: str) -> None:
+    ours, theirs = (random_returns(backend, name, 50, seed=100) for backend in ("envpool", "dm_control"))
+    error = np.sqrt(ours.var() / len(ours) + theirs.var() / len(theirs))
+    # Four standard errors: a false alarm in 16,000 comparisons. A floor for tasks that hardly ever pay anything.
+    assert abs(ours.mean() - theirs.mean()) < 4 * error + 0.5, (ours.mean(), theirs.mean(), error)
+
+
+def test_envpool_and_dm_control_agree_in_random_return() -> None:
+    compare_random_returns("walker-walk")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", sorted({*ONE_A_DOMAIN, "humanoid-run", "dog-run"}))
+def test_envpool_and_dm_control_agree_in_random_return_in_every_domain(name: str) -> None:
+    compare_random_returns(name)
+
+
+@pytest.mark.parametrize("backend", list(BACKENDS))
+def test_no_two_copies_share_a_stream(backend: str) -> None:
+    seeds = [copy_seed(0, stream, index) for stream in (0, 1) for index in range(4)]
+    first = make_environment(backend, task("walker-walk"), seeds).reset()
+    assert len(np.unique(first.round(5), axis=0)) == len(seeds)
+
+
+def test_seeds_are_unique_over_streams_and_copies() -> None:
+    seeds = {copy_seed(7, stream, index) for stream in (0, 1, 2, 2046) for index in range(5000)}
+    assert len(seeds) == 4 * 5000 and min(seeds) >= 0 and max(seeds) < 2**31
+    with pytest.raises(ValueError, match="outside"):
+        copy_seed(0, 0, 1 << 20)
+
+
+def test_dm_control_backend_truncates_and_resets() -> None:
+    short = Task("dmc/lqr-lqr_2_1", task("lqr-lqr_2_1").observation_keys, 1, episode_limit=6)
+    environment = make_environment("dm_control", short, [1, 2])
+    environment.reset()
+    for index in range(6):
+        environment.send(np.zeros((2, 1), np.float32))
+        step = environment.recv()
+        assert step.truncated.all() == (index == 5) and not step.terminated.any()
+    assert not np.array_equal(step.next_inputs, step.observations)
+
+
+def test_actions_are_scaled_to_finite_bounds_only() -> None:
+    scaler = ActionScaler(np.array([-1.0, 0.0]), np.array([1.1, 4.0]))
+    np.testing.assert_allclose(scaler(np.array([[-1.0, 1.0]], np.float32)), [[-1.0, 4.0]], atol=1e-6)
+    assert ActionScaler(np.array([-1e10]), np.array([1e10])).identity
+    assert not make_environment("envpool", task("quadruped-run"), [0]).scale.identity  # type: ignore[attr-defined]
+
+
+def test_unknown_names_are_answered_with_near_ones() -> None:
+    with pytest.raises(UnknownNameError, match=r"dmc/dog-run"):
+        resolve(["dmc/dog-rum"])
+    with pytest.raises(UnknownNameError, match=r"dmc/walker-walk"):
+        resolve(["walker-walk"])
+    assert len(resolve(["dmc-dogs", "dmc/dog-run"])) == 4
+    assert len(suites()["dmc-all"]) == 51
+
+
+def test_unknown_backend_is_named() -> None:
+    with pytest.raises(ValueError, match="unknown backend 'gym'"):
+        make_environment("gym", task("walker-walk"), [0])

@@ -1,0 +1,128 @@
+"""The rate limiter: tables of what is allowed, and whole simulated runs that must neither drift nor lock up."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from replay.rate_limiter import RateLimit, RateLimiter
+
+
+class Clock:
+    """Time that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+# inserts of two tasks, samples taken, batches allowed, may task 0 insert, may task 1 insert
+TABLE = [
+    ((0, 0), 0, 0, True, True),  # warm-up
+    ((10, 9), 0, 0, True, True),  # one task is still warming up
+    ((10, 10), 0, 0, True, True),  # warm, nothing due yet
+    ((11, 11), 0, 2, True, True),  # one step of each task is 16 samples, two batches
+    ((11, 20), 0, 2, True, False),  # the slowest task decides; the other is 10 > 4 steps ahead
+    ((14, 14), 0, 8, True, True),  # exactly max_ahead: one more push may come
+    ((15, 15), 0, 10, False, False),
+    ((15, 15), 16, 8, True, True),  # sampling made room
+    ((15, 15), 80, 0, True, True),  # all due samples taken
+]
+
+
+@pytest.mark.parametrize(("inserts", "samples", "batches", "first", "second"), TABLE)
+def test_table(inserts: tuple[int, int], samples: int, batches: int, first: bool, second: bool) -> None:
+    limiter = RateLimiter(RateLimit(samples_per_step=16, batch_size=8, warmup=10, max_ahead=4), num_tasks=2)
+    for task, count in enumerate(inserts):
+        limiter.inserted(task, count)
+    limiter.sampled(samples)
+    assert limiter.batches_allowed() == batches
+    assert limiter.may_insert([0]) == first
+    assert limiter.may_insert([1]) == second
+    assert limiter.may_insert([0, 1]) == (first or second)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"max_ahead": 3, "samples_per_step": 2, "batch_size": 8}, "at least 4"),
+        ({"samples_per_step": 0.0}, "positive"),
+        ({"batch_size": 0}, "positive"),
+        ({"warmup": 0}, "positive"),
+        ({"max_ahead": 0}, "positive"),
+        ({"budget": 10}, "exceed"),
+    ],
+)
+def test_limits_that_would_deadlock_are_refused(changes: dict[str, float], message: str) -> None:
+    limit = {"samples_per_step": 16.0, "batch_size": 8, "warmup": 10, "max_ahead": 4} | changes
+    with pytest.raises(ValueError, match=message):
+        RateLimit(**limit)  # type: ignore[arg-type]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    tasks=st.integers(1, 5),
+    actors=st.integers(1, 6),
+    push=st.integers(1, 40),
+    samples_per_step=st.sampled_from([0.5, 3.0, 16.0, 512.0]),
+    batch_size=st.integers(1, 64),
+    warmup=st.integers(1, 50),
+    spare=st.integers(0, 60),
+    seed=st.integers(0, 1000),
+)
+def test_runs_end_at_the_exact_ratio(
+    tasks: int, actors: int, push: int, samples_per_step: float, batch_size: int, warmup: int, spare: int, seed: int
+) -> None:
+    """Actors with random speeds push until the budget, a learner samples: always one side may proceed, and at the end
+    the samples are what the ratio asks for to within a batch. On the way they are never more."""
+    least = -(-batch_size // samples_per_step)
+    budget = warmup + 300
+    limit = RateLimit(samples_per_step, batch_size, warmup, int(least) + spare, budget)
+    limiter = RateLimiter(limit, tasks)
+    rng = random.Random(seed)
+    speeds = [rng.random() + 0.05 for _ in range(actors + tasks)]
+    served = [[task for task in range(tasks) if task % (actors + tasks) == a % tasks] for a in range(actors + tasks)]
+    while True:
+        moved = False
+        for actor, mine in enumerate(served):
+            if rng.random() > speeds[actor]:
+                moved = moved or any(limiter.room(task) for task in mine)  # slow, not stuck
+                continue
+            if mine and any(limiter.room(task) for task in mine) and limiter.may_insert(mine):
+                for task in mine:
+                    room = limiter.room(task)
+                    assert room is not None
+                    limiter.inserted(task, min(push, room))
+                moved = True
+        batches = limiter.batches_allowed()
+        if batches:
+            limiter.sampled(rng.randint(1, batches) * batch_size)
+            moved = True
+        due = (int(limiter.inserts.min()) - warmup) * samples_per_step
+        assert limiter.samples <= max(0.0, due)
+        assert limiter.ahead() <= limit.max_ahead + push + batch_size / samples_per_step
+        if not moved:
+            break
+    assert (limiter.inserts == budget).all(), "locked up before the budget"
+    assert 0 <= (budget - warmup) * samples_per_step - limiter.samples < batch_size
+
+
+def test_waits_and_refusals_are_told() -> None:
+    clock = Clock()
+    limiter = RateLimiter(RateLimit(16, 8, 10, 4), 1, clock)
+    limiter.sample_side.refused()
+    clock.now = 2.0
+    assert limiter.stats()["sample_wait_s"] == 2.0
+    limiter.inserted(0, 20)
+    limiter.insert_side.allowed(20)
+    limiter.sample_side.allowed(8)
+    clock.now = 5.0
+    stats = limiter.stats()
+    assert (stats["sample_wait_s"], stats["sample_refusals"], stats["insert_wait_s"]) == (2.0, 1, 0.0)
+    assert 0.0 < limiter.insert_wait([0]) <= 0.1
+    assert 0.0 < limiter.sample_wait() <= 0.1

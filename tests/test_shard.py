@@ -1,0 +1,120 @@
+"""A shard and its clients: repeats, budgets over several shards, snapshots."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.test_storage import segments
+
+from replay.client import LocalShard, Sampler, Writer
+from replay.rate_limiter import RateLimit
+from replay.rows import Push
+from replay.shard import Shard, ShardSpec
+from replay.snapshot import SnapshotError
+from replay.storage import StorageSpec
+
+
+def shard(index: int = 0, budget: int | None = None, max_ahead: int = 1000) -> Shard:
+    storage = StorageSpec((2, 2), 1, 200, 5)
+    return Shard(ShardSpec(index, storage, RateLimit(4, 4, 5, max_ahead, budget), seed=index))
+
+
+def push(start: int, *lengths: int) -> Push:
+    return Push({0: segments(start, list(lengths)), 1: segments(start, list(lengths))}, {0: (-1.0, float(start))})
+
+
+def test_a_repeated_push_is_stored_once_and_answered_alike() -> None:
+    one = shard(budget=8)
+    first = one.insert("actor-0.0", 1, push(1, 5, 5))
+    again = one.insert("actor-0.0", 1, push(1, 5, 5))
+    assert first == again and first.accepted and first.left_over == {0: 8, 1: 8}
+    stats = one.stats()
+    assert stats["inserts_by_task"] == [8, 8] and stats["repeated_pushes"] == 1
+    assert one.insert("actor-0.1", 1, push(1, 5)).left_over == {0: 0, 1: 0}, "another incarnation is another writer"
+
+
+def test_a_refused_push_is_not_stored_and_says_when_to_come_back() -> None:
+    one = shard(max_ahead=3)
+    assert one.insert("a", 1, push(1, 10)).accepted
+    reply = one.insert("a", 2, push(20, 5))
+    assert not reply.accepted and reply.wait_s > 0
+    assert one.stats()["inserts_by_task"] == [10, 10]
+    assert one.sample(2).batches is not None
+    assert one.stats()["insert_refusals"] == 1
+
+
+def test_writer_fills_every_shard_to_its_budget_exactly() -> None:
+    shards = [shard(0, budget=23), shard(1, budget=20)]
+    writer = Writer("a", [LocalShard(one) for one in shards])
+    start, pushes = 1, 0
+    while not writer.finished:
+        writer.push(push(start, 5, 2))
+        start, pushes = start + 20, pushes + 1
+        assert pushes < 20
+    stored = [transition for one in shards for transition in one.stats()["inserts_by_task"]]
+    assert stored == [23, 23, 20, 20]
+    assert writer.stats()["transitions"] == 2 * 43
+    held = [one.storage.rings[0].rows.rewards[: one.storage.rings[0].used] for one in shards]
+    rewards = np.concatenate(held)
+    rewards = rewards[rewards > 0]
+    assert len(np.unique(rewards)) == len(rewards) == 43, "a transition on two shards, or twice on one"
+
+
+def test_sampler_stops_when_nothing_is_due_and_takes_all_that_is() -> None:
+    one = shard()
+    sampler = Sampler([LocalShard(one)], most=3, depth=1)
+    assert sampler.take_due() is None
+    one.insert("a", 1, push(1, 5, 5))  # 10 steps, 5 of them warm-up: 20 samples, 5 batches
+    counts = []
+    while (reply := sampler.take_due()) is not None and reply.batches is not None:
+        counts.append(reply.batches.num_batches)
+        assert reply.batches.return_maximum.tolist() == [1.0, -np.inf]
+    assert counts == [3, 2]
+    assert one.stats()["samples_per_insert"] == one.stats()["samples_per_insert_target"] == 2.0
+
+
+def test_samples_do_not_alias_storage() -> None:
+    one = shard()
+    one.insert("a", 1, push(1, 5, 5))
+    batches = one.sample(1).batches
+    assert batches is not None
+    for array in batches:
+        array[...] = 0
+    assert one.storage.rings[0].rows.rewards[:5].tolist() == [1, 2, 3, 4, 5]
+
+
+def test_snapshot_restores_content_limiter_and_known_pushes(tmp_path: Path) -> None:
+    one = shard()
+    one.insert("a", 1, push(1, 5, 5))
+    one.sample(2)
+    one.save(str(tmp_path))
+    other = shard()
+    other.restore(str(tmp_path))
+    for key in ("inserts_by_task", "samples", "transitions_by_task", "samples_served"):
+        assert other.stats()[key] == one.stats()[key]
+    other.insert("a", 1, push(1, 5, 5))
+    assert other.stats()["repeated_pushes"] == 1
+    mine, theirs = one.sample(1).batches, other.sample(1).batches
+    assert mine is not None and theirs is not None
+    for ours, restored in zip(mine, theirs, strict=True):
+        np.testing.assert_array_equal(ours, restored)
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "state"])
+def test_a_damaged_snapshot_is_named(tmp_path: Path, damage: str) -> None:
+    one = shard()
+    one.insert("a", 1, push(1, 5, 5))
+    one.save(str(tmp_path))
+    file = tmp_path / "shard-0" / ("state.json" if damage == "state" else "task-1-rewards.npy")
+    content = bytearray(file.read_bytes())
+    if damage == "flip":
+        content[-3] ^= 1
+        file.write_bytes(content)
+    elif damage == "remove":
+        file.unlink()
+    else:
+        file.write_bytes(content[: len(content) // 2])
+    with pytest.raises(SnapshotError, match=file.name):
+        shard().restore(str(tmp_path))

@@ -1,0 +1,78 @@
+"""A configuration that trains in seconds, and the `brc` command in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from cluster.config import ActorsConfig, Config, EvaluationConfig, LearnerConfig, ReplayConfig
+
+OPTIONS = [
+    "--tasks=dmc/cartpole-swingup",
+    "--learner.width=16",
+    "--learner.policy-width=16",
+    "--learner.batch-size=32",
+    "--learner.updates-per-step=0.5",
+    "--learner.threads=1",
+    "--actors.count=1",
+    "--actors.copies=2",
+    "--replay.capacity=20000",
+    "--replay.warmup=300",
+    "--evaluation.episodes=1",
+    "--evaluation.interval=0",
+    "--report-interval=0.5",
+]
+
+
+def config(**changes: Any) -> Config:
+    """The same as OPTIONS, as a configuration."""
+    base: dict[str, Any] = {
+        "tasks": ("dmc/cartpole-swingup",),
+        "steps": 1500,
+        "checkpoint_interval": 0,
+        "execution": "serial",
+        "learner": LearnerConfig(
+            width=16, policy_width=16, batch_size=32, updates_per_step=0.5, threads=1, device="cpu", publish_interval=8
+        ),
+        "actors": ActorsConfig(count=1, copies=2),
+        "replay": ReplayConfig(capacity=20_000, warmup=300),
+        "evaluation": EvaluationConfig(interval=0, episodes=1),
+    }
+    return Config(**(base | changes))
+
+
+def command(arguments: list[str], folder: Path) -> list[str]:
+    """`brc` with this interpreter."""
+    return [sys.executable, "-m", "cluster", *arguments]
+
+
+def train_command(folder: Path, name: str, *options: str) -> list[str]:
+    """`brc train quickstart` with OPTIONS, its run and its Ray below `folder`, which must have a short path."""
+    places = [f"--runs-folder={folder}/runs", f"--ray-folder={folder}/ray", f"--name={name}"]
+    return command(["train", "quickstart", *OPTIONS, *places, *options], folder)
+
+
+def train(folder: Path, name: str, *options: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        train_command(folder, name, *options), capture_output=True, text=True, timeout=timeout, env=environment()
+    )
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"COLUMNS": "200"}
+
+
+def rows(folder: Path, name: str, file: str) -> list[dict[str, Any]]:
+    path = folder / "runs" / name / f"{file}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def manifest(folder: Path, name: str) -> dict[str, Any]:
+    """Of the newest checkpoint."""
+    newest = sorted((folder / "runs" / name / "checkpoints").glob("[0-9]*"))[-1]
+    result: dict[str, Any] = json.loads((newest / "manifest.json").read_text())
+    return result
