@@ -12,7 +12,7 @@ import tyro
 BENCHMARKS: dict[str, list[str]] = {
     "learner": ["--widths", "256", "--seconds", "0.3", "--repeats", "2"],
     "actors": ["--tasks", "cartpole-swingup", "--seconds", "0.3", "--repeats", "2"],
-    "end_to_end": ["--steps", "1500", "--warmup", "500", "--repeats", "1"],
+    "end_to_end": ["--steps", "900", "--warmup", "500", "--repeats", "1"],
     "against_reference": ["--widths", "256", "--seconds", "0.3", "--repeats", "2"],
 }
 

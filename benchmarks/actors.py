@@ -2,7 +2,10 @@
 
 Cases "<task>": environment steps/s of the whole actor loop (policy in numpy, recording, segments, pushes into a real
 shard in this process) against raw envpool stepped with random actions generated beforehand: the same pool settings and
-seeds, the same process, alternately. The physics of the two sides differs a little, because their actions do.
+seeds, the same number of steps, the same process, alternately.
+
+Cases "<task>-same-actions": the raw pool repeats the actions that the actor just took. Physics is slower under a
+policy's actions than under random ones (half as slow again for dogs), so only this ratio is the actor's own overhead.
 
 Cases "<task>-private-memory": memory that is an actor process's own (USS), beyond that of a bare Python process which
 holds the same pool and stepped it as often; theirs is the limit of 100 MB.
@@ -17,8 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import psutil
@@ -26,8 +28,10 @@ import ray
 import torch
 import tyro
 
-from actors.actor import Actor, ActorSpec, make_environments
+from actors.actor import Actor, ActorSpec
+from actors.catalogue import Task
 from actors.dmc import envpool_id
+from actors.environments import copy_seed
 from actors.envpool_backend import EnvpoolEnvironment
 from actors.ray_actor import ACTOR_ENVIRONMENT, start_actor
 from benchmarks.report import alternate, compare
@@ -66,9 +70,9 @@ def main(
     tasks: tuple[str, ...] = TASKS,
     copies: int = 16,
     threads: int = 1,
-    seconds: float = 2.0,
+    seconds: float = 1.0,
     repeats: int = 5,
-    memory: bool = True,
+    memory_repeats: int = 1,
 ) -> None:
     """Actor loop against raw envpool, and the private memory of an actor process.
 
@@ -76,9 +80,9 @@ def main(
         tasks: dm_control tasks, such as dog-run.
         copies: copies of the task in an actor.
         threads: threads of the environment pool.
-        seconds: length of a repeat of one side.
+        seconds: length of a repeat of the actor; the raw pool makes as many steps.
         repeats: repeats of each side.
-        memory: measure private memory too, in a local Ray.
+        memory_repeats: measurements of private memory, in a local Ray; 0 for none.
     """
     if not ACTOR_ENVIRONMENT.items() <= os.environ.items():
         # numpy reads its number of threads when it is imported: start anew in the environment that actors get.
@@ -87,15 +91,16 @@ def main(
         )
     plans = [plan_of(task, copies, threads) for task in tasks]
     for plan in plans:
-        compare_speed(plan, seconds, repeats)
-    if memory:
+        for same_actions in (False, True):
+            compare_speed(plan, same_actions, seconds, repeats)
+    if memory_repeats:
         with (
             # Below /tmp, because the sockets in it may have paths of 107 characters at most.
             tempfile.TemporaryDirectory(prefix="brc-", dir="/tmp", ignore_cleanup_errors=True) as folder,
             local_ray(plan_of(tasks[0], copies, threads, folder)),
         ):
             for plan in plans:
-                compare_memory(plan)
+                compare_memory(plan, memory_repeats)
 
 
 def plan_of(task: str, copies: int, threads: int, ray_folder: str = "") -> Plan:
@@ -112,24 +117,38 @@ def plan_of(task: str, copies: int, threads: int, ray_folder: str = "") -> Plan:
     )
 
 
-def compare_speed(plan: Plan, seconds: float, repeats: int) -> None:
+def compare_speed(plan: Plan, same_actions: bool, seconds: float, repeats: int) -> None:
     spec = plan.actor(0)
     handle = LocalShard(Shard(plan.shards[0]))
     store = PolicyStore()
     store.put(fresh_policy(plan))
-    actor = Actor(spec, make_environments(spec), Writer(spec.writer_name, [handle]), store)
+    environment, raw = listening_environment(spec), listening_environment(spec)
+    actor = Actor(spec, [environment], Writer(spec.writer_name, [handle]), store)
     actor.pull()
-    step_raw = raw_stepper(spec)
-    step_raw()
+    raw.reset()
+    shape = (256, spec.copies, plan.action_size)
+    random = raw.scale(np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32))
 
     def ours() -> float:
-        return steps_per_s(actor.step, spec, seconds)
+        environment.taken.clear()
+        started = time.perf_counter()
+        while (elapsed := time.perf_counter() - started) < seconds:
+            # Whole segments, so that every repeat holds its share of pushes.
+            for _ in range(spec.segment_length):
+                actor.step()
+        return len(environment.taken) * spec.copies / elapsed
 
     def theirs() -> float:
-        return steps_per_s(step_raw, spec, seconds)
+        taken = environment.taken
+        actions = [raw.scale(sent) if same_actions else random[step % len(random)] for step, sent in enumerate(taken)]
+        started = time.perf_counter()
+        for action in actions:
+            raw.pool.step(action)
+        return len(actions) * spec.copies / (time.perf_counter() - started)
 
     ours(), theirs()  # the first touches of memory
-    result = compare("actors", plan.tasks[0].short_name, "environment steps/s", *alternate(ours, theirs, repeats))
+    case = plan.tasks[0].short_name + ("-same-actions" if same_actions else "")
+    result = compare("actors", case, "environment steps/s", *alternate(ours, theirs, repeats))
     report = actor.report()
     if report.policy_version < 0 or report.writer["refusals"]:
         raise RuntimeError(f"the actor did not act freely with a policy: {report}")
@@ -137,6 +156,26 @@ def compare_speed(plan: Plan, seconds: float, repeats: int) -> None:
     shares = {name: part / total for name, part in report.seconds.items()}
     result.print(copies=spec.copies, threads=spec.threads, shares=shares)
     actor.close()
+    raw.close()
+
+
+class ListeningEnvironment(EnvpoolEnvironment):
+    """Keeps the actions that it was sent."""
+
+    def __init__(self, task: Task, seeds: Sequence[int], threads: int) -> None:
+        super().__init__(task, seeds, threads)
+        self.taken: list[np.ndarray] = []
+
+    def send(self, actions: np.ndarray) -> None:
+        self.taken.append(actions)
+        super().send(actions)
+
+
+def listening_environment(spec: ActorSpec) -> ListeningEnvironment:
+    """The actor's pool, with the settings and seeds that it would have in a run."""
+    ((_, task),) = spec.tasks
+    seeds = [copy_seed(spec.seed, spec.incarnation, spec.first_copy + copy) for copy in range(spec.copies)]
+    return ListeningEnvironment(task, seeds, spec.threads)
 
 
 def fresh_policy(plan: Plan) -> PolicyMessage:
@@ -147,44 +186,23 @@ def fresh_policy(plan: Plan) -> PolicyMessage:
     return publishing.message(Policy(networks), Critic(networks), version=0)
 
 
-def raw_stepper(spec: ActorSpec) -> Callable[[], Any]:
-    """A step of a pool like the actor's, called as envpool's users do, with actions that are at hand."""
-    (environment,) = make_environments(spec)
-    assert isinstance(environment, EnvpoolEnvironment)
-    pool = environment.pool
-    pool.reset()
-    shape = (256, spec.copies, environment.task.action_size)
-    actions = itertools.cycle(environment.scale(np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)))
-    return lambda: pool.step(next(actions))
-
-
-def steps_per_s(step: Callable[[], Any], spec: ActorSpec, seconds: float) -> float:
-    """Rate over whole segments, so that every repeat of the actor holds its share of pushes."""
-    segments, started = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - started) < seconds:
-        for _ in range(spec.segment_length):
-            step()
-        segments += 1
-    return segments * spec.segment_length * spec.copies / elapsed
-
-
-def compare_memory(plan: Plan) -> None:
-    actor_mb, iterations = memory_of_actor(plan)
-    bare_mb = memory_of_bare_pool(plan.actor(0), iterations)
-    result = compare(
-        "actors",
-        f"{plan.tasks[0].short_name}-private-memory",
-        "MB",
-        [actor_mb - bare_mb],
-        [MEMORY_LIMIT_MB],
-        less_is_better=True,
-    )
-    result.print(actor_mb=actor_mb, bare_mb=bare_mb, copies=plan.actor(0).copies, iterations=iterations)
+def compare_memory(plan: Plan, repeats: int) -> None:
+    spec = plan.actor(0)
+    actor_mb, bare_mb = [], []
+    for _ in range(repeats):
+        megabytes, steps = memory_of_actor(plan)
+        actor_mb.append(megabytes)
+        bare_mb.append(memory_of_bare_pool(spec, steps))
+    case = f"{plan.tasks[0].short_name}-private-memory"
+    ours = [actor - bare for actor, bare in zip(actor_mb, bare_mb, strict=True)]
+    result = compare("actors", case, "MB", ours, [MEMORY_LIMIT_MB] * repeats, less_is_better=True)
+    # A pool of heavy tasks differs by tens of MB from one process to the next, and with it the difference.
+    result.print(actor_mb=actor_mb, bare_mb=bare_mb, copies=spec.copies, threads=spec.threads)
 
 
 def memory_of_actor(plan: Plan) -> tuple[float, int]:
     """USS in MB of a Ray actor process that has pushed and taken over policies, and the steps its pool has made."""
-    shard = start_shard(plan.shards[0], plan.tasks[0].name)
+    shard = start_shard(plan.shards[0], f"shard-{time.time_ns()}")  # a killed one may keep its name for a moment
     store = ray.remote(PolicyStore).options(num_cpus=0, max_concurrency=2).remote(ray.put)
     actor = start_actor(plan.actor(0), [RayShard(shard)], store, cpus=0)
     message, versions = fresh_policy(plan), itertools.count()

@@ -27,7 +27,7 @@ class Run(NamedTuple):
     updates_per_s: float
 
 
-def main(preset: str = "quickstart", steps: int = 3000, warmup: int = 1000, repeats: int = 2) -> None:
+def main(preset: str = "quickstart", steps: int = 3000, warmup: int = 1000, repeats: int = 2, threads: int = 0) -> None:
     """Distributed against serial execution of the same configuration.
 
     Args:
@@ -35,13 +35,14 @@ def main(preset: str = "quickstart", steps: int = 3000, warmup: int = 1000, repe
         steps: environment steps of each task.
         warmup: of these, the steps before the first update.
         repeats: runs of each execution.
+        threads: threads of the learner; 0 takes every core, and 1 is less at the mercy of other load.
     """
 
     def ours() -> Run:
-        return run(preset, steps, warmup, "distributed")
+        return run(preset, steps, warmup, threads, "distributed")
 
     def theirs() -> Run:
-        return run(preset, steps, warmup, "serial")
+        return run(preset, steps, warmup, threads, "serial")
 
     distributed, serial = alternate(ours, theirs, repeats)
     for case, unit, field, less_is_better in (
@@ -51,10 +52,10 @@ def main(preset: str = "quickstart", steps: int = 3000, warmup: int = 1000, repe
     ):
         ours_of, theirs_of = ([getattr(one, field) for one in runs] for runs in (distributed, serial))
         result = compare("end-to-end", case, unit, ours_of, theirs_of, less_is_better)
-        result.print(preset=preset, steps=steps, warmup=warmup)
+        result.print(preset=preset, steps=steps, warmup=warmup, threads=threads)
 
 
-def run(preset: str, steps: int, warmup: int, execution: Literal["distributed", "serial"]) -> Run:
+def run(preset: str, steps: int, warmup: int, threads: int, execution: Literal["distributed", "serial"]) -> Run:
     """Train in a folder that is removed afterwards. Raises RuntimeError with what the run said when it fails."""
     # Below /tmp, because the sockets in Ray's folder may have paths of 107 characters at most.
     with tempfile.TemporaryDirectory(prefix="brc-", dir="/tmp", ignore_cleanup_errors=True) as folder:
@@ -63,6 +64,7 @@ def run(preset: str, steps: int, warmup: int, execution: Literal["distributed", 
             "--execution": execution,
             "--steps": steps,
             "--replay.warmup": warmup,
+            "--learner.threads": threads,
             "--runs-folder": f"{folder}/runs",
             "--ray-folder": f"{folder}/ray",
             "--evaluation.interval": 0,

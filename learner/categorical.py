@@ -32,7 +32,8 @@ def project(probabilities: Tensor, targets: Tensor, value_limit: float) -> Tenso
     """
     last = probabilities.shape[-1] - 1
     position = (targets.clamp(-value_limit, value_limit) + value_limit) * (last / (2.0 * value_limit))
-    lower = position.floor().clamp_(0, last - 1)
+    # A NaN must come out as NaN, to be found in the loss, and not as an index out of range.
+    lower = torch.nan_to_num(position).floor_().clamp_(0, last - 1)
     upper_mass = probabilities * (position - lower)
     index = lower.long()
     projected = torch.zeros_like(probabilities)

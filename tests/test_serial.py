@@ -1,0 +1,117 @@
+"""Serial execution: exact counters, bit-identical for a seed, bit-identical across a stop and a resume."""
+
+from __future__ import annotations
+
+import io
+import threading
+from contextlib import redirect_stdout
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tests import tiny
+
+from cluster.config import Config
+from cluster.run_folder import open_run
+from cluster.serial import SerialRun
+from cluster.session import Session
+from cluster.validation import validate
+from dashboards import records
+from dashboards.console import Console
+
+
+class StopAt(threading.Event):
+    """Set once a run has inserted so many environment steps: a stop at a known place."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+        self.run: SerialRun | None = None
+
+    def is_set(self) -> bool:
+        return self.run is not None and self.run.shards[0].limiter.inserts.min() >= self.steps
+
+
+def run(config: Config, stop: StopAt | None = None) -> SerialRun:
+    """A whole serial run; its folder stays."""
+    plan = validate(config)
+    folder = open_run(plan, "quickstart")
+    stop = stop or StopAt(1 << 60)
+    with redirect_stdout(io.StringIO()), Console([task.name for task in plan.tasks], config.steps) as console:
+        session = Session(plan, folder, console)
+        made = SerialRun(plan, session, "cpu")
+        stop.run = made
+        made.run(stop)
+        session.close()
+    folder.lock.close()
+    return made
+
+
+def parameters(made: SerialRun) -> dict[str, torch.Tensor]:
+    state = made.learner.state
+    named = {}
+    for part in ("critic", "target", "policy"):
+        named |= {f"{part}.{name}": value for name, value in getattr(state, part).state_dict().items()}
+    return named | {"log_temperature": state.log_temperature.detach()}
+
+
+def assert_identical(one: SerialRun, other: SerialRun) -> None:
+    for name, value in parameters(one).items():
+        assert torch.equal(value, parameters(other)[name]), name
+    mine, theirs = one.shards[0].stats(), other.shards[0].stats()
+    for key in ("inserts_by_task", "samples", "transitions_by_task", "samples_served"):
+        assert mine[key] == theirs[key]
+    assert one.learner.updates == other.learner.updates
+    assert one.actor.iterations == other.actor.iterations
+
+
+def config(folder: Path, name: str, **changes: object) -> Config:
+    return tiny.config(runs_folder=str(folder), name=name, **changes)
+
+
+def test_counters_are_exact(tmp_path: Path) -> None:
+    made = run(config(tmp_path, "a", tasks=("dmc/cartpole-swingup", "dmc/cheetah-run"), steps=1013))
+    stats = made.shards[0].stats()
+    assert stats["inserts_by_task"] == [1013, 1013]
+    assert made.learner.updates == made.plan.total_updates == (1013 - 300) // 2
+    assert stats["samples"] == made.learner.updates * 32
+    evaluations = records.read(tmp_path / "a" / "eval.jsonl")
+    assert [(row["policy"], row["env_steps"]) for row in evaluations] == [("random", 0), ("deterministic", 1013)]
+
+
+def test_a_seed_decides_everything(tmp_path: Path) -> None:
+    one, other = run(config(tmp_path, "a")), run(config(tmp_path, "b"))
+    assert_identical(one, other)
+    third = run(config(tmp_path, "c", seed=1))
+    assert not torch.equal(parameters(one)["log_temperature"], parameters(third)["log_temperature"])
+
+
+@pytest.mark.parametrize("stop_at", [100, 750, 1100])  # in warm-up, inside an episode, after a truncation
+def test_a_resumed_run_is_bit_identical_to_an_unbroken_one(tmp_path: Path, stop_at: int) -> None:
+    unbroken = run(config(tmp_path, "unbroken"))
+    broken = run(config(tmp_path, "broken"), StopAt(stop_at))
+    assert broken.shards[0].limiter.inserts[0] < 1500
+    resumed = run(config(tmp_path, "broken", resume=True))
+    assert_identical(unbroken, resumed)
+
+
+def test_checkpoints_on_the_way_do_not_change_the_run(tmp_path: Path) -> None:
+    plain = run(config(tmp_path, "plain"))
+    checkpointed = run(config(tmp_path, "checkpointed", checkpoint_interval=300))
+    assert_identical(plain, checkpointed)
+    assert len(list((tmp_path / "checkpointed" / "checkpoints").iterdir())) == 2
+
+
+def test_two_shards_hold_the_ratio_exactly(tmp_path: Path) -> None:
+    base = tiny.config()
+    made = run(config(tmp_path, "two", replay=replace(base.replay, shards=2), steps=1001))
+    assert sum(shard.stats()["inserts_by_task"][0] for shard in made.shards) == 1001
+    assert made.learner.updates == made.plan.total_updates
+    assert sum(shard.stats()["samples"] for shard in made.shards) == made.learner.updates * 32
+
+
+def test_dm_control_backend_trains(tmp_path: Path) -> None:
+    base = tiny.config()
+    made = run(config(tmp_path, "d", actors=replace(base.actors, backend="dm_control"), steps=400))
+    assert made.learner.updates == 50
