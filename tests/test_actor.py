@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests import golden_vectors as golden
-from tests.test_environments import FIVE, task
 
 from actors.actor import Actor, ActorSpec, make_environments
 from actors.catalogue import Task
@@ -28,6 +27,8 @@ from replay.rate_limiter import RateLimit
 from replay.rows import Rows
 from replay.shard import Shard, ShardSpec
 from replay.storage import StorageSpec
+from tests import golden_vectors as golden
+from tests.test_environments import FIVE, task
 
 
 def short(name: str, limit: int) -> Task:
@@ -46,8 +47,8 @@ def actor_on(tasks: list[Task], copies: int = 2, length: int = 8) -> tuple[Actor
 
 @pytest.mark.parametrize("name", FIVE)
 def test_pushed_transitions_are_those_of_the_pool_driven_by_hand(name: str) -> None:
-    """Bit-equal observations, actions, rewards, terminal flags and next observations, across truncations that fall inside
-    and at the edges of segments."""
+    """Bit-equal observations, actions, rewards, terminal flags and next observations, across truncations that fall
+    inside and at the edges of segments."""
     copies, limit, length, steps = 2, 20, 8, 64
     one = short(name, limit)
     actor, shard, _ = actor_on([one], copies, length)
@@ -64,7 +65,9 @@ def test_pushed_transitions_are_those_of_the_pool_driven_by_hand(name: str) -> N
     for i in range(used):
         if rows.last[i]:
             continue
-        streams[copy].append((rows.observations[i], rows.actions[i], rows.rewards[i], rows.terminals[i], rows.observations[i + 1]))
+        streams[copy].append(
+            (rows.observations[i], rows.actions[i], rows.rewards[i], rows.terminals[i], rows.observations[i + 1])
+        )
         filled += 1
         if filled == length:
             copy, filled = (copy + 1) % copies, 0
@@ -106,8 +109,10 @@ def test_one_policy_call_serves_tasks_of_different_sizes() -> None:
         with torch.no_grad():
             mean, log_std = policy(torch.from_numpy(observations), embedding)
         bound = 6 * log_std.exp().numpy() + 1e-5
-        assert (np.abs(np.arctanh(np.clip(rows.actions[acted], -1 + 1e-7, 1 - 1e-7)) - mean.numpy()) < bound + 0.05).all()
-    assert not shard.storage.rings[0].rows.actions[:10, 1:].any() == 0, "padded action dimensions hold noise too"
+        assert (
+            np.abs(np.arctanh(np.clip(rows.actions[acted], -1 + 1e-7, 1 - 1e-7)) - mean.numpy()) < bound + 0.05
+        ).all()
+    assert shard.storage.rings[0].rows.actions[:10, 1:].any(), "padded action dimensions hold noise too"
 
 
 @pytest.mark.parametrize("tasks", [1, 3])
@@ -136,15 +141,17 @@ def test_numpy_policy_equals_torch_policy(tasks: int) -> None:
 @given(
     copies=st.integers(1, 4),
     length=st.integers(1, 6),
-    ends=st.lists(st.lists(st.sampled_from(["", "", "", "terminated", "truncated"]), min_size=4, max_size=4), max_size=24),
+    ends=st.lists(
+        st.lists(st.sampled_from(["", "", "", "terminated", "truncated"]), min_size=4, max_size=4), max_size=24
+    ),
 )
 def test_segments_keep_every_step_of_every_copy(copies: int, length: int, ends: list[list[str]]) -> None:
     """Against streams kept as plain lists, for any pattern of episode ends."""
     builder = SegmentBuilder(copies, 1, 1, length)
     inputs = np.arange(copies, dtype=np.float32)[:, None] * 1000
-    counter, expected, found = 0, [[] for _ in range(copies)], [[] for _ in range(copies)]  # type: ignore[var-annotated]
-    for row in ends:
-        counter += 1
+    expected: list[list[Any]] = [[] for _ in range(copies)]
+    found: list[list[Any]] = [[] for _ in range(copies)]
+    for counter, row in enumerate(ends, start=1):
         terminated = np.array([kind == "terminated" for kind in row[:copies]])
         truncated = np.array([kind == "truncated" for kind in row[:copies]])
         observations = inputs + 1

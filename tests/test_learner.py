@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests import golden_vectors as golden
 
 from learner import brc, checkpoint
 from learner.brc import BRCSettings
@@ -17,6 +16,7 @@ from learner.learner import Learner, LearnerSpec
 from learner.networks import Critic, NetworkSpec
 from learner.reward_normalizer import RewardNormalizer
 from replay.rows import Batches
+from tests import golden_vectors as golden
 
 
 def spec(**changes: Any) -> LearnerSpec:
@@ -160,7 +160,7 @@ def test_embedding_norm_is_a_choice() -> None:
 def test_initialisation_is_orthogonal_with_the_reference_gains() -> None:
     learner = Learner(spec())
     hidden = learner.state.policy.trunk.blocks[0].first.weight.detach()  # type: ignore[union-attr, operator]
-    torch.testing.assert_close(hidden @ hidden.T, 2.0 * torch.eye(16), atol=1e-5, rtol=0)  # type: ignore[operator]
+    torch.testing.assert_close(hidden @ hidden.T, 2.0 * torch.eye(16), atol=1e-5, rtol=0)
     log_std = learner.state.policy.log_std.weight.detach()
     torch.testing.assert_close(log_std @ log_std.T, torch.eye(2), atol=1e-5, rtol=0)
     assert not learner.state.policy.mean.bias.any()

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests import tiny
 
 from cluster.config import Config
 from cluster.run_folder import open_run
@@ -19,6 +18,7 @@ from cluster.session import Session
 from cluster.validation import validate
 from dashboards import records
 from dashboards.console import Console
+from tests import tiny
 
 
 class StopAt(threading.Event):
@@ -50,7 +50,7 @@ def run(config: Config, stop: StopAt | None = None) -> SerialRun:
 
 def parameters(made: SerialRun) -> dict[str, torch.Tensor]:
     state = made.learner.state
-    named = {}
+    named: dict[str, torch.Tensor] = {}
     for part in ("critic", "target", "policy"):
         named |= {f"{part}.{name}": value for name, value in getattr(state, part).state_dict().items()}
     return named | {"log_temperature": state.log_temperature.detach()}

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.test_storage import segments
 
 from replay.client import LocalShard, Sampler, Writer
 from replay.rate_limiter import RateLimit
@@ -14,6 +13,7 @@ from replay.rows import Push
 from replay.shard import Shard, ShardSpec
 from replay.snapshot import SnapshotError
 from replay.storage import StorageSpec
+from tests.test_storage import segments
 
 
 def shard(index: int = 0, budget: int | None = None, max_ahead: int = 1000) -> Shard:
