@@ -22,6 +22,14 @@ class Death(NamedTuple):
     cause: str
 
 
+class Poll(NamedTuple):
+    """What is new in the fleet since the last look."""
+
+    reports: list[ActorReport]
+    deaths: list[Death]
+    started: list[tuple[int, int]]  # (actor, incarnation) that began to collect
+
+
 class Slot:
     """One place in the fleet: the process that fills it now."""
 
@@ -54,32 +62,35 @@ class Fleet:
         """Let actors collect: those that are ready now, and every other as soon as it is."""
         self.collecting = True
 
-    def poll(self) -> tuple[list[ActorReport], list[Death]]:
-        """New reports since the last call, and deaths; a dead actor is replaced at once. Never waits.
+    def poll(self) -> Poll:
+        """Look at every actor; one that died is replaced at once. Never waits.
 
         Raises whatever stopped an actor's loop, and RuntimeError when one dies again and again before it is ready.
         """
-        reports, deaths = [], []
+        news = Poll([], [], [])
         for slot in self.slots:
             try:
                 if slot.ready is not None:
-                    self._start_when_ready(slot)
+                    if self._start_when_ready(slot):
+                        news.started.append((slot.index, slot.incarnation))
                 elif slot.asked is None:
                     slot.asked = slot.handle.report.remote()
                 elif answered(slot.asked):
                     slot.report = ray.get(slot.asked)
                     slot.asked = slot.handle.report.remote()
-                    reports.append(slot.report)
+                    news.reports.append(slot.report)
             except RayActorError as error:
-                deaths.append(self._replace(slot, str(error)))
-        return reports, deaths
+                news.deaths.append(self._replace(slot, str(error)))
+        return news
 
-    def _start_when_ready(self, slot: Slot) -> None:
-        if slot.ready is not None and self.collecting and answered(slot.ready):
-            ray.get(slot.ready)
-            slot.handle.start.remote()
-            slot.ready = None
-            slot.deaths_before_ready = 0
+    def _start_when_ready(self, slot: Slot) -> bool:
+        if slot.ready is None or not self.collecting or not answered(slot.ready):
+            return False
+        ray.get(slot.ready)
+        slot.handle.start.remote()
+        slot.ready = None
+        slot.deaths_before_ready = 0
+        return True
 
     def _replace(self, slot: Slot, cause: str) -> Death:
         death = Death(slot.index, slot.incarnation, cause)

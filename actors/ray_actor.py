@@ -14,8 +14,14 @@ from actors.evaluator import Evaluator
 from replay.client import ShardHandle, Writer
 from replay.policy_store import PolicyMessage
 
-# numpy's threads gain nothing on a few rows and would fight with every other actor for the cores.
-ACTOR_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MUJOCO_GL": "disabled"}
+# numpy's threads gain nothing on a few rows and would fight with every other actor for the cores. Without a fixed
+# threshold, glibc keeps the space of every large array once freed: 116 MB more for an actor of 16 cartpole copies.
+ACTOR_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MUJOCO_GL": "disabled",
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 18),
+}
 
 
 class RayPolicySource:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,6 +26,17 @@ USAGE = """usage: brc COMMAND ...
   brc suites [SUITE]                           suites, or the tasks of one
   brc presets                                  presets
 """
+
+
+# tyro passes on what Python says of a value.
+PLAIN_WORDS = (
+    (r"^Error parsing (\S+): ", r"\1: "),
+    (r"invalid literal for int\(\) with base 10: (.*)", r"\1 is not a whole number"),
+    (r"could not convert string to float: (.*)", r"\1 is not a number"),
+    (r"invalid choice '(.*)' for argument '(.*)'\. Expected one of \((.*)\)", r"\2: '\1' is not one of \3"),
+    (r"Missing value for argument '(.*)'.*", r"\1: a value is missing"),
+    (r"^Unrecognized options: ", "unknown option: "),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,17 +100,17 @@ def parse(what: Any, arguments: list[str], program: str, default: Any = None) ->
 
 
 def sentence(complaint: str) -> str:
-    """The first paragraph of tyro's box, and the first option it suggests."""
+    """What tyro's box says below its title, and the first option that it suggests."""
     paragraphs: list[list[str]] = [[]]
     for line in complaint.splitlines():
-        text = line.strip(" │╭╮╰╯─-") if set(line) & set("╭╰") else line.strip(" │")
-        if text and set(text) <= {"-", "─"}:
+        text = line.strip(" │")
+        if not text.strip("-─╭╮╰╯") or text.startswith("╭"):  # a rule, or the frame with the title in it
             paragraphs.append([])
-        elif text:
+        else:
             paragraphs[-1].append(text)
-    if set(complaint) & set("╭"):  # the title is in the frame
-        paragraphs.insert(1, [])
-    title, body, *others = [" ".join(lines) for lines in paragraphs] + [""]
-    hint = next((text for text in others if text.startswith("Perhaps you meant")), "")
-    suggestion = f", did you mean {hint.split()[3]}?" if len(hint.split()) > 3 else ""
-    return (body or title).rstrip(".").replace("Error parsing ", "") + suggestion
+    body, *others = [" ".join(lines) for lines in paragraphs[1:] if lines] or [complaint.strip()]
+    for pattern, plain in PLAIN_WORDS:
+        body = re.sub(pattern, plain, body)
+    hint = next((text.split() for text in others if text.startswith("Perhaps you meant")), [])
+    suggestion = f", did you mean {hint[3]}?" if len(hint) > 3 else ""
+    return body.rstrip(".") + suggestion

@@ -78,9 +78,9 @@ def status(run: Name = "", runs_folder: str = "runs") -> int:
         path = runs / name
         preset, config = load_config(path)
         events, rows = records.read(path / "events.jsonl"), records.read(path / "metrics.jsonl")
-        state = "live" if is_live(path) else (events[-1]["event"] if events else "never started")
-        if state in ("start", "resume", "checkpoint", "learner_ready", "learner_restarted", "actor_died"):
-            state = "died"  # nothing said that it ended
+        last = events[-1]["event"] if events else "never started"
+        ended = last if last in ("finished", "stopped", "failed", "never started") else "died"  # nothing says how
+        state = "live" if is_live(path) else ended
         print(
             f"{name}: {state}, preset {preset}" + (f", process {read_lock(path).get('pid')}" if state == "live" else "")
         )
@@ -96,7 +96,7 @@ def status(run: Name = "", runs_folder: str = "runs") -> int:
     return 0
 
 
-def stop(run: Name, runs_folder: str = "runs", timeout: float = 120.0) -> int:
+def stop(run: Name = "", runs_folder: str = "runs", timeout: float = 120.0) -> int:
     """Stop a live run: it writes a checkpoint and ends.
 
     Args:
@@ -118,7 +118,7 @@ def stop(run: Name, runs_folder: str = "runs", timeout: float = 120.0) -> int:
     return 0
 
 
-def evaluate(run: Name, episodes: int = 10, runs_folder: str = "runs", seed: int = 0) -> int:
+def evaluate(run: Name = "", episodes: int = 10, runs_folder: str = "runs", seed: int = 0) -> int:
     """Score the policy of a run's newest checkpoint, deterministically, beside a random one.
 
     Args:

@@ -16,7 +16,7 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
-from actors.fleet import Fleet, answered
+from actors.fleet import Fleet, Poll, answered
 from actors.ray_actor import start_actor, start_evaluator
 from cluster.errors import RunFailed
 from cluster.learner_plan import learner_spec
@@ -91,16 +91,18 @@ class Coordinator:
             self.learner_report = self._get(self.learner.report.remote(), CALL_TIMEOUT_S)
         except RayActorError as error:
             self._replace_learner(str(error))
-        reports, deaths = self._poll_fleet()
-        self.session.progress.episodes_ended(reports)
-        for death in deaths:
+        news = self._poll_fleet()
+        self.session.progress.episodes_ended(news.reports)
+        for death in news.deaths:
             self.session.records.event("actor_died", death.cause, actor=death.actor, incarnation=death.incarnation)
-            self.session.console.say(f"actor {death.actor} died and was replaced")
+            self.session.console.say(f"actor {death.actor} died and is being replaced")
+        for actor, incarnation in news.started:
+            self.session.records.event("actor_started", actor=actor, incarnation=incarnation)
         self._collect_evaluations(wait=False)
         self._commit_save(wait=False)
         return shards, lowest_inserts(shards)
 
-    def _poll_fleet(self) -> Any:
+    def _poll_fleet(self) -> Poll:
         try:
             return self.fleet.poll()
         except (RayTaskError, RuntimeError) as error:
@@ -138,7 +140,7 @@ class Coordinator:
         lost = self.learner_report.get("updates", 0)
         if lost <= self.restored_updates:
             raise RunFailed(f"the learner died again before it made an update: {cause}")
-        self._commit_save(wait=False, give_up=True)
+        self.saving = None  # it cannot be completed any more
         self.session.records.event("learner_died", cause, updates=lost)
         self.learner = self._start_learner()
         self._learner_ready()
@@ -174,21 +176,22 @@ class Coordinator:
                 self.session.records.event("evaluation_lost", str(error), env_steps=env_steps)
 
     def _begin_save(self, env_steps: int) -> None:
-        folder = self.session.begin_checkpoint(env_steps)
+        try:
+            folder = self.session.begin_checkpoint(env_steps)
+        except OSError as error:
+            self.session.checkpoint_failed(env_steps, error)
+            return
         learner = self.learner.save.remote(str(folder))
         shards = [shard.save.remote(str(folder / "replay")) for shard in self.shards]
         self.saving = (folder, env_steps, time.monotonic(), learner, shards)
 
-    def _commit_save(self, wait: bool, give_up: bool = False) -> None:
-        """Make the checkpoint under way the newest once all of it is written."""
+    def _commit_save(self, wait: bool) -> bool:
+        """Make the checkpoint under way the newest once all of it is written; whether that was done now."""
         if self.saving is None:
-            return
+            return False
         folder, env_steps, started, learner, shards = self.saving
-        if give_up:
-            self.saving = None
-            return
         if not wait and not all(answered(reference) for reference in (learner, *shards)):
-            return
+            return False
         self.saving = None
         try:
             updates = ray.get(learner)
@@ -197,9 +200,9 @@ class Coordinator:
                 folder, env_steps, updates, self.fleet.incarnation, started
             )
         except (RayError, OSError) as error:
-            # A full disk, or a part that died meanwhile: the checkpoint before stays the newest.
-            self.session.records.event("checkpoint_failed", str(error), env_steps=env_steps)
-            self.session.console.say(f"checkpoint at {env_steps:,} steps failed: {error}")
+            self.session.checkpoint_failed(env_steps, error)
+            return False
+        return True
 
     def _finish(self, completed: bool) -> bool:
         """Stop the loops, write the last checkpoint, and evaluate the final policy if the budget was reached."""
@@ -208,7 +211,8 @@ class Coordinator:
         self._get(self.learner.stop.remote(), CALL_TIMEOUT_S)
         shards, env_steps = self._tick()
         self._begin_save(env_steps)
-        self._commit_save(wait=True)
+        if not self._commit_save(wait=True):
+            raise RunFailed("its last checkpoint could not be written; the events file has the reason")
         if completed:
             self._evaluate("deterministic", env_steps, self.learner_report["updates"], self.learner.policy.remote())
             self._collect_evaluations(wait=True)

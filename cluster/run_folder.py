@@ -21,7 +21,8 @@ from cluster.plan import Plan
 from cluster.validation import flag, get
 from learner import checkpoint as checkpoints
 
-# Fields that a resumed run cannot change: they shape what is in the checkpoint.
+# Fields that a resumed run cannot change. They shape what is in the checkpoint, or, the last three, would make the rate
+# limiter find samples that are long overdue or taken too early.
 FIXED_FIELDS = (
     "learner.width",
     "learner.depth",
@@ -36,11 +37,14 @@ FIXED_FIELDS = (
     "replay.capacity",
     "replay.shards",
     "replay.segment_length",
+    "replay.warmup",
+    "learner.batch_size",
+    "learner.updates_per_step",
 )
 
 
 class RunFolder:
-    """An open run. The lock is held by this process until it ends, however it ends."""
+    """An open run. This process holds its lock until the `with` block or the process ends, however it ends."""
 
     def __init__(self, path: Path, lock: IO[str], checkpoint: Path | None, manifest: dict[str, Any]) -> None:
         self.path = path
@@ -48,6 +52,12 @@ class RunFolder:
         self.lock = lock
         self.checkpoint = checkpoint  # what to resume from
         self.manifest = manifest
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.lock.close()
 
     @property
     def checkpoints(self) -> Path:
@@ -89,6 +99,8 @@ def open_run(plan: Plan, preset: str) -> RunFolder:
 
 def existing_run(runs: Path, name: str) -> Path:
     """The folder of a run that exists; else ConfigError with the nearest names."""
+    if not name:
+        raise ConfigError(f"name a run, such as one of {run_names(runs) or 'those you will have'} in {runs}")
     path = runs / name
     if not (path / "config.yaml").is_file():
         names = run_names(runs)

@@ -17,6 +17,7 @@ import torch
 from actors.actor import Actor, make_environments
 from actors.evaluator import Evaluator
 from actors.recorded import RecordedEnvironment
+from cluster.errors import RunFailed
 from cluster.learner_plan import learner_spec
 from cluster.plan import Plan
 from cluster.session import Session, lowest_inserts
@@ -24,6 +25,8 @@ from learner.learner import Learner
 from replay.client import LocalShard, Sampler, Writer
 from replay.policy_store import PolicyMessage, PolicyStore
 from replay.shard import Shard
+
+WRITE_ERRORS = (OSError, RuntimeError)  # torch.save raises the latter when a disk is full
 
 
 class SerialRun:
@@ -81,16 +84,23 @@ class SerialRun:
                 session.report(self._row())
             if finished:
                 self._evaluate("deterministic")
-                session.report(self._row())
-                self._save()
-                return True
+                return self._finish(completed=True)
             if session.evaluation_due(env_steps):
                 self._evaluate("deterministic")
             if session.checkpoint_due(env_steps):
-                self._save()
-        session.report(self._row())
-        self._save()
-        return False
+                try:
+                    self._save()
+                except WRITE_ERRORS as error:
+                    session.checkpoint_failed(env_steps, error)
+        return self._finish(completed=False)
+
+    def _finish(self, completed: bool) -> bool:
+        self.session.report(self._row())
+        try:
+            self._save()
+        except WRITE_ERRORS as error:
+            raise RunFailed(f"its last checkpoint could not be written: {error}") from error
+        return completed
 
     def _learn(self) -> None:
         """Every update that is due, publishing on the way."""

@@ -119,6 +119,11 @@ class Session:
         self.records.event("checkpoint", env_steps=env_steps, updates=updates, folder=str(final), seconds=seconds)
         return final
 
+    def checkpoint_failed(self, env_steps: int, error: Exception) -> None:
+        """A full disk, or a part that died while it wrote: the checkpoint before stays the newest, the run goes on."""
+        self.records.event("checkpoint_failed", str(error), env_steps=env_steps)
+        self.console.say(f"checkpoint at {env_steps:,} steps failed: {str(error).strip().splitlines()[-1]}")
+
     def summary(self) -> None:
         """Draw the curves and say where everything is."""
         evaluations = records.read(self.folder.path / "eval.jsonl")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 
 from cluster.config import Config
 from cluster.errors import RunFailed
@@ -21,14 +22,19 @@ def train(config: Config, preset: str) -> int:
     """
     plan = validate(config)
     folder = open_run(plan, preset)
-    with Console([task.name for task in plan.tasks], config.steps) as console, stop_requests(console.say) as stop:
+    with (
+        folder,
+        Console([task.name for task in plan.tasks], config.steps) as console,
+        stop_requests(console.say) as stop,
+    ):
         session = Session(plan, folder, console)
         session.begin({"preset": preset, "actors": plan.actor_count, "shards": len(plan.shards)})
         try:
             completed = drive(plan, session, stop)
         except BaseException as error:
-            session.records.event("failed", f"{type(error).__name__}: {error}")
-            if not isinstance(error, RunFailed):
+            with suppress(OSError):  # the disk may be full
+                session.records.event("failed", f"{type(error).__name__}: {error}")
+            if not isinstance(error, (RunFailed, OSError)):
                 raise
             console.say(f"run {folder.name} failed: {error}")
             console.say(f"go on from its last checkpoint with: {resume_command(preset, folder)}")

@@ -63,11 +63,11 @@ def validate(config: Config) -> Plan:
     check_bounds(config)
     check_name(config)
     if not config.tasks:
-        raise ConfigError("tasks is empty: name at least one task or suite, see `brc suites`")
+        raise ConfigError("--tasks is empty: name at least one task or suite, see `brc suites`")
     try:
         tasks = resolve(config.tasks)
     except UnknownNameError as error:
-        raise ConfigError(f"tasks: {error}") from error
+        raise ConfigError(f"--tasks: {error}") from error
     check_backend(config)
     check_budget(config, len(tasks))
     plan = make_plan(config)

@@ -2,6 +2,6 @@
 
 networks, tanh_normal, categorical, reward_normalizer and brc are the algorithm (arXiv 2505.23150): plain torch, no Ray,
 importable with torch alone. learner holds one agent with its optimisers, counters and random state; checkpoint writes
-and reads it. prefetch keeps sample requests in flight; worker is the thin Ray actor around them that the coordinator
-(cluster/) starts. publishing turns the policy into the flat array that the numpy policy in actors/ reads.
+and reads it. ray_learner is the Ray process around them that the coordinator (cluster/) starts. publishing turns the
+policy into the flat array that the numpy policy in actors/ reads.
 """

@@ -25,11 +25,11 @@ class CheckpointError(Exception):
 
 
 def begin(folder: Path, env_steps: int) -> Path:
-    """An empty folder to write the checkpoint of `env_steps` into; `commit` makes it one."""
+    """An empty folder to write the checkpoint of `env_steps` into; `commit` makes it one. Removes unfinished ones."""
     temporary = folder / f".{env_steps:012d}"
-    if temporary.exists():
-        shutil.rmtree(temporary)
-    temporary.mkdir(parents=True)
+    for unfinished in folder.glob(".[0-9]*"):
+        shutil.rmtree(unfinished, ignore_errors=True)
+    temporary.mkdir(parents=True, exist_ok=True)
     return temporary
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import shlex
+import subprocess
 import threading
 from contextlib import redirect_stdout
 from dataclasses import replace
@@ -38,13 +40,13 @@ def run(config: Config, stop: StopAt | None = None) -> SerialRun:
     plan = validate(config)
     folder = open_run(plan, "quickstart")
     stop = stop or StopAt(1 << 60)
-    with redirect_stdout(io.StringIO()), Console([task.name for task in plan.tasks], config.steps) as console:
+    names = [task.name for task in plan.tasks]
+    with folder, redirect_stdout(io.StringIO()), Console(names, config.steps) as console:
         session = Session(plan, folder, console)
         made = SerialRun(plan, session, "cpu")
         stop.run = made
         made.run(stop)
         session.close()
-    folder.lock.close()
     return made
 
 
@@ -115,3 +117,15 @@ def test_dm_control_backend_trains(tmp_path: Path) -> None:
     base = tiny.config()
     made = run(config(tmp_path, "d", actors=replace(base.actors, backend="dm_control"), steps=400))
     assert made.learner.updates == 50
+
+
+def test_a_full_disk_costs_checkpoints_and_says_so(tmp_path: Path) -> None:
+    """No file may grow beyond 60 kB, as if the disk were full: the run trains on, and ends with exit code 1."""
+    train = tiny.train_command(tmp_path, "a", "--execution=serial", "--steps=900", "--checkpoint-interval=400")
+    limited = f"ulimit -f 60; exec {shlex.join(train)}"
+    done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, timeout=240)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "checkpoint at 4" in done.stdout and "its last checkpoint could not be written" in done.stdout
+    assert [row["event"] for row in tiny.rows(tmp_path, "a", "events")][-2:] == ["checkpoint_failed", "failed"]
+    assert tiny.rows(tmp_path, "a", "eval")[-1]["env_steps"] == 900
+    assert not list((tmp_path / "runs" / "a" / "checkpoints").glob("[0-9]*"))

@@ -45,7 +45,7 @@ def config(**changes: Any) -> Config:
     return Config(**(base | changes))
 
 
-def command(arguments: list[str], folder: Path) -> list[str]:
+def command(arguments: list[str]) -> list[str]:
     """`brc` with this interpreter."""
     return [sys.executable, "-m", "cluster", *arguments]
 
@@ -53,7 +53,7 @@ def command(arguments: list[str], folder: Path) -> list[str]:
 def train_command(folder: Path, name: str, *options: str) -> list[str]:
     """`brc train quickstart` with OPTIONS, its run and its Ray below `folder`, which must have a short path."""
     places = [f"--runs-folder={folder}/runs", f"--ray-folder={folder}/ray", f"--name={name}"]
-    return command(["train", "quickstart", *OPTIONS, *places, *options], folder)
+    return command(["train", "quickstart", *OPTIONS, *places, *options])
 
 
 def train(folder: Path, name: str, *options: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,209 @@
+"""The real thing, small: `brc train` in a process of its own, with Ray's, and faults injected into them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests import tiny
+
+TWO_TASKS = ["--tasks", "dmc/cartpole-swingup", "dmc/cheetah-run"]
+PATIENCE_S = 180.0
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Runs and Ray's sessions, in a short path: Ray's sockets have a limit of 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="brc-", ignore_cleanup_errors=True) as path:
+        yield Path(path)
+
+
+@contextmanager
+def live(folder: Path, name: str, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """A run under way; whatever is left of it is killed at the end."""
+    process = subprocess.Popen(
+        tiny.train_command(folder, name, *options),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=tiny.environment(),
+    )
+    try:
+        yield process
+    finally:
+        for left in [*relatives(process.pid), *([] if process.poll() is not None else [psutil.Process(process.pid)])]:
+            left.kill()
+        process.communicate()
+
+
+def relatives(pid: int) -> list[psutil.Process]:
+    return psutil.Process(pid).children(recursive=True) if psutil.pid_exists(pid) else []
+
+
+def wait_for(process: subprocess.Popen[str], what: Callable[[], Any]) -> Any:
+    """The first true value of `what`, while the run lives."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        if value := what():
+            return value
+        assert process.poll() is None, f"ended before what was waited for:\n{process.communicate()[0]}"
+        time.sleep(0.05)
+    raise AssertionError("waited in vain")
+
+
+def wait_for_steps(process: subprocess.Popen[str], folder: Path, name: str, steps: int) -> dict[str, Any]:
+    """The first row of metrics at or beyond `steps`."""
+    row: dict[str, Any] = wait_for(
+        process, lambda: next((row for row in tiny.rows(folder, name, "metrics") if row["env_steps"] >= steps), None)
+    )
+    return row
+
+
+def ray_process(process: subprocess.Popen[str], kind: str) -> psutil.Process:
+    """The Ray process of one part of the run."""
+    found: psutil.Process = wait_for(
+        process, lambda: next((p for p in relatives(process.pid) if f"ray::{kind}" in " ".join(p.cmdline())), None)
+    )
+    return found
+
+
+def events(folder: Path, name: str, kind: str) -> list[dict[str, Any]]:
+    return [row for row in tiny.rows(folder, name, "events") if row["event"] == kind]
+
+
+def ended_well(process: subprocess.Popen[str]) -> str:
+    output, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, output
+    return output
+
+
+def assert_whole(folder: Path, name: str, steps: int, tasks: int = 1) -> dict[str, Any]:
+    """The run met its budget to the step and its ratio within two percent. Returns its last row."""
+    updates = (steps - 300) // 2
+    last = tiny.rows(folder, name, "metrics")[-1]
+    assert (last["env_steps"], last["updates"]) == (steps, updates)
+    target = 0.5 * 32 / tasks
+    assert last["samples_per_insert_target"] == pytest.approx(target)
+    assert last["samples_per_insert"] == pytest.approx(target, rel=0.02)
+    saved = tiny.manifest(folder, name)
+    assert (saved["env_steps"], saved["updates"]) == (steps, updates)
+    final = tiny.rows(folder, name, "eval")[-1]
+    assert (final["policy"], final["env_steps"], final["updates"]) == ("deterministic", steps, updates)
+    assert len(final["return"]) == tasks
+    assert events(folder, name, "finished")
+    return last
+
+
+def test_a_run_ends_at_its_budget_and_tells_everything(folder: Path) -> None:
+    done = tiny.train(folder, "a", *TWO_TASKS, "--steps=2000", "--replay.shards=2", "--actors.count=2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    last = assert_whole(folder, "a", 2000, tasks=2)
+    run = folder / "runs" / "a"
+    assert (run / "learning_curves.png").stat().st_size > 10_000
+    assert list((run / "tensorboard").iterdir())
+    assert last["bottleneck"] in ("actors", "learner", "balanced")
+    for part in ("dmc/cartpole-swingup", "dmc/cheetah-run", "samples per insert", "learning_curves.png"):
+        assert part in done.stdout
+    policies = [row["policy"] for row in tiny.rows(folder, "a", "eval")]
+    assert policies == ["random", "deterministic"]
+
+
+def test_ctrl_c_checkpoints_and_a_resume_ends_with_the_counters_of_an_unbroken_run(folder: Path) -> None:
+    with live(folder, "a", "--steps=6000") as process:
+        wait_for_steps(process, folder, "a", 3000)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 130, output
+    assert "--resume" in output
+    stopped = tiny.manifest(folder, "a")
+    assert 3000 <= stopped["env_steps"] < 6000
+    with live(folder, "a", "--steps=6000", "--resume") as process:
+        ended_well(process)
+    assert_whole(folder, "a", 6000)
+    first_after = next(
+        row for row in tiny.rows(folder, "a", "metrics") if row["time"] > events(folder, "a", "resume")[0]["time"]
+    )
+    assert first_after["updates"] >= stopped["updates"]
+
+
+def test_a_second_ctrl_c_stops_at_once_and_leaves_no_process(folder: Path) -> None:
+    with live(folder, "a", "--steps=100000") as process:
+        wait_for_steps(process, folder, "a", 1000)
+        ours = relatives(process.pid)
+        assert len(ours) > 5
+        process.send_signal(signal.SIGINT)
+        wait_for(process, lambda: "stopping" in read_so_far(process))
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=PATIENCE_S)
+        assert process.returncode == 130
+        _, alive = psutil.wait_procs(ours, timeout=60)
+        assert not alive, [" ".join(p.cmdline()) for p in alive]
+    # Its lock went with it: the name can be used, and what it wrote is whole.
+    status = tiny.command(["status", "a", f"--runs-folder={folder}/runs"])
+    done = subprocess.run(status, capture_output=True, text=True, timeout=60)
+    assert "a: died" in done.stdout, done.stdout + done.stderr
+
+
+def read_so_far(process: subprocess.Popen[str]) -> str:
+    """What the process has printed since the last call, without waiting for more."""
+    assert process.stdout is not None
+    os.set_blocking(process.stdout.fileno(), False)
+    try:
+        return process.stdout.read() or ""
+    finally:
+        os.set_blocking(process.stdout.fileno(), True)
+
+
+def test_a_killed_actor_is_replaced_and_the_run_ends_as_if_nothing_had_been(folder: Path) -> None:
+    with live(folder, "a", "--steps=12000") as process:
+        before = wait_for_steps(process, folder, "a", 2000)
+        ray_process(process, "ActorProcess").kill()
+        died = wait_for(process, lambda: events(folder, "a", "actor_died"))[0]
+        back = wait_for(process, lambda: [e for e in events(folder, "a", "actor_started") if e["incarnation"] == 1])[0]
+        after = wait_for_steps(process, folder, "a", before["env_steps"] + 1000)
+        ended_well(process)
+    assert after["updates"] >= before["updates"]
+    assert back["time"] - died["time"] < 60  # 15 s is the aim, on a machine that does nothing else
+    assert_whole(folder, "a", 12000)
+
+
+def test_a_killed_learner_goes_on_from_the_last_checkpoint(folder: Path) -> None:
+    with live(folder, "a", "--steps=12000", "--checkpoint-interval=2000") as process:
+        checkpoint = wait_for(process, lambda: events(folder, "a", "checkpoint"))[0]
+        wait_for_steps(process, folder, "a", checkpoint["env_steps"] + 500)
+        ray_process(process, "LearnerProcess").kill()
+        ended_well(process)
+    (restarted,) = events(folder, "a", "learner_restarted")
+    written = [row["updates"] for row in events(folder, "a", "checkpoint") if row["time"] < restarted["time"]]
+    assert restarted["updates"] == written[-1]
+    assert restarted["lost_updates"] >= 0
+    assert_whole(folder, "a", 12000)
+
+
+def test_a_killed_shard_stops_the_run_with_its_cause(folder: Path) -> None:
+    with live(folder, "a", "--steps=100000") as process:
+        wait_for_steps(process, folder, "a", 1000)
+        ray_process(process, "Shard").kill()
+        output, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 1, output
+    assert "replay shard died" in output
+    assert events(folder, "a", "failed")
+
+
+def test_a_serial_run_goes_on_distributed_and_back(folder: Path) -> None:
+    """One checkpoint format: the debugging mode can take over a run and hand it back."""
+    for steps, execution in ((1000, "serial"), (2000, "distributed"), (3000, "serial")):
+        resume = [] if execution == "serial" and steps == 1000 else ["--resume"]
+        done = tiny.train(folder, "a", f"--steps={steps}", f"--execution={execution}", *resume)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert_whole(folder, "a", steps)
