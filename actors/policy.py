@@ -44,61 +44,49 @@ class NumpyPolicy:
         embeddings = arrays.get("task_embeddings")
         embedding_size = 0 if embeddings is None else embeddings.shape[1]
         observation_size = first.shape[1] - embedding_size
-        self.input = np.ascontiguousarray(first[:, :observation_size].T)
-        if embeddings is None:
-            self.input_bias = bias
-        else:
-            self.input_bias = (embeddings @ first[:, observation_size:].T + bias)[row_tasks]
-        self.input_norm = self._norm(arrays, "trunk.input_norm")
+        if embeddings is not None:
+            bias = (embeddings @ first[:, observation_size:].T + bias)[row_tasks]
+        self.input = centred(first[:, :observation_size], bias)
+        self.input_norm = norm(arrays, "trunk.input_norm")
         self.blocks: list[tuple[Any, ...]] = []
         while f"trunk.blocks.{len(self.blocks)}.first.weight" in arrays:
             prefix = f"trunk.blocks.{len(self.blocks)}."
             self.blocks.append(
                 (
-                    *self._dense(arrays, prefix + "first"),
-                    self._norm(arrays, prefix + "first_norm"),
-                    *self._dense(arrays, prefix + "second"),
-                    self._norm(arrays, prefix + "second_norm"),
+                    *centred(arrays[prefix + "first.weight"], arrays[prefix + "first.bias"]),
+                    norm(arrays, prefix + "first_norm"),
+                    *centred(arrays[prefix + "second.weight"], arrays[prefix + "second.bias"]),
+                    norm(arrays, prefix + "second_norm"),
                 )
             )
-        self.mean = self._dense(arrays, "mean")
-        self.log_std = self._dense(arrays, "log_std")
-
-    @staticmethod
-    def _dense(arrays: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
-        return np.ascontiguousarray(arrays[name + ".weight"].T), arrays[name + ".bias"].copy()
-
-    @staticmethod
-    def _norm(arrays: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
-        return arrays[name + ".weight"].copy(), arrays[name + ".bias"].copy()
+        # Both heads in one product.
+        self.head = np.ascontiguousarray(np.concatenate([arrays["mean.weight"], arrays["log_std.weight"]]).T)
+        self.head_bias = np.concatenate([arrays["mean.bias"], arrays["log_std.bias"]])
+        self.action_size = len(arrays["mean.bias"])
 
     def act(self, observations: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
         """Actions (rows, action) in [-1, 1] for (rows, observation); deterministic when `noise` is None."""
-        hidden = self.trunk(observations)
-        weight, bias = self.mean
-        pre_tanh = hidden @ weight
-        pre_tanh += bias
+        mean, log_std = self.distribution(observations)
         if noise is not None:
-            pre_tanh += np.exp(self._log_std(hidden)) * noise
-        return np.tanh(pre_tanh, out=pre_tanh)
+            std = np.exp(log_std, out=log_std)
+            std *= noise
+            mean += std
+        return np.tanh(mean)
 
     def distribution(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and log standard deviation before the tanh, each (rows, action)."""
-        hidden = self.trunk(observations)
-        return hidden @ self.mean[0] + self.mean[1], self._log_std(hidden)
-
-    def _log_std(self, hidden: np.ndarray) -> np.ndarray:
-        weight, bias = self.log_std
-        raw = hidden @ weight
-        raw += bias
-        np.tanh(raw, out=raw)
-        raw *= (LOG_STD_MAX - LOG_STD_MIN) / 2
-        raw += (LOG_STD_MAX + LOG_STD_MIN) / 2
-        return raw
+        heads = self.trunk(observations) @ self.head
+        heads += self.head_bias
+        mean, log_std = heads[:, : self.action_size], heads[:, self.action_size :]
+        np.tanh(log_std, out=log_std)
+        log_std *= (LOG_STD_MAX - LOG_STD_MIN) / 2
+        log_std += (LOG_STD_MAX + LOG_STD_MIN) / 2
+        return mean, log_std
 
     def trunk(self, observations: np.ndarray) -> np.ndarray:
-        x = observations @ self.input
-        x += self.input_bias
+        weight, bias = self.input
+        x = observations @ weight
+        x += bias
         normalize(x, *self.input_norm)
         np.maximum(x, 0.0, out=x)
         for first, first_bias, first_norm, second, second_bias, second_norm in self.blocks:
@@ -113,12 +101,25 @@ class NumpyPolicy:
         return x
 
 
+def centred(weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(weight.T, bias) of a layer before a LayerNorm, with the mean over its outputs taken off already.
+
+    LayerNorm subtracts that mean from every row, which is linear in the row's inputs: done here once a policy, it need
+    not be done at every step.
+    """
+    return np.ascontiguousarray((weight - weight.mean(axis=0)).T), bias - bias.mean(axis=-1, keepdims=True)
+
+
+def norm(arrays: dict[str, np.ndarray], name: str) -> tuple[np.ndarray, np.ndarray]:
+    return arrays[name + ".weight"].copy(), arrays[name + ".bias"].copy()
+
+
 def normalize(x: np.ndarray, scale: np.ndarray, offset: np.ndarray) -> None:
-    """LayerNorm over the last axis, in place."""
-    x -= x.mean(axis=1, keepdims=True)
+    """LayerNorm over the last axis of rows whose mean is zero, in place."""
     variance = np.einsum("ij,ij->i", x, x)
     variance /= x.shape[1]
     variance += LAYER_NORM_EPSILON
-    x *= (1.0 / np.sqrt(variance))[:, None]
+    np.sqrt(variance, out=variance)
+    x /= variance[:, None]
     x *= scale
     x += offset
