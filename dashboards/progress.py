@@ -12,6 +12,7 @@ import numpy as np
 from actors.actor import ActorReport
 
 RECENT_EPISODES = 20
+RECENT_ROWS = 12  # a minute, at the default interval: what the time left is reckoned from
 
 
 class Progress:
@@ -23,6 +24,7 @@ class Progress:
         self.target = samples_per_insert
         self.recent: list[deque[tuple[float, bool]]] = [deque(maxlen=RECENT_EPISODES) for _ in tasks]
         self.episodes = [0] * len(self.tasks)
+        self.history: deque[tuple[float, int]] = deque(maxlen=RECENT_ROWS)  # (time, environment steps)
         self.started = time.time()
         self.last: dict[str, float] = {"time": self.started}
 
@@ -93,8 +95,14 @@ class Progress:
                 task: scale if np.isfinite(scale) else None
                 for task, scale in zip(self.tasks, learner["reward_scale"], strict=True)
             },
-            "seconds_left": (self.steps - env_steps) / steps_per_s if steps_per_s > 0 else None,
+            "seconds_left": self._seconds_left(now, env_steps),
         }
+
+    def _seconds_left(self, now: float, env_steps: int) -> float | None:
+        """From the speed since the oldest of the rows kept: a single interval may hold an evaluation, or no push."""
+        self.history.append((now, env_steps))
+        then, done = self.history[0]
+        return (self.steps - env_steps) * (now - then) / (env_steps - done) if env_steps > done else None
 
 
 def bottleneck(learner_waits: float, actors_wait: float) -> str:

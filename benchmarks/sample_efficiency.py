@@ -1,0 +1,152 @@
+"""What a budget of environment steps buys: evaluation returns of several seeds, against the reference's own runs.
+
+`python -m benchmarks.sample_efficiency reference` trains on the tasks and configuration of reference_small_run.json,
+which holds learning curves of the published JAX code. `theirs` is the mean over the reference's seeds, `ours` over
+ours, both of the mean of the last three evaluations, and `spread` the ratios of our single seeds.
+
+`python -m benchmarks.sample_efficiency quickstart` trains the preset as a newcomer does. `theirs` is four times the
+random policy's return in the same run, or 800 if that is less: what a task must reach to count as learned.
+
+Takes hours, so `python -m benchmarks` leaves it out. Runs that are finished already are not made again.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import matplotlib.pyplot as plt
+import tyro
+
+from benchmarks.report import compare
+from dashboards import records
+
+REFERENCE = json.loads((Path(__file__).parent / "reference_small_run.json").read_text())
+# That file's configuration in our options. One actor with one copy a task is what comes closest to its lock step.
+REFERENCE_OPTIONS = [
+    "--tasks",
+    "dmc/cartpole-swingup",
+    "dmc/walker-stand",
+    "--steps=30000",
+    "--learner.width=128",
+    "--learner.policy-width=256",
+    "--learner.batch-size=128",
+    "--learner.updates-per-step=2",
+    "--learner.learning-rate=3e-4",
+    "--learner.initial-temperature=0.1",
+    "--learner.threads=1",
+    "--replay.warmup=2500",
+    "--replay.capacity=100000",
+    "--evaluation.interval=2500",
+    "--evaluation.episodes=5",
+    "--actors.count=1",
+    "--actors.copies=1",
+    "--checkpoint-interval=0",
+]
+LAST = 3  # evaluations that count
+
+
+def reference(
+    execution: str = "serial",
+    seeds: tuple[int, ...] = (0, 1, 2),
+    runs_folder: Path = Path("runs/sample-efficiency"),
+    figure: Path | None = None,
+) -> None:
+    """Our returns against the reference implementation's at equal environment steps.
+
+    Args:
+        execution: serial or distributed.
+        seeds: one run each.
+        runs_folder: where the runs go.
+        figure: PNG to draw both sides' curves into.
+    """
+    options = [*REFERENCE_OPTIONS, f"--execution={execution}"]
+    runs = [evaluations(f"{execution}-{seed}", seed, options, runs_folder) for seed in seeds]
+    tasks = list(runs[0][0]["return"])
+    curves: dict[str, dict[str, list[list[tuple[int, float]]]]] = {}
+    for task in tasks:
+        short = task.removeprefix("dmc/")
+        theirs = [[(row["step"], row["eval_return"][short]) for row in run["rows"]] for run in REFERENCE["seeds"]]
+        ours = [[(row["env_steps"], row["return"][task]) for row in run if row["policy"] != "random"] for run in runs]
+        curves[task] = {execution: ours, "JAX reference": theirs}
+        by_seed = [last_mean(curve) for curve in ours]
+        reference_by_seed = [last_mean(curve) for curve in theirs]
+        whole = mean(reference_by_seed)
+        result = compare("sample-efficiency", f"{short}-{execution}", "return", by_seed, [whole] * len(by_seed))
+        reached = {"mean": mean(by_seed), "by_seed": by_seed, "reference_mean": whole}
+        result.print(**reached, reference_by_seed=reference_by_seed, seeds=seeds)
+    if figure is not None:
+        draw(curves, figure)
+
+
+def quickstart(
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4),
+    runs_folder: Path = Path("runs/quickstart-seeds"),
+    figure: Path | None = None,
+) -> None:
+    """The preset's last evaluation of every task, against what counts as learned.
+
+    Args:
+        seeds: one run each.
+        runs_folder: where the runs go.
+        figure: PNG to draw the curves into.
+    """
+    runs = [evaluations(f"quickstart-{seed}", seed, [], runs_folder) for seed in seeds]
+    curves: dict[str, dict[str, list[list[tuple[int, float]]]]] = {}
+    for task in runs[0][0]["return"]:
+        curves[task] = {"seeds": [[(row["env_steps"], row["return"][task]) for row in run] for run in runs]}
+        final = [run[-1]["return"][task] for run in runs]
+        random = [run[0]["return"][task] for run in runs]
+        needed = [min(4 * value, 800.0) for value in random]
+        result = compare("quickstart", task.removeprefix("dmc/"), "return", final, needed)
+        minutes = [(run[-1]["time"] - run[0]["time"]) / 60 for run in runs]
+        result.print(by_seed=final, random_by_seed=random, minutes=minutes, seeds=seeds)
+    if figure is not None:
+        draw(curves, figure)
+
+
+def evaluations(name: str, seed: int, options: list[str], runs_folder: Path) -> list[dict[str, Any]]:
+    """Rows of eval.jsonl of a finished run, which is made now if there is none."""
+    finished = any(row["event"] == "finished" for row in records.read(runs_folder / name / "events.jsonl"))
+    if not finished:
+        command = [sys.executable, "-m", "cluster", "train", "quickstart", *options]
+        subprocess.run(
+            [*command, f"--name={name}", f"--seed={seed}", f"--runs-folder={runs_folder}"],
+            check=True,
+            stdout=sys.stderr,
+        )
+    return records.read(runs_folder / name / "eval.jsonl")
+
+
+def last_mean(curve: list[tuple[int, float]]) -> float:
+    return mean(value for _, value in curve[-LAST:])
+
+
+def draw(curves: dict[str, dict[str, list[list[tuple[int, float]]]]], file: Path) -> None:
+    """One panel a task; of every group of seeds the single curves thin and their mean thick."""
+    figure, axes = plt.subplots(1, len(curves), figsize=(5 * len(curves), 3.6), squeeze=False)
+    for axis, (task, groups) in zip(axes.flat, curves.items(), strict=True):
+        for number, (name, seeds) in enumerate(groups.items()):
+            color = f"C{number}"
+            for curve in seeds:
+                axis.plot(*zip(*curve, strict=True), color=color, linewidth=0.8, alpha=0.4)
+            points = list(zip(*seeds, strict=True))
+            steps = [mean(step for step, _ in point) for point in points]
+            means = [mean(value for _, value in point) for point in points]
+            axis.plot(steps, means, color=color, linewidth=2.2, label=f"{name}, {len(seeds)} seeds")
+        axis.set_title(task)
+        axis.set_xlabel("environment steps of each task")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    axes.flat[0].set_ylabel("evaluation return")
+    figure.tight_layout()
+    figure.savefig(file, dpi=110)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    tyro.extras.subcommand_cli_from_dict({"reference": reference, "quickstart": quickstart})
