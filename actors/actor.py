@@ -107,6 +107,7 @@ class Actor:
     def step(self, stopped: Callable[[], bool] = lambda: False) -> None:
         """Step every copy once; pushes when a segment is full, which waits while replay asks to."""
         start = time.perf_counter()
+        self._take_policy()
         actions = self._act()
         acted = time.perf_counter()
         for pool in self.pools:
@@ -124,7 +125,7 @@ class Actor:
         self.iterations += 1
         recorded = time.perf_counter()
         if self.pools[0].segments.full:
-            self._push(stopped)
+            self._push(stopped)  # asking only after it: a push may wait long, and policies get old meanwhile
             self.pull()
         now = time.perf_counter()
         for name, duration in zip(
@@ -142,8 +143,12 @@ class Actor:
         return self.policy.act(self.observations, self.rng.standard_normal(shape, dtype=np.float32))
 
     def pull(self) -> None:
-        """Take over the newest policy, if there is one at hand."""
-        message = self.policies.poll(-1 if self.policy is None else self.policy.version)
+        """Ask for a newer policy; it is taken over now or at the first step that finds it there."""
+        self.policies.ask(-1 if self.policy is None else self.policy.version)
+        self._take_policy()
+
+    def _take_policy(self) -> None:
+        message = self.policies.poll()
         if message is not None:
             self.use(message)
 

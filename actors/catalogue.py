@@ -18,10 +18,6 @@ class Task:
     episode_limit: int
 
     @property
-    def benchmark(self) -> str:
-        return self.name.split("/")[0]
-
-    @property
     def short_name(self) -> str:
         return self.name.split("/", 1)[1]
 

@@ -29,11 +29,12 @@ class EvaluatorSpec:
 
 
 class Evaluation(NamedTuple):
-    """Results by task name; one entry an episode."""
+    """Results by task name; one entry an episode. `version` is that of the policy, -1 for the random one."""
 
     returns: dict[str, list[float]]
     lengths: dict[str, list[int]]
     successes: dict[str, list[bool]]
+    version: int
 
 
 class Evaluator:
@@ -86,4 +87,5 @@ class Evaluator:
             {task.name: returns[place].tolist() for task, place in zip(spec.tasks, places, strict=True)},
             {task.name: lengths[place].tolist() for task, place in zip(spec.tasks, places, strict=True)},
             {task.name: successes[place].tolist() for task, place in zip(spec.tasks, places, strict=True)},
+            -1 if message is None else message.version,
         )

@@ -11,7 +11,7 @@ from ray.exceptions import RayActorError
 
 from actors.actor import ActorReport, ActorSpec
 
-MOST_DEATHS_BEFORE_READY = 3
+MOST_DEATHS_IN_A_ROW = 3
 
 
 class Death(NamedTuple):
@@ -40,7 +40,7 @@ class Slot:
         self.ready: ray.ObjectRef | None = handle.ready.remote()
         self.asked: ray.ObjectRef | None = None
         self.report: ActorReport | None = None
-        self.deaths_before_ready = 0
+        self.deaths_in_a_row = 0  # without a push that replay took
 
 
 class Fleet:
@@ -65,7 +65,7 @@ class Fleet:
     def poll(self) -> Poll:
         """Look at every actor; one that died is replaced at once. Never waits.
 
-        Raises whatever stopped an actor's loop, and RuntimeError when one dies again and again before it is ready.
+        Raises whatever stopped an actor's loop, and RuntimeError when one dies again and again and pushes nothing.
         """
         news = Poll([], [], [])
         for slot in self.slots:
@@ -77,6 +77,8 @@ class Fleet:
                     slot.asked = slot.handle.report.remote()
                 elif answered(slot.asked):
                     slot.report = ray.get(slot.asked)
+                    if slot.report.writer["pushes"]:
+                        slot.deaths_in_a_row = 0
                     slot.asked = slot.handle.report.remote()
                     news.reports.append(slot.report)
             except RayActorError as error:
@@ -89,18 +91,20 @@ class Fleet:
         ray.get(slot.ready)
         slot.handle.start.remote()
         slot.ready = None
-        slot.deaths_before_ready = 0
         return True
 
     def _replace(self, slot: Slot, cause: str) -> Death:
         death = Death(slot.index, slot.incarnation, cause)
-        before = slot.deaths_before_ready + 1 if slot.ready is not None else 0
-        if before >= MOST_DEATHS_BEFORE_READY:
-            raise RuntimeError(f"actor {slot.index} died {before} times before it was ready; the last time: {cause}")
+        deaths = slot.deaths_in_a_row + 1
+        if deaths >= MOST_DEATHS_IN_A_ROW:
+            raise RuntimeError(
+                f"actor {slot.index} died {deaths} times without adding to replay, the last time: {cause}"
+            )
+        ray.kill(slot.handle)  # it may only have been out of reach
         incarnation = slot.incarnation + 1
         handle = self.start_actor(self.make_spec(slot.index, incarnation))
         self.slots[self.slots.index(slot)] = fresh = Slot(slot.index, incarnation, handle)
-        fresh.deaths_before_ready = before
+        fresh.deaths_in_a_row = deaths
         return death
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import traceback
 from typing import Any
@@ -19,23 +20,29 @@ from replay.policy_store import PolicyMessage
 ACTOR_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
-    "MUJOCO_GL": "disabled",
+    "MUJOCO_GL": os.environ.get("MUJOCO_GL", "disabled"),
     "MALLOC_MMAP_THRESHOLD_": str(1 << 18),
 }
 
 
 class RayPolicySource:
-    """Polls the policy store with at most one question under way; an answer is taken when it has come."""
+    """Asks the policy store, with at most one question under way."""
 
     def __init__(self, store: ActorHandle) -> None:
         self.store = store
         self.asked: ray.ObjectRef | None = None
 
-    def poll(self, version: int) -> PolicyMessage | None:
+    def ask(self, version: int) -> None:
         if self.asked is None:
             self.asked = self.store.newest.remote(version)
-        if not ray.wait([self.asked], timeout=0)[0]:
+
+    def poll(self) -> PolicyMessage | None:
+        if self.asked is None or not ray.wait([self.asked], timeout=0)[0]:
             return None
+        return self.wait()
+
+    def wait(self) -> PolicyMessage | None:
+        """What was asked for, however long it takes."""
         boxed = ray.get(self.asked)
         self.asked = None
         if not boxed:
@@ -50,7 +57,8 @@ class ActorProcess:
 
     def __init__(self, spec: ActorSpec, shards: list[ShardHandle], store: ActorHandle) -> None:
         writer = Writer(spec.writer_name, shards, first=spec.index % len(shards))
-        self.actor = Actor(spec, make_environments(spec), writer, RayPolicySource(store))
+        self.policies = RayPolicySource(store)
+        self.actor = Actor(spec, make_environments(spec), writer, self.policies)
         self.stopping = threading.Event()
         self.failure: str | None = None
         self.thread = threading.Thread(target=self._collect, name="collect", daemon=True)
@@ -63,7 +71,10 @@ class ActorProcess:
 
     def _collect(self) -> None:
         try:
-            self.actor.pull()
+            self.policies.ask(-1)
+            newest = self.policies.wait()  # or a restarted actor would begin with a segment of random actions
+            if newest is not None:
+                self.actor.use(newest)
             while not self.stopping.is_set() and not self.actor.writer.finished:
                 self.actor.step(self.stopping.is_set)
         except Exception:

@@ -15,8 +15,17 @@ from actors.catalogue import BACKENDS, all_tasks, nearest
 from actors.catalogue import suites as all_suites
 from cluster.errors import ConfigError
 from cluster.presets import PRESETS
-from cluster.run_folder import existing_run, is_live, load_config, newest_checkpoint, read_lock, run_names
-from cluster.validation import validate
+from cluster.run_folder import (
+    check_local,
+    existing_run,
+    is_live,
+    load_config,
+    newest_checkpoint,
+    read_lock,
+    run_names,
+    verify,
+)
+from cluster.validation import check
 from dashboards.console import duration, plain_line
 
 Name = Annotated[str, tyro.conf.Positional]
@@ -107,6 +116,7 @@ def stop(run: Name = "", runs_folder: str = "runs", timeout: float = 120.0) -> i
     path = existing_run(Path(runs_folder), run)
     if not is_live(path):
         raise ConfigError(f"run {run} is not live on this machine")
+    check_local(path)
     os.kill(int(read_lock(path)["pid"]), signal.SIGINT)
     deadline = time.monotonic() + timeout
     while is_live(path):
@@ -129,9 +139,10 @@ def evaluate(run: Name = "", episodes: int = 10, runs_folder: str = "runs", seed
     """
     path = existing_run(Path(runs_folder), run)
     _, config = load_config(path)
-    changed = replace(config, seed=seed, evaluation=replace(config.evaluation, episodes=episodes))
-    plan = validate(changed)
+    evaluation = replace(config.evaluation, episodes=episodes)
+    plan = check(replace(config, seed=seed, evaluation=evaluation, learner=replace(config.learner, device="cpu")))
     checkpoint, manifest = newest_checkpoint(path)
+    verify(checkpoint, manifest)
     import torch
 
     from actors.evaluator import Evaluator

@@ -63,7 +63,7 @@ class ActorsConfig:
     """Who steps the environments."""
 
     count: int = 0
-    """Actor processes; 0 takes one for each core but one, at most one a task copy."""
+    """Actor processes; 0 takes one for each core but one, at most one a task."""
     copies: int = 4
     """Copies of each task in an actor that serves it, stepped together."""
     threads: int = 1

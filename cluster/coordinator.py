@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,22 @@ from replay.policy_store import PolicyStore
 from replay.ray_shard import RayShard, start_shard
 
 TICK_S = 0.25
-CALL_TIMEOUT_S = 120.0
-LEARNER_START_TIMEOUT_S = 600.0
+# What a part may take for an answer: it may be in the midst of writing a large checkpoint, or of a very large update.
+CALL_TIMEOUT_S = 600.0
+# Evaluations under way when a run is stopped are waited for so long.
+EVALUATION_TIMEOUT_S = 60.0
+MOST_DEATHS_IN_A_ROW = 3
+
+
+@dataclass
+class Asked:
+    """An evaluation that was asked for and has not been told yet."""
+
+    env_steps: int
+    policy: str
+    number: int
+    answer: ray.ObjectRef | None  # None when it was lost and is to be asked for again
+    losses: int = 0
 
 
 class Coordinator:
@@ -46,12 +61,14 @@ class Coordinator:
         self.store = ray.remote(PolicyStore).options(num_cpus=0, max_concurrency=2).remote(ray.put)
         if self.checkpoint is not None:
             replay = str(self.checkpoint / "replay")
-            self._get([shard.restore.remote(replay) for shard in self.shards], LEARNER_START_TIMEOUT_S)
+            self._ask_shards([shard.restore.remote(replay) for shard in self.shards])
         self.learner = self._start_learner()
         self.learner_report: dict[str, Any] = {}
-        self.restored_updates = -1
+        self.learner_asked: ray.ObjectRef | None = None
+        self.learner_deaths = 0  # in a row, without an update in between
+        self.restored_updates = 0
         self.evaluator = start_evaluator(plan.evaluator(), cpus=0)
-        self.evaluating: list[tuple[int, int, str, ray.ObjectRef]] = []
+        self.evaluating: list[Asked] = []
         self.fleet = Fleet(
             plan.actor_count,
             manifest["incarnation"] + 1 if manifest else 0,
@@ -63,34 +80,42 @@ class Coordinator:
     def run(self, stop: threading.Event) -> bool:
         """Train to the step budget; False when `stop` was set before. Raises RunFailed when a part fails."""
         if self.session.evaluations == 0:
-            self._evaluate("random", 0, 0, None)
-        self._learner_ready()
+            self._evaluate("random", 0)
+        try:
+            self._learner_ready()
+        except RayActorError as error:
+            self._replace_learner(str(error))
         self.fleet.collect()
+        while True:
+            self._train(stop)
+            try:
+                return self._finish()
+            except RayActorError as error:  # only the learner's death comes here: what it had not saved is made up for
+                self._replace_learner(str(error))
+
+    def _train(self, stop: threading.Event) -> None:
+        """Until the budget is met or `stop` is set."""
         while not stop.is_set():
             shards, env_steps = self._tick()
-            if self.session.report_due() and self.learner_report:
+            if self.session.report_due():
                 self._report(shards)
-            if self.learner_report.get("finished") and self.fleet.finished:
-                break
+            if self._completed and self.fleet.finished:
+                return
             if self.session.evaluation_due(env_steps):
-                self._evaluate("deterministic", env_steps, self.learner_report["updates"], self.learner.policy.remote())
+                self._evaluate("deterministic", env_steps)
             if self.session.checkpoint_due(env_steps) and self.saving is None:
                 self._begin_save(env_steps)
             time.sleep(TICK_S)
-        return self._finish(completed=not stop.is_set())
+
+    @property
+    def _completed(self) -> bool:
+        """Whether every update of the budget is made."""
+        return bool(self.learner_report["updates"] >= self.plan.total_updates)
 
     def _tick(self) -> tuple[list[dict[str, Any]], int]:
         """Hear from every part; returns the shards' stats and the environment steps of the slowest task."""
-        try:
-            shards = self._get([shard.stats.remote() for shard in self.shards], CALL_TIMEOUT_S)
-        except RayActorError as error:
-            raise RunFailed(
-                f"a replay shard died, and with it the transitions since the last checkpoint: {error}"
-            ) from error
-        try:
-            self.learner_report = self._get(self.learner.report.remote(), CALL_TIMEOUT_S)
-        except RayActorError as error:
-            self._replace_learner(str(error))
+        shards = self._ask_shards([shard.stats.remote() for shard in self.shards])
+        self._hear_learner()
         news = self._poll_fleet()
         self.session.progress.episodes_ended(news.reports)
         for death in news.deaths:
@@ -98,9 +123,20 @@ class Coordinator:
             self.session.console.say(f"actor {death.actor} died and is being replaced")
         for actor, incarnation in news.started:
             self.session.records.event("actor_started", actor=actor, incarnation=incarnation)
-        self._collect_evaluations(wait=False)
+        self._collect_evaluations()
         self._commit_save(wait=False)
         return shards, lowest_inserts(shards)
+
+    def _hear_learner(self) -> None:
+        """Its newest report, if that has come: an update may take long, and other parts are not to wait for it."""
+        if self.learner_asked is None:
+            self.learner_asked = self.learner.report.remote()
+        elif answered(self.learner_asked):
+            asked, self.learner_asked = self.learner_asked, None
+            try:
+                self.learner_report = self._get(asked)
+            except RayActorError as error:
+                self._replace_learner(str(error))
 
     def _poll_fleet(self) -> Poll:
         try:
@@ -123,27 +159,34 @@ class Coordinator:
 
     def _learner_ready(self) -> None:
         """Wait for the learner, give the limiters its count of used samples, and let it train."""
-        try:
-            ready = self._get(self.learner.ready.remote(), LEARNER_START_TIMEOUT_S)
-        except RayActorError as error:
-            raise RunFailed(f"the learner died while it started: {error}") from error
+        ready = self._get(self.learner.ready.remote())
         self.restored_updates = ready["updates"]
         batch_size = self.plan.config.learner.batch_size
-        if self.restored_updates or self.learner_report:
-            counts = zip(self.shards, ready["consumed"], strict=True)
-            self._get([shard.rewind.remote(used * batch_size) for shard, used in counts], CALL_TIMEOUT_S)
-        self._get(self.learner.start.remote(), CALL_TIMEOUT_S)
+        counts = zip(self.shards, ready["consumed"], strict=True)
+        self._ask_shards([shard.rewind.remote(used * batch_size) for shard, used in counts])
+        self.learner_asked = None
+        self.learner_report = self._get(self.learner.report.remote())
+        self._get(self.learner.start.remote())
         self.session.records.event("learner_ready", **ready)
 
     def _replace_learner(self, cause: str) -> None:
-        """A new learner from the newest checkpoint. Replay and actors go on under the limiter meanwhile."""
-        lost = self.learner_report.get("updates", 0)
-        if lost <= self.restored_updates:
-            raise RunFailed(f"the learner died again before it made an update: {cause}")
+        """A new learner from the newest checkpoint, or from nothing before the first. Replay and actors go on under
+        the limiter meanwhile."""
         self.saving = None  # it cannot be completed any more
-        self.session.records.event("learner_died", cause, updates=lost)
-        self.learner = self._start_learner()
-        self._learner_ready()
+        lost = self.learner_report.get("updates", 0)
+        self.learner_deaths = self.learner_deaths + 1 if lost <= self.restored_updates else 1
+        while True:
+            if self.learner_deaths >= MOST_DEATHS_IN_A_ROW:
+                raise RunFailed(f"the learner died {self.learner_deaths} times without making an update: {cause}")
+            self.session.records.event("learner_died", cause, updates=lost)
+            ray.kill(self.learner)  # it may only have been out of reach
+            self.learner = self._start_learner()
+            try:
+                self._learner_ready()
+                break
+            except RayActorError as error:
+                cause = str(error)
+                self.learner_deaths += 1
         self.session.records.event(
             "learner_restarted", updates=self.restored_updates, lost_updates=lost - self.restored_updates
         )
@@ -155,25 +198,44 @@ class Coordinator:
         row = self.session.progress.row(self.fleet.reports, self.plan.actor_count, self.learner_report, shards)
         self.session.report(row)
 
-    def _evaluate(self, policy: str, env_steps: int, updates: int, message: Any) -> None:
-        """Ask for an evaluation; policies pass from the learner to the evaluator directly."""
+    def _evaluate(self, policy: str, env_steps: int) -> None:
+        """Ask for an evaluation of the random policy or the learner's."""
         number = self.session.next_evaluation_number()
-        self.evaluating.append((env_steps, updates, policy, self.evaluator.evaluate.remote(message, number)))
+        self.evaluating.append(Asked(env_steps, policy, number, self._ask_evaluator(policy, number)))
 
-    def _collect_evaluations(self, wait: bool) -> None:
-        while self.evaluating and (wait or answered(self.evaluating[0][3])):
-            env_steps, updates, policy, reference = self.evaluating.pop(0)
+    def _ask_evaluator(self, policy: str, number: int) -> ray.ObjectRef:
+        """The policy passes from the learner to the evaluator directly."""
+        message = None if policy == "random" else self.learner.policy.remote()
+        answer: ray.ObjectRef = self.evaluator.evaluate.remote(message, number)
+        return answer
+
+    def _collect_evaluations(self) -> None:
+        """Tell those that are done, in order; ask again for those that died with the evaluator or the learner."""
+        while self.evaluating:
+            first = self.evaluating[0]
+            if first.answer is None:
+                first.answer = self._ask_evaluator(first.policy, first.number)
+            if not answered(first.answer):
+                return
             try:
-                self.session.evaluated(ray.get(reference), env_steps, updates, policy)
-            except RayTaskError as error:
-                raise RunFailed(f"the evaluation at {env_steps} steps failed: {error}") from error
-            except RayActorError as error:
-                self.session.records.event("evaluation_lost", str(error), env_steps=env_steps)
-                self.evaluator = start_evaluator(self.plan.evaluator(), cpus=0)
-                # What else was asked of the dead evaluator is lost with it.
-                self.evaluating = []
+                self.session.evaluated(ray.get(first.answer), first.env_steps)
+                self.evaluating.pop(0)
+            except RayActorError as error:  # before RayTaskError: the death of what a task waits for is both
+                self._evaluation_lost(first, str(error))
+                return
             except RayError as error:
-                self.session.records.event("evaluation_lost", str(error), env_steps=env_steps)
+                raise RunFailed(f"the evaluation at {first.env_steps} steps failed: {error}") from error
+
+    def _evaluation_lost(self, first: Asked, cause: str) -> None:
+        """Start another evaluator, whichever side died; what was asked of this one is asked again at the next tick."""
+        self.session.records.event("evaluation_lost", cause, env_steps=first.env_steps)
+        first.losses += 1
+        if first.losses >= MOST_DEATHS_IN_A_ROW:
+            raise RunFailed(f"the evaluation at {first.env_steps} steps was lost {first.losses} times: {cause}")
+        ray.kill(self.evaluator)
+        self.evaluator = start_evaluator(self.plan.evaluator(), cpus=0)
+        for asked in self.evaluating:
+            asked.answer = None
 
     def _begin_save(self, env_steps: int) -> None:
         try:
@@ -204,26 +266,49 @@ class Coordinator:
             return False
         return True
 
-    def _finish(self, completed: bool) -> bool:
-        """Stop the loops, write the last checkpoint, and evaluate the final policy if the budget was reached."""
+    def _finish(self) -> bool:
+        """Stop the loops, write the last checkpoint, and evaluate the final policy if the budget was met; returns
+        whether it was. Raises RayActorError when the learner died meanwhile."""
         self._commit_save(wait=True)
         self.fleet.stop(timeout=30.0)
-        self._get(self.learner.stop.remote(), CALL_TIMEOUT_S)
+        self._get(self.learner.stop.remote())
+        self.learner_asked, self.learner_report = None, self._get(self.learner.report.remote())
         shards, env_steps = self._tick()
+        self._wait_for_evaluations(EVALUATION_TIMEOUT_S)
         self._begin_save(env_steps)
         if not self._commit_save(wait=True):
+            self._get(self.learner.report.remote())  # if it was the learner that died, another can write it
             raise RunFailed("its last checkpoint could not be written; the events file has the reason")
+        completed = self._completed and env_steps >= self.plan.config.steps
         if completed:
-            self._evaluate("deterministic", env_steps, self.learner_report["updates"], self.learner.policy.remote())
-            self._collect_evaluations(wait=True)
+            self._evaluate("deterministic", env_steps)
+            self._wait_for_evaluations(timeout=None)
         self._report(shards)
         return completed
 
-    def _get(self, references: Any, timeout: float) -> Any:
+    def _wait_for_evaluations(self, timeout: float | None) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self.evaluating and (deadline is None or time.monotonic() < deadline):
+            self._hear_learner()
+            self._collect_evaluations()
+            time.sleep(TICK_S)
+
+    def _ask_shards(self, references: list[ray.ObjectRef]) -> Any:
+        """The shards' answers; RunFailed when one is dead."""
+        try:
+            return self._get(references)
+        except RayActorError as error:
+            raise RunFailed(
+                f"a replay shard died, and with it the transitions since the last checkpoint: {error}"
+            ) from error
+
+    def _get(self, references: Any) -> Any:
         """ray.get that turns a failure inside a part into RunFailed; a dead part stays a RayActorError."""
         try:
-            return ray.get(references, timeout=timeout)
+            return ray.get(references, timeout=CALL_TIMEOUT_S)
+        except RayActorError:
+            raise
         except RayTaskError as error:
             raise RunFailed(str(error)) from error
         except ray.exceptions.GetTimeoutError as error:
-            raise RunFailed(f"a part did not answer within {timeout:.0f} s") from error
+            raise RunFailed(f"a part did not answer within {CALL_TIMEOUT_S:.0f} s") from error

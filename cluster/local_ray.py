@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ def local_ray(plan: Plan) -> Iterator[None]:
     batch = 8 * config.learner.batch_size * (plan.observation_size + plan.action_size + 4)
     in_flight = (config.learner.requests_in_flight + 1) * config.learner.batches_per_request * batch
     folder = config.ray_folder and str(Path(config.ray_folder).resolve())
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     ray.init(
         address="local",
         num_cpus=max(os.cpu_count() or 1, round(plan.actor_count * config.actors.cpus + 0.5)),
@@ -35,6 +37,8 @@ def local_ray(plan: Plan) -> Iterator[None]:
         object_store_memory=max(LEAST_STORE_BYTES, 4 * in_flight),
         _temp_dir=folder or None,
     )
+    for number, handler in handlers.items():
+        signal.signal(number, handler)  # Ray has put its own in their place
     try:
         yield
     finally:

@@ -98,11 +98,7 @@ def make_plan(config: Config) -> Plan:
             share(config.steps, index, replay.shards),
         )
         shards.append(ShardSpec(index, storage, limit, seed=config.seed * 1009 + index))
-    total = sum(
-        math.floor((shard.limit.budget - shard.limit.warmup) * learner.updates_per_step + 1e-6)
-        for shard in shards
-        if shard.limit.budget is not None
-    )
+    total = sum(shard.limit.total_batches for shard in shards)
     return Plan(config, tasks, tuple(shards), actor_count(config, len(tasks)), total)
 
 

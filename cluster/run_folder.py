@@ -21,8 +21,8 @@ from cluster.plan import Plan
 from cluster.validation import flag, get
 from learner import checkpoint as checkpoints
 
-# Fields that a resumed run cannot change. They shape what is in the checkpoint, or, the last three, would make the rate
-# limiter find samples that are long overdue or taken too early.
+# Fields that a resumed run cannot change. They shape what is in the checkpoint, or the returns that rewards are scaled
+# by, or, the last three, would make the rate limiter find samples that are long overdue or taken too early.
 FIXED_FIELDS = (
     "learner.width",
     "learner.depth",
@@ -34,6 +34,7 @@ FIXED_FIELDS = (
     "learner.num_bins",
     "learner.value_limit",
     "learner.dtype",
+    "learner.discount",
     "replay.capacity",
     "replay.shards",
     "replay.segment_length",
@@ -41,6 +42,8 @@ FIXED_FIELDS = (
     "learner.batch_size",
     "learner.updates_per_step",
 )
+# In lock step a resumed run goes on in the midst of its episodes, so it needs the environments and streams it had.
+SERIAL_FIELDS = ("seed", "actors.copies", "actors.backend")
 
 
 class RunFolder:
@@ -139,6 +142,13 @@ def read_lock(path: Path) -> dict[str, Any]:
     return owner
 
 
+def check_local(path: Path) -> None:
+    """ConfigError when a run's process is on another machine, as in a folder that several share."""
+    host = read_lock(path).get("host", "")
+    if host != socket.gethostname():
+        raise ConfigError(f"run {path.name} is live on {host}, not on this machine: stop it there")
+
+
 def is_live(path: Path) -> bool:
     """Whether a process on this machine holds the run's lock."""
     if not (path / "lock").exists():
@@ -169,28 +179,54 @@ def check_resume(path: Path, plan: Plan) -> tuple[Path, dict[str, Any]]:
     """The newest checkpoint and its manifest, if this configuration can go on from it."""
     _, saved = load_config(path)
     newest, manifest = newest_checkpoint(path)
+    config = plan.config
     names = [task.name for task in plan.tasks]
     if manifest["tasks"] != names:
         raise ConfigError(
             f"--tasks: run {path.name} was trained on {manifest['tasks']}, not on {names}; resume with those"
         )
     for field in FIXED_FIELDS:
-        old, new = get(saved, field), get(plan.config, field)
+        old, new = get(saved, field), get(config, field)
         if old != new:
             raise ConfigError(f"{flag(field)}: run {path.name} has {old}, not {new}; resume with {flag(field)} {old}")
-    if plan.config.steps <= manifest["env_steps"]:
+    if config.execution == manifest["execution"] == "serial":
+        for field in SERIAL_FIELDS:
+            old, new = manifest[field], get(config, field)
+            if old != new:
+                raise ConfigError(
+                    f"{flag(field)}: run {path.name} goes on in lock step from {old}, not {new}; resume with "
+                    f"{flag(field)} {old}, or with --execution distributed"
+                )
+    if config.steps < manifest["env_steps"] or (manifest["updates"] >= plan.total_updates and has_score(path, plan)):
         raise ConfigError(
-            f"--steps {plan.config.steps}: run {path.name} has done {manifest['env_steps']} already; ask for more"
+            f"--steps {config.steps}: run {path.name} has done {manifest['env_steps']} already; ask for more"
         )
+    verify(newest, manifest)
     return newest, manifest
 
 
+def has_score(path: Path, plan: Plan) -> bool:
+    """Whether the policy that a run ends with has been evaluated."""
+    from dashboards import records  # tensorboard comes with it, and this is for bad input to be refused fast
+
+    rows = records.read(path / "eval.jsonl")
+    return any(row["policy"] == "deterministic" and row["updates"] >= plan.total_updates for row in rows)
+
+
 def newest_checkpoint(path: Path) -> tuple[Path, dict[str, Any]]:
-    """The newest checkpoint of a run, verified; ConfigError when there is none or it is damaged."""
+    """The newest checkpoint of a run and its manifest, not yet verified; ConfigError when there is none to read."""
     found = checkpoints.checkpoints(path / "checkpoints")
     if not found:
         raise ConfigError(f"run {path.name} has no checkpoint yet; start it anew under another --name")
     try:
-        return found[-1], checkpoints.verify(found[-1])
+        return found[-1], checkpoints.read_manifest(found[-1])
+    except checkpoints.CheckpointError as error:
+        raise ConfigError(str(error)) from error
+
+
+def verify(checkpoint: Path, manifest: dict[str, Any]) -> None:
+    """ConfigError when a file of the checkpoint is damaged."""
+    try:
+        checkpoints.verify(checkpoint, manifest)
     except checkpoints.CheckpointError as error:
         raise ConfigError(str(error)) from error

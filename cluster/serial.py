@@ -45,11 +45,11 @@ class SerialRun:
         saved: dict[str, Any] | None = None
         self.incarnation = 0
         if checkpoint is not None:
-            self.learner.load_state_dict(torch.load(checkpoint / "learner.pt", weights_only=True))
+            self.learner.load_state_dict(torch.load(checkpoint / "learner.pt", map_location="cpu", weights_only=True))
             for shard, consumed in zip(self.shards, self.learner.consumed, strict=True):
                 shard.restore(str(checkpoint / "replay"))
                 shard.rewind(consumed * plan.config.learner.batch_size)
-            if (checkpoint / "serial.pt").exists():
+            if manifest["execution"] == "serial":
                 saved = to_numpy(torch.load(checkpoint / "serial.pt", weights_only=True))
                 self.incarnation = manifest["incarnation"]
             else:  # the run was distributed until now: new episodes, new random streams
@@ -83,8 +83,9 @@ class SerialRun:
             if session.report_due():
                 session.report(self._row())
             if finished:
+                self._finish()
                 self._evaluate("deterministic")
-                return self._finish(completed=True)
+                return True
             if session.evaluation_due(env_steps):
                 self._evaluate("deterministic")
             if session.checkpoint_due(env_steps):
@@ -92,15 +93,15 @@ class SerialRun:
                     self._save()
                 except WRITE_ERRORS as error:
                     session.checkpoint_failed(env_steps, error)
-        return self._finish(completed=False)
+        self._finish()
+        return False
 
-    def _finish(self, completed: bool) -> bool:
+    def _finish(self) -> None:
         self.session.report(self._row())
         try:
             self._save()
         except WRITE_ERRORS as error:
             raise RunFailed(f"its last checkpoint could not be written: {error}") from error
-        return completed
 
     def _learn(self) -> None:
         """Every update that is due, publishing on the way."""
@@ -118,7 +119,7 @@ class SerialRun:
     def _evaluate(self, policy: str) -> None:
         message = None if policy == "random" else self.learner.policy()
         result = self.evaluator.evaluate(message, self.session.next_evaluation_number())
-        self.session.evaluated(result, lowest_inserts(self._shard_stats()), self.learner.updates, policy)
+        self.session.evaluated(result, lowest_inserts(self._shard_stats()))
 
     def _shard_stats(self) -> list[dict[str, Any]]:
         return [shard.stats() for shard in self.shards]
@@ -131,6 +132,7 @@ class SerialRun:
             "metrics": self.learner.read_metrics(),
             "reward_scale": self.learner.reward_scale(),
             "seconds": self.seconds,
+            "sampler": self.sampler.stats(),
         }
         return self.session.progress.row([report], 1, learner, self._shard_stats())
 

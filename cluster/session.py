@@ -11,7 +11,8 @@ from typing import Any
 
 from actors.evaluator import Evaluation
 from cluster.plan import Plan
-from cluster.run_folder import RunFolder
+from cluster.run_folder import SERIAL_FIELDS, RunFolder
+from cluster.validation import get
 from dashboards import records
 from dashboards.console import Console, duration, size
 from dashboards.progress import Progress, mean
@@ -30,9 +31,9 @@ class Session:
         self.console = console
         self.records = Records(folder.path)
         names = [task.name for task in plan.tasks]
-        self.progress = Progress(names, plan.config.steps, plan.samples_per_insert)
+        self.progress = Progress(names, plan.config.steps, plan.samples_per_insert, folder.manifest.get("progress"))
         done = folder.manifest.get("env_steps", 0)
-        self.evaluations = folder.manifest.get("evaluations", 0)
+        self.evaluations_begun = self.evaluations = folder.manifest.get("evaluations", 0)
         self.next_evaluation = next_multiple(done, plan.config.evaluation.interval)
         self.next_checkpoint = next_multiple(done, plan.config.checkpoint_interval)
         self.next_report = time.monotonic()
@@ -82,15 +83,17 @@ class Session:
         return True
 
     def next_evaluation_number(self) -> int:
-        self.evaluations += 1
-        return self.evaluations - 1
+        self.evaluations_begun += 1
+        return self.evaluations_begun - 1
 
-    def evaluated(self, evaluation: Evaluation, env_steps: int, updates: int, policy: str = "deterministic") -> None:
+    def evaluated(self, evaluation: Evaluation, env_steps: int) -> None:
+        """Record and show an evaluation that was begun at `env_steps`."""
+        self.evaluations += 1
         row = {
             "time": time.time(),
             "env_steps": env_steps,
-            "updates": updates,
-            "policy": policy,
+            "updates": max(0, evaluation.version),
+            "policy": "random" if evaluation.version < 0 else "deterministic",
             "return": {task: mean(values) for task, values in evaluation.returns.items()},
             "success": {task: mean(values) for task, values in evaluation.successes.items()},
             "returns": evaluation.returns,
@@ -106,15 +109,19 @@ class Session:
         self, temporary: Path, env_steps: int, updates: int, incarnation: int, started: float
     ) -> Path:
         """Make a written checkpoint the newest one."""
+        config = self.plan.config
         manifest = {
             "env_steps": env_steps,
             "updates": updates,
             "evaluations": self.evaluations,
             "incarnation": incarnation,
             "tasks": [task.name for task in self.plan.tasks],
+            "execution": config.execution,
+            **{field: get(config, field) for field in SERIAL_FIELDS},
+            "progress": self.progress.state(),
             "time": time.time(),
         }
-        final = checkpoints.commit(temporary, manifest, self.plan.config.keep_checkpoints)
+        final = checkpoints.commit(temporary, manifest, config.keep_checkpoints)
         seconds = time.monotonic() - started
         self.records.event("checkpoint", env_steps=env_steps, updates=updates, folder=str(final), seconds=seconds)
         return final

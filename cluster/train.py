@@ -13,6 +13,7 @@ from cluster.session import Session
 from cluster.signals import stop_requests
 from cluster.validation import validate
 from dashboards.console import Console
+from learner.checkpoint import checkpoints
 
 
 def train(config: Config, preset: str) -> int:
@@ -37,7 +38,8 @@ def train(config: Config, preset: str) -> int:
             if not isinstance(error, (RunFailed, OSError)):
                 raise
             console.say(f"run {folder.name} failed: {error}")
-            console.say(f"go on from its last checkpoint with: {resume_command(preset, folder)}")
+            if checkpoints(folder.checkpoints):
+                console.say(f"go on from its last checkpoint with: {resume_command(preset, folder)}")
             return 1
         session.records.event("finished" if completed else "stopped", "" if completed else "asked to")
         session.summary()

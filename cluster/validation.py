@@ -37,7 +37,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "learner.learning_rate": (1e-12, 1.0),
     "learner.weight_decay": (0.0, 1.0),
     "learner.initial_temperature": (1e-9, 1e3),
-    "learner.target_entropy_per_action": (-100.0, 100.0),
+    "learner.target_entropy_per_action": (-100.0, -1e-3),
     "learner.threads": (0, 1024),
     "learner.publish_interval": (1, 10**6),
     "learner.batches_per_request": (1, 1024),
@@ -59,7 +59,14 @@ MEMORY_SHARE = 0.9
 
 
 def validate(config: Config) -> Plan:
-    """The plan of a configuration that can work. Raises ConfigError for the first thing that cannot."""
+    """The plan of a configuration that can work on this machine. Raises ConfigError for the first thing that cannot."""
+    plan = check(config)
+    check_memory(plan)
+    return plan
+
+
+def check(config: Config) -> Plan:
+    """The same, whatever memory the machine has."""
     check_bounds(config)
     check_name(config)
     if not config.tasks:
@@ -70,9 +77,7 @@ def validate(config: Config) -> Plan:
         raise ConfigError(f"--tasks: {error}") from error
     check_backend(config)
     check_budget(config, len(tasks))
-    plan = make_plan(config)
-    check_memory(plan)
-    return plan
+    return make_plan(config)
 
 
 def get(config: Config, path: str) -> Any:
@@ -125,6 +130,14 @@ def check_budget(config: Config, tasks: int) -> None:
             f"--replay.warmup {replay.warmup} is less than one step for each of --replay.shards {replay.shards}: "
             f"use at least {replay.shards}"
         )
+    if any(
+        share(config.steps, shard, replay.shards) <= share(replay.warmup, shard, replay.shards)
+        for shard in range(replay.shards)
+    ):
+        raise ConfigError(
+            f"--steps {config.steps} leaves some of --replay.shards {replay.shards} nothing to learn from after "
+            f"--replay.warmup {replay.warmup}: use at least {replay.warmup + replay.shards}"
+        )
     # A batch must become due before acting is stopped for being ahead.
     needed = math.ceil(1 / learner.updates_per_step) * replay.shards
     if max_ahead(config) < needed:
@@ -150,10 +163,14 @@ def check_budget(config: Config, tasks: int) -> None:
         raise ConfigError(
             f"--actors.copies {config.actors.copies} makes {copies} environments; at most {1 << 20} have seeds"
         )
-    if (config.steps - replay.warmup) * learner.updates_per_step < 1:
+    least_steps = min(
+        share(config.steps, shard, replay.shards) - share(replay.warmup, shard, replay.shards)
+        for shard in range(replay.shards)
+    )
+    if least_steps * learner.updates_per_step < 1:
         raise ConfigError(
-            f"--learner.updates-per-step {learner.updates_per_step:g} makes no update in the "
-            f"{config.steps - replay.warmup} steps after warm-up: use at least {1 / (config.steps - replay.warmup):.2g}"
+            f"--learner.updates-per-step {learner.updates_per_step:g} makes no update in the {least_steps} steps that "
+            f"a shard takes after warm-up: use at least {1.1 / least_steps:.2g}"
         )
 
 

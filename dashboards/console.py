@@ -75,14 +75,15 @@ class Console:
 
 
 def plain_line(row: dict[str, Any], steps: int) -> str:
-    """The run in one line: progress, speed, ratio, who waits, time left."""
+    """The run in one line: progress, speed, ratio, policy age, replay, who waits, time left."""
     done = 100.0 * row["env_steps"] / steps
     returns = [value for value in row["return"].values() if value is not None]
     score = f"return {sum(returns) / len(returns):.0f} | " if returns else ""
     return (
         f"{row['env_steps']:,}/{steps:,} steps ({done:.0f}%) | {score}{row['steps_per_s']:.0f} steps/s/task | "
         f"{row['updates']:,} updates, {row['updates_per_s']:.0f}/s | samples/insert {row['samples_per_insert']:.2f} of "
-        f"{row['samples_per_insert_target']:.2f} | bottleneck: {row['bottleneck']} | "
+        f"{row['samples_per_insert_target']:.2f} | policy {row['policy_age_s']:.1f} s old | replay "
+        f"{100 * row['replay_fill']:.0f}% of {size(row['replay_bytes'])} | bottleneck: {row['bottleneck']} | "
         f"{duration(row['seconds_left'])} left"
     )
 
@@ -91,8 +92,7 @@ def second_line(row: dict[str, Any]) -> str:
     entropy, temperature = row["learner"].get("entropy"), row["learner"].get("temperature")
     agent = "" if entropy is None else f"entropy {entropy:.2f}, temperature {temperature:.4f} | "
     return (
-        f"{agent}policy age {row['policy_age_s']:.1f} s, {row['policy_age_updates']} updates | replay "
-        f"{100 * row['replay_fill']:.0f}% of {size(row['replay_bytes'])} | "
+        f"{agent}policy {row['policy_age_updates']} updates old | "
         f"learner waits {100 * row['learner_wait_share']:.0f}%, actors wait {100 * row['actor_wait_share']:.0f}% | "
         f"actors {row['actors']}/{row['actors_desired']}"
     )

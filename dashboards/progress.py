@@ -12,21 +12,29 @@ import numpy as np
 from actors.actor import ActorReport
 
 RECENT_EPISODES = 20
+LIMITER_COUNTS = ("insert_wait_s", "sample_wait_s", "insert_refusals", "sample_refusals", "repeated_pushes")
 RECENT_ROWS = 12  # a minute, at the default interval: what the time left is reckoned from
 
 
 class Progress:
     """Follows counters over time. Rates and shares are over the interval since the row before."""
 
-    def __init__(self, tasks: Sequence[str], steps: int, samples_per_insert: float) -> None:
+    def __init__(
+        self, tasks: Sequence[str], steps: int, samples_per_insert: float, saved: dict[str, Any] | None = None
+    ) -> None:
         self.tasks = list(tasks)
         self.steps = steps
         self.target = samples_per_insert
         self.recent: list[deque[tuple[float, bool]]] = [deque(maxlen=RECENT_EPISODES) for _ in tasks]
-        self.episodes = [0] * len(self.tasks)
+        self.episodes: list[int] = saved["episodes"] if saved else [0] * len(self.tasks)
         self.history: deque[tuple[float, int]] = deque(maxlen=RECENT_ROWS)  # (time, environment steps)
-        self.started = time.time()
-        self.last: dict[str, float] = {"time": self.started}
+        now = time.time()
+        self.started = now - (saved["elapsed_s"] if saved else 0.0)
+        self.last: dict[str, float] = {"time": now}
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run counts on from."""
+        return {"episodes": self.episodes, "elapsed_s": time.time() - self.started}
 
     def episodes_ended(self, reports: Iterable[ActorReport]) -> None:
         for report in reports:
@@ -87,6 +95,11 @@ class Progress:
             "steps_ahead": max((shard["steps_ahead"] for shard in shards), default=0.0),
             "learner_wait_share": learner_waits,
             "actor_wait_share": actors_wait,
+            "learner_seconds": dict(learner["seconds"]),
+            "actor_seconds": sums([report.seconds for report in actors]),
+            "limiter": {name: sum(shard[name] for shard in shards) for name in LIMITER_COUNTS},
+            "writers": sums([report.writer for report in actors]),
+            "sampler": learner["sampler"],
             "bottleneck": bottleneck(learner_waits, actors_wait),
             "actors": len(actors),
             "actors_desired": desired_actors,
@@ -110,6 +123,11 @@ def bottleneck(learner_waits: float, actors_wait: float) -> str:
     if max(learner_waits, actors_wait) < 0.1:
         return "balanced"
     return "actors" if learner_waits > actors_wait else "learner"
+
+
+def sums(counters: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The sum of every counter over the parts."""
+    return {name: sum(part[name] for part in counters) for name in (counters[0] if counters else ())}
 
 
 def mean(values: Sequence[float]) -> float | None:

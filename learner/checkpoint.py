@@ -10,6 +10,7 @@ A checkpoint is written into a folder with a leading dot and renamed when all of
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -34,7 +35,10 @@ def begin(folder: Path, env_steps: int) -> Path:
 
 
 def commit(temporary: Path, manifest: dict[str, Any], keep: int) -> Path:
-    """Checksum, write the manifest, rename into place, and remove all but the newest `keep` checkpoints."""
+    """Checksum, write the manifest, rename into place, and remove all but the newest `keep` checkpoints.
+
+    Another checkpoint of the same step, as when a run is stopped twice in a place, gets a number behind its name.
+    """
     files = {}
     for file in sorted(path for path in temporary.rglob("*") if path.is_file()):
         files[str(file.relative_to(temporary))] = {"bytes": file.stat().st_size, "crc32": checksum(file)}
@@ -42,9 +46,12 @@ def commit(temporary: Path, manifest: dict[str, Any], keep: int) -> Path:
     path.write_text(json.dumps({"format": FORMAT, "files": files} | manifest, indent=1))
     for file in temporary.rglob("*"):
         sync(file)
-    final = temporary.with_name(temporary.name.removeprefix("."))
-    if final.exists():
-        shutil.rmtree(final)
+    name = temporary.name.removeprefix(".")
+    final = temporary.with_name(name)
+    for number in itertools.count(1):
+        if not final.exists():
+            break
+        final = temporary.with_name(f"{name}.{number:03d}")
     temporary.rename(final)
     sync(final.parent)
     for old in checkpoints(final.parent)[:-keep]:
@@ -57,8 +64,8 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("[0-9]*") if path.is_dir()) if folder.is_dir() else []
 
 
-def verify(checkpoint: Path) -> dict[str, Any]:
-    """The manifest of a checkpoint whose every file is as it was written."""
+def read_manifest(checkpoint: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself; CheckpointError when that is damaged."""
     path = checkpoint / "manifest.json"
     try:
         manifest: dict[str, Any] = json.loads(path.read_text())
@@ -66,13 +73,17 @@ def verify(checkpoint: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} cannot be read ({error}); {way_out(checkpoint)}") from error
     if manifest.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not a {FORMAT} manifest; {way_out(checkpoint)}")
+    return manifest
+
+
+def verify(checkpoint: Path, manifest: dict[str, Any]) -> None:
+    """Check that every file is as it was written. Reads all of them: a second for a gigabyte or so."""
     for name, expected in manifest["files"].items():
         file = checkpoint / name
         if not file.is_file():
             raise CheckpointError(f"{file} is missing; {way_out(checkpoint)}")
         if file.stat().st_size != expected["bytes"] or checksum(file) != expected["crc32"]:
             raise CheckpointError(f"{file} is damaged: it is not what was written; {way_out(checkpoint)}")
-    return manifest
 
 
 def way_out(checkpoint: Path) -> str:

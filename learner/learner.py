@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,6 +17,8 @@ from learner.networks import NetworkSpec
 from learner.reward_normalizer import RewardNormalizer
 from replay.policy_store import PolicyMessage
 from replay.rows import Batches
+
+NOISE_SEED = 1 << 31  # added to the seed of a run, which is below it; torch uses 32 bits of a seed
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ class Learner:
         self.device = torch.device(spec.device)
         torch.manual_seed(spec.seed)
         self.state = brc.initial_state(spec.networks, spec.settings, self.dtype, self.device)
-        self.generator = torch.Generator(self.device).manual_seed(spec.seed)
+        # Networks come from the seed itself; noise from the same stream would repeat their numbers.
+        self.generator = torch.Generator(self.device).manual_seed(spec.seed + NOISE_SEED)
         self.normalizer = RewardNormalizer(
             spec.networks.num_tasks,
             spec.settings.discount,
@@ -55,6 +59,7 @@ class Learner:
         self.consumed = [0] * spec.num_shards  # batches used, by the shard they came from
         self.metrics: dict[str, Tensor] = {}
         self.buffers = self._allocate()
+        self.copied = torch.cuda.Event() if self.device.type == "cuda" else None
 
     def _allocate(self) -> Batch:
         """Tensors that batches are copied into, so that nothing of replay's memory is kept alive."""
@@ -73,8 +78,17 @@ class Learner:
             torch.empty(shape, dtype=torch.int64, pin_memory=self.device.type == "cuda"),
         )
 
-    def train(self, batches: Batches, shard: int = 0, diagnostics: bool = False) -> None:
-        """One update a batch. `shard` says where they came from; `diagnostics` measures norms in the last update."""
+    def train(
+        self,
+        batches: Batches,
+        shard: int = 0,
+        diagnostics: bool = False,
+        between: Callable[[], None] = lambda: None,
+    ) -> None:
+        """One update a batch. `shard` says where they came from; `diagnostics` measures norms in the last update.
+
+        `between` is called after every update but the last: the learner is whole then, and may be saved.
+        """
         count = batches.num_batches
         arrays = (
             batches.observations,
@@ -84,6 +98,8 @@ class Learner:
             batches.next_observations,
             batches.task_ids,
         )
+        if self.copied is not None:
+            self.copied.synchronize()  # the GPU may still be reading what the last call put into the buffers
         for buffer, array in zip(self.buffers, arrays, strict=True):
             np.copyto(buffer.numpy()[:count], array)
         self.normalizer.merge(
@@ -93,6 +109,8 @@ class Learner:
         noise_shape = (2, self.spec.batch_size, self.spec.networks.action_size)
         for index in range(count):
             batch = Batch(*(buffer[index].to(self.device, non_blocking=True) for buffer in self.buffers))
+            if self.copied is not None:
+                self.copied.record()
             temperature = self.state.log_temperature.detach().exp()
             batch = batch._replace(rewards=self.normalizer.normalize(batch.rewards, batch.task_ids, temperature))
             noise = torch.randn(noise_shape, generator=self.generator, dtype=self.dtype, device=self.device)
@@ -100,8 +118,10 @@ class Learner:
                 self.state, batch, Noise(*noise), self.spec.settings, diagnostics and index == count - 1
             )
             self.metrics |= metrics
-        self.updates += count
-        self.consumed[shard] += count
+            self.updates += 1
+            self.consumed[shard] += 1
+            if index < count - 1:
+                between()
 
     def read_metrics(self) -> dict[str, float]:
         """The newest value of every metric. Raises FloatingPointError when a loss is not finite."""
@@ -133,12 +153,17 @@ class Learner:
             "temperature_optimizer": state.temperature_optimizer.state_dict(),
             "normalizer": self.normalizer.state_dict(),
             "generator": self.generator.get_state(),
+            "device": self.device.type,
             "updates": self.updates,
             "consumed": list(self.consumed),
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Raises ValueError, naming the fields, when the networks saved have another shape."""
+        """Raises ValueError, naming the fields, when the networks saved have another shape.
+
+        Rates of the optimisers stay those of this learner's settings. On another kind of device than the one that saved
+        it, noise comes from a new stream: the generators of CPU and GPU have nothing in common.
+        """
         ours = asdict(self.spec.networks)
         differing = {
             key: (saved["networks"].get(key), ours[key]) for key in ours if saved["networks"].get(key) != ours[key]
@@ -148,11 +173,20 @@ class Learner:
         state = self.state
         for part in ("critic", "target", "policy", "critic_optimizer", "policy_optimizer", "temperature_optimizer"):
             getattr(state, part).load_state_dict(saved[part])
+        for optimizer in (state.critic_optimizer, state.policy_optimizer, state.temperature_optimizer):
+            for group in optimizer.param_groups:
+                group["lr"] = self.spec.settings.learning_rate
+        for optimizer in (state.critic_optimizer, state.policy_optimizer):
+            for group in optimizer.param_groups:
+                group["weight_decay"] = self.spec.settings.weight_decay
         with torch.no_grad():
             state.log_temperature.copy_(saved["log_temperature"])
         self.normalizer.load_state_dict(saved["normalizer"])
-        self.generator.set_state(saved["generator"].cpu())
         self.updates = saved["updates"]
+        if saved["device"] == self.device.type:
+            self.generator.set_state(saved["generator"].cpu())
+        else:
+            self.generator.manual_seed(self.spec.seed + NOISE_SEED + self.updates)
         if len(saved["consumed"]) == len(self.consumed):
             self.consumed = list(saved["consumed"])
         else:  # another number of shards: what matters is the sum

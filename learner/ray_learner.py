@@ -21,6 +21,7 @@ from replay.client import Sampler, ShardHandle
 from replay.policy_store import PolicyMessage
 
 T = TypeVar("T")
+Jobs = queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]]
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ class LearnerProcess:
         self.publishing: ray.ObjectRef | None = None
         self.published = -1
         self.seconds = {"data_wait": 0.0, "update": 0.0, "publish": 0.0}
-        self.jobs: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
+        self.jobs: Jobs = queue.SimpleQueue()  # done between two updates
+        self.pauses: Jobs = queue.SimpleQueue()  # done when no batch is in hand
         self.training = threading.Event()
         self.failure: str | None = None
         threading.Thread(target=self._run, name="train", daemon=True).start()
@@ -78,9 +80,9 @@ class LearnerProcess:
         self.training.set()
 
     def stop(self) -> None:
-        """Returns when the update under way is done; the learner still answers."""
+        """Returns when the batches in hand are used; the learner still answers."""
         self.training.clear()
-        self._ask(lambda: None)
+        self._ask(lambda: None, self.pauses)
 
     def policy(self) -> PolicyMessage:
         return self._ask(lambda: self.learner.policy())
@@ -90,12 +92,10 @@ class LearnerProcess:
         return self._ask(
             lambda: {
                 "updates": self.learner.updates,
-                "published": self.published,
                 "metrics": self.learner.read_metrics(),
                 "reward_scale": self.learner.reward_scale(),
                 "seconds": dict(self.seconds),
                 "sampler": self.sampler.stats(),
-                "finished": self.learner.updates >= self.loop.total_updates,
             }
         )
 
@@ -108,10 +108,10 @@ class LearnerProcess:
 
         return self._ask(write)
 
-    def _ask(self, job: Callable[[], T]) -> T:
+    def _ask(self, job: Callable[[], T], jobs: Jobs | None = None) -> T:
         """Have the training thread do a job. Raises what stopped that thread, if it failed."""
         answer: Future[T] = Future()
-        self.jobs.put((job, answer))
+        (self.jobs if jobs is None else jobs).put((job, answer))
         while True:
             try:
                 return answer.result(timeout=1.0)
@@ -130,24 +130,12 @@ class LearnerProcess:
             self.measured = self.learner.updates - self.loop.diagnostics_interval
             while True:
                 goes_on = self.training.is_set() and self.learner.updates < self.loop.total_updates
-                self._do_jobs(wait=not goes_on)
+                do(self.pauses)
+                do(self.jobs, wait_s=0.0 if goes_on else 0.05)
                 if goes_on:
                     self._train()
         except Exception:
             self.failure = traceback.format_exc()
-
-    def _do_jobs(self, wait: bool) -> None:
-        """What was asked meanwhile; with `wait`, whatever is asked within a short while too."""
-        try:
-            while True:
-                job, answer = self.jobs.get(block=wait, timeout=0.05)
-                try:
-                    answer.set_result(job())
-                except Exception as error:
-                    answer.set_exception(error)
-                wait = False
-        except queue.Empty:
-            return
 
     def _train(self) -> None:
         """Sample once, make its updates, and publish when it is time."""
@@ -158,7 +146,7 @@ class LearnerProcess:
         if reply is None or reply.batches is None:
             return
         diagnostics = self.learner.updates - self.measured >= self.loop.diagnostics_interval
-        self.learner.train(reply.batches, reply.shard, diagnostics)
+        self.learner.train(reply.batches, reply.shard, diagnostics, between=lambda: do(self.jobs))
         if diagnostics:
             self.measured = self.learner.updates
         updated = time.perf_counter()
@@ -174,6 +162,20 @@ class LearnerProcess:
             ray.get(self.publishing)
         self.publishing = self.store.put.remote(self.learner.policy())
         self.published = self.learner.updates
+
+
+def do(jobs: Jobs, wait_s: float = 0.0) -> None:
+    """Do every job there is; when there is none, wait up to `wait_s` seconds for one."""
+    try:
+        while True:
+            job, answer = jobs.get(block=wait_s > 0, timeout=wait_s)
+            wait_s = 0.0
+            try:
+                answer.set_result(job())
+            except Exception as error:
+                answer.set_exception(error)
+    except queue.Empty:
+        return
 
 
 def start_learner(

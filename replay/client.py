@@ -52,6 +52,9 @@ class LocalShard:
 class Writer:
     """Pushes to shards in turn, one push in flight; a second waits until the first is stored. Not thread-safe.
 
+    A shard that refuses a push is passed over. Writers that each insisted on one shard could wait for each other: every
+    shard samples at the pace of its slowest task, and that task's writer might be waiting elsewhere.
+
     Args:
         name: unique among all writers that ever lived in the run; with a sequence number it names a push.
         first: the shard to begin with, so that many writers do not all begin with the same one.
@@ -64,6 +67,7 @@ class Writer:
         self.sequence = 0
         self.pushing: Push | None = None
         self.future: Future | None = None
+        self.refused: list[float] = []  # the waits that shards asked for, since one was tried that did not
         self.retry_at = 0.0
         self.sent_at = 0.0
         self.full: dict[int, set[int]] = {}  # task -> shards whose budget for it is full
@@ -111,8 +115,7 @@ class Writer:
             return
         self.future = None
         if not reply.accepted:
-            self.counts["refusals"] += 1
-            self.retry_at = time.monotonic() + reply.wait_s
+            self._refused(reply.wait_s)
             return
         self._accepted(self.pushing, reply)
 
@@ -123,7 +126,19 @@ class Writer:
     def _call(self) -> Future:
         return self.shards[self.turn].call("insert", self.name, self.sequence, self.pushing)
 
+    def _refused(self, wait_s: float) -> None:
+        """The same push, under the same number, to the next shard: at once, or after a wait when all have refused."""
+        self.counts["refusals"] += 1
+        self.turn = (self.turn + 1) % len(self.shards)
+        self.refused.append(wait_s)
+        if len(self.refused) < len(self.shards):
+            self.future = self._call()
+        else:
+            self.retry_at = time.monotonic() + min(self.refused)
+            self.refused = []
+
     def _accepted(self, push: Push, reply: InsertReply) -> None:
+        self.refused = []
         self.counts["pushes"] += 1
         self.counts["bytes"] += sum(rows.nbytes for rows in push.rows.values())
         self.counts["push_s"] += time.monotonic() - self.sent_at

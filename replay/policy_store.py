@@ -19,8 +19,13 @@ class PolicyMessage(NamedTuple):
 
 
 class PolicySource(Protocol):
-    def poll(self, version: int) -> PolicyMessage | None:
-        """The newest policy if its version differs from `version` and it is at hand; never waits."""
+    """Where an actor gets its policies. Neither method waits."""
+
+    def ask(self, version: int) -> None:
+        """Ask for the newest policy if its version differs from `version`."""
+
+    def poll(self) -> PolicyMessage | None:
+        """What was asked for, once it has come; None before, after, and when there is nothing newer."""
 
 
 class PolicyStore:
@@ -36,6 +41,7 @@ class PolicyStore:
         self.lock = threading.Lock()
         self.version = -1
         self.boxed: Any = None
+        self.asked: list[Any] = []
 
     def put(self, message: PolicyMessage) -> None:
         boxed = self.box(message)
@@ -47,7 +53,9 @@ class PolicyStore:
         with self.lock:
             return [] if self.boxed is None or self.version == version else [self.boxed]
 
-    def poll(self, version: int) -> PolicyMessage | None:
-        """PolicySource for use in one process, with the default box."""
-        newest = self.newest(version)
-        return newest[0] if newest else None
+    def ask(self, version: int) -> None:
+        """PolicySource for one process, with the default box."""
+        self.asked = self.newest(version)
+
+    def poll(self) -> PolicyMessage | None:
+        return self.asked.pop() if self.asked else None

@@ -41,6 +41,17 @@ class RateLimit:
     max_ahead: int
     budget: int | None = None
 
+    def batches_due(self, steps: int) -> int:
+        """Whole batches that `steps` environment steps of every task, warm-up included, allow in all."""
+        return max(0, math.floor((steps - self.warmup) * self.samples_per_step + 1e-6)) // self.batch_size
+
+    @property
+    def total_batches(self) -> int:
+        """Batches that a full budget allows: what the learner has made when the run is over."""
+        if self.budget is None:
+            raise ValueError("without a budget there is no total")
+        return self.batches_due(self.budget)
+
     def __post_init__(self) -> None:
         if self.samples_per_step <= 0 or self.batch_size < 1 or self.warmup < 1 or self.max_ahead < 1:
             raise ValueError(f"samples_per_step, batch_size, warmup and max_ahead must be positive: {self}")
@@ -75,9 +86,7 @@ class RateLimiter:
 
     def batches_allowed(self) -> int:
         """Whole batches that may be sampled now."""
-        steps = int(self.inserts.min()) - self.limit.warmup
-        rows = math.floor(steps * self.limit.samples_per_step + 1e-6) - self.samples
-        return max(0, rows // self.limit.batch_size)
+        return max(0, self.limit.batches_due(int(self.inserts.min())) - self.samples // self.limit.batch_size)
 
     def may_insert(self, tasks: Iterable[int]) -> bool:
         """Whether a push for `tasks` may proceed: the slowest of them is at most max_ahead steps ahead of sampling.

@@ -47,12 +47,14 @@ class TaskRing:
 
     def __init__(self, rows: int, observation_size: int, action_size: int) -> None:
         self.rows = Rows(
-            np.zeros((rows, observation_size), np.float32),
-            np.zeros((rows, action_size), np.float32),
-            np.zeros(rows, np.float32),
-            np.zeros(rows, bool),
-            np.zeros(rows, bool),
+            np.empty((rows, observation_size), np.float32),
+            np.empty((rows, action_size), np.float32),
+            np.empty(rows, np.float32),
+            np.empty(rows, bool),
+            np.empty(rows, bool),
         )
+        for array in self.rows:
+            array.fill(0)  # takes the memory now: a machine that has too little fails at once, not in mid-run
         self.head = 0  # where the next row goes
         self.used = 0  # rows that hold something
         self.transitions = 0  # of those, the ones that are not last

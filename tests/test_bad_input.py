@@ -36,6 +36,8 @@ TABLE: list[tuple[str, list[str]]] = [
     ("train quickstart --seed -1", ["--seed -1 is out of range", "from 0"]),
     ("train quickstart --name ../elsewhere", ["--name '../elsewhere'", "letters"]),
     ("train quickstart --steps 500 --replay.warmup 500", ["--steps 500", "--replay.warmup 500"]),
+    ("train quickstart --steps 1501 --replay.shards 2", ["--steps 1501", "--replay.shards 2", "at least 1502"]),
+    ("train quickstart --learner.target-entropy-per-action 0.5", ["--learner.target-entropy-per-action 0.5"]),
     ("train quickstart --replay.warmup 2 --replay.shards 3", ["--replay.warmup 2", "at least 3"]),
     (
         "train quickstart --learner.updates-per-step 0.01 --replay.max-ahead 50",
@@ -137,6 +139,10 @@ RESUMES: list[tuple[str, list[str]]] = [
     ("--replay.capacity 30000", ["--replay.capacity", "20000", "30000"]),
     ("--learner.updates-per-step 1", ["--learner.updates-per-step", "0.5", "1.0"]),
     ("--replay.warmup 350", ["--replay.warmup", "300", "350"]),
+    ("--learner.discount 0.95", ["--learner.discount", "0.99", "0.95"]),
+    ("--seed 3", ["--seed", "0, not 3", "--execution distributed"]),
+    ("--actors.copies 3", ["--actors.copies", "2, not 3"]),
+    ("--actors.backend dm_control", ["--actors.backend", "envpool", "dm_control"]),
     ("--steps 400", ["--steps 400", "has done 400 already"]),
 ]
 
@@ -182,6 +188,16 @@ def test_a_name_in_use_by_a_live_run_is_refused(
         for resume in ([], ["--resume"]):
             said = refused(capsys, ["train", "quickstart", *tiny.OPTIONS, "--name=live", *resume])
             assert "live" in said and "brc stop live" in said
+
+
+def test_a_run_on_another_machine_is_not_stopped_from_here(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shared folder shows its lock, and its process number means another process here."""
+    monkeypatch.chdir(tmp_path)
+    with open_run(validate(tiny.config(name="there")), "quickstart") as run:
+        (run.path / "lock").write_text(json.dumps({"pid": 1, "host": "elsewhere"}))
+        assert "live on elsewhere" in refused(capsys, ["stop", "there"])
 
 
 def contents(folder: Path) -> dict[str, bytes]:

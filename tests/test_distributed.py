@@ -177,17 +177,30 @@ def test_a_killed_actor_is_replaced_and_the_run_ends_as_if_nothing_had_been(fold
     assert_whole(folder, "a", 12000)
 
 
-def test_a_killed_learner_goes_on_from_the_last_checkpoint(folder: Path) -> None:
-    with live(folder, "a", "--steps=12000", "--checkpoint-interval=2000") as process:
-        checkpoint = wait_for(process, lambda: events(folder, "a", "checkpoint"))[0]
-        wait_for_steps(process, folder, "a", checkpoint["env_steps"] + 500)
+@pytest.mark.parametrize("interval", [2000, 0], ids=["checkpointed", "never checkpointed"])
+def test_a_killed_learner_goes_on_from_the_last_checkpoint(folder: Path, interval: int) -> None:
+    """Two learners one after the other, the second perhaps before its first update, and the evaluator with them."""
+    with live(
+        folder, "a", "--steps=12000", f"--checkpoint-interval={interval}", "--evaluation.interval=2500"
+    ) as process:
+        if interval:
+            wait_for(process, lambda: events(folder, "a", "checkpoint"))
+        wait_for_steps(process, folder, "a", 2500)
+        first = ray_process(process, "LearnerProcess")
+        first.kill()
+        wait_for(process, lambda: events(folder, "a", "learner_died"))
+        first.wait()
         ray_process(process, "LearnerProcess").kill()
+        ray_process(process, "Evaluator").kill()
         ended_well(process)
-    (restarted,) = events(folder, "a", "learner_restarted")
+    assert len(events(folder, "a", "learner_died")) == 2
+    (restarted, *_) = events(folder, "a", "learner_restarted")
     written = [row["updates"] for row in events(folder, "a", "checkpoint") if row["time"] < restarted["time"]]
-    assert restarted["updates"] == written[-1]
+    assert restarted["updates"] == (written[-1] if interval else 0)
     assert restarted["lost_updates"] >= 0
     assert_whole(folder, "a", 12000)
+    scored = [row["env_steps"] // 2500 for row in tiny.rows(folder, "a", "eval")]
+    assert scored == [0, 1, 2, 3, 4, 4], "no evaluation was lost"
 
 
 def test_a_killed_shard_stops_the_run_with_its_cause(folder: Path) -> None:

@@ -107,21 +107,27 @@ def test_steps_are_those_of_the_pool_driven_by_hand(name: str) -> None:
 
 
 def test_copies_that_end_at_different_steps_are_reset_alone() -> None:
-    """hopper's pools end together, so the ends are forced: two pools of unequal limits, merged by hand."""
+    """The pool's copies begin in different places of their episodes; each does what it does in a pool of its own."""
     short = Task("dmc/walker-walk", task("walker-walk").observation_keys, 6, episode_limit=7)
     alone = [make_environment("envpool", short, [seed]) for seed in (5, 6)]
     together = make_environment("envpool", short, [5, 6])
-    inputs = together.reset()
-    np.testing.assert_array_equal(inputs, np.concatenate([one.reset() for one in alone]))
+    begun = [np.full((steps, 6), 0.3, np.float32) for steps in (2, 4)]
+    inputs = together.fast_forward([1, 1], begun)
+    singles = [one.fast_forward([1], [actions]) for one, actions in zip(alone, begun, strict=True)]
+    np.testing.assert_array_equal(inputs, np.concatenate(singles))
+    ends = []
     for _ in range(20):
         actions = np.full((2, 6), 0.3, np.float32)
         together.send(actions)
         step = together.recv()
+        ends.append(step.truncated.tolist())
         for copy, one in enumerate(alone):
             one.send(actions[copy : copy + 1])
             single = one.recv()
             np.testing.assert_array_equal(step.observations[copy], single.observations[0])
             np.testing.assert_array_equal(step.next_inputs[copy], single.next_inputs[0])
+    assert [index for index, (first, _) in enumerate(ends) if first] == [4, 11, 18]
+    assert [index for index, (_, second) in enumerate(ends) if second] == [2, 9, 16]
 
 
 @pytest.mark.parametrize("backend", list(BACKENDS))

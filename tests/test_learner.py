@@ -182,7 +182,16 @@ def test_checkpoints_are_complete_or_absent_and_old_ones_go(tmp_path: Path) -> N
     for steps in (100, 200, 300):
         write(tmp_path, steps)
     assert [path.name for path in checkpoint.checkpoints(tmp_path)] == ["000000000200", "000000000300"]
-    assert checkpoint.verify(checkpoint.checkpoints(tmp_path)[-1])["env_steps"] == 300
+    newest = checkpoint.checkpoints(tmp_path)[-1]
+    manifest = checkpoint.read_manifest(newest)
+    checkpoint.verify(newest, manifest)
+    assert manifest["env_steps"] == 300
+
+
+def test_a_second_checkpoint_of_a_step_is_newer_than_the_first(tmp_path: Path) -> None:
+    names = [write(tmp_path, 300, keep=3).name for _ in range(3)]
+    write(tmp_path, 200, keep=9)
+    assert [path.name for path in checkpoint.checkpoints(tmp_path)] == ["000000000200", *names]
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "manifest"])
@@ -197,5 +206,50 @@ def test_a_damaged_checkpoint_is_named_and_left_alone(tmp_path: Path, damage: st
     else:
         file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(checkpoint.CheckpointError, match=rf"{file.name}.*move .* away to resume from 000000000100"):
-        checkpoint.verify(newest)
+        checkpoint.verify(newest, checkpoint.read_manifest(newest))
     assert newest.is_dir() and len(checkpoint.checkpoints(tmp_path)) == 2
+
+
+def test_between_updates_the_learner_is_whole() -> None:
+    """What is saved between two updates of one call goes on as if it had been saved after a call."""
+    learner, data = Learner(spec()), batches(0, count=3)
+    saved: list[tuple[int, Any]] = []
+    learner.train(data, between=lambda: saved.append((learner.updates, copied(learner))))
+    assert [updates for updates, _ in saved] == [1, 2]
+    other = Learner(spec(seed=9))
+    other.load_state_dict(saved[0][1])
+    assert other.consumed == [1]
+    rest = Batches(*(array[1:] if array.ndim > 1 else array for array in data))
+    other.train(rest)
+    for name, value in learner.state.critic.state_dict().items():
+        assert torch.equal(value, other.state.critic.state_dict()[name]), name
+
+
+def copied(learner: Learner) -> dict[str, Any]:
+    buffer = io.BytesIO()
+    torch.save(learner.state_dict(), buffer)
+    buffer.seek(0)
+    state: dict[str, Any] = torch.load(buffer, weights_only=True)
+    return state
+
+
+def test_a_resumed_learner_takes_the_rates_it_is_given() -> None:
+    learner = Learner(spec())
+    learner.train(batches(0))
+    other = Learner(spec(settings=BRCSettings(learning_rate=1e-5, weight_decay=0.5)))
+    other.load_state_dict(copied(learner))
+    (group,) = other.state.critic_optimizer.param_groups
+    assert (group["lr"], group["weight_decay"]) == (1e-5, 0.5)
+    (group,) = other.state.temperature_optimizer.param_groups
+    assert (group["lr"], group["weight_decay"]) == (1e-5, 0)
+
+
+def test_noise_is_not_the_numbers_that_networks_came_from() -> None:
+    learner = Learner(spec())
+    noise = torch.randn(100, generator=learner.generator)
+    assert not torch.equal(noise, torch.randn(100, generator=torch.Generator().manual_seed(1)))
+
+
+def test_noise_of_a_checkpoint_from_another_kind_of_device_is_a_new_stream() -> None:
+    saved = copied(Learner(spec())) | {"device": "cuda", "generator": torch.zeros(16, dtype=torch.uint8)}
+    Learner(spec()).load_state_dict(saved)  # a CPU generator would refuse those 16 bytes

@@ -69,7 +69,7 @@ def test_limits_that_would_deadlock_are_refused(changes: dict[str, float], messa
     tasks=st.integers(1, 5),
     actors=st.integers(1, 6),
     push=st.integers(1, 40),
-    samples_per_step=st.sampled_from([0.5, 3.0, 16.0, 512.0]),
+    samples_per_step=st.sampled_from([0.5, 1 / 3, 3.0, 0.3333333333 * 9, 16.0, 512.0]),
     batch_size=st.integers(1, 64),
     warmup=st.integers(1, 50),
     spare=st.integers(0, 60),
@@ -110,6 +110,7 @@ def test_runs_end_at_the_exact_ratio(
             break
     assert (limiter.inserts == budget).all(), "locked up before the budget"
     assert 0 <= (budget - warmup) * samples_per_step - limiter.samples < batch_size
+    assert limiter.samples == limit.total_batches * batch_size, "what the learner waits for"
 
 
 def test_waits_and_refusals_are_told() -> None:

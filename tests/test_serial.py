@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shlex
 import subprocess
 import threading
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from cluster.config import Config
+from cluster.errors import ConfigError
 from cluster.run_folder import open_run
 from cluster.serial import SerialRun
 from cluster.session import Session
@@ -98,6 +100,29 @@ def test_a_resumed_run_is_bit_identical_to_an_unbroken_one(tmp_path: Path, stop_
     assert_identical(unbroken, resumed)
 
 
+def test_a_run_stopped_before_its_last_score_can_go_on_to_it(tmp_path: Path) -> None:
+    whole = run(config(tmp_path, "a"))
+    scores = tmp_path / "a" / "eval.jsonl"
+    lines = scores.read_text().splitlines(keepends=True)
+    scores.write_text(lines[0])
+    resumed = run(config(tmp_path, "a", resume=True))
+    assert_identical(whole, resumed)
+    again = [json.loads(line) for line in scores.read_text().splitlines()]
+    assert [row["policy"] for row in again] == ["random", "deterministic"]
+    assert again[-1]["returns"] == json.loads(lines[-1])["returns"]
+    with pytest.raises(ConfigError, match="has done 1500 already"):
+        run(config(tmp_path, "a", resume=True))
+
+
+def test_a_resumed_run_counts_its_episodes_and_hours_on(tmp_path: Path) -> None:
+    run(config(tmp_path, "a", steps=4100), StopAt(2100))
+    run(config(tmp_path, "a", steps=4100, resume=True))
+    rows = records.read(tmp_path / "a" / "metrics.jsonl")
+    assert rows[-1]["episodes"] == {"dmc/cartpole-swingup": 4}  # of 2 copies with 2050 steps each, 2 before the stop
+    elapsed = [row["elapsed_s"] for row in rows]
+    assert elapsed == sorted(elapsed)
+
+
 def test_checkpoints_on_the_way_do_not_change_the_run(tmp_path: Path) -> None:
     plain = run(config(tmp_path, "plain"))
     checkpointed = run(config(tmp_path, "checkpointed", checkpoint_interval=300))
@@ -127,5 +152,5 @@ def test_a_full_disk_costs_checkpoints_and_says_so(tmp_path: Path) -> None:
     assert done.returncode == 1, done.stdout + done.stderr
     assert "checkpoint at 4" in done.stdout and "its last checkpoint could not be written" in done.stdout
     assert [row["event"] for row in tiny.rows(tmp_path, "a", "events")][-2:] == ["checkpoint_failed", "failed"]
-    assert tiny.rows(tmp_path, "a", "eval")[-1]["env_steps"] == 900
+    assert tiny.rows(tmp_path, "a", "metrics")[-1]["env_steps"] == 900
     assert not list((tmp_path / "runs" / "a" / "checkpoints").glob("[0-9]*"))

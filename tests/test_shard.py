@@ -62,6 +62,28 @@ def test_writer_fills_every_shard_to_its_budget_exactly() -> None:
     assert len(np.unique(rewards)) == len(rewards) == 43, "a transition on two shards, or twice on one"
 
 
+def test_writers_of_two_tasks_do_not_wait_for_each_other() -> None:
+    """Each begins at the shard where its own task is far ahead, and where the other's is what sampling waits for."""
+    shards = [shard(index, budget=100, max_ahead=2) for index in range(2)]
+    handles = [LocalShard(one) for one in shards]
+    for task, one in enumerate(shards):
+        assert one.insert(f"earlier-{task}", 1, Push({task: segments(1, [20])}, {})).accepted
+    writers = [Writer(f"actor-{task}.0", handles, first=task) for task in range(2)]
+    sampler = Sampler(handles, most=4, depth=1)
+    for round in range(200):
+        for task, writer in enumerate(writers):
+            if writer.pushing is None:
+                writer.push(Push({task: segments(100 * round + 1, [5])}, {}))
+            else:
+                writer.poll(timeout=0.01)
+        while sampler.take_due() is not None:
+            pass
+        if all(writer.finished for writer in writers):
+            break
+    assert [one.stats()["inserts_by_task"] for one in shards] == [[100, 100], [100, 100]]
+    assert all(writer.stats()["refusals"] for writer in writers)
+
+
 def test_sampler_stops_when_nothing_is_due_and_takes_all_that_is() -> None:
     one = shard()
     sampler = Sampler([LocalShard(one)], most=3, depth=1)
