@@ -71,8 +71,8 @@ def main(
     tasks: tuple[str, ...] = TASKS,
     copies: int = 16,
     threads: int = 1,
-    seconds: float = 1.0,
-    repeats: int = 5,
+    seconds: float = 2.0,
+    repeats: int = 9,
     memory_repeats: int = 1,
 ) -> None:
     """Actor loop against raw envpool, and the private memory of an actor process.
