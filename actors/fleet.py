@@ -7,11 +7,13 @@ from typing import Any, NamedTuple
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import RayActorError
+from ray.exceptions import OutOfMemoryError, RayActorError
 
 from actors.actor import ActorReport, ActorSpec
 
 MOST_DEATHS_IN_A_ROW = 3
+# How a call to a process that is gone ends: the second when Ray's memory monitor has killed it.
+DEAD = (RayActorError, OutOfMemoryError)
 
 
 class Death(NamedTuple):
@@ -81,7 +83,7 @@ class Fleet:
                         slot.deaths_in_a_row = 0
                     slot.asked = slot.handle.report.remote()
                     news.reports.append(slot.report)
-            except RayActorError as error:
+            except DEAD as error:
                 news.deaths.append(self._replace(slot, str(error)))
         return news
 
@@ -98,7 +100,7 @@ class Fleet:
         deaths = slot.deaths_in_a_row + 1
         if deaths >= MOST_DEATHS_IN_A_ROW:
             raise RuntimeError(
-                f"actor {slot.index} died {deaths} times without adding to replay, the last time: {cause}"
+                f"actor {slot.index} died {deaths} times without adding to replay in between, the last time: {cause}"
             )
         ray.kill(slot.handle)  # it may only have been out of reach
         incarnation = slot.incarnation + 1

@@ -15,9 +15,9 @@ from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
-from actors.fleet import Fleet, Poll, answered
+from actors.fleet import DEAD, MOST_DEATHS_IN_A_ROW, Fleet, Poll, answered
 from actors.ray_actor import start_actor, start_evaluator
 from cluster.errors import RunFailed
 from cluster.learner_plan import learner_spec
@@ -32,7 +32,6 @@ TICK_S = 0.25
 CALL_TIMEOUT_S = 600.0
 # Evaluations under way when a run is stopped are waited for so long.
 EVALUATION_TIMEOUT_S = 60.0
-MOST_DEATHS_IN_A_ROW = 3
 
 
 @dataclass
@@ -62,6 +61,7 @@ class Coordinator:
         if self.checkpoint is not None:
             replay = str(self.checkpoint / "replay")
             self._ask_shards([shard.restore.remote(replay) for shard in self.shards])
+        self.learner_lives = 0
         self.learner = self._start_learner()
         self.learner_report: dict[str, Any] = {}
         self.learner_asked: ray.ObjectRef | None = None
@@ -79,19 +79,22 @@ class Coordinator:
 
     def run(self, stop: threading.Event) -> bool:
         """Train to the step budget; False when `stop` was set before. Raises RunFailed when a part fails."""
-        if self.session.evaluations == 0:
+        if not self.session.random_is_scored:
             self._evaluate("random", 0)
         try:
             self._learner_ready()
-        except RayActorError as error:
+        except DEAD as error:
             self._replace_learner(str(error))
         self.fleet.collect()
         while True:
             self._train(stop)
             try:
-                return self._finish()
-            except RayActorError as error:  # only the learner's death comes here: what it had not saved is made up for
+                completed = self._finish()
+            except DEAD as error:  # only the learner's death comes here: what it had not saved is made up for
                 self._replace_learner(str(error))
+                continue
+            if completed or stop.is_set():
+                return completed
 
     def _train(self, stop: threading.Event) -> None:
         """Until the budget is met or `stop` is set."""
@@ -103,7 +106,7 @@ class Coordinator:
                 return
             if self.session.evaluation_due(env_steps):
                 self._evaluate("deterministic", env_steps)
-            if self.session.checkpoint_due(env_steps) and self.saving is None:
+            if self.saving is None and self.session.checkpoint_due(env_steps):
                 self._begin_save(env_steps)
             time.sleep(TICK_S)
 
@@ -135,7 +138,7 @@ class Coordinator:
             asked, self.learner_asked = self.learner_asked, None
             try:
                 self.learner_report = self._get(asked)
-            except RayActorError as error:
+            except DEAD as error:
                 self._replace_learner(str(error))
 
     def _poll_fleet(self) -> Poll:
@@ -151,6 +154,7 @@ class Coordinator:
             config.publish_interval,
             diagnostics_interval=10 * config.batches_per_request,
             requests_in_flight=config.requests_in_flight,
+            life=self.learner_lives,
         )
         checkpoint = None if self.checkpoint is None else str(self.checkpoint)
         spec = learner_spec(self.plan, self.device)
@@ -163,7 +167,7 @@ class Coordinator:
         self.restored_updates = ready["updates"]
         batch_size = self.plan.config.learner.batch_size
         counts = zip(self.shards, ready["consumed"], strict=True)
-        self._ask_shards([shard.rewind.remote(used * batch_size) for shard, used in counts])
+        self._ask_shards([shard.rewind.remote(used * batch_size, self.learner_lives) for shard, used in counts])
         self.learner_asked = None
         self.learner_report = self._get(self.learner.report.remote())
         self._get(self.learner.start.remote())
@@ -172,21 +176,27 @@ class Coordinator:
     def _replace_learner(self, cause: str) -> None:
         """A new learner from the newest checkpoint, or from nothing before the first. Replay and actors go on under
         the limiter meanwhile."""
-        self.saving = None  # it cannot be completed any more
         lost = self.learner_report.get("updates", 0)
-        self.learner_deaths = self.learner_deaths + 1 if lost <= self.restored_updates else 1
+        saving = self.saving is not None
+        if saving and not self._commit_save(wait=True):
+            self.session.checkpoint_soon()
+        # One that dies whenever it saves would otherwise make the same updates for ever.
+        self.learner_deaths = self.learner_deaths + 1 if saving or lost <= self.restored_updates else 1
         while True:
             if self.learner_deaths >= MOST_DEATHS_IN_A_ROW:
-                raise RunFailed(f"the learner died {self.learner_deaths} times without making an update: {cause}")
+                raise RunFailed(f"the learner died {self.learner_deaths} times without getting on: {cause}")
             self.session.records.event("learner_died", cause, updates=lost)
             ray.kill(self.learner)  # it may only have been out of reach
+            self.learner_lives += 1
             self.learner = self._start_learner()
             try:
                 self._learner_ready()
                 break
-            except RayActorError as error:
+            except DEAD as error:
                 cause = str(error)
                 self.learner_deaths += 1
+        for asked in self.evaluating:
+            asked.losses = 0  # those were this learner's
         self.session.records.event(
             "learner_restarted", updates=self.restored_updates, lost_updates=lost - self.restored_updates
         )
@@ -220,7 +230,7 @@ class Coordinator:
             try:
                 self.session.evaluated(ray.get(first.answer), first.env_steps)
                 self.evaluating.pop(0)
-            except RayActorError as error:  # before RayTaskError: the death of what a task waits for is both
+            except DEAD as error:  # before RayTaskError: the death of what a task waits for is both
                 self._evaluation_lost(first, str(error))
                 return
             except RayError as error:
@@ -255,26 +265,27 @@ class Coordinator:
         if not wait and not all(answered(reference) for reference in (learner, *shards)):
             return False
         self.saving = None
+        # All of them have stopped writing before the folder is committed, or removed.
+        ray.wait([learner, *shards], num_returns=1 + len(shards), timeout=CALL_TIMEOUT_S)
         try:
-            updates = ray.get(learner)
-            ray.get(shards)
+            updates = self._get(learner)
+            self._ask_shards(shards)
             self.checkpoint = self.session.commit_checkpoint(
                 folder, env_steps, updates, self.fleet.incarnation, started
             )
-        except (RayError, OSError) as error:
-            self.session.checkpoint_failed(env_steps, error)
+        except (RunFailed, RayError, OSError) as error:
+            self.session.checkpoint_failed(env_steps, error, folder)
             return False
         return True
 
     def _finish(self) -> bool:
         """Stop the loops, write the last checkpoint, and evaluate the final policy if the budget was met; returns
-        whether it was. Raises RayActorError when the learner died meanwhile."""
+        whether it was. Raises one of DEAD when the learner died meanwhile."""
         self._commit_save(wait=True)
         self.fleet.stop(timeout=30.0)
         self._get(self.learner.stop.remote())
         self.learner_asked, self.learner_report = None, self._get(self.learner.report.remote())
         shards, env_steps = self._tick()
-        self._wait_for_evaluations(EVALUATION_TIMEOUT_S)
         self._begin_save(env_steps)
         if not self._commit_save(wait=True):
             self._get(self.learner.report.remote())  # if it was the learner that died, another can write it
@@ -282,7 +293,7 @@ class Coordinator:
         completed = self._completed and env_steps >= self.plan.config.steps
         if completed:
             self._evaluate("deterministic", env_steps)
-            self._wait_for_evaluations(timeout=None)
+        self._wait_for_evaluations(None if completed else EVALUATION_TIMEOUT_S)
         self._report(shards)
         return completed
 
@@ -297,16 +308,16 @@ class Coordinator:
         """The shards' answers; RunFailed when one is dead."""
         try:
             return self._get(references)
-        except RayActorError as error:
+        except DEAD as error:
             raise RunFailed(
                 f"a replay shard died, and with it the transitions since the last checkpoint: {error}"
             ) from error
 
     def _get(self, references: Any) -> Any:
-        """ray.get that turns a failure inside a part into RunFailed; a dead part stays a RayActorError."""
+        """ray.get that turns a failure inside a part into RunFailed; a dead part stays one of DEAD."""
         try:
             return ray.get(references, timeout=CALL_TIMEOUT_S)
-        except RayActorError:
+        except DEAD:
             raise
         except RayTaskError as error:
             raise RunFailed(str(error)) from error

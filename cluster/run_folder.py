@@ -197,7 +197,8 @@ def check_resume(path: Path, plan: Plan) -> tuple[Path, dict[str, Any]]:
                     f"{flag(field)}: run {path.name} goes on in lock step from {old}, not {new}; resume with "
                     f"{flag(field)} {old}, or with --execution distributed"
                 )
-    if config.steps < manifest["env_steps"] or (manifest["updates"] >= plan.total_updates and has_score(path, plan)):
+    done = manifest["env_steps"] == config.steps and manifest["updates"] >= plan.total_updates and has_score(path, plan)
+    if done or config.steps < manifest["env_steps"]:
         raise ConfigError(
             f"--steps {config.steps}: run {path.name} has done {manifest['env_steps']} already; ask for more"
         )

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,7 +74,7 @@ class SerialRun:
     def run(self, stop: threading.Event) -> bool:
         """Train to the step budget; False when `stop` was set before."""
         session = self.session
-        if session.evaluations == 0:
+        if not session.random_is_scored:
             self._evaluate("random")
         while not stop.is_set():
             finished = self.actor.writer.finished
@@ -89,10 +91,8 @@ class SerialRun:
             if session.evaluation_due(env_steps):
                 self._evaluate("deterministic")
             if session.checkpoint_due(env_steps):
-                try:
+                with suppress(*WRITE_ERRORS):  # told already; the run goes on
                     self._save()
-                except WRITE_ERRORS as error:
-                    session.checkpoint_failed(env_steps, error)
         self._finish()
         return False
 
@@ -137,9 +137,19 @@ class SerialRun:
         return self.session.progress.row([report], 1, learner, self._shard_stats())
 
     def _save(self) -> None:
+        """Write a checkpoint. One that fails is removed and told, then raised."""
         started = time.monotonic()
         env_steps = lowest_inserts(self._shard_stats())
-        folder = self.session.begin_checkpoint(env_steps)
+        folder: Path | None = None
+        try:
+            folder = self.session.begin_checkpoint(env_steps)
+            self._write(folder)
+            self.session.commit_checkpoint(folder, env_steps, self.learner.updates, self.incarnation, started)
+        except WRITE_ERRORS as error:
+            self.session.checkpoint_failed(env_steps, error, folder)
+            raise
+
+    def _write(self, folder: Path) -> None:
         torch.save(self.learner.state_dict(), folder / "learner.pt")
         state = {
             "actor": self.actor.state(),
@@ -153,7 +163,6 @@ class SerialRun:
         torch.save(to_torch(state), folder / "serial.pt")
         for shard in self.shards:
             shard.save(str(folder / "replay"))
-        self.session.commit_checkpoint(folder, env_steps, self.learner.updates, self.incarnation, started)
 
     def _restore_policy(self, saved: dict[str, Any]) -> None:
         self.published = saved["published"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -33,7 +34,9 @@ class Session:
         names = [task.name for task in plan.tasks]
         self.progress = Progress(names, plan.config.steps, plan.samples_per_insert, folder.manifest.get("progress"))
         done = folder.manifest.get("env_steps", 0)
-        self.evaluations_begun = self.evaluations = folder.manifest.get("evaluations", 0)
+        self.evaluations_begun = folder.manifest.get("evaluations_begun", 0)
+        scored = records.read(folder.path / "eval.jsonl")
+        self.random_is_scored = any(row["policy"] == "random" for row in scored)
         self.next_evaluation = next_multiple(done, plan.config.evaluation.interval)
         self.next_checkpoint = next_multiple(done, plan.config.checkpoint_interval)
         self.next_report = time.monotonic()
@@ -88,7 +91,6 @@ class Session:
 
     def evaluated(self, evaluation: Evaluation, env_steps: int) -> None:
         """Record and show an evaluation that was begun at `env_steps`."""
-        self.evaluations += 1
         row = {
             "time": time.time(),
             "env_steps": env_steps,
@@ -113,7 +115,7 @@ class Session:
         manifest = {
             "env_steps": env_steps,
             "updates": updates,
-            "evaluations": self.evaluations,
+            "evaluations_begun": self.evaluations_begun,
             "incarnation": incarnation,
             "tasks": [task.name for task in self.plan.tasks],
             "execution": config.execution,
@@ -126,8 +128,18 @@ class Session:
         self.records.event("checkpoint", env_steps=env_steps, updates=updates, folder=str(final), seconds=seconds)
         return final
 
-    def checkpoint_failed(self, env_steps: int, error: Exception) -> None:
-        """A full disk, or a part that died while it wrote: the checkpoint before stays the newest, the run goes on."""
+    def checkpoint_soon(self) -> None:
+        """Have the next checkpoint at once, if there are any on the way: the last one came to nothing."""
+        if self.plan.config.checkpoint_interval:
+            self.next_checkpoint = 0
+
+    def checkpoint_failed(self, env_steps: int, error: Exception, folder: Path | None = None) -> None:
+        """A full disk, or a part that died while it wrote: the checkpoint before stays the newest, the run goes on.
+
+        What was written of it, in `folder`, goes first: if the disk is full, this makes room for the records.
+        """
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
         self.records.event("checkpoint_failed", str(error), env_steps=env_steps)
         self.console.say(f"checkpoint at {env_steps:,} steps failed: {str(error).strip().splitlines()[-1]}")
 

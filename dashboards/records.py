@@ -36,8 +36,11 @@ class Records:
 
     def _append(self, name: str, row: dict[str, Any]) -> None:
         file = self.files[name]
-        file.write(json.dumps(row) + "\n")
-        file.flush()
+        try:
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+        except OSError as error:  # of a full disk it does not say which file
+            raise OSError(error.errno, error.strerror, file.name) from error
 
     def _mirror(self, step: int, row: dict[str, Any]) -> None:
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in flatten(row)]

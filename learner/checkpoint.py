@@ -18,7 +18,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-FORMAT = "brc-checkpoint-1"
+FORMAT = "brc-checkpoint-2"
 
 
 class CheckpointError(Exception):

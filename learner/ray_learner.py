@@ -32,6 +32,7 @@ class LoopSpec:
     publish_interval: int  # updates
     diagnostics_interval: int  # updates
     requests_in_flight: int
+    life: int = 0  # learners that the run has had before this one
 
 
 class LearnerProcess:
@@ -53,7 +54,7 @@ class LearnerProcess:
         self.spec = spec
         self.loop = loop
         self.checkpoint = checkpoint
-        self.sampler = Sampler(shards, spec.most_batches, depth=loop.requests_in_flight + 1)
+        self.sampler = Sampler(shards, spec.most_batches, loop.requests_in_flight + 1, loop.life)
         self.store = store
         self.publishing: ray.ObjectRef | None = None
         self.published = -1

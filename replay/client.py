@@ -67,6 +67,7 @@ class Writer:
         self.sequence = 0
         self.pushing: Push | None = None
         self.future: Future | None = None
+        self.is_rest = False  # whether the push in flight is what a shard had no budget for
         self.refused: list[float] = []  # the waits that shards asked for, since one was tried that did not
         self.retry_at = 0.0
         self.sent_at = 0.0
@@ -87,16 +88,18 @@ class Writer:
         self.sent_at = time.monotonic()
         for task in push.rows:
             self.full.setdefault(task, set())
-        self._send()
-        if self.future is not None and self.future.done():
+        self._send(is_rest=False)
+        while self.future is not None and self.future.done():
             self.poll()
 
     def flush(self, stopped: Callable[[], bool] = lambda: False) -> None:
         """Wait until nothing is in flight."""
-        started = time.monotonic()
+        since = time.monotonic()
         while self.pushing is not None and not stopped():
             self.poll(timeout=0.1)
-        self.counts["wait_s"] += time.monotonic() - started
+            now = time.monotonic()
+            self.counts["wait_s"] += now - since  # as it passes: a report may be made meanwhile
+            since = now
 
     def poll(self, timeout: float = 0.0) -> None:
         """Move the push in flight along, waiting up to `timeout` seconds for its answer or its next try."""
@@ -119,12 +122,13 @@ class Writer:
             return
         self._accepted(self.pushing, reply)
 
-    def _send(self) -> None:
+    def _send(self, is_rest: bool) -> None:
         self.sequence += 1
+        self.is_rest = is_rest
         self.future = self._call()
 
     def _call(self) -> Future:
-        return self.shards[self.turn].call("insert", self.name, self.sequence, self.pushing)
+        return self.shards[self.turn].call("insert", self.name, self.sequence, self.pushing, self.is_rest)
 
     def _refused(self, wait_s: float) -> None:
         """The same push, under the same number, to the next shard: at once, or after a wait when all have refused."""
@@ -154,7 +158,7 @@ class Writer:
         self.turn = (self.turn + 1) % len(self.shards)
         self.pushing = Push(rest, {}) if rest else None
         if self.pushing is not None:
-            self._send()
+            self._send(is_rest=True)
 
     def stats(self) -> dict[str, Any]:
         return dict(self.counts)
@@ -182,12 +186,14 @@ class Sampler:
     Args:
         most: batches that one request may bring.
         depth: requests in flight while `next` waits; one less while the caller computes.
+        life: counts the samplers of a run, one after another; shards refuse what an earlier one has asked for.
     """
 
-    def __init__(self, shards: Sequence[ShardHandle], most: int, depth: int) -> None:
+    def __init__(self, shards: Sequence[ShardHandle], most: int, depth: int, life: int = 0) -> None:
         self.shards = shards
         self.most = most
         self.depth = depth
+        self.life = life
         self.turn = 0
         self.in_flight: deque[tuple[int, Future]] = deque()
         self.not_before = [0.0] * len(shards)
@@ -199,7 +205,7 @@ class Sampler:
         Waits that shards asked for are not observed, so the answer does not depend on time.
         """
         for _ in self.shards:
-            reply: SampleReply = self.shards[self.turn].call("sample", self.most).result()
+            reply: SampleReply = self.shards[self.turn].call("sample", self.most, self.life).result()
             self.turn = (self.turn + 1) % len(self.shards)
             self.counts["requests"] += 1
             if reply.batches is not None:
@@ -229,7 +235,7 @@ class Sampler:
             if len(self.in_flight) >= self.depth:
                 return
             while len(self.in_flight) < self.depth and self.not_before[self.turn] <= now:
-                self.in_flight.append((self.turn, self.shards[self.turn].call("sample", self.most)))
+                self.in_flight.append((self.turn, self.shards[self.turn].call("sample", self.most, self.life)))
                 self.counts["requests"] += 1
                 if len(self.shards) > 1:
                     break

@@ -91,7 +91,7 @@ class RateLimiter:
     def may_insert(self, tasks: Iterable[int]) -> bool:
         """Whether a push for `tasks` may proceed: the slowest of them is at most max_ahead steps ahead of sampling.
 
-        A push is let in whole: it may overshoot by its own length. Because the slowest task decides, a push that any
+        A push is let in whole: it may overshoot by its own length. Because the slowest task decides, a push that the
         sampler waits for is never refused, so the two sides cannot wait for each other.
         """
         return self.ahead(tasks) <= self.limit.max_ahead

@@ -55,19 +55,22 @@ class Shard:
         self.last_pushes: dict[str, tuple[int, InsertReply]] = {}
         self.repeated_pushes = 0
         self.samples_served = 0
+        self.life = 0  # of the learner that may sample
         self.lock = threading.Lock()
 
-    def insert(self, writer: str, sequence: int, push: Push) -> InsertReply:
+    def insert(self, writer: str, sequence: int, push: Push, is_rest: bool = False) -> InsertReply:
         """Store a push unless it is early. (writer, sequence) names it: a repeat is answered as the first time.
 
-        Sequences of a writer must not decrease. Rows are copied; nothing of the push is kept alive.
+        Sequences of a writer must not decrease. Rows are copied; nothing of the push is kept alive. What another shard
+        had no budget for (`is_rest`) is never early: it holds some of its writer's tasks only, and the shard may be
+        waiting for the others.
         """
         with self.lock:
             known, reply = self.last_pushes.get(writer, (-1, InsertReply(True, 0.0, {})))
             if sequence <= known:
                 self.repeated_pushes += 1
                 return reply
-            if not self.limiter.may_insert(push.rows):
+            if not is_rest and not self.limiter.may_insert(push.rows):
                 self.limiter.insert_side.refused()
                 return InsertReply(False, self.limiter.insert_wait(push.rows), {})
             left_over: dict[int, int] = {}
@@ -92,10 +95,11 @@ class Shard:
         self.limiter.inserted(task, rows.transitions)
         return rows.transitions
 
-    def sample(self, most: int) -> SampleReply:
-        """Up to `most` batches, as many as the limiter allows now; at least one or none."""
+    def sample(self, most: int, life: int = 0) -> SampleReply:
+        """Up to `most` batches, as many as the limiter allows now; at least one or none, and none to a learner of a
+        life before the one that `rewind` was called for."""
         with self.lock:
-            count = min(most, self.limiter.batches_allowed())
+            count = min(most, self.limiter.batches_allowed()) if life >= self.life else 0
             if count == 0:
                 self.limiter.sample_side.refused()
                 return SampleReply(self.spec.index, None, self.limiter.sample_wait())
@@ -106,10 +110,14 @@ class Shard:
             self.samples_served += rows
             return SampleReply(self.spec.index, batches, 0.0)
 
-    def rewind(self, samples: int) -> None:
-        """Set the count of samples to what a restored learner has used, so that it makes up for the lost updates."""
+    def rewind(self, samples: int, life: int = 0) -> None:
+        """Set the count of samples to what a restored learner has used, so that it makes up for the lost updates.
+
+        What the learner before it asked for may still be waiting for its turn: `life` is how it is told apart.
+        """
         with self.lock:
             self.limiter.samples = samples
+            self.life = life
 
     def stats(self) -> dict[str, Any]:
         with self.lock:

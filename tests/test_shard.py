@@ -84,6 +84,45 @@ def test_writers_of_two_tasks_do_not_wait_for_each_other() -> None:
     assert all(writer.stats()["refusals"] for writer in writers)
 
 
+def test_the_rest_of_a_split_push_does_not_wait_for_its_own_writer() -> None:
+    """One writer of both tasks; on the second shard the first task is far ahead, and only this writer has the other."""
+    shards = [shard(index, budget=100, max_ahead=2) for index in range(2)]
+    handles = [LocalShard(one) for one in shards]
+    assert shards[0].insert("earlier", 1, Push({0: segments(1, [98]), 1: segments(1, [80])}, {})).accepted
+    assert shards[1].insert("earlier", 1, Push({0: segments(1, [60]), 1: segments(1, [40])}, {})).accepted
+    writer, sampler = Writer("actor-0.1", handles), Sampler(handles, most=4, depth=1)
+    for round in range(200):
+        if writer.pushing is None:
+            writer.push(push(100 * round + 1, 5))
+        else:
+            writer.poll(timeout=0.01)
+        while sampler.take_due() is not None:
+            pass
+        if writer.finished:
+            break
+    assert [one.stats()["inserts_by_task"] for one in shards] == [[100, 100], [100, 100]]
+
+
+def test_what_a_dead_learner_asked_for_is_refused_after_the_rewind() -> None:
+    one = shard()
+    one.insert("a", 1, push(1, 5, 5))
+    assert one.sample(2, life=0).batches is not None
+    one.rewind(4, life=1)
+    assert one.sample(2, life=0).batches is None
+    assert one.stats()["samples"] == 4
+    assert one.sample(2, life=1).batches is not None
+
+
+def test_waiting_is_told_while_it_lasts() -> None:
+    one = shard(max_ahead=3)
+    writer = Writer("a", [LocalShard(one)])
+    writer.push(push(1, 10))
+    writer.push(push(20, 5))  # refused; the next one waits for it
+    told: list[float] = []
+    writer.push(push(40, 5), stopped=lambda: told.append(writer.stats()["wait_s"]) or len(told) > 5)  # type: ignore[func-returns-value]
+    assert told[-1] > told[0] and told == sorted(told)
+
+
 def test_sampler_stops_when_nothing_is_due_and_takes_all_that_is() -> None:
     one = shard()
     sampler = Sampler([LocalShard(one)], most=3, depth=1)
