@@ -198,7 +198,7 @@ class Coordinator:
         for asked in self.evaluating:
             asked.losses = 0  # those were this learner's
         self.session.records.event(
-            "learner_restarted", updates=self.restored_updates, lost_updates=lost - self.restored_updates
+            "learner_restarted", updates=self.restored_updates, lost_updates=max(0, lost - self.restored_updates)
         )
         self.session.console.say(
             f"the learner died at {lost:,} updates and goes on from {self.restored_updates:,}, making up for the rest"
