@@ -8,40 +8,40 @@ because physics itself is slower or faster under other actions: dogs that lie st
 Cases "<task>-same-actions": the raw pool repeats the actions that the actor just took, so nothing but the actor's own
 overhead is left.
 
-Cases "<task>-private-memory": memory that is an actor process's own (USS), beyond that of a bare Python process which
-holds the same pool and stepped it as often; theirs is the limit of 100 MB.
+Cases "<task>-private-memory": memory that is an actor process's own (USS) without what loading envpool and
+making its pool took; theirs is the limit of 100 MB.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from unittest.mock import patch
 
 import numpy as np
 import psutil
 import ray
 import torch
 import tyro
+from ray.actor import ActorHandle
 
-from actors.actor import Actor, ActorSpec
+from actors import ray_actor
+from actors.actor import Actor, ActorSpec, make_environments
 from actors.catalogue import Task
-from actors.dmc import envpool_id
-from actors.environments import copy_seed
+from actors.environments import Environment, copy_seed
 from actors.envpool_backend import EnvpoolEnvironment
-from actors.ray_actor import ACTOR_ENVIRONMENT, start_actor
+from actors.ray_actor import ACTOR_ENVIRONMENT, ActorProcess
 from benchmarks.report import alternate, compare
 from cluster.config import ActorsConfig, Config, ReplayConfig
 from cluster.local_ray import local_ray
 from cluster.plan import Plan, make_plan
 from learner import publishing
 from learner.networks import Critic, NetworkSpec, Policy
-from replay.client import LocalShard, Writer
+from replay.client import LocalShard, ShardHandle, Writer
 from replay.policy_store import PolicyMessage, PolicyStore
 from replay.ray_shard import RayShard, start_shard
 from replay.shard import Shard
@@ -51,21 +51,6 @@ NUM_TASKS = 4  # of the run that the actor is part of: they decide the size of i
 MEMORY_LIMIT_MB = 100.0
 PUSHES = 3  # before memory is measured
 
-# A process with nothing but the pool. It holds it until its standard input is closed.
-BARE_POOL = """
-import json, sys
-import envpool, numpy as np
-name, seeds, threads, limit, steps = json.loads(sys.argv[1])
-pool = envpool.make(name, env_type="gymnasium", num_envs=len(seeds), seed=seeds, num_threads=min(threads, len(seeds)),
-                    max_episode_steps=limit)
-space, rng = pool.action_space, np.random.default_rng(0)
-pool.reset()
-for _ in range(steps):
-    pool.step(rng.uniform(space.low, space.high, (len(seeds), *space.shape)).astype(space.dtype))
-print("ready", flush=True)
-sys.stdin.read()
-"""
-
 
 def main(
     tasks: tuple[str, ...] = TASKS,
@@ -73,7 +58,7 @@ def main(
     threads: int = 1,
     seconds: float = 2.0,
     repeats: int = 9,
-    memory_repeats: int = 1,
+    memory_repeats: int = 3,
 ) -> None:
     """Actor loop against raw envpool, and the private memory of an actor process.
 
@@ -193,27 +178,38 @@ def uniform_policy(plan: Plan) -> PolicyMessage:
 
 
 def compare_memory(plan: Plan, repeats: int) -> None:
-    spec = plan.actor(0)
-    actor_mb, bare_mb = [], []
-    for _ in range(repeats):
-        megabytes, steps = memory_of_actor(plan)
-        actor_mb.append(megabytes)
-        bare_mb.append(memory_of_bare_pool(spec, steps))
+    ours, pools_mb = zip(*(memory_of_actor(plan) for _ in range(repeats)), strict=True)
     case = f"{plan.tasks[0].short_name}-private-memory"
-    ours = [actor - bare for actor, bare in zip(actor_mb, bare_mb, strict=True)]
     result = compare("actors", case, "MB", ours, [MEMORY_LIMIT_MB] * repeats, less_is_better=True)
-    # A pool of heavy tasks differs by tens of MB from one process to the next, and with it the difference.
-    result.print(actor_mb=actor_mb, bare_mb=bare_mb, copies=spec.copies, threads=spec.threads)
+    result.print(pools_mb=pools_mb, copies=plan.config.actors.copies, threads=plan.config.actors.threads)
 
 
-def memory_of_actor(plan: Plan) -> tuple[float, int]:
-    """USS in MB of a Ray actor process that has pushed and taken over policies, and the steps its pool has made."""
+class MeasuredActorProcess(ActorProcess):
+    """The process of an actor, which also says what its pools took."""
+
+    def __init__(self, spec: ActorSpec, shards: list[ShardHandle], store: ActorHandle) -> None:
+        def measured(spec: ActorSpec) -> list[Environment]:
+            before = private_megabytes()
+            made = make_environments(spec)
+            self.pools_mb = private_megabytes() - before
+            return made
+
+        with patch.object(ray_actor, "make_environments", measured):
+            super().__init__(spec, shards, store)
+
+    def private_memory(self) -> tuple[float, float]:
+        """MB without its pools, and MB that they took."""
+        return private_megabytes() - self.pools_mb, self.pools_mb
+
+
+def memory_of_actor(plan: Plan) -> tuple[float, float]:
+    """USS in MB of a Ray actor process that has pushed and taken over policies, without its pools, and theirs."""
     shard = start_shard(plan.shards[0], f"shard-{time.time_ns()}")  # a killed one may keep its name for a moment
     store = ray.remote(PolicyStore).options(num_cpus=0, max_concurrency=2).remote(ray.put)
-    actor = start_actor(plan.actor(0), [RayShard(shard)], store, cpus=0)
+    process = ray.remote(MeasuredActorProcess).options(num_cpus=0, runtime_env={"env_vars": ACTOR_ENVIRONMENT})
+    actor = process.remote(plan.actor(0), [RayShard(shard)], store)
     message, versions = uniform_policy(plan), itertools.count()
     ray.get(store.put.remote(message))
-    pid = ray.get(actor.__ray_call__.remote(lambda process: os.getpid()))
     ray.get(actor.start.remote())
     while ray.get(actor.report.remote()).writer["pushes"] < PUSHES:
         ray.get(store.put.remote(message._replace(version=next(versions))))
@@ -222,27 +218,14 @@ def memory_of_actor(plan: Plan) -> tuple[float, int]:
     report = ray.get(actor.report.remote())
     if report.policy_version < 0:
         raise RuntimeError("the actor has taken over no policy")
-    megabytes = private_megabytes(pid)
+    memory: tuple[float, float] = ray.get(actor.private_memory.remote())
     for handle in (actor, shard, store):
         ray.kill(handle)
-    return megabytes, report.iterations
+    return memory
 
 
-def memory_of_bare_pool(spec: ActorSpec, steps: int) -> float:
-    """USS in MB of a Python process that holds the actor's pool and nothing else, after `steps` steps."""
-    ((_, task),) = spec.tasks
-    settings = [envpool_id(task), list(range(spec.copies)), spec.threads, task.episode_limit, steps]
-    command = [sys.executable, "-c", BARE_POOL, json.dumps(settings)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        if process.stdout.readline().strip() != "ready":
-            raise RuntimeError("the bare pool failed")
-        # Leaving the block closes its standard input, which ends it.
-        return private_megabytes(process.pid)
-
-
-def private_megabytes(pid: int) -> float:
-    return float(psutil.Process(pid).memory_full_info().uss) / 1e6
+def private_megabytes() -> float:
+    return float(psutil.Process().memory_full_info().uss) / 1e6
 
 
 if __name__ == "__main__":
