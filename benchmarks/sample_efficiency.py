@@ -98,7 +98,7 @@ def quickstart(
     runs = [evaluations(f"quickstart-{seed}", seed, [], runs_folder) for seed in seeds]
     curves: dict[str, dict[str, list[list[tuple[int, float]]]]] = {}
     for task in runs[0][0]["return"]:
-        curves[task] = {"seeds": [[(row["env_steps"], row["return"][task]) for row in run] for run in runs]}
+        curves[task] = {"quickstart": [[(row["env_steps"], row["return"][task]) for row in run] for run in runs]}
         final = [run[-1]["return"][task] for run in runs]
         random = [run[0]["return"][task] for run in runs]
         needed = [min(4 * value, 800.0) for value in random]
