@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from replay.rate_limiter import RateLimit, RateLimiter
 
-
 ROUNDING = 1e-6  # rows by which a ratio that no float holds exactly, such as a third, may be taken for more
 
 
