@@ -16,6 +16,7 @@ from cluster import commands
 from cluster.config import Config
 from cluster.errors import ConfigError
 from cluster.presets import PRESETS
+from learner.checkpoint import CheckpointError
 
 USAGE = """usage: brc COMMAND ...
 
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return run(given)
-    except ConfigError as error:
+    except (ConfigError, CheckpointError) as error:
         print(f"brc: {error}", file=sys.stderr)
         return 2
 

@@ -23,10 +23,10 @@ from cluster.run_folder import (
     newest_checkpoint,
     read_lock,
     run_names,
-    verify,
 )
 from cluster.validation import check
 from dashboards.console import duration, plain_line
+from learner import checkpoint as checkpoints
 
 Name = Annotated[str, tyro.conf.Positional]
 
@@ -142,7 +142,7 @@ def evaluate(run: Name = "", episodes: int = 10, runs_folder: str = "runs", seed
     evaluation = replace(config.evaluation, episodes=episodes)
     plan = check(replace(config, seed=seed, evaluation=evaluation, learner=replace(config.learner, device="cpu")))
     checkpoint, manifest = newest_checkpoint(path)
-    verify(checkpoint, manifest)
+    checkpoints.verify(checkpoint, manifest)
     import torch
 
     from actors.evaluator import Evaluator

@@ -72,6 +72,7 @@ def open_run(plan: Plan, preset: str) -> RunFolder:
 
     Raises:
         ConfigError: the name is in use by a live run, exists already, or what is saved does not fit the configuration.
+        CheckpointError: what is saved is damaged.
     """
     config = plan.config
     runs = Path(config.runs_folder)
@@ -202,7 +203,7 @@ def check_resume(path: Path, plan: Plan) -> tuple[Path, dict[str, Any]]:
         raise ConfigError(
             f"--steps {config.steps}: run {path.name} has done {manifest['env_steps']} already; ask for more"
         )
-    verify(newest, manifest)
+    checkpoints.verify(newest, manifest)
     return newest, manifest
 
 
@@ -215,19 +216,8 @@ def has_score(path: Path, plan: Plan) -> bool:
 
 
 def newest_checkpoint(path: Path) -> tuple[Path, dict[str, Any]]:
-    """The newest checkpoint of a run and its manifest, not yet verified; ConfigError when there is none to read."""
+    """The newest checkpoint of a run and its manifest, not yet verified; ConfigError when there is none."""
     found = checkpoints.checkpoints(path / "checkpoints")
     if not found:
         raise ConfigError(f"run {path.name} has no checkpoint yet; start it anew under another --name")
-    try:
-        return found[-1], checkpoints.read_manifest(found[-1])
-    except checkpoints.CheckpointError as error:
-        raise ConfigError(str(error)) from error
-
-
-def verify(checkpoint: Path, manifest: dict[str, Any]) -> None:
-    """ConfigError when a file of the checkpoint is damaged."""
-    try:
-        checkpoints.verify(checkpoint, manifest)
-    except checkpoints.CheckpointError as error:
-        raise ConfigError(str(error)) from error
+    return found[-1], checkpoints.read_manifest(found[-1])

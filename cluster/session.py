@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import shutil
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -139,7 +138,7 @@ class Session:
         What was written of it, in `folder`, goes first: if the disk is full, this makes room for the records.
         """
         if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+            checkpoints.discard(folder)
         self.records.event("checkpoint_failed", str(error), env_steps=env_steps)
         self.console.say(f"checkpoint at {env_steps:,} steps failed: {str(error).strip().splitlines()[-1]}")
 

@@ -19,7 +19,7 @@ from learner.checkpoint import checkpoints
 def train(config: Config, preset: str) -> int:
     """Run to the end. Returns the exit code: 0 done, 1 a part failed, 130 stopped by a signal.
 
-    Raises ConfigError, before Ray or torch is imported, for what cannot work.
+    Raises ConfigError, before Ray or torch is imported, for what cannot work, and CheckpointError for a damaged file.
     """
     plan = validate(config)
     folder = open_run(plan, preset)

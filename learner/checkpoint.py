@@ -29,9 +29,14 @@ def begin(folder: Path, env_steps: int) -> Path:
     """An empty folder to write the checkpoint of `env_steps` into; `commit` makes it one. Removes unfinished ones."""
     temporary = folder / f".{env_steps:012d}"
     for unfinished in folder.glob(".[0-9]*"):
-        shutil.rmtree(unfinished, ignore_errors=True)
+        discard(unfinished)
     temporary.mkdir(parents=True, exist_ok=True)
     return temporary
+
+
+def discard(temporary: Path) -> None:
+    """Remove a checkpoint that is not to be finished, as far as that can be done."""
+    shutil.rmtree(temporary, ignore_errors=True)
 
 
 def commit(temporary: Path, manifest: dict[str, Any], keep: int) -> Path:
