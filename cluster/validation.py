@@ -130,10 +130,11 @@ def check_budget(config: Config, tasks: int) -> None:
             f"--replay.warmup {replay.warmup} is less than one step for each of --replay.shards {replay.shards}: "
             f"use at least {replay.shards}"
         )
-    if any(
-        share(config.steps, shard, replay.shards) <= share(replay.warmup, shard, replay.shards)
+    least_steps = min(
+        share(config.steps, shard, replay.shards) - share(replay.warmup, shard, replay.shards)
         for shard in range(replay.shards)
-    ):
+    )
+    if least_steps < 1:
         raise ConfigError(
             f"--steps {config.steps} leaves some of --replay.shards {replay.shards} nothing to learn from after "
             f"--replay.warmup {replay.warmup}: use at least {replay.warmup + replay.shards}"
@@ -163,10 +164,6 @@ def check_budget(config: Config, tasks: int) -> None:
         raise ConfigError(
             f"--actors.copies {config.actors.copies} makes {copies} environments; at most {1 << 20} have seeds"
         )
-    least_steps = min(
-        share(config.steps, shard, replay.shards) - share(replay.warmup, shard, replay.shards)
-        for shard in range(replay.shards)
-    )
     if least_steps * learner.updates_per_step < 1:
         raise ConfigError(
             f"--learner.updates-per-step {learner.updates_per_step:g} makes no update in the {least_steps} steps that "
