@@ -108,7 +108,7 @@ class Coordinator:
                 self._evaluate("deterministic", env_steps)
             if self.saving is None and self.session.checkpoint_due(env_steps):
                 self._begin_save(env_steps)
-            time.sleep(TICK_S)
+            stop.wait(TICK_S)
 
     @property
     def _completed(self) -> bool:
