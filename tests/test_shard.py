@@ -119,7 +119,13 @@ def test_waiting_is_told_while_it_lasts() -> None:
     writer.push(push(1, 10))
     writer.push(push(20, 5))  # refused; the next one waits for it
     told: list[float] = []
-    writer.push(push(40, 5), stopped=lambda: told.append(writer.stats()["wait_s"]) or len(told) > 5)  # type: ignore[func-returns-value]
+
+    def stopped() -> bool:
+        """Asked before every try: listen, and stop after a few."""
+        told.append(writer.stats()["wait_s"])
+        return len(told) > 5
+
+    writer.push(push(40, 5), stopped)
     assert told[-1] > told[0] and told == sorted(told)
 
 
