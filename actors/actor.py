@@ -15,9 +15,9 @@ from actors.environments import Environment, copy_seed, make_environment
 from actors.episodes import Episode, EpisodeTracker
 from actors.policy import NumpyPolicy
 from actors.segments import SegmentBuilder
-from replay.client import Writer
 from replay.policy_store import PolicyMessage, PolicySource
 from replay.rows import Push, Rows
+from replay.writer import Writer
 
 
 @dataclass(frozen=True)

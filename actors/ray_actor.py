@@ -12,8 +12,9 @@ from ray.actor import ActorHandle
 
 from actors.actor import Actor, ActorReport, ActorSpec, make_environments
 from actors.evaluator import Evaluator
-from replay.client import ShardHandle, Writer
+from replay.handle import ShardHandle
 from replay.policy_store import PolicyMessage
+from replay.writer import Writer
 
 # numpy's threads gain nothing on a few rows and would fight with every other actor for the cores. Without a fixed
 # threshold, glibc keeps the space of every large array once freed: 116 MB more for an actor of 16 cartpole copies.

@@ -7,9 +7,7 @@ from typing import Any
 import numpy as np
 
 from actors.environments import Step
-from replay.rows import Rows
-
-ROW_FIELDS = ("observations", "actions", "rewards", "terminals", "last")
+from replay.rows import LAST, TERMINAL, Rows
 
 
 class SegmentBuilder:
@@ -25,8 +23,7 @@ class SegmentBuilder:
         self.observations = np.zeros((copies, rows, observation_size), np.float32)
         self.actions = np.zeros((copies, rows, action_size), np.float32)
         self.rewards = np.zeros((copies, rows), np.float32)
-        self.terminals = np.zeros((copies, rows), bool)
-        self.last = np.zeros((copies, rows), bool)
+        self.flags = np.zeros((copies, rows), np.uint8)
         self.copies = np.arange(copies)
         self.position = np.zeros(copies, np.int64)
         self.steps = 0
@@ -37,8 +34,7 @@ class SegmentBuilder:
         self.observations[copies, at] = inputs
         self.actions[copies, at] = actions
         self.rewards[copies, at] = step.rewards
-        self.terminals[copies, at] = step.terminated
-        self.last[copies, at] = False
+        self.flags[copies, at] = np.where(step.terminated, TERMINAL, 0)
         at += 1
         self.steps += 1
         if step.next_inputs is not step.observations:  # some episode ended
@@ -49,8 +45,7 @@ class SegmentBuilder:
         self.observations[copies, at] = observations[copies]
         self.actions[copies, at] = 0.0
         self.rewards[copies, at] = 0.0
-        self.terminals[copies, at] = False
-        self.last[copies, at] = True
+        self.flags[copies, at] = LAST
         self.position[copies] += 1
 
     @property
@@ -59,21 +54,19 @@ class SegmentBuilder:
 
     def take(self, inputs: np.ndarray) -> Rows:
         """Everything collected, open segments ended by the observation that is acted on next; then empty."""
-        open_copies = np.flatnonzero(~self.last[self.copies, self.position - 1])
+        open_copies = np.flatnonzero(self.flags[self.copies, self.position - 1] != LAST)
         self._end(open_copies, inputs)
-        held = np.arange(self.last.shape[1]) < self.position[:, None]
-        rows = Rows(
-            self.observations[held], self.actions[held], self.rewards[held], self.terminals[held], self.last[held]
-        )
+        held = np.arange(self.flags.shape[1]) < self.position[:, None]
+        rows = Rows(self.observations[held], self.actions[held], self.rewards[held], self.flags[held])
         self.position[:] = 0
         self.steps = 0
         return rows
 
     def state(self) -> dict[str, Any]:
-        return {"position": self.position, "steps": self.steps} | {name: getattr(self, name) for name in ROW_FIELDS}
+        return {"position": self.position, "steps": self.steps} | {name: getattr(self, name) for name in Rows._fields}
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.position[:] = state["position"]
         self.steps = int(state["steps"])
-        for name in ROW_FIELDS:
+        for name in Rows._fields:
             getattr(self, name)[...] = state[name]

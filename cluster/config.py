@@ -34,6 +34,8 @@ class LearnerConfig:
     """Updates per environment step of every task."""
     discount: float = 0.99
     """Discount of future rewards."""
+    n_step: int = 1
+    """Environment steps whose rewards an update's target sums before it looks to the target network."""
     polyak: float = 0.005
     """Step of the target network towards the critic after every update."""
     learning_rate: float = 3e-4
@@ -80,6 +82,15 @@ class ReplayConfig:
 
     capacity: int = 1_000_000
     """Transitions kept of each task, over all shards."""
+    observation_dtype: Literal["float32", "float16"] = "float32"
+    """Type that observations are kept and sent in; float16 halves the memory and keeps three digits."""
+    task_weights: dict[str, float] = field(default_factory=dict)
+    """How often tasks are drawn, relative to others: names and numbers, such as dmc/dog-run 2.0; 1 if not named."""
+    directory: str = ""
+    """Folder for the files that replay is kept in while a run lives; empty is shared memory, or the run's folder if
+    that has no room. Shared memory outlives a process, a disk also a reboot."""
+    snapshots: str = ""
+    """Folder or URL, such as s3://bucket/folder, for replay's part of checkpoints; empty is the run's folder."""
     shards: int = 1
     """Replay processes."""
     segment_length: int = 32

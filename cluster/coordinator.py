@@ -16,16 +16,18 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.fleet import DEAD, MOST_DEATHS_IN_A_ROW, Fleet, Poll, answered
 from actors.ray_actor import start_actor, start_evaluator
 from cluster.errors import RunFailed
 from cluster.learner_plan import learner_spec
 from cluster.plan import Plan
+from cluster.replay_plan import shard_specs
 from cluster.session import Session, lowest_inserts
+from cluster.shards import ShardGroup
 from learner.ray_learner import LoopSpec, start_learner
 from replay.policy_store import PolicyStore
-from replay.ray_shard import RayShard, start_shard
 
 TICK_S = 0.25
 # What a part may take for an answer: it may be in the midst of writing a large checkpoint, or of a very large update.
@@ -45,6 +47,18 @@ class Asked:
     losses: int = 0
 
 
+@dataclass(frozen=True)
+class Saving:
+    """A checkpoint under way."""
+
+    folder: Path
+    snapshot: str
+    env_steps: int
+    started: float
+    learner: ray.ObjectRef
+    shards: list[ray.ObjectRef]
+
+
 class Coordinator:
     """Start with `run`, inside an initialised Ray."""
 
@@ -55,12 +69,13 @@ class Coordinator:
         config = plan.config
         folder, manifest = session.folder, session.folder.manifest
         self.checkpoint: Path | None = folder.checkpoint
-        self.shards = [start_shard(spec, f"{folder.name}/shard-{spec.index}") for spec in plan.shards]
-        self.handles = [RayShard(shard) for shard in self.shards]
-        self.store = ray.remote(PolicyStore).options(num_cpus=0, max_concurrency=2).remote(ray.put)
         if self.checkpoint is not None:
-            replay = str(self.checkpoint / "replay")
-            self._ask_shards([shard.restore.remote(replay) for shard in self.shards])
+            session.prune()  # what came after this checkpoint in a future that is not to be
+        self.shards = ShardGroup(shard_specs(plan, folder), folder.id)
+        self.handles = self.shards.handles
+        self.store = (
+            ray.remote(PolicyStore).options(num_cpus=0, max_concurrency=2, scheduling_strategy=near()).remote(ray.put)
+        )
         self.learner_lives = 0
         self.learner = self._start_learner()
         self.learner_report: dict[str, Any] = {}
@@ -75,10 +90,12 @@ class Coordinator:
             plan.actor,
             lambda spec: start_actor(spec, list(self.handles), self.store, config.actors.cpus),
         )
-        self.saving: tuple[Path, int, float, ray.ObjectRef, list[ray.ObjectRef]] | None = None
+        self.saving: Saving | None = None
 
     def run(self, stop: threading.Event) -> bool:
         """Train to the step budget; False when `stop` was set before. Raises RunFailed when a part fails."""
+        for stats in self.shards.fresh():
+            self.session.replay_began(stats)
         if not self.session.random_is_scored:
             self._evaluate("random", 0)
         try:
@@ -94,14 +111,15 @@ class Coordinator:
                 self._replace_learner(str(error))
                 continue
             if completed or stop.is_set():
+                self.shards.close()
                 return completed
 
     def _train(self, stop: threading.Event) -> None:
         """Until the budget is met or `stop` is set."""
         while not stop.is_set():
-            shards, env_steps = self._tick()
+            env_steps = self._tick()
             if self.session.report_due():
-                self._report(shards)
+                self._report()
             if self._completed and self.fleet.finished:
                 return
             if self.session.evaluation_due(env_steps):
@@ -115,9 +133,10 @@ class Coordinator:
         """Whether every update of the budget is made."""
         return bool(self.learner_report["updates"] >= self.plan.total_updates)
 
-    def _tick(self) -> tuple[list[dict[str, Any]], int]:
-        """Hear from every part; returns the shards' stats and the environment steps of the slowest task."""
-        shards = self._ask_shards([shard.stats.remote() for shard in self.shards])
+    def _tick(self) -> int:
+        """Hear from every part; returns the environment steps of the slowest task."""
+        for event in self.shards.poll():
+            self.session.shard_event(event.kind, event.reason, event.details)
         self._hear_learner()
         news = self._poll_fleet()
         self.session.progress.episodes_ended(news.reports)
@@ -128,7 +147,7 @@ class Coordinator:
             self.session.records.event("actor_started", actor=actor, incarnation=incarnation)
         self._collect_evaluations()
         self._commit_save(wait=False)
-        return shards, lowest_inserts(shards)
+        return lowest_inserts(self.shards.stats)
 
     def _hear_learner(self) -> None:
         """Its newest report, if that has come: an update may take long, and other parts are not to wait for it."""
@@ -155,6 +174,7 @@ class Coordinator:
             diagnostics_interval=10 * config.batches_per_request,
             requests_in_flight=config.requests_in_flight,
             life=self.learner_lives,
+            probabilities=tuple(self.plan.shards[0].storage.probabilities),
         )
         checkpoint = None if self.checkpoint is None else str(self.checkpoint)
         spec = learner_spec(self.plan, self.device)
@@ -162,12 +182,9 @@ class Coordinator:
         return start_learner(spec, loop, list(self.handles), self.store, checkpoint, gpus)
 
     def _learner_ready(self) -> None:
-        """Wait for the learner, give the limiters its count of used samples, and let it train."""
+        """Wait for the learner, and let it train."""
         ready = self._get(self.learner.ready.remote())
         self.restored_updates = ready["updates"]
-        batch_size = self.plan.config.learner.batch_size
-        counts = zip(self.shards, ready["consumed"], strict=True)
-        self._ask_shards([shard.rewind.remote(used * batch_size, self.learner_lives) for shard, used in counts])
         self.learner_asked = None
         self.learner_report = self._get(self.learner.report.remote())
         self._get(self.learner.start.remote())
@@ -204,9 +221,9 @@ class Coordinator:
             f"the learner died at {lost:,} updates and goes on from {self.restored_updates:,}, making up for the rest"
         )
 
-    def _report(self, shards: list[dict[str, Any]]) -> None:
-        row = self.session.progress.row(self.fleet.reports, self.plan.actor_count, self.learner_report, shards)
-        self.session.report(row)
+    def _report(self) -> None:
+        reports, actors = self.fleet.reports, self.plan.actor_count
+        self.session.report(self.session.progress.row(reports, actors, self.learner_report, self.shards.stats))
 
     def _evaluate(self, policy: str, env_steps: int) -> None:
         """Ask for an evaluation of the random policy or the learner's."""
@@ -249,32 +266,38 @@ class Coordinator:
 
     def _begin_save(self, env_steps: int) -> None:
         try:
-            folder = self.session.begin_checkpoint(env_steps)
+            folder, snapshot = self.session.begin_checkpoint(env_steps)
         except OSError as error:
             self.session.checkpoint_failed(env_steps, error)
             return
         learner = self.learner.save.remote(str(folder))
-        shards = [shard.save.remote(str(folder / "replay")) for shard in self.shards]
-        self.saving = (folder, env_steps, time.monotonic(), learner, shards)
+        self.saving = Saving(folder, snapshot, env_steps, time.monotonic(), learner, self.shards.save(snapshot))
 
     def _commit_save(self, wait: bool) -> bool:
         """Make the checkpoint under way the newest once all of it is written; whether that was done now."""
         if self.saving is None:
             return False
-        folder, env_steps, started, learner, shards = self.saving
-        if not wait and not all(answered(reference) for reference in (learner, *shards)):
+        saving = self.saving
+        parts = [saving.learner, *saving.shards]
+        if not wait and not all(answered(part) for part in parts):
             return False
         self.saving = None
         # All of them have stopped writing before the folder is committed, or removed.
-        ray.wait([learner, *shards], num_returns=1 + len(shards), timeout=CALL_TIMEOUT_S)
+        ray.wait(parts, num_returns=len(parts), timeout=CALL_TIMEOUT_S)
         try:
-            updates = self._get(learner)
-            self._ask_shards(shards)
+            updates = self._get(saving.learner)
+            new_bytes = sum(self._get(saving.shards))
             self.checkpoint = self.session.commit_checkpoint(
-                folder, env_steps, updates, self.fleet.incarnation, started
+                saving.folder,
+                saving.snapshot,
+                saving.env_steps,
+                updates,
+                self.fleet.incarnation,
+                saving.started,
+                new_bytes,
             )
         except (RunFailed, RayError, OSError) as error:
-            self.session.checkpoint_failed(env_steps, error, folder)
+            self.session.checkpoint_failed(saving.env_steps, error, saving.folder)
             return False
         return True
 
@@ -285,7 +308,8 @@ class Coordinator:
         self.fleet.stop(timeout=30.0)
         self._get(self.learner.stop.remote())
         self.learner_asked, self.learner_report = None, self._get(self.learner.report.remote())
-        shards, env_steps = self._tick()
+        self._tick()
+        env_steps = lowest_inserts(self.shards.fresh())
         self._begin_save(env_steps)
         if not self._commit_save(wait=True):
             self._get(self.learner.report.remote())  # if it was the learner that died, another can write it
@@ -294,7 +318,7 @@ class Coordinator:
         if completed:
             self._evaluate("deterministic", env_steps)
         self._wait_for_evaluations(None if completed else EVALUATION_TIMEOUT_S)
-        self._report(shards)
+        self._report()
         return completed
 
     def _wait_for_evaluations(self, timeout: float | None) -> None:
@@ -303,15 +327,6 @@ class Coordinator:
             self._hear_learner()
             self._collect_evaluations()
             time.sleep(TICK_S)
-
-    def _ask_shards(self, references: list[ray.ObjectRef]) -> Any:
-        """The shards' answers; RunFailed when one is dead."""
-        try:
-            return self._get(references)
-        except DEAD as error:
-            raise RunFailed(
-                f"a replay shard died, and with it the transitions since the last checkpoint: {error}"
-            ) from error
 
     def _get(self, references: Any) -> Any:
         """ray.get that turns a failure inside a part into RunFailed; a dead part stays one of DEAD."""
@@ -323,3 +338,8 @@ class Coordinator:
             raise RunFailed(str(error)) from error
         except ray.exceptions.GetTimeoutError as error:
             raise RunFailed(f"a part did not answer within {CALL_TIMEOUT_S:.0f} s") from error
+
+
+def near() -> NodeAffinitySchedulingStrategy:
+    """This process's node, if that can be."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)

@@ -40,6 +40,7 @@ def learner_spec(plan: Plan, device: str) -> LearnerSpec:
         plan.config.replay.shards,
         plan.config.seed,
         config.dtype,
+        plan.config.replay.observation_dtype,
         device,
         learner_threads(plan.config),
     )

@@ -11,7 +11,7 @@ from actors.catalogue import Task, resolve
 from actors.evaluator import EvaluatorSpec
 from cluster.config import Config
 from replay.rate_limiter import RateLimit
-from replay.shard import ShardSpec
+from replay.shard import ShardSpec, share
 from replay.storage import StorageSpec
 
 
@@ -85,10 +85,16 @@ def make_plan(config: Config) -> Plan:
     shards = []
     for index in range(replay.shards):
         storage = StorageSpec(
-            tuple(task.observation_size for task in tasks),
+            tuple(task.name for task in tasks),
+            tuple((task.observation_size,) for task in tasks),
             max(task.action_size for task in tasks),
-            share(replay.capacity, index, replay.shards),
+            (share(replay.capacity, index, replay.shards),) * len(tasks),
             replay.segment_length,
+            push_rows(config),
+            replay.observation_dtype,
+            n_step=learner.n_step,
+            discount=learner.discount,
+            weights=tuple(replay.task_weights.get(task.name, 1.0) for task in tasks) if replay.task_weights else (),
         )
         limit = RateLimit(
             samples_per_step,
@@ -97,14 +103,14 @@ def make_plan(config: Config) -> Plan:
             max(ahead, least_ahead),
             share(config.steps, index, replay.shards),
         )
-        shards.append(ShardSpec(index, storage, limit, seed=config.seed * 1009 + index))
+        shards.append(ShardSpec(index, storage, limit, config.seed * 1009 + index, replay.shards))
     total = sum(shard.limit.total_batches for shard in shards)
     return Plan(config, tasks, tuple(shards), actor_count(config, len(tasks)), total)
 
 
-def share(total: int, index: int, parts: int) -> int:
-    """The part of `total` that falls to `index` when it is dealt as evenly as whole numbers allow."""
-    return total // parts + (index < total % parts)
+def push_rows(config: Config) -> int:
+    """The most rows of a task that an actor pushes at once: every step may end an episode and take a second row."""
+    return config.actors.copies * (2 * config.replay.segment_length + 1)
 
 
 def max_ahead(config: Config) -> int:

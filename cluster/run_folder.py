@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import time
+import uuid
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +21,7 @@ from cluster.errors import ConfigError
 from cluster.plan import Plan
 from cluster.validation import flag, get
 from learner import checkpoint as checkpoints
+from replay.snapshot import Place, SnapshotError
 
 # Fields that a resumed run cannot change. They shape what is in the checkpoint, or the returns that rewards are scaled
 # by, or, the last three, would make the rate limiter find samples that are long overdue or taken too early.
@@ -35,24 +37,34 @@ FIXED_FIELDS = (
     "learner.value_limit",
     "learner.dtype",
     "learner.discount",
-    "replay.capacity",
-    "replay.shards",
-    "replay.segment_length",
+    "replay.snapshots",
     "replay.warmup",
     "learner.batch_size",
     "learner.updates_per_step",
 )
 # In lock step a resumed run goes on in the midst of its episodes, so it needs the environments and streams it had.
-SERIAL_FIELDS = ("seed", "actors.copies", "actors.backend")
+SERIAL_FIELDS = (
+    "seed",
+    "actors.copies",
+    "actors.backend",
+    "replay.capacity",
+    "replay.shards",
+    "replay.segment_length",
+    "replay.observation_dtype",
+)
 
 
 class RunFolder:
     """An open run. This process holds its lock until the `with` block or the process ends, however it ends."""
 
-    def __init__(self, path: Path, lock: IO[str], checkpoint: Path | None, manifest: dict[str, Any]) -> None:
+    def __init__(
+        self, path: Path, lock: IO[str], checkpoint: Path | None, manifest: dict[str, Any], replay_url: str
+    ) -> None:
         self.path = path
         self.name = path.name
+        self.id = run_id(path)  # a name that no other run ever has
         self.lock = lock
+        self.replay_url = replay_url  # of its snapshots
         self.checkpoint = checkpoint  # what to resume from
         self.manifest = manifest
 
@@ -98,7 +110,21 @@ def open_run(plan: Plan, preset: str) -> RunFolder:
     temporary = path / "config.yaml.new"
     temporary.write_text(yaml.safe_dump(json.loads(json.dumps(saved)), sort_keys=False))
     temporary.rename(path / "config.yaml")
-    return RunFolder(path, lock, newest, manifest)
+    return RunFolder(path, lock, newest, manifest, replay_url(config, path))
+
+
+def run_id(path: Path) -> str:
+    """The run's name and a number of its own, made when it begins."""
+    file = path / "id"
+    if not file.exists():
+        file.write_text(f"{path.name[:80]}-{uuid.uuid4().hex[:12]}")
+    return file.read_text()
+
+
+def replay_url(config: Config, path: Path) -> str:
+    """Where the snapshots of a run's replay are."""
+    named = config.replay.snapshots.rstrip("/")
+    return f"{named}/{run_id(path)}" if named else str((path / "replay").absolute())
 
 
 def existing_run(runs: Path, name: str) -> Path:
@@ -204,6 +230,13 @@ def check_resume(path: Path, plan: Plan) -> tuple[Path, dict[str, Any]]:
             f"--steps {config.steps}: run {path.name} has done {manifest['env_steps']} already; ask for more"
         )
     checkpoints.verify(newest, manifest)
+    try:
+        Place(replay_url(config, path)).verify(manifest["replay"])
+    except SnapshotError as error:
+        raise checkpoints.CheckpointError(
+            f"{error}; without it the learner would go on with an empty replay, so the run does not: "
+            f"{checkpoints.way_out(newest)}"
+        ) from error
     return newest, manifest
 
 

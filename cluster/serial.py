@@ -22,11 +22,14 @@ from actors.recorded import RecordedEnvironment
 from cluster.errors import RunFailed
 from cluster.learner_plan import learner_spec
 from cluster.plan import Plan
+from cluster.replay_plan import shard_specs
 from cluster.session import Session, lowest_inserts
 from learner.learner import Learner
-from replay.client import LocalShard, Sampler, Writer
+from replay.handle import LocalShard
 from replay.policy_store import PolicyMessage, PolicyStore
+from replay.sampler import Sampler
 from replay.shard import Shard
+from replay.writer import Writer
 
 WRITE_ERRORS = (OSError, RuntimeError)  # torch.save raises the latter when a disk is full
 
@@ -38,24 +41,27 @@ class SerialRun:
         self.plan = plan
         self.session = session
         self.store = PolicyStore()
-        self.shards = [Shard(spec) for spec in plan.shards]
+        self.shards = [Shard(spec) for spec in shard_specs(plan, session.folder)]
         handles = [LocalShard(shard) for shard in self.shards]
         self.learner = Learner(learner_spec(plan, device))
-        self.sampler = Sampler(handles, plan.config.learner.batches_per_request, depth=1)
         self.evaluator = Evaluator(plan.evaluator())
         checkpoint, manifest = session.folder.checkpoint, session.folder.manifest
         saved: dict[str, Any] | None = None
         self.incarnation = 0
         if checkpoint is not None:
             self.learner.load_state_dict(torch.load(checkpoint / "learner.pt", map_location="cpu", weights_only=True))
-            for shard, consumed in zip(self.shards, self.learner.consumed, strict=True):
-                shard.restore(str(checkpoint / "replay"))
-                shard.rewind(consumed * plan.config.learner.batch_size)
             if manifest["execution"] == "serial":
                 saved = to_numpy(torch.load(checkpoint / "serial.pt", weights_only=True))
                 self.incarnation = manifest["incarnation"]
             else:  # the run was distributed until now: new episodes, new random streams
                 self.incarnation = manifest["incarnation"] + 1
+        self.sampler = Sampler(
+            handles,
+            plan.config.learner.batches_per_request,
+            depth=1,
+            received=self.learner.consumed,
+            probabilities=tuple(plan.shards[0].storage.probabilities),
+        )
         spec = plan.actor(0, self.incarnation)
         states = [None] * len(spec.tasks) if saved is None else saved["environments"]
         self.environments = [
@@ -66,6 +72,7 @@ class SerialRun:
         self.published = -1
         if saved is not None:
             self.actor.load_state(saved["actor"])
+            self.sampler.load_state(saved["sampler"])
             self._restore_policy(saved)
         elif self.learner.updates > 0:
             self._publish()
@@ -142,9 +149,12 @@ class SerialRun:
         env_steps = lowest_inserts(self._shard_stats())
         folder: Path | None = None
         try:
-            folder = self.session.begin_checkpoint(env_steps)
+            folder, snapshot = self.session.begin_checkpoint(env_steps)
             self._write(folder)
-            self.session.commit_checkpoint(folder, env_steps, self.learner.updates, self.incarnation, started)
+            new_bytes = sum(shard.save(snapshot) for shard in self.shards)
+            self.session.commit_checkpoint(
+                folder, snapshot, env_steps, self.learner.updates, self.incarnation, started, new_bytes
+            )
         except WRITE_ERRORS as error:
             self.session.checkpoint_failed(env_steps, error, folder)
             raise
@@ -154,6 +164,7 @@ class SerialRun:
         state = {
             "actor": self.actor.state(),
             "environments": [environment.state() for environment in self.environments],
+            "sampler": self.sampler.state(),
             "published": self.published,
             "policies": {
                 name: None if message is None else message._asdict()
@@ -161,8 +172,6 @@ class SerialRun:
             },
         }
         torch.save(to_torch(state), folder / "serial.pt")
-        for shard in self.shards:
-            shard.save(str(folder / "replay"))
 
     def _restore_policy(self, saved: dict[str, Any]) -> None:
         self.published = saved["published"]

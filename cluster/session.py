@@ -18,6 +18,7 @@ from dashboards.console import Console, duration, size
 from dashboards.progress import Progress, mean
 from dashboards.records import Records
 from learner import checkpoint as checkpoints
+from replay.snapshot import Place, SnapshotError
 
 VERSIONS = ("torch", "ray", "numpy", "envpool", "dm_control", "mujoco")
 
@@ -61,6 +62,31 @@ class Session:
         if resumed:
             self.console.say(f"resumed at {resumed['env_steps']:,} steps, {resumed['updates']:,} updates")
 
+    def replay_began(self, stats: dict[str, Any]) -> None:
+        """Record what a shard has begun with; say so when it is more than nothing."""
+        held = sum(stats["transitions_by_task"])
+        self.records.event(
+            "shard_began", stats["problem"], shard=stats["shard"], origin=stats["origin"], transitions=held
+        )
+        if held or stats["problem"]:
+            self.console.say(
+                f"replay shard {stats['shard']} begins with {held:,} transitions from "
+                f"{'its ' if stats['origin'] == 'files' else ''}{stats['origin']}"
+                + (f", since {stats['problem']}" if stats["problem"] else "")
+            )
+
+    def shard_event(self, kind: str, reason: str, details: dict[str, Any]) -> None:
+        """Record and say that a shard died, or that it is back and what it lacks."""
+        self.records.event(kind, reason, **details)
+        if kind == "shard_died":
+            self.console.say(f"replay shard {details['shard']} died and is being restarted")
+        else:
+            self.console.say(
+                f"replay shard {details['shard']} is back after {details['seconds']:.1f} s with "
+                f"{details['transitions']:,} transitions from {details['origin']}"
+                + (f", {details['lost']:,} less than before" if details["lost"] else "")
+            )
+
     def report_due(self) -> bool:
         return time.monotonic() >= self.next_report
 
@@ -103,17 +129,26 @@ class Session:
         self.records.evaluation(row)
         self.console.evaluation(row)
 
-    def begin_checkpoint(self, env_steps: int) -> Path:
-        return checkpoints.begin(self.folder.checkpoints, env_steps)
+    def begin_checkpoint(self, env_steps: int) -> tuple[Path, str]:
+        """A folder for the learner's part, and a name for replay's snapshot. Names sort by time."""
+        return checkpoints.begin(self.folder.checkpoints, env_steps), f"{int(time.time() * 1000):013d}-{env_steps}"
 
     def commit_checkpoint(
-        self, temporary: Path, env_steps: int, updates: int, incarnation: int, started: float
+        self,
+        temporary: Path,
+        snapshot: str,
+        env_steps: int,
+        updates: int,
+        incarnation: int,
+        started: float,
+        new_bytes: int,
     ) -> Path:
-        """Make a written checkpoint the newest one."""
+        """Make a written checkpoint the newest one, and remove snapshots that no kept checkpoint belongs to."""
         config = self.plan.config
         manifest = {
             "env_steps": env_steps,
             "updates": updates,
+            "replay": snapshot,
             "evaluations_begun": self.evaluations_begun,
             "incarnation": incarnation,
             "tasks": [task.name for task in self.plan.tasks],
@@ -124,8 +159,27 @@ class Session:
         }
         final = checkpoints.commit(temporary, manifest, config.keep_checkpoints)
         seconds = time.monotonic() - started
-        self.records.event("checkpoint", env_steps=env_steps, updates=updates, folder=str(final), seconds=seconds)
+        self.records.event(
+            "checkpoint",
+            env_steps=env_steps,
+            updates=updates,
+            folder=str(final),
+            snapshot=snapshot,
+            new_replay_bytes=new_bytes,
+            seconds=seconds,
+        )
+        self.prune()
         return final
+
+    def prune(self) -> None:
+        """Remove what the kept checkpoints do not need of replay's snapshots. What cannot be removed is told."""
+        try:
+            kept = [
+                checkpoints.read_manifest(path)["replay"] for path in checkpoints.checkpoints(self.folder.checkpoints)
+            ]
+            Place(self.folder.replay_url).prune(kept)
+        except (OSError, SnapshotError, checkpoints.CheckpointError) as error:
+            self.records.event("prune_failed", str(error))
 
     def checkpoint_soon(self) -> None:
         """Have the next checkpoint at once, if there are any on the way: the last one came to nothing."""

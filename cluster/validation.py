@@ -6,14 +6,17 @@ import importlib.util
 import math
 import os
 import re
+from pathlib import Path
 from typing import Any
 
 import psutil
 
-from actors.catalogue import BACKENDS, UnknownNameError, resolve
+from actors.catalogue import BACKENDS, UnknownNameError, nearest, resolve
 from cluster.config import Config
 from cluster.errors import ConfigError
-from cluster.plan import Plan, actor_count, make_plan, max_ahead, share
+from cluster.plan import Plan, actor_count, make_plan, max_ahead
+from replay.memory import free_bytes, is_shared_memory, shared_folder
+from replay.shard import share
 
 # Inclusive bounds of every number in the configuration.
 BOUNDS: dict[str, tuple[float, float]] = {
@@ -33,6 +36,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "learner.batch_size": (1, 2**20),
     "learner.updates_per_step": (1e-6, 1000),
     "learner.discount": (0.0, 0.999999),
+    "learner.n_step": (1, 1000),
     "learner.polyak": (1e-9, 1.0),
     "learner.learning_rate": (1e-12, 1.0),
     "learner.weight_decay": (0.0, 1.0),
@@ -62,6 +66,7 @@ def validate(config: Config) -> Plan:
     """The plan of a configuration that can work on this machine. Raises ConfigError for the first thing that cannot."""
     plan = check(config)
     check_memory(plan)
+    check_place(plan)
     return plan
 
 
@@ -76,6 +81,7 @@ def check(config: Config) -> Plan:
     except UnknownNameError as error:
         raise ConfigError(f"--tasks: {error}") from error
     check_backend(config)
+    check_weights(config, [task.name for task in tasks])
     check_budget(config, len(tasks))
     return make_plan(config)
 
@@ -116,6 +122,16 @@ def check_backend(config: Config) -> None:
         raise ConfigError(f"--actors.backend {config.actors.backend} needs the package {module}: {install}")
     if config.learner.device == "cuda" and not os.path.exists("/dev/nvidiactl"):
         raise ConfigError("--learner.device cuda: this machine has no NVIDIA GPU; use auto or cpu")
+
+
+def check_weights(config: Config, tasks: list[str]) -> None:
+    for name, weight in config.replay.task_weights.items():
+        if name not in tasks:
+            raise ConfigError(f"--replay.task-weights: {name!r} is not a task of this run; {nearest(name, tasks)}")
+        if not (math.isfinite(weight) and 0.001 <= weight <= 1000):
+            raise ConfigError(
+                f"--replay.task-weights {name} {weight} is out of range: it must be from 0.001 to 1000, try 1"
+            )
 
 
 def check_budget(config: Config, tasks: int) -> None:
@@ -171,7 +187,25 @@ def check_budget(config: Config, tasks: int) -> None:
         )
 
 
+def check_place(plan: Plan) -> None:
+    """Whether there is room for the files of replay; a resumed run may have them already."""
+    config = plan.config
+    if config.resume or config.execution == "serial":
+        return
+    named = config.replay.directory
+    places = [Path(named)] if named else [shared_folder(), Path(config.runs_folder)]
+    room = max(free_bytes(place.absolute()) for place in places)
+    if room < plan.replay_bytes:
+        raise ConfigError(
+            f"--replay.capacity {config.replay.capacity} of {len(plan.tasks)} tasks needs {plan.replay_bytes:,} bytes, "
+            f"and {' or '.join(map(str, places))} has {room:,} free: use at most "
+            f"{int(config.replay.capacity * MEMORY_SHARE * room / plan.replay_bytes)}, or another --replay.directory"
+        )
+
+
 def check_memory(plan: Plan) -> None:
+    if plan.config.replay.directory and not is_shared_memory(Path(plan.config.replay.directory)):
+        return  # on a disk, what memory does not hold is read again
     needed, available = plan.replay_bytes, psutil.virtual_memory().available
     if needed > MEMORY_SHARE * available:
         capacity = int(plan.config.replay.capacity * MEMORY_SHARE * available / needed)

@@ -3,9 +3,9 @@
     checkpoints/000000012000/manifest.json    counters, task list, checksum and size of every other file
                              learner.pt       Learner.state_dict
                              serial.pt        actor and environment state, lock-step runs only
-                             replay/shard-0/  replay/snapshot
 
-A checkpoint is written into a folder with a leading dot and renamed when all of it is on disk.
+The manifest also names the snapshot of replay that belongs to it (replay/snapshot.py). A checkpoint is written into a
+folder with a leading dot and renamed when all of it is on disk.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-FORMAT = "brc-checkpoint-2"
+FORMAT = "brc-checkpoint-3"
 
 
 class CheckpointError(Exception):

@@ -32,6 +32,7 @@ class LearnerSpec:
     num_shards: int
     seed: int
     dtype: str = "float32"
+    observation_dtype: str = "float32"
     device: str = "cpu"
     threads: int = 1
 
@@ -58,25 +59,33 @@ class Learner:
         self.updates = 0
         self.consumed = [0] * spec.num_shards  # batches used, by the shard they came from
         self.metrics: dict[str, Tensor] = {}
-        self.buffers = self._allocate()
         self.copied = torch.cuda.Event() if self.device.type == "cuda" else None
 
-    def _allocate(self) -> Batch:
-        """Tensors that batches are copied into, so that nothing of replay's memory is kept alive."""
+    def allocate(self) -> Batches:
+        """Space for `most_batches` batches that `train` takes without another copy; pinned if the device is a GPU."""
         shape = (self.spec.most_batches, self.spec.batch_size)
         networks = self.spec.networks
+        observation_dtype = getattr(torch, self.spec.observation_dtype)
 
-        def empty(*extra: int) -> Tensor:
-            return torch.empty(*shape, *extra, dtype=self.dtype, pin_memory=self.device.type == "cuda")
+        def empty(*extra: int, dtype: torch.dtype = torch.float32) -> np.ndarray:
+            array: np.ndarray = torch.empty(*shape, *extra, dtype=dtype, pin_memory=self.device.type == "cuda").numpy()
+            return array
 
-        return Batch(
-            empty(networks.observation_size),
+        return Batches(
+            empty(networks.observation_size, dtype=observation_dtype),
             empty(networks.action_size),
             empty(),
             empty(),
-            empty(networks.observation_size),
-            torch.empty(shape, dtype=torch.int64, pin_memory=self.device.type == "cuda"),
+            empty(networks.observation_size, dtype=observation_dtype),
+            empty(dtype=torch.int64),
+            np.empty(networks.num_tasks, np.float32),
+            np.empty(networks.num_tasks, np.float32),
         )
+
+    def release(self) -> None:
+        """Wait until what `train` was given last may be overwritten: a GPU may still be reading it."""
+        if self.copied is not None:
+            self.copied.synchronize()
 
     def train(
         self,
@@ -85,9 +94,10 @@ class Learner:
         diagnostics: bool = False,
         between: Callable[[], None] = lambda: None,
     ) -> None:
-        """One update a batch. `shard` says where they came from; `diagnostics` measures norms in the last update.
+        """One update a batch. `shard` says who granted them; `diagnostics` measures norms in the last update.
 
-        `between` is called after every update but the last: the learner is whole then, and may be saved.
+        The arrays are used where they are and are not to change until `release`. `between` is called after every update
+        but the last: the learner is whole then, and may be saved.
         """
         count = batches.num_batches
         arrays = (
@@ -98,17 +108,14 @@ class Learner:
             batches.next_observations,
             batches.task_ids,
         )
-        if self.copied is not None:
-            self.copied.synchronize()  # the GPU may still be reading what the last call put into the buffers
-        for buffer, array in zip(self.buffers, arrays, strict=True):
-            np.copyto(buffer.numpy()[:count], array)
+        tensors = [torch.from_numpy(array) for array in arrays]
         self.normalizer.merge(
             torch.tensor(batches.return_minimum, device=self.device),
             torch.tensor(batches.return_maximum, device=self.device),
         )
         noise_shape = (2, self.spec.batch_size, self.spec.networks.action_size)
         for index in range(count):
-            batch = Batch(*(buffer[index].to(self.device, non_blocking=True) for buffer in self.buffers))
+            batch = Batch(*(self._to_device(tensor[index]) for tensor in tensors))
             if self.copied is not None:
                 self.copied.record()
             temperature = self.state.log_temperature.detach().exp()
@@ -122,6 +129,10 @@ class Learner:
             self.consumed[shard] += 1
             if index < count - 1:
                 between()
+
+    def _to_device(self, tensor: Tensor) -> Tensor:
+        tensor = tensor.to(self.device, non_blocking=True)
+        return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
 
     def read_metrics(self) -> dict[str, float]:
         """The newest value of every metric. Raises FloatingPointError when a loss is not finite."""

@@ -17,8 +17,9 @@ import torch
 from ray.actor import ActorHandle
 
 from learner.learner import Learner, LearnerSpec
-from replay.client import Sampler, ShardHandle
+from replay.handle import ShardHandle
 from replay.policy_store import PolicyMessage
+from replay.sampler import Sampler
 
 T = TypeVar("T")
 Jobs = queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]]
@@ -33,6 +34,7 @@ class LoopSpec:
     diagnostics_interval: int  # updates
     requests_in_flight: int
     life: int = 0  # learners that the run has had before this one
+    probabilities: tuple[float, ...] = ()  # of each task to be drawn; () if equal
 
 
 class LearnerProcess:
@@ -54,7 +56,7 @@ class LearnerProcess:
         self.spec = spec
         self.loop = loop
         self.checkpoint = checkpoint
-        self.sampler = Sampler(shards, spec.most_batches, loop.requests_in_flight + 1, loop.life)
+        self.shards = shards
         self.store = store
         self.publishing: ray.ObjectRef | None = None
         self.published = -1
@@ -128,6 +130,15 @@ class LearnerProcess:
                 self.learner.load_state_dict(saved)
                 if self.learner.updates > 0:
                     self._publish()
+            self.sampler = Sampler(
+                self.shards,
+                self.spec.most_batches,
+                self.loop.requests_in_flight + 1,
+                self.loop.life,
+                self.learner.consumed,
+                self.loop.probabilities,
+            )
+            self.space = self.learner.allocate()
             self.measured = self.learner.updates - self.loop.diagnostics_interval
             while True:
                 goes_on = self.training.is_set() and self.learner.updates < self.loop.total_updates
@@ -141,7 +152,8 @@ class LearnerProcess:
     def _train(self) -> None:
         """Sample once, make its updates, and publish when it is time."""
         start = time.perf_counter()
-        reply = self.sampler.next(timeout=0.2)
+        self.learner.release()
+        reply = self.sampler.next(timeout=0.2, into=self.space)
         waited = time.perf_counter()
         self.seconds["data_wait"] += waited - start
         if reply is None or reply.batches is None:

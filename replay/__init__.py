@@ -1,8 +1,8 @@
-"""Sharded experience replay with a rate limiter that is part of the algorithm.
+"""Sharded experience replay with a rate limiter that is part of the algorithm. docs/replay.md is its manual.
 
-rows is what travels and is stored; storage keeps one ring of rows per task with implicit next observations;
-rate_limiter holds samples per insert; shard puts the two behind one lock, drops repeated pushes and answers at once.
-None of these import Ray. client has the two sides that talk to shards: the actors' Writer and the learner's Sampler.
-ray_shard makes a Shard a Ray actor and its replies futures. snapshot writes a shard to a folder and reads it back.
-policy_store is the way back: what the learner publishes and actors pull.
+rows is what travels and is stored; ring and storage keep it and draw from it, gather copies; memory is the files that
+outlive a process; rate_limiter holds samples per insert; shard puts these behind one lock. snapshot writes a shard
+while it works, restore reads one back, perhaps into other shards. None of these import Ray. handle is a shard as its
+clients see it: the actors' writer and the learner's sampler. ray_shard makes a Shard a Ray actor. policy_store is the
+way back: what the learner publishes and actors pull. Called by actors, learner and cluster.
 """

@@ -66,11 +66,21 @@ class RateLimit:
 
 
 class RateLimiter:
-    """Counts inserts by task and samples, and says who may proceed. Not thread-safe: its shard holds the lock."""
+    """Counts inserts by task and samples, and says who may proceed. Not thread-safe: its shard holds the lock.
 
-    def __init__(self, limit: RateLimit, num_tasks: int, clock: Callable[[], float] = time.monotonic) -> None:
+    Args:
+        inserts: (num_tasks,) int64 to count in, which may lie in a file; zeros of its own if None.
+    """
+
+    def __init__(
+        self,
+        limit: RateLimit,
+        num_tasks: int,
+        clock: Callable[[], float] = time.monotonic,
+        inserts: np.ndarray | None = None,
+    ) -> None:
         self.limit = limit
-        self.inserts = np.zeros(num_tasks, np.int64)
+        self.inserts = np.zeros(num_tasks, np.int64) if inserts is None else inserts
         self.samples = 0
         self.insert_side = Side(clock)
         self.sample_side = Side(clock)

@@ -2,21 +2,65 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from typing import Any
 
 import ray
 from ray.actor import ActorHandle
+from ray.exceptions import ObjectLostError, OutOfMemoryError, RayActorError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from replay.shard import Shard, ShardSpec
+from replay.handle import ShardUnavailable
+from replay.rows import Batches
+from replay.shard import Life, SampleReply, Shard, ShardSpec
 
-# One thread would block sampling for as long as an insert lasts; measured, four answer in 3 ms where one takes 950.
-SHARD_THREADS = 4
+# One thread would block sampling for as long as an insert lasts; measured, four answer in 3 ms where one takes 950. The
+# fifth is for snapshots.
+SHARD_THREADS = 5
+# How a call ends when the process is gone, and how fetching an answer does when its node is.
+GONE = (RayActorError, OutOfMemoryError, ObjectLostError)
 
 
-def start_shard(spec: ShardSpec, name: str) -> ActorHandle:
-    """Start a shard under a name that is unique in its Ray namespace. It is not restarted: it would come back empty."""
-    shard = ray.remote(Shard).options(name=name, max_concurrency=SHARD_THREADS, num_cpus=0, max_restarts=0)
-    handle: ActorHandle = shard.remote(spec)
+class ShardProcess(Shard):
+    """A Shard whose batches are drawn into space that each thread uses again: Ray copies what a method returns.
+
+    Fresh memory for every answer would cost more than the drawing: the system clears each page of it.
+    """
+
+    def __init__(self, spec: ShardSpec) -> None:
+        super().__init__(spec, again=ray.get_runtime_context().was_current_actor_reconstructed)
+        self.space = threading.local()
+
+    def sample(
+        self,
+        most: int,
+        life: Life,
+        totals: tuple[int, ...] | None = None,
+        granted: int = 0,
+        serve: bool = True,
+        out: Batches | None = None,
+    ) -> SampleReply:
+        needed = max(most, granted)
+        if serve and (not hasattr(self.space, "batches") or self.space.batches.num_batches < needed):
+            self.space.batches = self.storage.allocate(needed, self.spec.limit.batch_size)
+        return super().sample(most, life, totals, granted, serve, self.space.batches if serve else None)
+
+
+def start_shard(spec: ShardSpec, name: str, node_id: str) -> ActorHandle:
+    """Start a shard under a name that is unique in its Ray namespace, on a node if that can be.
+
+    Ray starts it again when it dies: on the same node, where its files are, for as long as there is that node.
+    """
+    options = {
+        "name": name,
+        "max_concurrency": SHARD_THREADS,
+        "num_cpus": 0,
+        "max_restarts": -1,
+        "max_task_retries": 0,
+        "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id, soft=True),
+    }
+    handle: ActorHandle = ray.remote(ShardProcess).options(**options).remote(spec)
     return handle
 
 
@@ -28,6 +72,11 @@ class RayShard:
 
     def call(self, method: str, *arguments: Any) -> RayFuture:
         return RayFuture(getattr(self.actor, method).remote(*arguments))
+
+    def wait(self, futures: Sequence[RayFuture], timeout: float) -> int | None:
+        references = [future.reference for future in futures]
+        ready, _ = ray.wait(references, num_returns=1, timeout=timeout)
+        return references.index(ready[0]) if ready else None
 
 
 class RayFuture:
@@ -44,3 +93,5 @@ class RayFuture:
             return ray.get(self.reference, timeout=timeout)
         except ray.exceptions.GetTimeoutError as error:
             raise TimeoutError from error
+        except GONE as error:
+            raise ShardUnavailable(str(error)) from error

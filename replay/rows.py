@@ -1,8 +1,12 @@
 """Rows: the unit in which transitions are pushed, stored and kept in order.
 
 A stream of experience s0 a0 r0 s1 a1 r1 ... is cut into segments. A segment of n transitions is n + 1 rows: row i holds
-s_i, a_i, r_i and whether s_{i+1} is terminal, and the final row, marked `last`, holds only the observation that ends
+s_i, a_i, r_i and whether s_{i+1} is terminal, and the final row, flagged LAST, holds only the observation that ends
 the segment. The next observation of any row that is not last is therefore the observation of the row after it.
+
+Where observations are stacks of frames a row holds the newest frame alone. A segment that begins within an episode then
+starts with the frames before it, in rows flagged CONTEXT that are never drawn; one that begins an episode has none, and
+its first frame is repeated.
 """
 
 from __future__ import annotations
@@ -11,35 +15,58 @@ from typing import NamedTuple
 
 import numpy as np
 
+TERMINAL = 1  # the next observation is terminal: no bootstrap
+LAST = 2  # the row only ends a segment
+CONTEXT = 4  # the row only holds a frame for the stacks of those after it
+NOT_DRAWN = LAST | CONTEXT
+
 
 class Rows(NamedTuple):
-    """One or more whole segments of one task, one after another; the final row is always marked last."""
+    """One or more whole segments of one task, one after another; the final row is always LAST."""
 
-    observations: np.ndarray  # (n, observation) float32
-    actions: np.ndarray  # (n, action) float32, zero in last rows
-    rewards: np.ndarray  # (n,) float32, raw, zero in last rows
-    terminals: np.ndarray  # (n,) bool: the next observation is terminal (no bootstrap)
-    last: np.ndarray  # (n,) bool: the row only ends a segment
+    observations: np.ndarray  # (n, *observation) of the storage's dtype or one that is cast to it
+    actions: np.ndarray  # (n, action) float32, zero in rows that are not drawn
+    rewards: np.ndarray  # (n,) float32, raw, zero likewise
+    flags: np.ndarray  # (n,) uint8
+
+    @property
+    def last(self) -> np.ndarray:
+        """(n,) bool: rows that only end a segment."""
+        return (self.flags & LAST) != 0
+
+    @property
+    def terminals(self) -> np.ndarray:
+        """(n,) bool: rows whose next observation is terminal."""
+        return (self.flags & TERMINAL) != 0
 
     @property
     def transitions(self) -> int:
-        return len(self.last) - int(np.count_nonzero(self.last))
+        return int(np.count_nonzero((self.flags & NOT_DRAWN) == 0))
 
     @property
     def nbytes(self) -> int:
         return sum(array.nbytes for array in self)
 
 
-def split(rows: Rows, transitions: int) -> tuple[Rows, Rows | None]:
-    """Cut rows after `transitions` transitions into two valid Rows; the second is None when nothing is left."""
+def split(rows: Rows, transitions: int) -> tuple[Rows | None, Rows | None]:
+    """Cut rows after `transitions` transitions into two valid Rows; either is None when it would hold none.
+
+    A cut within a segment repeats the observation there, which ends the first part and begins the second. The second
+    part's stacks of frames then begin there too: it is made only where a budget ends.
+    """
     if transitions >= rows.transitions:
         return rows, None
-    cut = int(np.searchsorted(np.cumsum(~rows.last), transitions + 1))  # the first row that no longer fits
+    if transitions <= 0:
+        return None, rows
+    drawn = (rows.flags & NOT_DRAWN) == 0
+    cut = int(np.searchsorted(np.cumsum(drawn), transitions + 1))  # the first row that no longer fits
+    while rows.flags[cut - 1] & CONTEXT:
+        cut -= 1
     rest = Rows(*(array[cut:] for array in rows))
-    if cut == 0 or rows.last[cut - 1]:
+    if rows.flags[cut - 1] & LAST:
         return Rows(*(array[:cut] for array in rows)), rest
     head = Rows(*(array[: cut + 1].copy() for array in rows))  # the cut row's observation ends the first part
-    head.last[-1], head.terminals[-1], head.rewards[-1], head.actions[-1] = True, False, 0.0, 0.0
+    head.flags[-1], head.rewards[-1], head.actions[-1] = LAST, 0.0, 0.0
     return head, rest
 
 
@@ -58,13 +85,16 @@ class Push(NamedTuple):
 
 
 class Batches(NamedTuple):
-    """Several batches of B transitions, padded to the widest task; rows of a batch are grouped by task."""
+    """Several batches of B transitions; rows of a batch are grouped by task.
 
-    observations: np.ndarray  # (batches, B, observation) float32
+    Flat observations are padded with zeros to the widest task; others have one shape in all tasks.
+    """
+
+    observations: np.ndarray  # (batches, B, *observation) of the storage's dtype
     actions: np.ndarray  # (batches, B, action) float32
-    rewards: np.ndarray  # (batches, B) float32, raw
-    masks: np.ndarray  # (batches, B) float32: 0 where the next observation is terminal
-    next_observations: np.ndarray  # (batches, B, observation) float32
+    rewards: np.ndarray  # (batches, B) float32, raw; with n steps their discounted sum
+    masks: np.ndarray  # (batches, B) float32: 0 where the next observation is terminal, else discount^(steps - 1)
+    next_observations: np.ndarray  # (batches, B, *observation), `steps` steps on
     task_ids: np.ndarray  # (batches, B) int64
     return_minimum: np.ndarray  # (tasks,) float32, +inf before a task's first finished episode
     return_maximum: np.ndarray  # (tasks,) float32, -inf likewise
@@ -72,3 +102,7 @@ class Batches(NamedTuple):
     @property
     def num_batches(self) -> int:
         return len(self.rewards)
+
+    def first(self, count: int) -> Batches:
+        """The first `count` batches, as views."""
+        return self._replace(**{name: getattr(self, name)[:count] for name in Batches._fields[:6]})

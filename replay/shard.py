@@ -1,4 +1,4 @@
-"""A replay shard: storage and rate limiter behind one lock, with pushes that may be repeated safely."""
+"""A replay shard: storage and rate limiter over memory that outlives the process, with pushes that may be repeated."""
 
 from __future__ import annotations
 
@@ -9,115 +9,239 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from replay import snapshot
+import numpy as np
+
+from replay.memory import FilesError, FilesInUse, PrivateMemory, ShardFiles
 from replay.rate_limiter import RateLimit, RateLimiter
-from replay.rows import Batches, Push, Rows, split
+from replay.restore import is_exact, restore_dealt, restore_exactly
+from replay.rows import Batches, Push
+from replay.snapshot import Place, Snapshotter
 from replay.storage import Storage, StorageSpec
+
+Life = tuple[int, int]  # learners that a run has had, and how often the present one has settled its count
 
 
 @dataclass(frozen=True)
 class ShardSpec:
-    """What a shard needs to come to life, here or again after its process died."""
+    """What a shard needs to come to life, here or again after its process died.
+
+    Attributes:
+        index: its number among `shards`.
+        run: a name that no other run ever has; files of another run are not taken over.
+        folder: of its files; "" keeps everything in memory of the process.
+        snapshots: folder or URL for snapshots; "" for none.
+        snapshot: the snapshot that a resumed run begins with; "" for none.
+    """
 
     index: int
     storage: StorageSpec
     limit: RateLimit
     seed: int
+    shards: int = 1
+    run: str = ""
+    folder: str = ""
+    snapshots: str = ""
+    snapshot: str = ""
 
 
 class InsertReply(NamedTuple):
-    """Answer to a push: stored, or to be sent again after `wait_s`.
+    """Answer to a push: stored or not. What is not stored may be sent again after `wait_s`, if that is positive.
 
-    `left_over` holds, by task, how many of the push's transitions were stored before this shard's budget for the task
-    was full; the rest belongs on another shard.
+    `room` holds, for tasks of the push, how many transitions the shard's budget has left: of those for which the push
+    was too long, or that are full now. Such a push is to be split.
     """
 
     accepted: bool
     wait_s: float
-    left_over: dict[int, int]
+    room: dict[int, int]
 
 
 class SampleReply(NamedTuple):
-    """Batches, or None and how long to wait before asking again."""
+    """What a request to sample came to.
+
+    Attributes:
+        shard: which answers.
+        granted: batches that its limiter has allowed and counted.
+        batches: these, if they were asked for from here; None otherwise, and where there are none.
+        wait_s: how long to wait before asking again, when none was granted.
+        content: transitions held, by task.
+        is_stranger: the sampler has to settle first.
+    """
 
     shard: int
+    granted: int
     batches: Batches | None
     wait_s: float
+    content: tuple[int, ...]
+    is_stranger: bool = False
 
 
 class Shard:
-    """Thread-safe; every method returns at once. A Ray actor runs it with several threads (ray_shard)."""
+    """Thread-safe; every method but `save` returns at once. A Ray actor runs it with several threads (ray_shard).
 
-    def __init__(self, spec: ShardSpec) -> None:
+    What it begins with: its files if they are there and whole, else the snapshot, else nothing; `origin` says which.
+
+    Args:
+        again: whether a shard with this spec has lived before: then the newest snapshot is taken, not `spec.snapshot`.
+    """
+
+    def __init__(self, spec: ShardSpec, again: bool = False) -> None:
         self.spec = spec
-        self.storage = Storage(spec.storage, spec.seed)
-        self.limiter = RateLimiter(spec.limit, spec.storage.num_tasks)
-        self.last_pushes: dict[str, tuple[int, InsertReply]] = {}
-        self.repeated_pushes = 0
-        self.samples_served = 0
-        self.life = 0  # of the learner that may sample
         self.lock = threading.Lock()
+        self.saving = threading.Lock()
+        self.memory, self.problem = self._open()
+        state = self.memory.state
+        self.storage = Storage(spec.storage, self.memory.rows, state, spec.seed)
+        self.limiter = RateLimiter(spec.limit, spec.storage.num_tasks, inserts=state["inserts"])
+        self.place = Place(spec.snapshots) if spec.snapshots else None
+        self.snapshotter: Snapshotter | None = None
+        self.origin = "empty"
+        if self.memory.recovered:
+            self.origin = "files"
+            self.limiter.samples = int(state["samples"])
+            # The stream of samples need not be the same as before, but must not begin again.
+            self.storage.rng = np.random.default_rng([spec.seed, self.limiter.samples, 1])
+        elif self.place is not None:
+            name = (self.place.snapshots() or [""])[-1] if again else spec.snapshot
+            if name:
+                self.restore(name)
+        if self.place is not None and self.snapshotter is None:
+            self.snapshotter = Snapshotter(self.place, spec.index, spec.shards)
+        self.inserts_at_start = self.limiter.inserts.copy()
+        self.samples_served = 0
+        self.repeated_pushes = 0
+
+    def _open(self) -> tuple[PrivateMemory, str]:
+        """The memory, and what was wrong with files that could not be taken over and were replaced."""
+        spec = self.spec
+        tasks = (spec.storage.num_tasks,)
+        state = [*spec.storage.state_dtype(), ("inserts", "<i8", tasks), ("samples", "<i8"), ("life", "<i8", (2,))]
+        if not spec.folder:
+            return PrivateMemory(spec.storage.nbytes, state), ""
+        identity = {"run": spec.run, "shard": spec.index, "shards": spec.shards} | spec.storage.layout()
+        try:
+            return ShardFiles(Path(spec.folder), identity, spec.storage.nbytes, state), ""
+        except FilesInUse:
+            raise
+        except FilesError as error:
+            if not (Path(spec.folder) / "header").exists():
+                raise
+            problem = str(error)
+        (Path(spec.folder) / "header").unlink()
+        return ShardFiles(Path(spec.folder), identity, spec.storage.nbytes, state), problem
 
     def insert(self, writer: str, sequence: int, push: Push, is_rest: bool = False) -> InsertReply:
-        """Store a push unless it is early. (writer, sequence) names it: a repeat is answered as the first time.
+        """Store a push unless it is early or too long. (writer, sequence) names it: a repeat is stored once.
 
-        Sequences of a writer must not decrease. Rows are copied; nothing of the push is kept alive. What another shard
-        had no budget for (`is_rest`) is never early: it holds some of its writer's tasks only, and the shard may be
-        waiting for the others.
+        Sequences of a writer must not decrease. Rows are copied; nothing of the push is kept alive. A part of a push
+        that a budget had no room for (`is_rest`) is never early: it holds some of its writer's tasks only, and the
+        shard may be waiting for the others.
+
+        Raises ValueError for rows that do not fit the storage.
         """
         with self.lock:
-            known, reply = self.last_pushes.get(writer, (-1, InsertReply(True, 0.0, {})))
-            if sequence <= known:
+            if sequence <= self.memory.sequences.get(writer, -1):
                 self.repeated_pushes += 1
-                return reply
+                return InsertReply(True, 0.0, self._room(dict.fromkeys(push.rows, 1)))
+            for task, rows in push.rows.items():
+                self.storage.check(task, rows)
             if not is_rest and not self.limiter.may_insert(push.rows):
                 self.limiter.insert_side.refused()
                 return InsertReply(False, self.limiter.insert_wait(push.rows), {})
-            left_over: dict[int, int] = {}
+            room = self._room({task: rows.transitions for task, rows in push.rows.items()})
+            if room:
+                return InsertReply(False, 0.0, room)
+            self.storage.append(push, self.memory.commit)
             for task, rows in push.rows.items():
-                stored = self._store(task, rows)
-                if stored < rows.transitions:
-                    left_over[task] = stored
-            for task, (least, greatest) in push.return_extremes.items():
-                self.storage.widen(task, least, greatest)
+                self.limiter.inserted(task, rows.transitions)
+            self.memory.commit_push(writer, sequence)
             self.limiter.insert_side.allowed(push.transitions)
-            reply = InsertReply(True, 0.0, left_over)
-            self.last_pushes[writer] = (sequence, reply)
-            return reply
+            return InsertReply(True, 0.0, self._room(dict.fromkeys(push.rows, 1)))
 
-    def _store(self, task: int, rows: Rows) -> int:
-        room = self.limiter.room(task)
-        if room is not None and rows.transitions > room:
-            if room <= 0:
-                return 0
-            rows, _ = split(rows, room)
-        self.storage.append(task, rows)
-        self.limiter.inserted(task, rows.transitions)
-        return rows.transitions
+    def _room(self, transitions: dict[int, int]) -> dict[int, int]:
+        """What the budget has left, for the tasks in which that is less than so many."""
+        left = {task: self.limiter.room(task) for task in transitions}
+        return {task: room for task, room in left.items() if room is not None and room < transitions[task]}
 
-    def sample(self, most: int, life: int = 0) -> SampleReply:
-        """Up to `most` batches, as many as the limiter allows now; at least one or none, and none to a learner of a
-        life before the one that `rewind` was called for."""
-        with self.lock:
-            count = min(most, self.limiter.batches_allowed()) if life >= self.life else 0
-            if count == 0:
-                self.limiter.sample_side.refused()
-                return SampleReply(self.spec.index, None, self.limiter.sample_wait())
-            batches = self.storage.sample(count, self.spec.limit.batch_size)
-            rows = count * self.spec.limit.batch_size
-            self.limiter.sampled(rows)
-            self.limiter.sample_side.allowed(rows)
-            self.samples_served += rows
-            return SampleReply(self.spec.index, batches, 0.0)
+    def sample(
+        self,
+        most: int,
+        life: Life,
+        totals: tuple[int, ...] | None = None,
+        granted: int = 0,
+        serve: bool = True,
+        out: Batches | None = None,
+    ) -> SampleReply:
+        """Up to `most` batches, as many as the limiter allows now; at least one or none.
 
-    def rewind(self, samples: int, life: int = 0) -> None:
-        """Set the count of samples to what a restored learner has used, so that it makes up for the lost updates.
-
-        What the learner before it asked for may still be waiting for its turn: `life` is how it is told apart.
+        Args:
+            life: what `settle` was last called with; nothing is given to others.
+            totals: transitions of each task in all shards. Tasks are then drawn by the part of them that is here, so
+                that over all shards every transition of a task is equally likely. None: by the tasks' weights alone.
+            granted: batches that another shard's limiter has allowed: serve exactly these, and do not count them.
+            serve: False only to have them granted.
+            out: space for `most` batches to use, or None.
         """
         with self.lock:
-            self.limiter.samples = samples
-            self.life = life
+            content = tuple(self.storage.transitions)
+            if life != tuple(self.memory.state["life"]):
+                return SampleReply(self.spec.index, 0, None, 0.0, content, is_stranger=True)
+            count = granted or min(most, self.limiter.batches_allowed())
+            if count == 0:
+                self.limiter.sample_side.refused()
+                return SampleReply(self.spec.index, 0, None, self.limiter.sample_wait(), content)
+            probabilities = self._probabilities(content, totals)
+            if serve and probabilities is None:
+                return SampleReply(self.spec.index, 0, None, self.limiter.sample_wait(), content)
+            rows = count * self.spec.limit.batch_size
+            if not granted:
+                self.limiter.sampled(rows)
+                self.limiter.sample_side.allowed(rows)
+                self.memory.state["samples"] = self.limiter.samples
+                self.memory.commit()
+        if not serve:
+            return SampleReply(self.spec.index, count, None, 0.0, content)
+        space = None if out is None else out.first(count)
+        batches = self.storage.sample(count, self.spec.limit.batch_size, self.lock, space, probabilities)
+        self.samples_served += rows
+        return SampleReply(self.spec.index, count, batches, 0.0, content)
+
+    def _probabilities(self, content: tuple[int, ...], totals: tuple[int, ...] | None) -> np.ndarray | None:
+        """Of each task to be drawn here; None while there is nothing to draw."""
+        probabilities = self.spec.storage.probabilities
+        held = np.array(content)
+        if totals is not None:
+            probabilities = probabilities * (held / np.maximum(held, totals))
+        elif not held.all():
+            return None
+        total = probabilities.sum()
+        return probabilities / total if total > 0 else None
+
+    def settle(self, batches: int, life: Life) -> tuple[int, ...]:
+        """Set the count of samples to what a learner has used or received, and serve it alone from now on.
+
+        What was granted to a learner that died, or in an answer that was lost, is thereby granted again. Requests from
+        before may still be waiting for their turn: by their `life` they are told apart. Returns the transitions held.
+        """
+        with self.lock:
+            self.limiter.samples = batches * self.spec.limit.batch_size
+            self.memory.state["samples"] = self.limiter.samples
+            self.memory.state["life"] = life
+            self.memory.commit()
+            return tuple(self.storage.transitions)
+
+    def catch_up(self, inserts: list[int]) -> dict[str, Any]:
+        """Count inserts of each task that were made before this process began, as its predecessor is known to have.
+
+        Some of them it may have lost. They were made nevertheless: environment steps do not go backwards, and what was
+        learnt from them is not learnt again. Returns `stats`.
+        """
+        with self.lock:
+            missed = np.maximum(np.array(inserts) - self.inserts_at_start, 0)
+            self.limiter.inserts += missed
+            self.inserts_at_start += missed
+            self.memory.commit()
+        return self.stats()
 
     def stats(self) -> dict[str, Any]:
         with self.lock:
@@ -128,36 +252,64 @@ class Shard:
                 "time": time.time(),
                 "inserts_by_task": self.limiter.inserts.tolist(),
                 "transitions_by_task": transitions,
-                "capacity": self.spec.storage.capacity,
-                "fill": sum(transitions) / (self.spec.storage.capacity * len(transitions)),
+                "capacity": list(self.spec.storage.capacity),
+                "fill": min(1.0, sum(transitions) / sum(self.spec.storage.capacity)),
                 "bytes": self.spec.storage.nbytes,
                 "samples_served": self.samples_served,
                 "repeated_pushes": self.repeated_pushes,
+                "origin": self.origin,
+                "problem": self.problem,
             }
 
-    def save(self, folder: str) -> None:
-        """Write everything to `folder`/shard-<index>; inserts and samples wait meanwhile."""
-        with self.lock:
-            snapshot.save(Path(folder) / f"shard-{self.spec.index}", self.storage, self._state())
+    def save(self, name: str) -> int:
+        """Write a snapshot and return its new bytes; pushes and samples go on meanwhile. One at a time."""
+        if self.snapshotter is None:
+            raise RuntimeError("this shard has no place for snapshots")
+        with self.saving:
+            return self.snapshotter.save(name, self.storage, self._counters, self.lock)
 
-    def restore(self, folder: str) -> None:
-        """Read what `save` wrote. Raises snapshot.SnapshotError, naming the file, when it is damaged or foreign."""
-        with self.lock:
-            state = snapshot.load(Path(folder) / f"shard-{self.spec.index}", self.storage)
-            self.limiter.inserts[:] = state["inserts"]
-            self.limiter.samples = state["samples"]
-            self.samples_served = state["samples_served"]
-            self.last_pushes = {
-                writer: (sequence, InsertReply(True, 0.0, {int(task): n for task, n in left_over.items()}))
-                for writer, (sequence, left_over) in state["last_pushes"].items()
-            }
-
-    def _state(self) -> dict[str, Any]:
+    def _counters(self) -> dict[str, Any]:
         return {
             "inserts": self.limiter.inserts.tolist(),
             "samples": self.limiter.samples,
-            "samples_served": self.samples_served,
-            "last_pushes": {
-                writer: [sequence, reply.left_over] for writer, (sequence, reply) in self.last_pushes.items()
-            },
+            "sequences": dict(self.memory.sequences),
+            "rng": self.storage.rng.bit_generator.state,
         }
+
+    def restore(self, name: str) -> None:
+        """Take in a snapshot, which may be of other shards than this. Raises SnapshotError, naming the file."""
+        assert self.place is not None
+        manifests = self.place.manifests(name)
+        spec = self.spec
+        if is_exact(manifests[0], spec.shards, spec.storage):
+            manifest = manifests[spec.index]
+            restore_exactly(self.storage, self.place, manifest)
+            self.limiter.inserts[:] = manifest["counters"]["inserts"]
+            self.limiter.samples = manifest["counters"]["samples"]
+            self.memory.remember(manifest["counters"]["sequences"])
+            self.snapshotter = Snapshotter(self.place, spec.index, spec.shards, manifest)
+        else:
+            restore_dealt(self.storage, self.place, manifests, spec.index, spec.shards)
+            self._deal_counters(manifests)
+        self.memory.state["samples"] = self.limiter.samples
+        self.memory.commit()
+        self.origin = f"snapshot {name}"
+
+    def _deal_counters(self, manifests: list[dict[str, Any]]) -> None:
+        """This shard's share of all counts. A task that joins counts from where the others are, warm-up to come."""
+        spec, known = self.spec, manifests[0]["spec"]["tasks"]
+        total = np.sum([manifest["counters"]["inserts"] for manifest in manifests], axis=0)
+        shares = {task: share(int(count), spec.index, spec.shards) for task, count in zip(known, total, strict=True)}
+        joining = max(0, min(shares.values()) - spec.limit.warmup)
+        self.limiter.inserts[:] = [shares.get(task, joining) for task in spec.storage.tasks]
+        batches = sum(manifest["counters"]["samples"] for manifest in manifests) // spec.limit.batch_size
+        self.limiter.samples = share(batches, spec.index, spec.shards) * spec.limit.batch_size
+
+    def close(self, remove: bool) -> None:
+        """Let go of the files; `remove` them when a checkpoint holds everything."""
+        self.memory.close(remove)
+
+
+def share(total: int, index: int, parts: int) -> int:
+    """The part of `total` that falls to `index` when it is dealt as evenly as whole numbers allow."""
+    return total // parts + (index < total % parts)

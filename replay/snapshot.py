@@ -1,66 +1,249 @@
-"""A shard's content in a folder: one .npy file per array, and state.json with counters and checksums."""
+"""Snapshots of shards, in a folder or at any URL that fsspec knows: written while the shard works, and in increments.
+
+    <root>/<snapshot>/shard-<k>.json    counters, and the pieces that make up the rows, each with its checksum
+           packs/<k>-<token>.pack       pieces one behind another: what was new at one snapshot
+
+A piece is consecutive whole segments of one task, packed as they lie in the ring, then their flags. It is written once;
+later snapshots name it again for as long as the ring holds any of it. A snapshot is there when all its shards' JSON
+files are. Nothing that is there is ever changed, so a snapshot that fails leaves those before it whole.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import uuid
 import zlib
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
+import fsspec
 import numpy as np
 
-from replay.rows import Rows
-from replay.storage import Storage
+from replay.ring import TaskRing, row_stride
+from replay.storage import Storage, spec_from_json
 
-FORMAT = "brc-replay-1"
+FORMAT = "brc-replay-2"
+PIECE_BYTES = 4 << 20
 
 
 class SnapshotError(Exception):
-    """A snapshot that is missing, damaged or of another shape; the message names the file."""
+    """A snapshot that is missing, damaged or does not fit; the message names the file."""
 
 
-def save(folder: Path, storage: Storage, counters: dict[str, Any]) -> None:
-    """Write the used rows of every task, then state.json. The caller makes the folder atomic (learner/checkpoint)."""
-    folder.mkdir(parents=True, exist_ok=True)
-    checksums = {}
-    for task, ring in enumerate(storage.rings):
-        for name, array in zip(Rows._fields, ring.rows, strict=True):
-            file = folder / f"task-{task}-{name}.npy"
-            used = array[: ring.used]
-            np.save(file, used)
-            checksums[file.name] = checksum(used)
-    state = {"format": FORMAT, "storage": storage.state(), "counters": counters, "checksums": checksums}
-    (folder / "state.json").write_text(json.dumps(state))
+class Piece(NamedTuple):
+    """Rows [first, stop) of a task, `bytes` long at `offset` of a pack."""
+
+    pack: str
+    offset: int
+    bytes: int
+    task: int
+    first: int
+    stop: int
+    crc: int
 
 
-def load(folder: Path, storage: Storage) -> dict[str, Any]:
-    """Fill `storage` from `folder` and return the counters that were saved with it."""
-    file = folder / "state.json"
-    try:
-        state = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise SnapshotError(f"{file} cannot be read: {error}") from error
-    if state.get("format") != FORMAT:
-        raise SnapshotError(f"{file} is not a {FORMAT} snapshot")
-    for task, ring in enumerate(storage.rings):
-        for name, array in zip(Rows._fields, ring.rows, strict=True):
-            file = folder / f"task-{task}-{name}.npy"
+class Place:
+    """Where the snapshots of a run are."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.files, self.root = fsspec.core.url_to_fs(url)
+        self.is_local = "file" in self.files.protocol
+
+    def snapshots(self) -> list[str]:
+        """Names of those that are whole, oldest first."""
+        if not self.files.isdir(self.root):
+            return []
+        self.files.invalidate_cache()
+        return sorted(name for name in map(base, self.files.ls(self.root, detail=False)) if self._is_whole(name))
+
+    def _is_whole(self, name: str) -> bool:
+        found = [base(path) for path in self.files.glob(f"{self.root}/{name}/shard-*.json")]
+        return bool(found) and len(found) >= self.manifest(name, int(found[0][6:-5]))["shards"]
+
+    def manifests(self, name: str) -> list[dict[str, Any]]:
+        """Of all shards of a snapshot."""
+        first = self.manifest(name, 0)
+        return [first, *(self.manifest(name, shard) for shard in range(1, first["shards"]))]
+
+    def manifest(self, name: str, shard: int) -> dict[str, Any]:
+        path = f"{self.root}/{name}/shard-{shard}.json"
+        try:
+            saved = json.loads(self.files.cat_file(path))
+            body = saved["body"]
+            if saved["crc32"] != zlib.crc32(json.dumps(body).encode()):
+                raise SnapshotError(f"{path} is damaged: it does not match its checksum")
+        except FileNotFoundError:
+            raise SnapshotError(f"{path} is missing") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SnapshotError(f"{path} cannot be read: {error}") from error
+        if body.get("format") != FORMAT:
+            raise SnapshotError(f"{path} is not a {FORMAT} manifest")
+        result: dict[str, Any] = body
+        return result
+
+    def write_manifest(self, name: str, shard: int, body: dict[str, Any]) -> None:
+        text = json.dumps({"crc32": zlib.crc32(json.dumps(body).encode()), "body": body}).encode()
+        path = f"{self.root}/{name}/shard-{shard}.json"
+        self.files.makedirs(f"{self.root}/{name}", exist_ok=True)
+        if self.is_local:  # elsewhere a file is there when all of it is
+            self._write(path + ".part", text)
+            os.replace(path + ".part", path)
+        else:
+            self._write(path, text)
+
+    def _write(self, path: str, *parts: bytes) -> None:
+        with self.open_new(path) as file:
+            for part in parts:
+                file.write(part)
+            self.sync(file)
+
+    def open_new(self, path: str) -> Any:
+        self.files.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+        return self.files.open(path, "wb")
+
+    def sync(self, file: Any) -> None:
+        """Have a local file on disk; elsewhere closing it does that."""
+        if self.is_local:
+            file.flush()
+            os.fsync(file.fileno())
+
+    def read(self, manifest: dict[str, Any], pieces: list[Piece]) -> Iterator[tuple[Piece, np.ndarray, np.ndarray]]:
+        """(piece, packed rows, flags) of each; SnapshotError for the first that is not what was written."""
+        spec = spec_from_json(manifest["spec"])
+        for piece in pieces:
+            path = f"{self.root}/packs/{piece.pack}"
             try:
-                saved = np.load(file)
-            except (OSError, ValueError, EOFError) as error:
-                raise SnapshotError(f"{file} cannot be read: {error}") from error
-            if saved.shape[1:] != array.shape[1:] or saved.dtype != array.dtype or len(saved) > len(array):
+                data = self.files.cat_file(path, start=piece.offset, end=piece.offset + piece.bytes)
+            except FileNotFoundError:
+                raise SnapshotError(f"{path} is missing") from None
+            if len(data) != piece.bytes or zlib.crc32(data) != piece.crc:
                 raise SnapshotError(
-                    f"{file} holds {saved.dtype} {saved.shape}, which does not fit into {array.dtype} {array.shape}"
+                    f"{path} is damaged: bytes {piece.offset} to {piece.offset + piece.bytes}, rows {piece.first} to "
+                    f"{piece.stop} of {spec.tasks[piece.task]}, do not match their checksum"
                 )
-            if checksum(saved) != state["checksums"][file.name]:
-                raise SnapshotError(f"{file} is damaged: its checksum does not match state.json")
-            array[: len(saved)] = saved
-    storage.load_state(state["storage"])
-    counters: dict[str, Any] = state["counters"]
-    return counters
+            content = np.frombuffer(data, np.uint8)
+            count = piece.stop - piece.first
+            stride = row_stride(spec.observation_shapes[piece.task], spec.dtype, spec.action_size)
+            yield piece, content[: count * stride].reshape(count, stride), content[count * stride :]
+
+    def verify(self, name: str) -> None:
+        """Read all of a snapshot; SnapshotError names what is missing or damaged."""
+        for manifest in self.manifests(name):
+            for _ in self.read(manifest, pieces_of(manifest)):
+                pass
+
+    def prune(self, keep: list[str]) -> None:
+        """Remove all snapshots but those named, and every pack that they do not need. None may be under way."""
+        if not self.files.isdir(self.root):
+            return
+        self.files.invalidate_cache()
+        needed = {piece.pack for name in keep for manifest in self.manifests(name) for piece in pieces_of(manifest)}
+        for path in self.files.ls(self.root, detail=False):
+            if base(path) not in (*keep, "packs"):
+                self.files.rm(path, recursive=True)
+        for path in self.files.glob(f"{self.root}/packs/*.pack"):
+            if base(path) not in needed:
+                self.files.rm(path)
 
 
-def checksum(array: np.ndarray) -> int:
-    """CRC-32 of a contiguous array's bytes."""
-    return zlib.crc32(array.view(np.uint8).data) if array.size else 0
+class Snapshotter:
+    """Writes one shard's snapshots, and knows which of its rows are written already.
+
+    Args:
+        manifest: of the snapshot that the shard holds exactly, from which to go on; None to begin with everything.
+    """
+
+    def __init__(self, place: Place, shard: int, shards: int, manifest: dict[str, Any] | None = None) -> None:
+        self.place = place
+        self.shard, self.shards = shard, shards
+        self.pieces = [] if manifest is None else pieces_of(manifest)
+
+    def save(self, name: str, storage: Storage, capture: Callable[[], dict[str, Any]], lock: Any) -> int:
+        """Write a snapshot of what the storage holds now; returns the bytes that were new.
+
+        The lock is held for moments only: pushes and samples go on. Rows that are given up before they could be written
+        are left out; they are the oldest. Raises OSError when there is no room; what was there before stays whole.
+
+        Args:
+            capture: counters that belong to the content, as JSON can hold them; called under the lock.
+        """
+        with lock:
+            counters = capture()
+            extremes = [[float(value) for value in side] for side in (storage.return_minimum, storage.return_maximum)]
+            bounds = np.array([ring.bounds[:2] for ring in storage.rings])  # (tasks, 2): head, tail
+            todo = [self._unwritten(task, ring) for task, ring in enumerate(storage.rings)]
+        pack = f"{self.shard}-{uuid.uuid4().hex}.pack"
+        new: list[Piece] = []
+        try:
+            if any(todo):
+                path = f"{self.place.root}/packs/{pack}"
+                with self.place.open_new(path) as file:
+                    for task, ranges in enumerate(todo):
+                        self._write(file, pack, task, storage.rings[task], ranges, bounds, new, lock)
+                    self.place.sync(file)
+            kept = [piece for piece in self.pieces + new if piece.stop > bounds[piece.task, 1]]
+            body = {
+                "format": FORMAT,
+                "shard": self.shard,
+                "shards": self.shards,
+                "spec": asdict(storage.spec),
+                "bounds": bounds.tolist(),
+                "extremes": extremes,
+                "counters": counters,
+                "pieces": kept,
+            }
+            self.place.write_manifest(name, self.shard, body)
+        except BaseException:
+            if any(todo) and self.place.files.exists(path):
+                self.place.files.rm(path)
+            raise
+        self.pieces = kept
+        return sum(piece.bytes for piece in new)
+
+    def _unwritten(self, task: int, ring: TaskRing) -> list[tuple[int, int]]:
+        """Ranges of whole segments that no piece has yet, newest first."""
+        start = max([ring.tail, *(piece.stop for piece in self.pieces if piece.task == task)])
+        step, ranges = max(1, PIECE_BYTES // (ring.stride + 1)), []
+        while start < ring.head:
+            stop = ring.segment_start(start + step)
+            ranges.append((start, stop))
+            start = stop
+        return ranges[::-1]
+
+    def _write(
+        self,
+        file: Any,
+        pack: str,
+        task: int,
+        ring: TaskRing,
+        ranges: list[tuple[int, int]],
+        bounds: np.ndarray,
+        new: list[Piece],
+        lock: Any,
+    ) -> None:
+        for first, stop in ranges:
+            packed, flags = ring.copy(first, stop)
+            with lock:
+                tail = ring.tail
+            if tail > first:  # some of what was copied may have been overwritten meanwhile
+                gone = min(tail, stop) - first
+                packed, flags, first = packed[gone:], flags[gone:], first + gone
+                bounds[task, 1] = max(bounds[task, 1], first)
+            if first == stop:
+                continue
+            crc = zlib.crc32(flags.data, zlib.crc32(packed.data))
+            offset = file.tell()
+            file.write(packed.data)
+            file.write(flags.data)
+            new.append(Piece(pack, offset, packed.nbytes + flags.nbytes, task, first, stop, crc))
+
+
+def pieces_of(manifest: dict[str, Any]) -> list[Piece]:
+    return [Piece(*piece) for piece in manifest["pieces"]]
+
+
+def base(path: str) -> str:
+    return path.rstrip("/").rsplit("/", 1)[-1]

@@ -21,13 +21,15 @@ from actors.policy import NumpyPolicy
 from actors.segments import SegmentBuilder
 from learner import publishing, tanh_normal
 from learner.networks import Critic, NetworkSpec, Policy
-from replay.client import LocalShard, Writer
+from replay.handle import LocalShard
 from replay.policy_store import PolicyStore
 from replay.rate_limiter import RateLimit
 from replay.rows import Rows
 from replay.shard import Shard, ShardSpec
 from replay.storage import StorageSpec
+from replay.writer import Writer
 from tests import golden_vectors as golden
+from tests.streams import held
 from tests.test_environments import FIVE, task
 
 
@@ -38,7 +40,8 @@ def short(name: str, limit: int) -> Task:
 def actor_on(tasks: list[Task], copies: int = 2, length: int = 8) -> tuple[Actor, Shard, PolicyStore]:
     sizes = tuple(one.observation_size for one in tasks)
     widest = max(one.action_size for one in tasks)
-    storage = StorageSpec(sizes, widest, capacity=4000, segment_length=length)
+    names, shapes = tuple(one.name for one in tasks), tuple((size,) for size in sizes)
+    storage = StorageSpec(names, shapes, widest, (4000,) * len(tasks), length, push_rows=copies * (2 * length + 1))
     shard = Shard(ShardSpec(0, storage, RateLimit(1.0, 1, 1, 10**9), seed=0))
     spec = ActorSpec(0, tuple(enumerate(tasks)), copies, 0, max(sizes), widest, length, 0.99, seed=4)
     store = PolicyStore()
@@ -57,12 +60,11 @@ def test_pushed_transitions_are_those_of_the_pool_driven_by_hand(name: str) -> N
     inputs = pool.reset()
     for _ in range(steps):
         actor.step()
-    rows = shard.storage.rings[0].rows
-    used = shard.storage.rings[0].used
+    rows = held(shard.storage.rings[0])
     # One push a segment length, in it one copy after the other.
     streams: list[list[tuple[np.ndarray, ...]]] = [[] for _ in range(copies)]
     copy, filled = 0, 0
-    for i in range(used):
+    for i in range(len(rows.flags)):
         if rows.last[i]:
             continue
         streams[copy].append(
@@ -101,8 +103,8 @@ def test_one_policy_call_serves_tasks_of_different_sizes() -> None:
     assert report.policy_version == 3 and report.transitions == 24 * 4
     # Freshly initialised, the policy is nearly deterministic, so its actions repeat those of its mean.
     for index in (0, 1):
-        rows, used = shard.storage.rings[index].rows, shard.storage.rings[index].used
-        acted = np.flatnonzero(~rows.last[:used])[32:]  # the policy came with the second push
+        rows = held(shard.storage.rings[index])
+        acted = np.flatnonzero(~rows.last)[32:]  # the policy came with the second push
         observations = np.zeros((len(acted), 17), np.float32)
         observations[:, : tasks[index].observation_size] = rows.observations[acted]
         embedding = critic.embed(torch.full((len(acted),), index))
@@ -112,7 +114,7 @@ def test_one_policy_call_serves_tasks_of_different_sizes() -> None:
         assert (
             np.abs(np.arctanh(np.clip(rows.actions[acted], -1 + 1e-7, 1 - 1e-7)) - mean.numpy()) < bound + 0.05
         ).all()
-    assert shard.storage.rings[0].rows.actions[:10, 1:].any(), "padded action dimensions hold noise too"
+    assert held(shard.storage.rings[0]).actions[:10, 1:].any(), "padded action dimensions hold noise too"
 
 
 @pytest.mark.parametrize("tasks", [1, 3])
@@ -228,9 +230,9 @@ def test_evaluation_is_deterministic_and_counts_one_episode_a_copy() -> None:
     ("modules", "forbidden"),
     [
         ("actors.actor, actors.envpool_backend, actors.evaluator, actors.ray_actor", "torch"),
-        ("actors.actor, actors.envpool_backend, actors.policy, replay.shard, replay.client", "ray"),
+        ("actors.actor, actors.envpool_backend, actors.policy, replay.shard, replay.writer", "ray"),
         ("learner.learner, learner.brc, learner.checkpoint, replay.storage", "ray"),
-        ("learner.learner, replay.shard, replay.client", "actors"),
+        ("learner.learner, replay.shard, replay.sampler", "actors"),
         ("actors.actor, replay.shard", "learner"),
         ("learner.learner, actors.actor, replay.shard, dashboards.console", "cluster"),
         ("cluster.cli, cluster.train", "torch"),

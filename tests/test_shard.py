@@ -1,38 +1,80 @@
-"""A shard and its clients: repeats, budgets over several shards, snapshots."""
+"""A shard and its clients: repeats, budgets over several shards, shards that are lost, batches weighted by content."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
-from replay.client import LocalShard, Sampler, Writer
+from replay.handle import LocalShard, ShardUnavailable
 from replay.rate_limiter import RateLimit
 from replay.rows import Push
+from replay.sampler import Sampler
 from replay.shard import Shard, ShardSpec
-from replay.snapshot import SnapshotError
-from replay.storage import StorageSpec
-from tests.test_storage import segments
+from replay.writer import Writer
+from tests.streams import held, push, segments, spec, transitions
+
+LIFE = (0, 1)
 
 
-def shard(index: int = 0, budget: int | None = None, max_ahead: int = 1000) -> Shard:
-    storage = StorageSpec((2, 2), 1, 200, 5)
-    return Shard(ShardSpec(index, storage, RateLimit(4, 4, 5, max_ahead, budget), seed=index))
+def shard(index: int = 0, budget: int | None = None, max_ahead: int = 1000, capacity: int = 200) -> Shard:
+    one = Shard(ShardSpec(index, spec(2, capacity), RateLimit(4, 4, 5, max_ahead, budget), seed=index))
+    one.settle(0, LIFE)
+    return one
 
 
-def push(start: int, *lengths: int) -> Push:
-    return Push({0: segments(start, list(lengths)), 1: segments(start, list(lengths))}, {0: (-1.0, float(start))})
+def rewards(one: Shard, task: int = 0) -> list[float]:
+    """The number of every transition that a shard holds."""
+    return [transition.reward for transition in transitions(held(one.storage.rings[task]))]
+
+
+class Cut(LocalShard):
+    """A shard behind a line that can be cut: before the call arrives, or before its answer does."""
+
+    def __init__(self, shard: Shard) -> None:
+        super().__init__(shard)
+        self.is_cut: Callable[[str], str] = lambda method: ""
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        how = self.is_cut(method)
+        if how == "before":
+            return Lost()
+        answer = super().call(method, *arguments)
+        return Lost() if how == "after" else answer
+
+
+class Lost:
+    def done(self) -> bool:
+        return True
+
+    def result(self, timeout: float | None = None) -> Any:
+        raise ShardUnavailable("the line is cut")
 
 
 def test_a_repeated_push_is_stored_once_and_answered_alike() -> None:
-    one = shard(budget=8)
+    one = shard(budget=10)
     first = one.insert("actor-0.0", 1, push(1, 5, 5))
     again = one.insert("actor-0.0", 1, push(1, 5, 5))
-    assert first == again and first.accepted and first.left_over == {0: 8, 1: 8}
+    assert first == again and first.accepted and first.room == {0: 0, 1: 0}
     stats = one.stats()
-    assert stats["inserts_by_task"] == [8, 8] and stats["repeated_pushes"] == 1
-    assert one.insert("actor-0.1", 1, push(1, 5)).left_over == {0: 0, 1: 0}, "another incarnation is another writer"
+    assert stats["inserts_by_task"] == [10, 10] and stats["repeated_pushes"] == 1
+    assert one.insert("actor-0.1", 1, push(1, 5)).room == {0: 0, 1: 0}, "another incarnation is another writer"
+
+
+def test_a_push_beyond_the_budget_is_refused_and_says_what_fits() -> None:
+    one = shard(budget=8)
+    reply = one.insert("a", 1, push(1, 5, 5))
+    assert not reply.accepted and reply.room == {0: 8, 1: 8}
+    assert one.stats()["inserts_by_task"] == [0, 0]
+
+
+def test_a_push_that_does_not_fit_changes_nothing() -> None:
+    one = shard()
+    with pytest.raises(ValueError, match="task 1"):
+        one.insert("a", 1, Push({0: segments(1, [5]), 1: segments(1, [5], size=7)}, {}))
+    assert one.stats()["inserts_by_task"] == [0, 0] and one.storage.transitions == [0, 0]
 
 
 def test_a_refused_push_is_not_stored_and_says_when_to_come_back() -> None:
@@ -41,7 +83,7 @@ def test_a_refused_push_is_not_stored_and_says_when_to_come_back() -> None:
     reply = one.insert("a", 2, push(20, 5))
     assert not reply.accepted and reply.wait_s > 0
     assert one.stats()["inserts_by_task"] == [10, 10]
-    assert one.sample(2).batches is not None
+    assert one.sample(2, LIFE).batches is not None
     assert one.stats()["insert_refusals"] == 1
 
 
@@ -56,10 +98,8 @@ def test_writer_fills_every_shard_to_its_budget_exactly() -> None:
     stored = [transition for one in shards for transition in one.stats()["inserts_by_task"]]
     assert stored == [23, 23, 20, 20]
     assert writer.stats()["transitions"] == 2 * 43
-    held = [one.storage.rings[0].rows.rewards[: one.storage.rings[0].used] for one in shards]
-    rewards = np.concatenate(held)
-    rewards = rewards[rewards > 0]
-    assert len(np.unique(rewards)) == len(rewards) == 43, "a transition on two shards, or twice on one"
+    numbers = [number for one in shards for number in rewards(one)]
+    assert len(set(numbers)) == len(numbers) == 43, "a transition on two shards, or twice on one"
 
 
 def test_writers_of_two_tasks_do_not_wait_for_each_other() -> None:
@@ -72,7 +112,7 @@ def test_writers_of_two_tasks_do_not_wait_for_each_other() -> None:
     sampler = Sampler(handles, most=4, depth=1)
     for round in range(200):
         for task, writer in enumerate(writers):
-            if writer.pushing is None:
+            if not writer.busy:
                 writer.push(Push({task: segments(100 * round + 1, [5])}, {}))
             else:
                 writer.poll(timeout=0.01)
@@ -88,11 +128,14 @@ def test_the_rest_of_a_split_push_does_not_wait_for_its_own_writer() -> None:
     """One writer of both tasks; on the second shard the first task is far ahead, and only this writer has the other."""
     shards = [shard(index, budget=100, max_ahead=2) for index in range(2)]
     handles = [LocalShard(one) for one in shards]
-    assert shards[0].insert("earlier", 1, Push({0: segments(1, [98]), 1: segments(1, [80])}, {})).accepted
-    assert shards[1].insert("earlier", 1, Push({0: segments(1, [60]), 1: segments(1, [40])}, {})).accepted
+    for one, first, second in ((shards[0], 98, 80), (shards[1], 60, 40)):
+        for task, count in ((0, first), (1, second)):
+            for sequence in range(count):  # in pieces that a push may have
+                rest = Push({task: segments(2 * sequence + 1, [1])}, {})
+                assert one.insert(f"earlier-{task}", sequence, rest, is_rest=True).accepted
     writer, sampler = Writer("actor-0.1", handles), Sampler(handles, most=4, depth=1)
     for round in range(200):
-        if writer.pushing is None:
+        if not writer.busy:
             writer.push(push(100 * round + 1, 5))
         else:
             writer.poll(timeout=0.01)
@@ -103,14 +146,68 @@ def test_the_rest_of_a_split_push_does_not_wait_for_its_own_writer() -> None:
     assert [one.stats()["inserts_by_task"] for one in shards] == [[100, 100], [100, 100]]
 
 
-def test_what_a_dead_learner_asked_for_is_refused_after_the_rewind() -> None:
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_push_that_is_not_answered_arrives_once(when: str) -> None:
+    """Its shard is out of reach for a while: others take what comes meanwhile, and it takes the push when it is back."""
+    shards = [shard(0), shard(1)]
+    lines = [Cut(one) for one in shards]
+    writer = Writer("a", lines)
+    lines[0].is_cut = lambda method: when
+    for number in range(4):
+        writer.push(push(1 + 100 * number, 5))
+        writer.flush()
+    assert writer.stats()["lost"] == 1 and writer.stuck
+    assert rewards(shards[1]) == [float(100 * k + i) for k in (1, 2, 3) for i in range(1, 6)]
+    lines[0].is_cut = lambda method: ""
+    while writer.stuck:
+        writer.poll(timeout=0.01)
+    assert rewards(shards[0]) == [1, 2, 3, 4, 5]
+    assert shards[0].stats()["repeated_pushes"] == (1 if when == "after" else 0)
+    assert writer.stats()["transitions"] == 2 * 20
+
+
+def test_a_single_shard_that_is_away_is_waited_for() -> None:
+    one = Cut(shard())
+    writer = Writer("a", [one])
+    one.is_cut = lambda method: "before"
+    writer.push(push(1, 5))
+    writer.poll()
+    assert writer.stuck and not writer.finished
+    writer.push(push(10, 5), stopped=lambda: True)  # returns though nothing can be sent
+    one.is_cut = lambda method: ""
+    writer.push(push(20, 5))
+    writer.flush()
+    while writer.stuck:
+        writer.poll(timeout=0.01)
+    assert sorted(rewards(one.shard)) == [1, 2, 3, 4, 5, 20, 21, 22, 23, 24]
+
+
+def test_what_a_dead_learner_asked_for_is_refused_after_the_next_has_settled() -> None:
     one = shard()
     one.insert("a", 1, push(1, 5, 5))
-    assert one.sample(2, life=0).batches is not None
-    one.rewind(4, life=1)
-    assert one.sample(2, life=0).batches is None
+    assert one.sample(2, LIFE).batches is not None
+    assert one.settle(1, (1, 1)) == (10, 10)
+    refused = one.sample(2, LIFE)
+    assert refused.batches is None and refused.is_stranger
     assert one.stats()["samples"] == 4
-    assert one.sample(2, life=1).batches is not None
+    assert one.sample(2, (1, 1)).batches is not None
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_batches_in_answers_that_were_lost_are_granted_again(when: str) -> None:
+    one = Cut(shard(budget=55))
+    for number in range(10):
+        assert one.shard.insert("a", number, push(100 * number + 1, 5)).accepted
+    sampler = Sampler([one], most=3, depth=2)
+    calls = iter(range(1000))
+    one.is_cut = lambda method: when if method == "sample" and next(calls) % 4 == 1 else ""
+    received = 0
+    while received < 45:
+        reply = sampler.next(timeout=1.0)
+        if reply is not None and reply.batches is not None:
+            received += reply.batches.num_batches
+    assert sampler.received == [45] and sampler.stats()["lost"] > 0
+    assert sampler.next(timeout=0.3) is None, "more than the ratio allows"
 
 
 def test_waiting_is_told_while_it_lasts() -> None:
@@ -142,46 +239,66 @@ def test_sampler_stops_when_nothing_is_due_and_takes_all_that_is() -> None:
     assert one.stats()["samples_per_insert"] == one.stats()["samples_per_insert_target"] == 2.0
 
 
+def test_batches_are_copied_into_the_callers_space() -> None:
+    one = shard()
+    one.insert("a", 1, push(1, 5, 5))
+    space = one.storage.allocate(4, 4)
+    reply = Sampler([LocalShard(one)], most=3, depth=1).next(timeout=1.0, into=space)
+    assert reply is not None and reply.batches is not None and reply.batches.num_batches == 3
+    for array, place in zip(reply.batches, space, strict=True):
+        assert np.shares_memory(array, place)
+    assert (reply.batches.next_observations == reply.batches.observations + 1).all()
+
+
 def test_samples_do_not_alias_storage() -> None:
     one = shard()
     one.insert("a", 1, push(1, 5, 5))
-    batches = one.sample(1).batches
+    batches = one.sample(1, LIFE).batches
     assert batches is not None
     for array in batches:
         array[...] = 0
-    assert one.storage.rings[0].rows.rewards[:5].tolist() == [1, 2, 3, 4, 5]
+    assert rewards(one)[:5] == [1, 2, 3, 4, 5]
 
 
-def test_snapshot_restores_content_limiter_and_known_pushes(tmp_path: Path) -> None:
-    one = shard()
-    one.insert("a", 1, push(1, 5, 5))
-    one.sample(2)
-    one.save(str(tmp_path))
-    other = shard()
-    other.restore(str(tmp_path))
-    for key in ("inserts_by_task", "samples", "transitions_by_task", "samples_served"):
-        assert other.stats()[key] == one.stats()[key]
-    other.insert("a", 1, push(1, 5, 5))
-    assert other.stats()["repeated_pushes"] == 1
-    mine, theirs = one.sample(1).batches, other.sample(1).batches
-    assert mine is not None and theirs is not None
-    for ours, restored in zip(mine, theirs, strict=True):
-        np.testing.assert_array_equal(ours, restored)
+def test_transitions_are_equally_likely_when_shards_hold_unequal_amounts() -> None:
+    """One of three shards has lost its content and refills, another holds less of one task. Every shard grants what its
+    limiter counts, and who serves it makes up for what each holds."""
+    shards = [shard(index, capacity=400) for index in range(3)]
+    for index, (first, second) in enumerate(((80, 80), (80, 20), (5, 5))):
+        for task, count in ((0, first), (1, second)):
+            for number in range(count // 5):
+                start = 10_000 * (index + 1) + 100 * number
+                assert shards[index].insert(f"{task}", number, Push({task: segments(start, [5])}, {}), True).accepted
+    for one in shards:
+        one.limiter.inserts[:] = 80  # as those that have lost some are told by `catch_up`
+    sampler = Sampler([LocalShard(one) for one in shards], most=4, depth=2)
+    seen: dict[int, list[float]] = {0: [], 1: []}
+    batches, granted = 0, [0, 0, 0]
+    for _ in range(60):
+        for one in shards:
+            one.limiter.inserts += 5  # as if the actors went on, without a change of content
+        while (reply := sampler.next(timeout=0.01)) is not None and reply.batches is not None:
+            granted[reply.shard] += reply.batches.num_batches
+            batches += reply.batches.num_batches
+            for task in (0, 1):
+                mine = reply.batches.task_ids == task
+                seen[task] += reply.batches.rewards[mine].tolist()
+    assert max(granted) - min(granted) <= 8, "each shard's limiter grants its part"
+    assert sum(granted) == batches == sum(sampler.received) > 900
+    counts = [len(seen[task]) for task in (0, 1)]
+    assert abs(counts[0] - counts[1]) < 0.05 * sum(counts), "tasks are drawn equally often"
+    for task, stored in ((0, (80, 80, 5)), (1, (80, 20, 5))):
+        where = np.array(seen[task]) // 10_000
+        share = np.array([np.mean(where == index + 1) for index in range(3)])
+        expected = np.array(stored) / sum(stored)
+        assert np.abs(share - expected).max() < 0.05, (task, share, expected)
+    assert sampler.stats()["elsewhere"] > 0
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "state"])
-def test_a_damaged_snapshot_is_named(tmp_path: Path, damage: str) -> None:
-    one = shard()
-    one.insert("a", 1, push(1, 5, 5))
-    one.save(str(tmp_path))
-    file = tmp_path / "shard-0" / ("state.json" if damage == "state" else "task-1-rewards.npy")
-    content = bytearray(file.read_bytes())
-    if damage == "flip":
-        content[-3] ^= 1
-        file.write_bytes(content)
-    elif damage == "remove":
-        file.unlink()
-    else:
-        file.write_bytes(content[: len(content) // 2])
-    with pytest.raises(SnapshotError, match=file.name):
-        shard().restore(str(tmp_path))
+def test_what_was_counted_before_a_loss_counts_on() -> None:
+    one = shard(budget=100)
+    one.insert("a", 1, push(1, 5))
+    one.catch_up([40, 30])
+    assert one.stats()["inserts_by_task"] == [45, 35]
+    one.catch_up([40, 30])
+    assert one.stats()["inserts_by_task"] == [45, 35], "told twice, counted once"

@@ -1,0 +1,153 @@
+"""The replay shards of a distributed run, as the coordinator sees them: started, listened to, missed when they die."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import ActorUnavailableError, RayActorError
+
+from actors.fleet import MOST_DEATHS_IN_A_ROW, answered
+from cluster.errors import RunFailed
+from replay.ray_shard import GONE, RayShard, start_shard
+from replay.shard import ShardSpec
+
+# A shard that has not come back for so long ends the run: its node may be gone and no other have room.
+MOST_ABSENCE_S = 600.0
+
+
+@dataclass
+class Seat:
+    """One shard: the process that is it now, and what it last said of itself."""
+
+    spec: ShardSpec
+    handle: RayShard
+    asked: ray.ObjectRef | None = None
+    caught_up: int = 0  # pid of the process that was last told what its predecessor had counted
+    absent_since: float | None = None
+    deaths_in_a_row: int = 0  # without an insert in between
+    stats: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class ShardEvent:
+    """`kind` is shard_died or shard_back; `details` say where its content came from and how much it lacks."""
+
+    kind: str
+    reason: str
+    details: dict[str, Any]
+
+
+class ShardGroup:
+    """Starts the shards of `specs` under names that begin with `name`, spread over the nodes of the cluster."""
+
+    def __init__(self, specs: Sequence[ShardSpec], name: str) -> None:
+        nodes = node_ids()
+        self.seats = [
+            Seat(spec, RayShard(start_shard(spec, f"{name}/shard-{spec.index}", nodes[spec.index % len(nodes)])))
+            for spec in specs
+        ]
+
+    @property
+    def handles(self) -> list[RayShard]:
+        return [seat.handle for seat in self.seats]
+
+    def fresh(self) -> list[dict[str, Any]]:
+        """Stats of all shards as they are now, which waits for those that are away."""
+        deadline = time.monotonic() + MOST_ABSENCE_S
+        for seat in self.seats:
+            while True:
+                try:
+                    self._told(seat, ray.get(seat.handle.actor.stats.remote(), timeout=MOST_ABSENCE_S))
+                    break
+                except GONE as error:
+                    if time.monotonic() > deadline or is_final(error):
+                        raise RunFailed(f"replay shard {seat.spec.index} is gone: {error}") from error
+                    time.sleep(0.5)
+        return self.stats
+
+    @property
+    def stats(self) -> list[dict[str, Any]]:
+        """What each shard last said; call `fresh` once before."""
+        return [seat.stats for seat in self.seats if seat.stats is not None]
+
+    def poll(self) -> list[ShardEvent]:
+        """Hear from every shard that has something to say. Never waits. Raises RunFailed for one that stays away."""
+        return [event for seat in self.seats for event in self._poll(seat)]
+
+    def _poll(self, seat: Seat) -> list[ShardEvent]:
+        if seat.absent_since is not None and time.monotonic() - seat.absent_since > MOST_ABSENCE_S:
+            raise RunFailed(f"replay shard {seat.spec.index} has been away for {MOST_ABSENCE_S:.0f} s")
+        if seat.asked is None:
+            seat.asked = seat.handle.actor.stats.remote()
+            return []
+        if not answered(seat.asked):
+            return []
+        asked, seat.asked = seat.asked, None
+        try:
+            return self._told(seat, ray.get(asked))
+        except GONE as error:
+            return self._away(seat, error)
+
+    def _away(self, seat: Seat, error: Exception) -> list[ShardEvent]:
+        if is_final(error):
+            raise RunFailed(f"replay shard {seat.spec.index} cannot go on: {error}") from error
+        if seat.absent_since is not None:
+            return []
+        seat.absent_since = time.monotonic()
+        return [self._death(seat, str(error))]
+
+    def _death(self, seat: Seat, cause: str) -> ShardEvent:
+        seat.deaths_in_a_row += 1
+        if seat.deaths_in_a_row >= MOST_DEATHS_IN_A_ROW:
+            times = f"{seat.deaths_in_a_row} times without an insert in between"
+            raise RunFailed(f"replay shard {seat.spec.index} died {times}: {cause}")
+        return ShardEvent("shard_died", cause, {"shard": seat.spec.index})
+
+    def _told(self, seat: Seat, stats: dict[str, Any]) -> list[ShardEvent]:
+        """Take in what a shard says. A new process is first told how far its predecessor had counted."""
+        before = seat.stats
+        if before is None or stats["pid"] == before["pid"]:
+            if before is not None and sum(stats["inserts_by_task"]) > sum(before["inserts_by_task"]):
+                seat.deaths_in_a_row = 0
+            seat.stats, seat.absent_since = stats, None
+            return []
+        if seat.caught_up != stats["pid"]:
+            seat.caught_up = stats["pid"]
+            seat.asked = seat.handle.actor.catch_up.remote(before["inserts_by_task"])
+            return []
+        # Quick deaths are only noticed by the new process's number.
+        events = [] if seat.absent_since is not None else [self._death(seat, "another process answers")]
+        lost = sum(before["transitions_by_task"]) - sum(stats["transitions_by_task"])
+        details = {
+            "shard": seat.spec.index,
+            "origin": stats["origin"],
+            "transitions": sum(stats["transitions_by_task"]),
+            "lost": max(0, lost),
+            "seconds": 0.0 if seat.absent_since is None else time.monotonic() - seat.absent_since,
+        }
+        seat.stats, seat.absent_since = stats, None
+        return [*events, ShardEvent("shard_back", stats["problem"], details)]
+
+    def save(self, snapshot: str) -> list[ray.ObjectRef]:
+        """Have every shard write its part of a snapshot; the answers are its new bytes."""
+        return [seat.handle.actor.save.remote(snapshot) for seat in self.seats]
+
+    def close(self) -> None:
+        """Give up the files of all shards: a checkpoint holds everything."""
+        ray.get([seat.handle.actor.close.remote(True) for seat in self.seats], timeout=60.0)
+
+
+def is_final(error: Exception) -> bool:
+    """Whether Ray will not start the shard again, as when it cannot be made."""
+    return isinstance(error, RayActorError) and not isinstance(error, ActorUnavailableError)
+
+
+def node_ids() -> list[str]:
+    """Of all living nodes, this process's first."""
+    own = ray.get_runtime_context().get_node_id()
+    others = sorted(node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeID"] != own)
+    return [own, *others]

@@ -1,0 +1,80 @@
+"""Copies rows at random places of an array, with the kernel of gather.c or, where none could be compiled, with numpy.
+
+The kernel releases the interpreter's lock, so several threads sample at once and pushes are stored meanwhile.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Piece(NamedTuple):
+    """Part of a row to copy: out[place[i]] = source[at[i]]. Rows of either side may be apart, but not their insides.
+
+    Both arrays have the same dtype and the same shape but for the first dimension; one row is contiguous.
+    """
+
+    source: np.ndarray
+    at: np.ndarray  # (n,) int64
+    out: np.ndarray
+
+
+class _Piece(ctypes.Structure):
+    _fields_ = (
+        ("source", ctypes.c_void_p),
+        ("index", ctypes.c_void_p),
+        ("out", ctypes.c_void_p),
+        ("stride", ctypes.c_int64),
+        ("length", ctypes.c_int64),
+        ("out_stride", ctypes.c_int64),
+    )
+
+
+def load_kernel() -> ctypes.CDLL | None:
+    """The compiled gather.c; None where the installation found no C compiler."""
+    found = importlib.util.find_spec("replay._gather")
+    if found is None or found.origin is None:
+        return None
+    return ctypes.CDLL(found.origin)
+
+
+KERNEL = load_kernel()
+
+
+def gather(pieces: Sequence[Piece], place: np.ndarray) -> None:
+    """Copy every piece of len(place) rows; `place` is int64. Indices are not checked: they must lie in the arrays."""
+    if KERNEL is None:
+        gather_numpy(pieces, place)
+        return
+    described = (_Piece * len(pieces))(
+        *(
+            _Piece(
+                piece.source.ctypes.data,
+                piece.at.ctypes.data,
+                piece.out.ctypes.data,
+                piece.source.strides[0],
+                row_bytes(piece.source),
+                piece.out.strides[0],
+            )
+            for piece in pieces
+        )
+    )
+    KERNEL.brc_gather(
+        described, ctypes.c_int64(len(pieces)), ctypes.c_void_p(place.ctypes.data), ctypes.c_int64(len(place))
+    )
+
+
+def gather_numpy(pieces: Sequence[Piece], place: np.ndarray) -> None:
+    """The same in numpy, which takes about twice as long."""
+    for piece in pieces:
+        piece.out[place] = piece.source[piece.at]
+
+
+def row_bytes(array: np.ndarray) -> int:
+    return math.prod(array.shape[1:]) * array.itemsize

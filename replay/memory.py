@@ -1,0 +1,307 @@
+"""Where a shard's rows and counters are kept: in files that outlive its process, or in memory of its own."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import mmap
+import os
+import struct
+import time
+import uuid
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FORMAT = "brc-shard-1"
+MAGIC = b"BRC shard header"
+PAGE = 4096
+SLOT = struct.Struct("<QII")  # generation, CRC-32 of generation and state, unused
+MOST_WRITERS = 16_384
+WRITER = np.dtype([("name", "S48"), ("sequence", "<i8"), ("used", "<i8")])
+PUSH = [("writer", "S48"), ("sequence", "<i8"), ("slot", "<i8"), ("pushes", "<i8")]
+LOCK_TIMEOUT_S = 20.0
+MOST_OF_PLACE = 1.1  # how much more than replay needs must be free for a place to be chosen
+
+
+class FilesError(Exception):
+    """Files of a shard that are torn, foreign or in use; the message names the file."""
+
+
+class FilesInUse(FilesError):
+    """They are whole, but another process works with them."""
+
+
+class PrivateMemory:
+    """Memory that ends with the process.
+
+    Attributes:
+        rows: (nbytes,) uint8.
+        state: a record of the given fields, zeroed at first; what it says is kept by `commit`.
+        sequences: the newest push of each writer.
+        recovered: whether there was something.
+    """
+
+    def __init__(self, nbytes: int, state: list[tuple[Any, ...]]) -> None:
+        self.rows = np.zeros(nbytes, np.uint8)
+        self.rows.fill(0)  # takes the memory now: a machine that has too little fails at once, not in mid-run
+        self.state: Any = np.zeros(1, state)[0]
+        self.sequences: dict[str, int] = {}
+        self.recovered = False
+
+    def commit(self) -> None:
+        """Make the state last."""
+
+    def commit_push(self, writer: str, sequence: int) -> None:
+        """Make the state last, and with it that this push is part of it."""
+        self.sequences[writer] = sequence
+
+    def remember(self, sequences: dict[str, int]) -> None:
+        """Take over the newest pushes of writers, to be made last by the next commit."""
+        self.sequences = dict(sequences)
+
+    def close(self, remove: bool) -> None:
+        """Let go of the memory; `remove` gives it up for ever."""
+
+
+class ShardFiles(PrivateMemory):
+    """The files `header`, `rows` and `lock` in a folder, mapped into memory.
+
+    Its attributes are those of PrivateMemory. Writers' names have at most 48 bytes.
+
+    header: a description of the shard, two slots for the state, and a table of writers. A commit writes the slot that
+    is not in use, with a checksum and a number one higher; of slots whose checksum is valid, the higher number counts.
+    rows: a page that names the header, then the rows. Whoever overwrites rows that the state speaks of commits before a
+    state that does not. So when the process is killed, at any instruction, files are as after some commit.
+
+    The table of writers is behind the state by one push at most: the state holds that push, and opening repeats it.
+    When it is full, the writer that has not pushed for the longest is forgotten.
+
+    Args:
+        folder: made if need be. This process holds its lock until it ends.
+        identity: what must be the same for files to be taken over, as JSON can hold it.
+
+    Raises:
+        FilesError: files are there and are damaged, or of something else; or another process holds them; or there is no
+            room for new ones.
+    """
+
+    def __init__(self, folder: Path, identity: dict[str, Any], nbytes: int, state: list[tuple[Any, ...]]) -> None:
+        self.folder = folder
+        self.dtype = np.dtype([*state, ("push", PUSH)])
+        self.identity = json.dumps({"format": FORMAT, "nbytes": nbytes} | identity, sort_keys=True).encode()
+        self.slots_at = round_up(len(MAGIC) + 8 + 32 + len(self.identity))
+        self.slot_size = round_up(SLOT.size + self.dtype.itemsize, 64)
+        self.writers_at = round_up(self.slots_at + 2 * self.slot_size)
+        self.header_size = self.writers_at + MOST_WRITERS * WRITER.itemsize
+        self.rows_size = PAGE + nbytes
+        self.record = np.zeros(1, self.dtype)
+        self.state = self.record[0]
+        folder.mkdir(parents=True, exist_ok=True)
+        self.lock = take_lock(folder / "lock")
+        try:
+            self._open()
+        except BaseException:
+            self.lock.close()
+            raise
+
+    def _open(self) -> None:
+        if not (self.folder / "header").exists():
+            self._create()
+        self.header = map_file(self.folder / "header", self.header_size)
+        rows = map_file(self.folder / "rows", self.rows_size)
+        self._check(rows)
+        self.rows = np.frombuffer(rows, np.uint8, offset=PAGE)
+        self.table = np.frombuffer(self.header, WRITER, MOST_WRITERS, self.writers_at)
+        self._load()
+
+    def _create(self) -> None:
+        """Rows first, the header last and by renaming: files that have a header are whole."""
+        token = uuid.uuid4().hex.encode()
+        rows, header = self.folder / "rows", self.folder / "header.new"
+        try:
+            with rows.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, self.rows_size)  # on tmpfs this takes the memory now
+                file.write(token)
+            head = MAGIC + struct.pack("<II", len(self.identity), zlib.crc32(self.identity)) + token + self.identity
+            with header.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, self.header_size)
+                file.write(head)
+                file.seek(self.slots_at)
+                file.write(self._slot(0))
+        except OSError as error:
+            for made in (rows, header):
+                made.unlink(missing_ok=True)
+            if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+                raise FilesError(
+                    f"{self.folder} has no room for {self.rows_size + self.header_size:,} bytes of replay: lower "
+                    f"--replay.capacity, or name another place with --replay.directory"
+                ) from error
+            raise
+        header.rename(self.folder / "header")
+
+    def _check(self, rows: mmap.mmap) -> None:
+        """Whether header and rows are this shard's, and belong together."""
+        file, start = self.folder / "header", len(MAGIC)
+        if self.header[:start] != MAGIC:
+            raise FilesError(f"{file} is not a shard's header")
+        length, crc = struct.unpack("<II", self.header[start : start + 8])
+        token = self.header[start + 8 : start + 40]
+        identity = self.header[start + 40 : start + 40 + length]
+        if zlib.crc32(identity) != crc:
+            raise FilesError(f"{file} is damaged: what it says of itself does not match its checksum")
+        if identity != self.identity:
+            raise FilesError(
+                f"{file} is of another shard: {differences(json.loads(identity), json.loads(self.identity))}"
+            )
+        if rows[:32] != token:
+            raise FilesError(f"{self.folder / 'rows'} does not belong to {file}")
+
+    def _load(self) -> None:
+        """The newest state that was committed."""
+        found = {}
+        for slot in (0, 1):
+            start = self.slots_at + slot * self.slot_size
+            generation, crc, _ = SLOT.unpack(self.header[start : start + SLOT.size])
+            body = self.header[start + SLOT.size : start + SLOT.size + self.dtype.itemsize]
+            if crc == checksum(generation, body) and crc:
+                found[generation] = body
+        if not found:
+            raise FilesError(f"{self.folder / 'header'} is damaged: neither of its two states matches its checksum")
+        self.generation = max(found)
+        self.recovered = self.generation > 0
+        if not self.recovered:  # killed before its first commit: the table of writers may have been begun
+            self.table[:] = 0
+        self.record[:] = np.frombuffer(found[self.generation], self.dtype)
+        push = self.state["push"]
+        if push["pushes"]:
+            self.table[int(push["slot"])] = (push["writer"], push["sequence"], push["pushes"])
+        used = np.flatnonzero(self.table["used"])
+        self.slot_of = {self.table["name"][slot].decode(): int(slot) for slot in used}
+        self.sequences = {name: int(self.table["sequence"][slot]) for name, slot in self.slot_of.items()}
+
+    def _slot(self, generation: int) -> bytes:
+        body = self.state.tobytes()
+        return SLOT.pack(generation, checksum(generation, body), 0) + body
+
+    def commit(self) -> None:
+        start = self.slots_at + ((self.generation + 1) & 1) * self.slot_size
+        data = self._slot(self.generation + 1)
+        self.header[start : start + len(data)] = data
+        self.generation += 1
+
+    def commit_push(self, writer: str, sequence: int) -> None:
+        slot = self._slot_of(writer)
+        pushes = int(self.state["push"]["pushes"]) + 1
+        self.state["push"] = (writer.encode(), sequence, slot, pushes)
+        self.commit()
+        self.table[slot] = (writer.encode(), sequence, pushes)
+        self.sequences[writer] = sequence
+
+    def remember(self, sequences: dict[str, int]) -> None:
+        for writer, sequence in sequences.items():
+            self.table[self._slot_of(writer)] = (writer.encode(), sequence, 1)
+            self.sequences[writer] = sequence
+
+    def _slot_of(self, writer: str) -> int:
+        """A writer's place in the table, perhaps that of one that has not pushed for long."""
+        slot = self.slot_of.get(writer)
+        if slot is None:
+            slot = len(self.slot_of)
+            if slot == MOST_WRITERS:
+                slot = int(self.table["used"].argmin())
+                forgotten = self.table["name"][slot].decode()
+                del self.slot_of[forgotten], self.sequences[forgotten]
+            self.slot_of[writer] = slot
+        return slot
+
+    def close(self, remove: bool) -> None:
+        if remove:
+            for name in ("header", "rows", "lock"):
+                (self.folder / name).unlink(missing_ok=True)
+            for folder in (self.folder, self.folder.parent):
+                if not any(folder.iterdir()):
+                    folder.rmdir()
+        self.lock.close()
+
+
+def checksum(generation: int, body: bytes) -> int:
+    return zlib.crc32(body, zlib.crc32(struct.pack("<Q", generation)))
+
+
+def take_lock(path: Path) -> Any:
+    """The open lock file. A process that was killed may take a moment to let go of it."""
+    lock = path.open("a")
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise FilesInUse(f"{path} is held by another process") from None
+            time.sleep(0.05)
+
+
+def map_file(path: Path, size: int) -> mmap.mmap:
+    try:
+        with path.open("r+b") as file:
+            found = os.fstat(file.fileno()).st_size
+            if found != size:
+                raise FilesError(
+                    f"{path} has {found:,} bytes where {size:,} are expected: it is torn, or of another shard"
+                )
+            return mmap.mmap(file.fileno(), size)
+    except FileNotFoundError as error:
+        raise FilesError(f"{path} is missing") from error
+
+
+def differences(found: dict[str, Any], expected: dict[str, Any]) -> str:
+    """What two descriptions disagree on, in words."""
+    names = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
+    return ", ".join(f"{name} is {found.get(name)!r}, not {expected.get(name)!r}" for name in names)
+
+
+def round_up(size: int, unit: int = PAGE) -> int:
+    return size + -size % unit
+
+
+def choose_folder(directory: str, fallback: Path, run: str, nbytes: int) -> Path:
+    """The folder of a run's files: in `directory` if that is named, else in shared memory if it has room, else in
+    `fallback`; or where they are already.
+
+    Shared memory outlives a process but not a reboot; a disk outlives both.
+    """
+    if directory:
+        return Path(directory).absolute() / run
+    shared, disk = shared_folder() / run, fallback.absolute() / run
+    has_room = shared_folder().parent.is_dir() and free_bytes(shared) > MOST_OF_PLACE * nbytes
+    return shared if shared.exists() or (has_room and not disk.exists()) else disk
+
+
+def shared_folder() -> Path:
+    """What this user's runs keep in shared memory."""
+    return Path(f"/dev/shm/brc-{os.getuid()}")
+
+
+def existing(path: Path) -> Path:
+    """The path, or the nearest folder above it that exists."""
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def free_bytes(path: Path) -> int:
+    """Free on the file system that `path` is, or would be, on."""
+    found = os.statvfs(existing(path))
+    return found.f_bavail * found.f_frsize
+
+
+def is_shared_memory(path: Path) -> bool:
+    """Whether files in a folder are memory, not on a disk."""
+    shared = shared_folder().parent
+    return shared.is_dir() and existing(path).stat().st_dev == shared.stat().st_dev

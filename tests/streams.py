@@ -1,0 +1,68 @@
+"""Segments whose every row can be told from every other, and what replay holds, as plain lists."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from replay.memory import PrivateMemory
+from replay.ring import TaskRing, unpack
+from replay.rows import CONTEXT, LAST, TERMINAL, Push, Rows
+from replay.storage import Storage, StorageSpec
+
+
+class Transition(NamedTuple):
+    observation: float
+    reward: float
+    terminal: bool
+    following: float
+
+
+def segments(start: int, lengths: list[int], size: int = 2, terminal: bool = False, actions: int = 1) -> Rows:
+    """Segments of the given numbers of transitions; row contents count up from `start`."""
+    total = sum(length + 1 for length in lengths)
+    number = np.arange(start, start + total, dtype=np.float32)
+    flags = np.zeros(total, np.uint8)
+    flags[np.cumsum(np.array(lengths, int) + 1) - 1] = LAST
+    if terminal:
+        flags[np.flatnonzero(flags == LAST) - 1] = TERMINAL
+    plain = np.where(flags == LAST, 0, number).astype(np.float32)
+    return Rows(np.repeat(number[:, None], size, axis=1), np.repeat(plain[:, None], actions, axis=1), plain, flags)
+
+
+def transitions(rows: Rows) -> list[Transition]:
+    """In order; with several numbers in an observation, its first."""
+    first = rows.observations.reshape(len(rows.flags), math.prod(rows.observations.shape[1:]))[:, 0].astype(float)
+    return [
+        Transition(first[i], float(rows.rewards[i]), bool(rows.terminals[i]), first[i + 1])
+        for i in range(len(rows.flags))
+        if not rows.flags[i] & (LAST | CONTEXT)
+    ]
+
+
+def held(ring: TaskRing) -> Rows:
+    """All rows of a ring, oldest first."""
+    if ring.head == ring.tail:
+        return segments(0, [])
+    packed, flags = ring.copy(ring.tail, ring.head)
+    return unpack(packed, flags, ring.observations.shape[1:], ring.observations.dtype.str, ring.actions.shape[1])
+
+
+def spec(tasks: int = 2, capacity: int = 200, **changes: object) -> StorageSpec:
+    """Tasks a, b, ... with observations of two numbers."""
+    names = tuple("abcdefgh"[:tasks])
+    shapes = changes.pop("observation_shapes", ((2,),) * tasks)
+    base: dict[str, object] = {"action_size": 1, "segment_length": 5, "push_rows": 60}
+    return StorageSpec(names, shapes, capacity=(capacity,) * tasks, **(base | changes))  # type: ignore[arg-type]
+
+
+def storage(of: StorageSpec, seed: int = 0) -> Storage:
+    memory = PrivateMemory(of.nbytes, of.state_dtype())
+    return Storage(of, memory.rows, memory.state, seed)
+
+
+def push(start: int, *lengths: int, tasks: tuple[int, ...] = (0, 1)) -> Push:
+    """The same segments of several tasks, and an episode's return."""
+    return Push({task: segments(start, list(lengths)) for task in tasks}, {tasks[0]: (-1.0, float(start))})
