@@ -21,8 +21,9 @@ MAGIC = b"BRC shard header"
 PAGE = 4096
 SLOT = struct.Struct("<QII")  # generation, CRC-32 of generation and state, unused
 MOST_WRITERS = 16_384
-WRITER = np.dtype([("name", "S48"), ("sequence", "<i8"), ("used", "<i8")])
-PUSH = [("writer", "S48"), ("sequence", "<i8"), ("slot", "<i8"), ("pushes", "<i8")]
+NAME_BYTES = 48
+WRITER = np.dtype([("name", f"S{NAME_BYTES}"), ("sequence", "<i8"), ("used", "<i8")])
+PUSH = [("writer", f"S{NAME_BYTES}"), ("sequence", "<i8"), ("slot", "<i8"), ("pushes", "<i8")]
 LOCK_TIMEOUT_S = 20.0
 MOST_OF_PLACE = 1.1  # how much more than replay needs must be free for a place to be chosen
 

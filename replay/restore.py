@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import zip_longest
+import heapq
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from replay.ring import TaskRing, unpack
 from replay.rows import LAST, NOT_DRAWN, Rows
-from replay.snapshot import Piece, Place, SnapshotError, pieces_of
+from replay.snapshot import Place, SnapshotError, pieces_of
 from replay.storage import Storage, StorageSpec, spec_from_json
+
+SEGMENTS_AT_ONCE = 256
 
 
 def is_exact(manifest: dict[str, Any], shards: int, spec: StorageSpec) -> bool:
@@ -37,7 +39,7 @@ def restore_exactly(storage: Storage, place: Place, manifest: dict[str, Any]) ->
 def restore_dealt(storage: Storage, place: Place, manifests: Sequence[dict[str, Any]], index: int, shards: int) -> None:
     """Every `shards`-th segment of the snapshot, beginning with number `index`, oldest first and the oldest dropped.
 
-    What is of about one age in different shards is taken together. Tasks go by name: those that the snapshot does not
+    Age is counted in segments from a shard's newest. Tasks go by name: those that the snapshot does not
     know stay empty, and it must not know others.
     """
     specs = [spec_from_json(manifest["spec"]) for manifest in manifests]
@@ -71,44 +73,41 @@ def _deal(
     index: int,
     shards: int,
 ) -> None:
-    newest_first = [
-        [(manifest, piece) for piece in reversed(pieces_of(manifest)) if piece.task == old] for manifest in manifests
-    ]
-    rounds = list(zip_longest(*(sorted(pieces, key=stop_of, reverse=True) for pieces in newest_first)))
-    dealt = 0
-    for pieces in reversed(rounds):
-        for found in pieces:
-            if found is None:
-                continue
-            manifest, piece = found
-            saved = spec_from_json(manifest["spec"])
-            ((_, packed, flags),) = place.read(manifest, [piece])
-            skipped = max(0, manifest["bounds"][old][1] - piece.first)
-            rows = unpack(
-                packed[skipped:], flags[skipped:], saved.observation_shapes[old], saved.dtype, saved.action_size
-            )
-            ended = (rows.flags & LAST) != 0
-            segment = dealt + np.cumsum(ended) - ended
-            dealt += int(np.count_nonzero(ended))
-            mine = segment % shards == index
-            add(storage.rings[task], Rows(*(array[mine] for array in rows)))
+    streams = [segments_of(place, manifest, old) for manifest in manifests]
+    mine: list[Rows] = []
+    for number, (_, rows) in enumerate(heapq.merge(*streams, key=lambda segment: -segment[0])):
+        if number % shards == index:
+            mine.append(rows)
+        if len(mine) == SEGMENTS_AT_ONCE:
+            add(storage.rings[task], mine)
+            mine = []
+    add(storage.rings[task], mine)
 
 
-def stop_of(found: tuple[dict[str, Any], Piece]) -> int:
-    return found[1].stop
+def segments_of(place: Place, manifest: dict[str, Any], task: int) -> Iterator[tuple[int, Rows]]:
+    """(how many segments of the shard are newer, rows) of every segment of a task, oldest first."""
+    spec, tail = spec_from_json(manifest["spec"]), manifest["bounds"][task][1]
+    pieces = sorted((piece for piece in pieces_of(manifest) if piece.task == task), key=lambda piece: piece.first)
+    newer = sum(piece.segments for piece in pieces)
+    for piece, packed, flags in place.read(manifest, pieces):
+        rows = unpack(packed, flags, spec.observation_shapes[task], spec.dtype, spec.action_size)
+        start = 0
+        for stop in np.flatnonzero(flags & LAST) + 1:
+            newer -= 1
+            if piece.first + start >= tail:  # else given up before the snapshot, but in a piece with what was not
+                yield newer, Rows(*(array[start:stop] for array in rows))
+            start = int(stop)
 
 
-def add(ring: TaskRing, rows: Rows) -> None:
-    """Append whole segments, as many of the newest as fit. Actions of a smaller size are padded with zeros."""
-    excess = len(rows.flags) - ring.rows
-    if excess > 0:
-        start = int(np.flatnonzero((rows.flags[excess - 1 :] & LAST) != 0)[0]) + excess
-        rows = Rows(*(array[start:] for array in rows))
-    if not len(rows.flags):
+def add(ring: TaskRing, segments: list[Rows]) -> None:
+    """Append segments, as many of the newest as fit. Actions of a smaller size are padded with zeros."""
+    sizes = np.cumsum([len(rows.flags) for rows in reversed(segments)])
+    fitting = segments[len(segments) - int(np.count_nonzero(sizes <= ring.rows)) :]
+    if not fitting:
         return
+    rows = Rows(*(np.concatenate(arrays) for arrays in zip(*fitting, strict=True)))
     wide = np.zeros((len(rows.flags), ring.actions.shape[1]), np.float32)
     wide[:, : rows.actions.shape[1]] = rows.actions
-    rows = rows._replace(actions=wide)
     ring.evict(len(rows.flags))
-    ring.write(rows)
+    ring.write(rows._replace(actions=wide))
     ring.advance(len(rows.flags), rows.transitions)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from replay.memory import FilesError, FilesInUse, PrivateMemory, ShardFiles
+from replay.memory import NAME_BYTES, FilesError, FilesInUse, PrivateMemory, ShardFiles
 from replay.rate_limiter import RateLimit, RateLimiter
 from replay.restore import is_exact, restore_dealt, restore_exactly
 from replay.rows import Batches, Push
@@ -137,8 +137,10 @@ class Shard:
         that a budget had no room for (`is_rest`) is never early: it holds some of its writer's tasks only, and the
         shard may be waiting for the others.
 
-        Raises ValueError for rows that do not fit the storage.
+        Raises ValueError for rows that do not fit the storage, or a name that is too long.
         """
+        if len(writer.encode()) > NAME_BYTES:
+            raise ValueError(f"writer {writer!r} has a name of more than {NAME_BYTES} bytes")
         with self.lock:
             if sequence <= self.memory.sequences.get(writer, -1):
                 self.repeated_pushes += 1

@@ -22,6 +22,7 @@ import fsspec
 import numpy as np
 
 from replay.ring import TaskRing, row_stride
+from replay.rows import LAST
 from replay.storage import Storage, spec_from_json
 
 FORMAT = "brc-replay-2"
@@ -33,7 +34,7 @@ class SnapshotError(Exception):
 
 
 class Piece(NamedTuple):
-    """Rows [first, stop) of a task, `bytes` long at `offset` of a pack."""
+    """Rows [first, stop) of a task, `segments` whole ones, `bytes` long at `offset` of a pack."""
 
     pack: str
     offset: int
@@ -41,6 +42,7 @@ class Piece(NamedTuple):
     task: int
     first: int
     stop: int
+    segments: int
     crc: int
 
 
@@ -238,7 +240,8 @@ class Snapshotter:
             offset = file.tell()
             file.write(packed.data)
             file.write(flags.data)
-            new.append(Piece(pack, offset, packed.nbytes + flags.nbytes, task, first, stop, crc))
+            segments = int(np.count_nonzero(flags & LAST))
+            new.append(Piece(pack, offset, packed.nbytes + flags.nbytes, task, first, stop, segments, crc))
 
 
 def pieces_of(manifest: dict[str, Any]) -> list[Piece]:

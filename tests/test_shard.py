@@ -148,7 +148,7 @@ def test_the_rest_of_a_split_push_does_not_wait_for_its_own_writer() -> None:
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_push_that_is_not_answered_arrives_once(when: str) -> None:
-    """Its shard is out of reach for a while: others take what comes meanwhile, and it takes the push when it is back."""
+    """Its shard is out of reach for a while: others take what comes meanwhile, and it the push when it is back."""
     shards = [shard(0), shard(1)]
     lines = [Cut(one) for one in shards]
     writer = Writer("a", lines)

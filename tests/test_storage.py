@@ -183,7 +183,7 @@ def test_n_step_returns(episodes: list[tuple[list[int], bool]], n_step: int, dis
 @pytest.mark.parametrize("dtype", ["uint8", "float16", "float32"])
 @pytest.mark.parametrize("n_step", [1, 3])
 def test_stacks_of_frames_are_stored_once(dtype: str, n_step: int) -> None:
-    """Episodes of frames cut into segments, with their context; every sampled stack against one made from the stream."""
+    """Episodes of frames cut into segments, with their context; sampled stacks against those of the stream."""
     stack, length, capacity = 4, 8, 120
     of = spec(1, capacity, observation_shapes=((3, 2),), dtype=dtype, stack=stack, n_step=n_step, segment_length=length)
     made = storage(of)
@@ -216,7 +216,10 @@ def test_stacks_of_frames_are_stored_once(dtype: str, n_step: int) -> None:
 
 
 def test_float16_keeps_what_it_can_and_halves_the_memory() -> None:
-    half, whole = spec(1, 1000, observation_shapes=((64,),), dtype="float16"), spec(1, 1000, observation_shapes=((64,),))
+    half, whole = (
+        spec(1, 1000, observation_shapes=((64,),), dtype="float16"),
+        spec(1, 1000, observation_shapes=((64,),)),
+    )
     assert half.nbytes < 0.6 * whole.nbytes
     made = storage(half)
     rows = segments(1, [5], 64)
@@ -246,7 +249,7 @@ def test_the_kernel_copies_what_numpy_copies(rows: int, count: int, width: int, 
         out = np.zeros((count, width + 3), np.uint8)
         copy([Piece(source, at, out[:, :width]), Piece(memory[:, 1:3], at, out[:, width : width + 2])], place)
         outputs.append(out)
-    np.testing.assert_array_equal(*outputs)
+    np.testing.assert_array_equal(outputs[0], outputs[1])
 
 
 def test_memory_is_what_the_spec_says() -> None:
