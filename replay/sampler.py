@@ -172,6 +172,8 @@ class Sampler:
         if not len(settled):
             return parts, None
         held = np.array([self.content[shard] for shard in settled])
+        if (whole := held.all(axis=1)).any():
+            held[~whole] = 0  # a shard that has begun anew serves when it has something of every task
         totals = held.sum(axis=0)
         likely = self.probabilities if len(self.probabilities) else np.full(len(totals), 1.0 / len(totals))
         parts[settled] = (held / np.maximum(totals, 1)) @ likely
@@ -180,7 +182,9 @@ class Sampler:
     def _ask(self, shard: int) -> None:
         """Ask a shard for a grant; also to serve it, unless it has served more than its part."""
         parts, totals = self._parts()
-        serves = len(self.shards) == 1 or self.owed[shard] > -self.most * parts[shard] * len(self.shards)
+        serves = len(self.shards) == 1 or (
+            parts[shard] > 0 and self.owed[shard] > -self.most * parts[shard] * len(self.shards)
+        )
         arguments = (self.most, self._life(shard), totals, 0, bool(serves))
         request = Request(shard, self.shards[shard].call("sample", *arguments), time.monotonic())
         if serves:
