@@ -13,7 +13,9 @@ from ray.actor import ActorHandle
 from actors.actor import Actor, ActorReport, ActorSpec, make_environments
 from actors.evaluator import Evaluator
 from replay.handle import ShardHandle
+from replay.placement import on_node
 from replay.policy_store import PolicyMessage
+from replay.ray_shard import GONE
 from replay.writer import Writer
 
 # numpy's threads gain nothing on a few rows and would fight with every other actor for the cores. Without a fixed
@@ -43,12 +45,15 @@ class RayPolicySource:
         return self.wait()
 
     def wait(self) -> PolicyMessage | None:
-        """What was asked for, however long it takes."""
-        boxed = ray.get(self.asked)
-        self.asked = None
-        if not boxed:
+        """What was asked for, however long it takes; None also when the store has died, and with it what it held."""
+        asked, self.asked = self.asked, None
+        try:
+            boxed = ray.get(asked)
+            if not boxed:
+                return None
+            message: PolicyMessage = ray.get(boxed[0])
+        except GONE:
             return None
-        message: PolicyMessage = ray.get(boxed[0])
         # The array is a view of shared memory; a copy lets go of it.
         return message._replace(parameters=message.parameters.copy())
 
@@ -102,5 +107,5 @@ def start_actor(spec: ActorSpec, shards: list[ShardHandle], store: ActorHandle, 
 
 def start_evaluator(spec: Any, cpus: float) -> ActorHandle:
     options: dict[str, Any] = {"num_cpus": cpus, "max_restarts": 0, "runtime_env": {"env_vars": ACTOR_ENVIRONMENT}}
-    handle: ActorHandle = ray.remote(Evaluator).options(**options).remote(spec)
+    handle: ActorHandle = ray.remote(Evaluator).options(**options, **on_node()).remote(spec)
     return handle

@@ -41,10 +41,11 @@ from cluster.local_ray import local_ray
 from cluster.plan import Plan, make_plan
 from learner import publishing
 from learner.networks import Critic, NetworkSpec, Policy
-from replay.client import LocalShard, ShardHandle, Writer
+from replay.handle import LocalShard, ShardHandle
 from replay.policy_store import PolicyMessage, PolicyStore
 from replay.ray_shard import RayShard, start_shard
 from replay.shard import Shard
+from replay.writer import Writer
 
 TASKS = ("dog-run", "humanoid-run", "cartpole-swingup")
 NUM_TASKS = 4  # of the run that the actor is part of: they decide the size of its policy's input
@@ -204,7 +205,7 @@ class MeasuredActorProcess(ActorProcess):
 
 def memory_of_actor(plan: Plan) -> tuple[float, float]:
     """USS in MB of a Ray actor process that has pushed and taken over policies, without its pools, and theirs."""
-    shard = start_shard(plan.shards[0], f"shard-{time.time_ns()}")  # a killed one may keep its name for a moment
+    shard = start_shard(plan.shards[0], f"shard-{time.time_ns()}")
     store = ray.remote(PolicyStore).options(num_cpus=0, max_concurrency=2).remote(ray.put)
     process = ray.remote(MeasuredActorProcess).options(num_cpus=0, runtime_env={"env_vars": ACTOR_ENVIRONMENT})
     actor = process.remote(plan.actor(0), [RayShard(shard)], store)

@@ -16,7 +16,6 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError, RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.fleet import DEAD, MOST_DEATHS_IN_A_ROW, Fleet, Poll, answered
 from actors.ray_actor import start_actor, start_evaluator
@@ -25,8 +24,9 @@ from cluster.learner_plan import learner_spec
 from cluster.plan import Plan
 from cluster.replay_plan import shard_specs
 from cluster.session import Session, lowest_inserts
-from cluster.shards import ShardGroup
+from cluster.shards import ShardEvent, ShardGroup
 from learner.ray_learner import LoopSpec, start_learner
+from replay.placement import on_node
 from replay.policy_store import PolicyStore
 
 TICK_S = 0.25
@@ -74,7 +74,7 @@ class Coordinator:
         self.shards = ShardGroup(shard_specs(plan, folder), folder.id)
         self.handles = self.shards.handles
         self.store = (
-            ray.remote(PolicyStore).options(num_cpus=0, max_concurrency=2, scheduling_strategy=near()).remote(ray.put)
+            ray.remote(PolicyStore).options(num_cpus=0, max_concurrency=2, max_restarts=-1, **on_node()).remote(ray.put)
         )
         self.learner_lives = 0
         self.learner = self._start_learner()
@@ -94,7 +94,8 @@ class Coordinator:
 
     def run(self, stop: threading.Event) -> bool:
         """Train to the step budget; False when `stop` was set before. Raises RunFailed when a part fails."""
-        for stats in self.shards.fresh():
+        self.shards.fresh()
+        for stats in self.shards.stats:
             self.session.replay_began(stats)
         if not self.session.random_is_scored:
             self._evaluate("random", 0)
@@ -135,8 +136,7 @@ class Coordinator:
 
     def _tick(self) -> int:
         """Hear from every part; returns the environment steps of the slowest task."""
-        for event in self.shards.poll():
-            self.session.shard_event(event.kind, event.reason, event.details)
+        self._tell_of_shards(self.shards.poll())
         self._hear_learner()
         news = self._poll_fleet()
         self.session.progress.episodes_ended(news.reports)
@@ -148,6 +148,10 @@ class Coordinator:
         self._collect_evaluations()
         self._commit_save(wait=False)
         return lowest_inserts(self.shards.stats)
+
+    def _tell_of_shards(self, events: list[ShardEvent]) -> None:
+        for event in events:
+            self.session.shard_event(event.kind, event.reason, event.details)
 
     def _hear_learner(self) -> None:
         """Its newest report, if that has come: an update may take long, and other parts are not to wait for it."""
@@ -309,7 +313,8 @@ class Coordinator:
         self._get(self.learner.stop.remote())
         self.learner_asked, self.learner_report = None, self._get(self.learner.report.remote())
         self._tick()
-        env_steps = lowest_inserts(self.shards.fresh())
+        self._tell_of_shards(self.shards.fresh())
+        env_steps = lowest_inserts(self.shards.stats)
         self._begin_save(env_steps)
         if not self._commit_save(wait=True):
             self._get(self.learner.report.remote())  # if it was the learner that died, another can write it
@@ -338,8 +343,3 @@ class Coordinator:
             raise RunFailed(str(error)) from error
         except ray.exceptions.GetTimeoutError as error:
             raise RunFailed(f"a part did not answer within {CALL_TIMEOUT_S:.0f} s") from error
-
-
-def near() -> NodeAffinitySchedulingStrategy:
-    """This process's node, if that can be."""
-    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)

@@ -66,7 +66,12 @@ class Session:
         """Record what a shard has begun with; say so when it is more than nothing."""
         held = sum(stats["transitions_by_task"])
         self.records.event(
-            "shard_began", stats["problem"], shard=stats["shard"], origin=stats["origin"], transitions=held
+            "shard_began",
+            stats["problem"],
+            shard=stats["shard"],
+            origin=stats["origin"],
+            node=stats["node"],
+            transitions=held,
         )
         if held or stats["problem"]:
             self.console.say(

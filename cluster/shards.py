@@ -30,6 +30,7 @@ class Seat:
     absent_since: float | None = None
     deaths_in_a_row: int = 0  # without an insert in between
     stats: dict[str, Any] | None = None
+    answers: int = 0  # that `stats` has been taken from
 
 
 @dataclass(frozen=True)
@@ -55,19 +56,15 @@ class ShardGroup:
     def handles(self) -> list[RayShard]:
         return [seat.handle for seat in self.seats]
 
-    def fresh(self) -> list[dict[str, Any]]:
-        """Stats of all shards as they are now, which waits for those that are away."""
-        deadline = time.monotonic() + MOST_ABSENCE_S
-        for seat in self.seats:
-            while True:
-                try:
-                    self._told(seat, ray.get(seat.handle.actor.stats.remote(), timeout=MOST_ABSENCE_S))
-                    break
-                except GONE as error:
-                    if time.monotonic() > deadline or is_final(error):
-                        raise RunFailed(f"replay shard {seat.spec.index} is gone: {error}") from error
-                    time.sleep(0.5)
-        return self.stats
+    def fresh(self) -> list[ShardEvent]:
+        """Have `stats` be as of now, which waits for shards that are away; what `poll` would have told meanwhile."""
+        events: list[ShardEvent] = []
+        # An answer that is on its way may be of before.
+        wanted = [(seat, seat.answers + (1 if seat.asked is None else 2)) for seat in self.seats]
+        while any(seat.answers < number for seat, number in wanted):
+            events += self.poll()
+            ray.wait([seat.asked for seat in self.seats if seat.asked is not None], timeout=0.05)
+        return events
 
     @property
     def stats(self) -> list[dict[str, Any]]:
@@ -113,7 +110,7 @@ class ShardGroup:
         if before is None or stats["pid"] == before["pid"]:
             if before is not None and sum(stats["inserts_by_task"]) > sum(before["inserts_by_task"]):
                 seat.deaths_in_a_row = 0
-            seat.stats, seat.absent_since = stats, None
+            self._take(seat, stats)
             return []
         if seat.caught_up != stats["pid"]:
             seat.caught_up = stats["pid"]
@@ -125,12 +122,17 @@ class ShardGroup:
         details = {
             "shard": seat.spec.index,
             "origin": stats["origin"],
+            "node": stats["node"],
             "transitions": sum(stats["transitions_by_task"]),
             "lost": max(0, lost),
             "seconds": 0.0 if seat.absent_since is None else time.monotonic() - seat.absent_since,
         }
-        seat.stats, seat.absent_since = stats, None
+        self._take(seat, stats)
         return [*events, ShardEvent("shard_back", stats["problem"], details)]
+
+    def _take(self, seat: Seat, stats: dict[str, Any]) -> None:
+        seat.stats, seat.absent_since = stats, None
+        seat.answers += 1
 
     def save(self, snapshot: str) -> list[ray.ObjectRef]:
         """Have every shard write its part of a snapshot; the answers are its new bytes."""

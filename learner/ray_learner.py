@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +19,9 @@ from ray.actor import ActorHandle
 
 from learner.learner import Learner, LearnerSpec
 from replay.handle import ShardHandle
+from replay.placement import on_node
 from replay.policy_store import PolicyMessage
+from replay.ray_shard import GONE
 from replay.sampler import Sampler
 
 T = TypeVar("T")
@@ -170,9 +173,13 @@ class LearnerProcess:
         self.seconds["publish"] += time.perf_counter() - updated
 
     def _publish(self) -> None:
-        """At most one message is under way: a newer one waits until the store has the last."""
+        """At most one message is under way: a newer one waits until the store has the last.
+
+        If the store has died, the next message is the first that its successor gets.
+        """
         if self.publishing is not None:
-            ray.get(self.publishing)
+            with suppress(*GONE):
+                ray.get(self.publishing)
         self.publishing = self.store.put.remote(self.learner.policy())
         self.published = self.learner.updates
 
@@ -202,6 +209,7 @@ def start_learner(
     options: dict[str, Any] = {
         "num_cpus": 0,
         "num_gpus": gpus,
+        **on_node(),
         "max_restarts": 0,
         "max_concurrency": 4,
         # Ray limits a worker's OpenMP threads to its CPU share; the learner decides for itself.

@@ -9,9 +9,9 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 from ray.exceptions import ObjectLostError, OutOfMemoryError, RayActorError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from replay.handle import ShardUnavailable
+from replay.placement import on_node
 from replay.rows import Batches
 from replay.shard import Life, SampleReply, Shard, ShardSpec
 
@@ -29,8 +29,13 @@ class ShardProcess(Shard):
     """
 
     def __init__(self, spec: ShardSpec) -> None:
-        super().__init__(spec, again=ray.get_runtime_context().was_current_actor_reconstructed)
+        context = ray.get_runtime_context()
+        super().__init__(spec, again=context.was_current_actor_reconstructed)
+        self.node = context.get_node_id()
         self.space = threading.local()
+
+    def stats(self) -> dict[str, Any]:
+        return super().stats() | {"node": self.node}
 
     def sample(
         self,
@@ -47,8 +52,8 @@ class ShardProcess(Shard):
         return super().sample(most, life, totals, granted, serve, self.space.batches if serve else None)
 
 
-def start_shard(spec: ShardSpec, name: str, node_id: str) -> ActorHandle:
-    """Start a shard under a name that is unique in its Ray namespace, on a node if that can be.
+def start_shard(spec: ShardSpec, name: str, node_id: str = "") -> ActorHandle:
+    """Start a shard under a name that is unique in its Ray namespace, on a node, by default this process's.
 
     Ray starts it again when it dies: on the same node, where its files are, for as long as there is that node.
     """
@@ -58,9 +63,8 @@ def start_shard(spec: ShardSpec, name: str, node_id: str) -> ActorHandle:
         "num_cpus": 0,
         "max_restarts": -1,
         "max_task_retries": 0,
-        "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id, soft=True),
     }
-    handle: ActorHandle = ray.remote(ShardProcess).options(**options).remote(spec)
+    handle: ActorHandle = ray.remote(ShardProcess).options(**options, **on_node(node_id)).remote(spec)
     return handle
 
 

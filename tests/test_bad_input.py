@@ -164,7 +164,6 @@ def test_a_damaged_file_is_named_and_left_alone(finished_run: Path, capsys: pyte
     damages: list[tuple[Path, Callable[[bytes], bytes]]] = [
         (checkpoint / "learner.pt", lambda data: data[:100] + bytes([data[100] ^ 1]) + data[101:]),
         (checkpoint / "serial.pt", lambda data: data[:-1]),
-        (next((checkpoint / "replay").rglob("*.npy"), checkpoint / "learner.pt"), lambda data: data + b"x"),
         (checkpoint / "manifest.json", lambda data: data[: len(data) // 2]),
         (checkpoint / "manifest.json", lambda data: json.dumps({"format": "another"}).encode()),
         (finished_run / "config.yaml", lambda data: b"learner: [unclosed"),
@@ -178,6 +177,17 @@ def test_a_damaged_file_is_named_and_left_alone(finished_run: Path, capsys: pyte
             assert str(file.relative_to(finished_run)) in refused(capsys, arguments)
         assert contents(finished_run) == before
         file.write_bytes(good)
+    # A policy can be scored without its replay, but not trained on.
+    for file in (next((finished_run / "replay" / "packs").iterdir()), next((finished_run / "replay").rglob("*.json"))):
+        good = file.read_bytes()
+        file.write_bytes(good[:-30] + bytes([good[-30] ^ 1]) + good[-29:])
+        said = refused(capsys, RESUME)
+        assert str(file.relative_to(finished_run)) in said and "would go on with an empty replay" in said
+        file.unlink()
+        assert "is missing" in refused(capsys, RESUME)
+        assert cli.main(["eval", "done", "--episodes", "1"]) == 0
+        file.write_bytes(good)
+    capsys.readouterr()
 
 
 def test_a_name_in_use_by_a_live_run_is_refused(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -129,3 +130,95 @@ def test_waits_and_refusals_are_told() -> None:
     assert (stats["sample_wait_s"], stats["sample_refusals"], stats["insert_wait_s"]) == (2.0, 1, 0.0)
     assert 0.0 < limiter.insert_wait([0]) <= 0.1
     assert 0.0 < limiter.sample_wait() <= 0.1
+
+
+class FleetActor(NamedTuple):
+    """One of many: its task, and the environment steps it makes in a second."""
+
+    task: int
+    speed: float
+
+
+@settings(max_examples=5, deadline=None)
+@given(shards=st.integers(1, 4), tasks=st.integers(1, 8), seed=st.integers(0, 1000))
+def test_a_fleet_of_500_actors_keeps_the_ratio(shards: int, tasks: int, seed: int) -> None:
+    """Actors of random speeds come and go, a shard is away for a while, the learner is now faster and now slower: from
+    some time after warm-up the ratio over all shards is held within two percent, and both sides get on."""
+    rng = random.Random(seed)
+    push, batch_size = 32, 64
+    limit = RateLimit(samples_per_step=128.0, batch_size=batch_size, warmup=400, max_ahead=200)
+    limiters = [RateLimiter(limit, tasks) for _ in range(shards)]
+    fleet = [FleetActor(number % tasks, rng.lognormvariate(3.0, 1.0)) for number in range(500)]
+    ready = [0.0] * len(fleet)  # transitions collected by each
+    turn = list(range(len(fleet)))
+    away, checks, ticks = -1, 0, 0
+    while min(int(sum(limiter.inserts[task] for limiter in limiters)) for task in range(tasks)) < 8000 * shards:
+        ticks += 1
+        if ticks % 50 == 0 and shards > 1:  # a shard goes, or comes back
+            away = rng.randrange(shards) if away < 0 else -1
+        for number in rng.sample(range(len(fleet)), len(fleet)):
+            actor = fleet[number]
+            if rng.random() < 0.0005:  # dies, and another of another speed takes its place
+                fleet[number], ready[number] = actor._replace(speed=rng.lognormvariate(3.0, 1.0)), 0.0
+                continue
+            ready[number] = min(2.0 * push, ready[number] + 0.1 * actor.speed)
+            if ready[number] < push:
+                continue
+            for _ in range(shards):  # as a writer: those that refuse are passed over
+                turn[number] = (turn[number] + 1) % shards
+                limiter = limiters[turn[number]]
+                if turn[number] != away and limiter.may_insert([actor.task]):
+                    limiter.inserted(actor.task, push)
+                    ready[number] -= push
+                    break
+        pace = rng.choice((0.3, 1.0, 3.0))
+        for shard, limiter in enumerate(limiters):
+            if shard != away:
+                limiter.sampled(min(limiter.batches_allowed(), int(2000 * pace)) * batch_size)
+        steps = sum(max(0, int(limiter.inserts.min()) - limit.warmup) for limiter in limiters)
+        samples = sum(limiter.samples for limiter in limiters)
+        assert samples <= steps * limit.samples_per_step + ROUNDING
+        if steps > 5000 * shards:
+            # Behind by what the learner has not come to yet, at most max_ahead and a push of each shard.
+            slack = shards * (limit.max_ahead + push) * limit.samples_per_step
+            assert samples >= steps * limit.samples_per_step - slack
+            checks += 1
+        assert ticks < 20_000, "stalled"
+    for limiter in limiters:
+        limiter.sampled(limiter.batches_allowed() * batch_size)
+    ratio = sum(limiter.samples for limiter in limiters) / (
+        sum(int(limiter.inserts.min()) - limit.warmup for limiter in limiters) * tasks
+    )
+    assert ratio == pytest.approx(limit.samples_per_step / tasks, rel=0.02)
+    assert checks > 0
+
+
+# What a shard held when its state was saved: inserts of two tasks, samples. Then batches due, and who may insert.
+RESTORED = [
+    ("full and even", (1010, 1010), 16_000, 0, True),
+    ("a batch behind", (1010, 1010), 15_992, 1, True),
+    ("learner far behind", (1010, 1010), 15_000, 125, False),
+    ("learner ahead, as after a loss of counts", (1000, 1000), 16_000, 0, True),
+    ("one task behind", (1010, 900), 14_240, 0, True),
+    ("empty", (0, 0), 0, 0, True),
+]
+
+
+@pytest.mark.parametrize(("name", "inserts", "samples", "batches", "may"), RESTORED, ids=[row[0] for row in RESTORED])
+def test_a_restored_limiter_neither_bursts_nor_stalls(
+    name: str, inserts: tuple[int, int], samples: int, batches: int, may: bool
+) -> None:
+    """What is due is what was due. The first push is let in unless acting was too far ahead, and then sampling is due;
+    nobody waits for a warm-up that was over."""
+    limiter = RateLimiter(RateLimit(samples_per_step=16, batch_size=8, warmup=10, max_ahead=4), num_tasks=2)
+    limiter.inserts[:], limiter.samples = inserts, samples
+    assert limiter.batches_allowed() == batches
+    assert limiter.may_insert([int(inserts[1] < inserts[0])]) == may
+    assert may or batches > 0, "both sides would wait"
+    for _ in range(2000):  # and from here on the ratio is held
+        for task in (0, 1):
+            if limiter.may_insert([task]):
+                limiter.inserted(task, 2)
+        limiter.sampled(limiter.batches_allowed() * 8)
+    due = (int(limiter.inserts.min()) - 10) * 16
+    assert max(0, samples) <= limiter.samples and due - 8 < limiter.samples <= max(due, samples)
