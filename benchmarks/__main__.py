@@ -12,6 +12,7 @@ import tyro
 BENCHMARKS: dict[str, list[str]] = {
     "learner": ["--widths", "256", "--seconds", "0.3", "--repeats", "2"],
     "actors": ["--tasks", "cartpole-swingup", "--seconds", "0.3", "--repeats", "2"],
+    "replay": ["--rows", "50000", "--calls", "5", "--repeats", "2"],
     "end_to_end": ["--steps", "900", "--warmup", "500", "--repeats", "1"],
     "against_reference": ["--widths", "256", "--seconds", "0.3", "--repeats", "2"],
 }
@@ -21,7 +22,7 @@ def main(names: tyro.conf.Positional[tuple[str, ...]] = (), quick: bool = False,
     """Run benchmarks; one JSON object a line. The exit code is that of the first that failed, else 0.
 
     Args:
-        names: learner, actors, end_to_end, against_reference; all when none is named.
+        names: learner, actors, replay, end_to_end, against_reference; all when none is named.
         quick: seconds instead of minutes, to see that they work.
         reference: checkout of naumix/BiggerRegularizedCategorical; without it against_reference is left out.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,15 @@ def shard_specs(plan: Plan, folder: RunFolder) -> tuple[ShardSpec, ...]:
         return tuple(specs)
     live = live_folder(plan, folder)
     return tuple(replace(spec, folder=str(live / f"shard-{spec.index}")) for spec in specs)
+
+
+def clear_live(plan: Plan, folder: RunFolder) -> None:
+    """Remove files of shards that will not be taken over, and would be out of date when a later resume found them."""
+    live = live_folder(plan, folder)
+    keep = 0 if plan.config.execution == "serial" else len(plan.shards)
+    for found in live.glob("shard-*"):
+        if int(found.name.removeprefix("shard-")) >= keep:
+            shutil.rmtree(found)
 
 
 def live_folder(plan: Plan, folder: RunFolder) -> Path:

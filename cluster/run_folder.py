@@ -21,6 +21,7 @@ from cluster.errors import ConfigError
 from cluster.plan import Plan
 from cluster.validation import flag, get
 from learner import checkpoint as checkpoints
+from replay.memory import is_locked
 from replay.snapshot import Place, SnapshotError
 
 # Fields that a resumed run cannot change. They shape what is in the checkpoint, or the returns that rewards are scaled
@@ -178,14 +179,7 @@ def check_local(path: Path) -> None:
 
 def is_live(path: Path) -> bool:
     """Whether a process on this machine holds the run's lock."""
-    if not (path / "lock").exists():
-        return False
-    with (path / "lock").open() as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    return (path / "lock").exists() and is_locked(path / "lock")
 
 
 def load_config(path: Path) -> tuple[str, Config]:

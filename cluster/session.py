@@ -62,6 +62,14 @@ class Session:
         if resumed:
             self.console.say(f"resumed at {resumed['env_steps']:,} steps, {resumed['updates']:,} updates")
 
+    def replay_files(self, folder: Path, others: list[tuple[Path, int]]) -> None:
+        """Say where replay is about to take its memory, and what dead runs have not given back."""
+        self.console.say(f"replay takes {size(self.plan.replay_bytes)} in {folder} while the run lives")
+        for path, held in others:
+            self.console.say(
+                f"a run that died holds {size(held)} of shared memory: resume it, or remove {path} to give it up"
+            )
+
     def replay_began(self, stats: dict[str, Any]) -> None:
         """Record what a shard has begun with; say so when it is more than nothing."""
         held = sum(stats["transitions_by_task"])

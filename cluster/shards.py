@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from replay.shard import ShardSpec
 
 # A shard that has not come back for so long ends the run: its node may be gone and no other have room.
 MOST_ABSENCE_S = 600.0
+CLOSE_S = 30.0
 
 
 @dataclass
@@ -139,8 +141,10 @@ class ShardGroup:
         return [seat.handle.actor.save.remote(snapshot) for seat in self.seats]
 
     def close(self) -> None:
-        """Give up the files of all shards: a checkpoint holds everything."""
-        ray.get([seat.handle.actor.close.remote(True) for seat in self.seats], timeout=60.0)
+        """Give up the files of all shards: a checkpoint holds everything. Files of one that is away are left."""
+        for closed in [seat.handle.actor.close.remote(True) for seat in self.seats]:
+            with suppress(*GONE, ray.exceptions.GetTimeoutError):
+                ray.get(closed, timeout=CLOSE_S)
 
 
 def is_final(error: Exception) -> bool:

@@ -8,12 +8,14 @@ from contextlib import suppress
 from cluster.config import Config
 from cluster.errors import RunFailed
 from cluster.plan import Plan
+from cluster.replay_plan import clear_live, live_folder
 from cluster.run_folder import RunFolder, open_run
 from cluster.session import Session
 from cluster.signals import stop_requests
 from cluster.validation import validate
 from dashboards.console import Console
 from learner.checkpoint import checkpoints
+from replay.memory import left_behind
 
 
 def train(config: Config, preset: str) -> int:
@@ -53,6 +55,7 @@ def drive(plan: Plan, session: Session, stop: threading.Event) -> bool:
     """The whole run in the configured execution; the heavy imports happen here."""
     import torch
 
+    clear_live(plan, session.folder)
     device = plan.config.learner.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -63,6 +66,8 @@ def drive(plan: Plan, session: Session, stop: threading.Event) -> bool:
     from cluster.coordinator import Coordinator
     from cluster.local_ray import local_ray
 
+    folder = live_folder(plan, session.folder)
+    session.replay_files(folder, left_behind(but=folder))
     with local_ray(plan):
         return Coordinator(plan, session, device).run(stop)
 

@@ -9,13 +9,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import psutil
 
 from actors.catalogue import BACKENDS, UnknownNameError, nearest, resolve
 from cluster.config import Config
 from cluster.errors import ConfigError
 from cluster.plan import Plan, actor_count, make_plan, max_ahead
-from replay.memory import free_bytes, is_shared_memory, shared_folder
+from replay.memory import existing, free_bytes, is_shared_memory, shared_folder
 from replay.shard import share
 
 # Inclusive bounds of every number in the configuration.
@@ -83,6 +84,8 @@ def check(config: Config) -> Plan:
     check_backend(config)
     check_weights(config, [task.name for task in tasks])
     check_budget(config, len(tasks))
+    if config.replay.snapshots:
+        check_snapshots(config)
     return make_plan(config)
 
 
@@ -193,6 +196,8 @@ def check_place(plan: Plan) -> None:
     if config.resume or config.execution == "serial":
         return
     named = config.replay.directory
+    if named:
+        check_writable("--replay.directory", named)
     places = [Path(named)] if named else [shared_folder(), Path(config.runs_folder)]
     room = max(free_bytes(place.absolute()) for place in places)
     if room < plan.replay_bytes:
@@ -201,6 +206,23 @@ def check_place(plan: Plan) -> None:
             f"and {' or '.join(map(str, places))} has {room:,} free: use at most "
             f"{int(config.replay.capacity * MEMORY_SHARE * room / plan.replay_bytes)}, or another --replay.directory"
         )
+
+
+def check_snapshots(config: Config) -> None:
+    """Whether fsspec can reach what the URL names; without a protocol it is a folder."""
+    url = config.replay.snapshots
+    try:
+        files, root = fsspec.core.url_to_fs(url)
+    except (ValueError, ImportError) as error:
+        raise ConfigError(f"--replay.snapshots {url!r}: {error}; use a folder or a URL that fsspec knows") from error
+    if "file" in files.protocol:
+        check_writable("--replay.snapshots", root)
+
+
+def check_writable(flag: str, folder: str) -> None:
+    parent = existing(Path(folder))
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise ConfigError(f"{flag} {folder}: {parent} is not a folder that this user can write to; name another")
 
 
 def check_memory(plan: Plan) -> None:

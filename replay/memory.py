@@ -288,6 +288,25 @@ def shared_folder() -> Path:
     return Path(f"/dev/shm/brc-{os.getuid()}")
 
 
+def left_behind(but: Path) -> list[tuple[Path, int]]:
+    """Folders of runs in shared memory, but for one, that no process works with, and their bytes."""
+    found = []
+    for run in sorted(shared_folder().glob("*")):
+        files = [path for path in run.glob("shard-*/*") if path.is_file()]
+        if run != but and not any(is_locked(path) for path in files if path.name == "lock"):
+            found.append((run, sum(path.stat().st_size for path in files)))
+    return found
+
+
+def is_locked(path: Path) -> bool:
+    with path.open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def existing(path: Path) -> Path:
     """The path, or the nearest folder above it that exists."""
     path = path.absolute()

@@ -108,7 +108,6 @@ class Shard:
         if self.place is not None and self.snapshotter is None:
             self.snapshotter = Snapshotter(self.place, spec.index, spec.shards)
         self.inserts_at_start = self.limiter.inserts.copy()
-        self.samples_served = 0
         self.repeated_pushes = 0
 
     def _open(self) -> tuple[PrivateMemory, str]:
@@ -205,7 +204,6 @@ class Shard:
             return SampleReply(self.spec.index, count, None, 0.0, content)
         space = None if out is None else out.first(count)
         batches = self.storage.sample(count, self.spec.limit.batch_size, self.lock, space, probabilities)
-        self.samples_served += rows
         return SampleReply(self.spec.index, count, batches, 0.0, content)
 
     def _probabilities(self, content: tuple[int, ...], totals: tuple[int, ...] | None) -> np.ndarray | None:
@@ -257,7 +255,6 @@ class Shard:
                 "capacity": list(self.spec.storage.capacity),
                 "fill": min(1.0, sum(transitions) / sum(self.spec.storage.capacity)),
                 "bytes": self.spec.storage.nbytes,
-                "samples_served": self.samples_served,
                 "repeated_pushes": self.repeated_pushes,
                 "origin": self.origin,
                 "problem": self.problem,

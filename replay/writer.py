@@ -85,9 +85,8 @@ class Writer:
         for task in push.rows:
             self.full.setdefault(task, set())
         self.pending.append((push, False))
-        self.poll()
-        while self.flying is not None and self.flying.future is not None and self.flying.future.done():
-            self.poll()
+        while self.busy and self.poll():
+            pass
 
     def flush(self, stopped: Callable[[], bool] = lambda: False) -> None:
         """Wait until nothing is in flight, but for what is kept for a shard that is out of reach."""
@@ -98,12 +97,13 @@ class Writer:
             self.counts["wait_s"] += now - since  # as it passes: a report may be made meanwhile
             since = now
 
-    def poll(self, timeout: float = 0.0) -> None:
-        """Move things along, waiting up to `timeout` seconds for an answer or for the time of the next try."""
+    def poll(self, timeout: float = 0.0) -> bool:
+        """Move things along, waiting up to `timeout` seconds for an answer or for the time of the next try; whether
+        there was one."""
         for parcel in list(self.stuck.values()):
             self._retry(parcel)
         if self.flying is None and not self._send(timeout):
-            return
+            return False
         flying = self.flying
         assert flying is not None and flying.future is not None
         try:
@@ -111,13 +111,14 @@ class Writer:
         except TimeoutError:
             if time.monotonic() - flying.sent_at > OVERDUE_S and len(self.shards) > 1:
                 self._set_aside(flying)
-            return
+            return False
         except ShardUnavailable:
             flying.future = None
             self._set_aside(flying)
-            return
+            return True
         self.flying = None
         self._answered(flying, reply)
+        return True
 
     def _send(self, timeout: float) -> bool:
         """Send what is next, if it is time and there is a shard for it."""

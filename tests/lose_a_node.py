@@ -43,7 +43,7 @@ def main(folder: Path) -> bool:
         name="a",
         execution="distributed",
         tasks=("dmc/cartpole-swingup", "dmc/cheetah-run"),
-        steps=int(os.environ.get("STEPS", "9000")),
+        steps=7000,
         checkpoint_interval=1500,
         report_interval=0.5,
         replay=type(base.replay)(capacity=20_000, warmup=300, shards=3),

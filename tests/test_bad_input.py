@@ -45,6 +45,12 @@ TABLE: list[tuple[str, list[str]]] = [
     ),
     ("train quickstart --learner.updates-per-step 1e-6", ["--learner.updates-per-step 1e-06"]),
     ("train quickstart --replay.capacity 40", ["--replay.capacity 40", "use at least"]),
+    ("train quickstart --replay.snapshots nowhere://x", ["--replay.snapshots 'nowhere://x'", "nowhere"]),
+    ("train quickstart --replay.snapshots /dev/null/x", ["--replay.snapshots", "/dev/null"]),
+    ("train quickstart --replay.directory /dev/null/x", ["--replay.directory", "/dev/null"]),
+    ("train quickstart --replay.task-weights dmc/cheetah-rum 2", ["'dmc/cheetah-rum'", "dmc/cheetah-run"]),
+    ("train quickstart --replay.task-weights dmc/cheetah-run 0", ["--replay.task-weights dmc/cheetah-run 0"]),
+    ("train quickstart --learner.n-step 0", ["--learner.n-step 0", "from 1 to 1000"]),
     ("train quickstart --replay.capacity 100000000000", ["--replay.capacity", "bytes of memory are available"]),
     ("train quickstart --actors.copies 4096 --actors.count 1000 --replay.capacity 300000", ["--actors.copies 4096"]),
     ("train quickstart --resume", ["--resume needs --name"]),
@@ -186,8 +192,8 @@ def test_a_damaged_file_is_named_and_left_alone(finished_run: Path, capsys: pyte
         file.unlink()
         assert "is missing" in refused(capsys, RESUME)
         assert cli.main(["eval", "done", "--episodes", "1"]) == 0
+        capsys.readouterr()
         file.write_bytes(good)
-    capsys.readouterr()
 
 
 def test_a_name_in_use_by_a_live_run_is_refused(

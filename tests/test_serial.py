@@ -64,7 +64,7 @@ def assert_identical(one: SerialRun, other: SerialRun) -> None:
     for name, value in parameters(one).items():
         assert torch.equal(value, parameters(other)[name]), name
     mine, theirs = one.shards[0].stats(), other.shards[0].stats()
-    for key in ("inserts_by_task", "samples", "transitions_by_task", "samples_served"):
+    for key in ("inserts_by_task", "samples", "transitions_by_task"):
         assert mine[key] == theirs[key]
     assert one.learner.updates == other.learner.updates
     assert one.actor.iterations == other.actor.iterations

@@ -274,10 +274,11 @@ def test_transitions_are_equally_likely_when_shards_hold_unequal_amounts() -> No
     sampler = Sampler([LocalShard(one) for one in shards], most=4, depth=2)
     seen: dict[int, list[float]] = {0: [], 1: []}
     batches, granted = 0, [0, 0, 0]
-    for _ in range(60):
+    for round in range(60):
         for one in shards:
             one.limiter.inserts += 5  # as if the actors went on, without a change of content
-        while (reply := sampler.next(timeout=0.01)) is not None and reply.batches is not None:
+        patience = 0.01 if round < 59 else 0.5
+        while (reply := sampler.next(patience)) is not None and reply.batches is not None:
             granted[reply.shard] += reply.batches.num_batches
             batches += reply.batches.num_batches
             for task in (0, 1):
