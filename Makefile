@@ -17,7 +17,7 @@ help:
 	@echo "make clean                                         remove the virtual environment and caches, not runs"
 
 # The stamp is newer than what it was made from, so a second call goes straight on.
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt setup.py replay/gather.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python3"; exit 2; }
 	$(PYTHON) -m venv $(VENV)

@@ -109,6 +109,13 @@ class Fleet:
         fresh.deaths_in_a_row = deaths
         return death
 
+    def renew(self) -> None:
+        """Have every actor begin anew, as after a death, without counting it as one."""
+        for slot in list(self.slots):
+            ray.kill(slot.handle)
+            spec = self.make_spec(slot.index, slot.incarnation + 1)
+            self.slots[self.slots.index(slot)] = Slot(slot.index, slot.incarnation + 1, self.start_actor(spec))
+
     @property
     def reports(self) -> list[ActorReport]:
         """The newest report of every living actor that has made one."""

@@ -88,7 +88,7 @@ class ReplayConfig:
     """How often tasks are drawn, relative to others: names and numbers, such as dmc/dog-run 2.0; 1 if not named."""
     directory: str = ""
     """Folder for the files that replay is kept in while a run lives; empty is shared memory, or the run's folder if
-    that has no room. Shared memory outlives a process, a disk also a reboot."""
+    that has no room. The files outlive processes, not the system that these run on."""
     snapshots: str = ""
     """Folder or URL, such as s3://bucket/folder, for replay's part of checkpoints; empty is the run's folder."""
     shards: int = 1

@@ -34,6 +34,7 @@ TICK_S = 0.25
 CALL_TIMEOUT_S = 600.0
 # Evaluations under way when a run is stopped are waited for so long.
 EVALUATION_TIMEOUT_S = 60.0
+SAVES = 3  # tries of the last checkpoint
 
 
 @dataclass
@@ -94,7 +95,8 @@ class Coordinator:
 
     def run(self, stop: threading.Event) -> bool:
         """Train to the step budget; False when `stop` was set before. Raises RunFailed when a part fails."""
-        self.shards.fresh()
+        self._tell_of_shards(self.shards.fresh())
+        self.session.folder.replay_taken()
         for stats in self.shards.stats:
             self.session.replay_began(stats)
         if not self.session.random_is_scored:
@@ -121,13 +123,24 @@ class Coordinator:
             env_steps = self._tick()
             if self.session.report_due():
                 self._report()
-            if self._completed and self.fleet.finished:
+            if self.fleet.finished and self._all_inserted() and self._completed:
                 return
             if self.session.evaluation_due(env_steps):
                 self._evaluate("deterministic", env_steps)
             if self.saving is None and self.session.checkpoint_due(env_steps):
                 self._begin_save(env_steps)
             stop.wait(TICK_S)
+
+    def _all_inserted(self) -> bool:
+        """Whether every shard has met its budget. Actors that end before that are begun anew: a shard that was lost
+        when it was full has forgotten the newest of what it took."""
+        steps = self.plan.config.steps
+        if lowest_inserts(self.shards.stats) < steps:
+            self._tell_of_shards(self.shards.fresh())
+        if lowest_inserts(self.shards.stats) >= steps:
+            return True
+        self.fleet.renew()
+        return False
 
     @property
     def _completed(self) -> bool:
@@ -302,6 +315,8 @@ class Coordinator:
             )
         except (RunFailed, RayError, OSError) as error:
             self.session.checkpoint_failed(saving.env_steps, error, saving.folder)
+            if isinstance(error, DEAD):
+                self.session.checkpoint_soon()
             return False
         return True
 
@@ -315,10 +330,14 @@ class Coordinator:
         self._tick()
         self._tell_of_shards(self.shards.fresh())
         env_steps = lowest_inserts(self.shards.stats)
-        self._begin_save(env_steps)
-        if not self._commit_save(wait=True):
+        for tries_left in reversed(range(SAVES)):
+            self._begin_save(env_steps)
+            if self._commit_save(wait=True):
+                break
             self._get(self.learner.report.remote())  # if it was the learner that died, another can write it
-            raise RunFailed("its last checkpoint could not be written; the events file has the reason")
+            self._tell_of_shards(self.shards.fresh())  # a shard that died comes back
+            if not tries_left:
+                raise RunFailed("its last checkpoint could not be written; the events file has the reason")
         completed = self._completed and env_steps >= self.plan.config.steps
         if completed:
             self._evaluate("deterministic", env_steps)

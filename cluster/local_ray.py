@@ -13,7 +13,7 @@ import ray
 
 from cluster.plan import Plan
 
-# Shared memory for what is in flight: batches, pushes, policies. Replay itself is in the shards' own memory.
+# Shared memory for what is in flight: batches, pushes, policies. Replay itself is in the shards' files.
 LEAST_STORE_BYTES = 200_000_000
 
 

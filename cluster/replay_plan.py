@@ -15,7 +15,10 @@ from replay.shard import ShardSpec
 def shard_specs(plan: Plan, folder: RunFolder) -> tuple[ShardSpec, ...]:
     """Specs of all shards. In serial execution they have no files: the run makes again what it loses, identically."""
     snapshot = folder.manifest.get("replay", "")
-    specs = [replace(spec, run=folder.id, snapshots=folder.replay_url, snapshot=snapshot) for spec in plan.shards]
+    specs = [
+        replace(spec, run=folder.id, snapshots=folder.replay_url, snapshot=snapshot, take=folder.take)
+        for spec in plan.shards
+    ]
     if plan.config.execution == "serial":
         return tuple(specs)
     live = live_folder(plan, folder)
@@ -27,7 +30,7 @@ def clear_live(plan: Plan, folder: RunFolder) -> None:
     live = live_folder(plan, folder)
     keep = 0 if plan.config.execution == "serial" else len(plan.shards)
     for found in live.glob("shard-*"):
-        if int(found.name.removeprefix("shard-")) >= keep:
+        if found.name not in {f"shard-{index}" for index in range(keep)}:
             shutil.rmtree(found)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnavailableError, RayActorError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 
 from actors.fleet import MOST_DEATHS_IN_A_ROW, answered
 from cluster.errors import RunFailed
@@ -28,9 +28,9 @@ class Seat:
     spec: ShardSpec
     handle: RayShard
     asked: ray.ObjectRef | None = None
-    caught_up: int = 0  # pid of the process that was last told what its predecessor had counted
+    asked_at: float = 0.0
     absent_since: float | None = None
-    deaths_in_a_row: int = 0  # without an insert in between
+    deaths_in_a_row: int = 0  # without getting on
     stats: dict[str, Any] | None = None
     answers: int = 0  # that `stats` has been taken from
 
@@ -81,9 +81,11 @@ class ShardGroup:
         if seat.absent_since is not None and time.monotonic() - seat.absent_since > MOST_ABSENCE_S:
             raise RunFailed(f"replay shard {seat.spec.index} has been away for {MOST_ABSENCE_S:.0f} s")
         if seat.asked is None:
-            seat.asked = seat.handle.actor.stats.remote()
+            seat.asked, seat.asked_at = seat.handle.actor.stats.remote(), time.monotonic()
             return []
         if not answered(seat.asked):
+            if time.monotonic() - seat.asked_at > MOST_ABSENCE_S:
+                raise RunFailed(f"replay shard {seat.spec.index} has not answered for {MOST_ABSENCE_S:.0f} s")
             return []
         asked, seat.asked = seat.asked, None
         try:
@@ -102,23 +104,25 @@ class ShardGroup:
     def _death(self, seat: Seat, cause: str) -> ShardEvent:
         seat.deaths_in_a_row += 1
         if seat.deaths_in_a_row >= MOST_DEATHS_IN_A_ROW:
-            times = f"{seat.deaths_in_a_row} times without an insert in between"
+            times = f"{seat.deaths_in_a_row} times without getting on"
             raise RunFailed(f"replay shard {seat.spec.index} died {times}: {cause}")
         return ShardEvent("shard_died", cause, {"shard": seat.spec.index})
 
     def _told(self, seat: Seat, stats: dict[str, Any]) -> list[ShardEvent]:
         """Take in what a shard says. A new process is first told how far its predecessor had counted."""
         before = seat.stats
-        if before is None or stats["pid"] == before["pid"]:
-            if before is not None and sum(stats["inserts_by_task"]) > sum(before["inserts_by_task"]):
+        if before is None or stats["token"] == before["token"]:
+            if before is not None and progress(stats) > progress(before):
                 seat.deaths_in_a_row = 0
             self._take(seat, stats)
             return []
-        if seat.caught_up != stats["pid"]:
-            seat.caught_up = stats["pid"]
-            seat.asked = seat.handle.actor.catch_up.remote(before["inserts_by_task"])
+        if not stats["caught_up"]:
+            seat.asked, seat.asked_at = (
+                seat.handle.actor.catch_up.remote(before["inserts_by_task"]),
+                time.monotonic(),
+            )
             return []
-        # Quick deaths are only noticed by the new process's number.
+        # Quick deaths are only noticed by their successor's token.
         events = [] if seat.absent_since is not None else [self._death(seat, "another process answers")]
         lost = sum(before["transitions_by_task"]) - sum(stats["transitions_by_task"])
         details = {
@@ -143,8 +147,12 @@ class ShardGroup:
     def close(self) -> None:
         """Give up the files of all shards: a checkpoint holds everything. Files of one that is away are left."""
         for closed in [seat.handle.actor.close.remote(True) for seat in self.seats]:
-            with suppress(*GONE, ray.exceptions.GetTimeoutError):
+            with suppress(RayError):
                 ray.get(closed, timeout=CLOSE_S)
+
+
+def progress(stats: dict[str, Any]) -> int:
+    return int(sum(stats["inserts_by_task"])) + int(stats["samples"])
 
 
 def is_final(error: Exception) -> bool:

@@ -16,7 +16,7 @@ from actors.catalogue import BACKENDS, UnknownNameError, nearest, resolve
 from cluster.config import Config
 from cluster.errors import ConfigError
 from cluster.plan import Plan, actor_count, make_plan, max_ahead
-from replay.memory import existing, free_bytes, is_shared_memory, shared_folder
+from replay.memory import existing, free_bytes, has_room, is_shared_memory, shared_folder
 from replay.shard import share
 
 # Inclusive bounds of every number in the configuration.
@@ -66,8 +66,11 @@ MEMORY_SHARE = 0.9
 def validate(config: Config) -> Plan:
     """The plan of a configuration that can work on this machine. Raises ConfigError for the first thing that cannot."""
     plan = check(config)
-    check_memory(plan)
-    check_place(plan)
+    if not config.resume:  # what a resumed run takes it may have already
+        check_memory(plan)
+        check_place(plan)
+    if config.replay.snapshots:
+        check_snapshots(config)
     return plan
 
 
@@ -84,8 +87,6 @@ def check(config: Config) -> Plan:
     check_backend(config)
     check_weights(config, [task.name for task in tasks])
     check_budget(config, len(tasks))
-    if config.replay.snapshots:
-        check_snapshots(config)
     return make_plan(config)
 
 
@@ -191,25 +192,27 @@ def check_budget(config: Config, tasks: int) -> None:
 
 
 def check_place(plan: Plan) -> None:
-    """Whether there is room for the files of replay; a resumed run may have them already."""
+    """Whether there is room for the files of replay."""
     config = plan.config
-    if config.resume or config.execution == "serial":
+    if config.execution == "serial":
         return
     named = config.replay.directory
     if named:
         check_writable("--replay.directory", named)
-    places = [Path(named)] if named else [shared_folder(), Path(config.runs_folder)]
-    room = max(free_bytes(place.absolute()) for place in places)
+    if not named and has_room(shared_folder(), plan.replay_bytes):
+        return
+    place = Path(named or config.runs_folder)
+    room = free_bytes(place)
     if room < plan.replay_bytes:
         raise ConfigError(
             f"--replay.capacity {config.replay.capacity} of {len(plan.tasks)} tasks needs {plan.replay_bytes:,} bytes, "
-            f"and {' or '.join(map(str, places))} has {room:,} free: use at most "
+            f"and {place} has {room:,} free: use at most "
             f"{int(config.replay.capacity * MEMORY_SHARE * room / plan.replay_bytes)}, or another --replay.directory"
         )
 
 
 def check_snapshots(config: Config) -> None:
-    """Whether fsspec can reach what the URL names; without a protocol it is a folder."""
+    """Whether fsspec can write to what the URL names, which it tries; without a protocol it is a folder."""
     url = config.replay.snapshots
     try:
         files, root = fsspec.core.url_to_fs(url)
@@ -217,6 +220,16 @@ def check_snapshots(config: Config) -> None:
         raise ConfigError(f"--replay.snapshots {url!r}: {error}; use a folder or a URL that fsspec knows") from error
     if "file" in files.protocol:
         check_writable("--replay.snapshots", root)
+        return
+    try:
+        files.makedirs(root, exist_ok=True)
+        with files.open(f"{root}/probe", "wb") as file:
+            file.write(b"written to see whether that can be done")
+        files.rm(f"{root}/probe")
+    except Exception as error:  # of whatever kind this file system has
+        raise ConfigError(
+            f"--replay.snapshots {url}: cannot write there ({type(error).__name__}: {error}); name another place"
+        ) from error
 
 
 def check_writable(flag: str, folder: str) -> None:

@@ -162,7 +162,9 @@ class LearnerProcess:
         if reply is None or reply.batches is None:
             return
         diagnostics = self.learner.updates - self.measured >= self.loop.diagnostics_interval
-        self.learner.train(reply.batches, reply.shard, diagnostics, between=lambda: do(self.jobs))
+        # Counters that were restored may have granted more than the budget asks for.
+        batches = reply.batches.first(self.loop.total_updates - self.learner.updates)
+        self.learner.train(batches, reply.shard, diagnostics, between=lambda: do(self.jobs))
         if diagnostics:
             self.measured = self.learner.updates
         updated = time.perf_counter()

@@ -37,11 +37,14 @@ class _Piece(ctypes.Structure):
 
 
 def load_kernel() -> ctypes.CDLL | None:
-    """The compiled gather.c; None where the installation found no C compiler."""
+    """The compiled gather.c; None where there is none that can be loaded."""
     found = importlib.util.find_spec("replay._gather")
     if found is None or found.origin is None:
         return None
-    return ctypes.CDLL(found.origin)
+    try:
+        return ctypes.CDLL(found.origin)
+    except OSError:  # compiled on another machine
+        return None
 
 
 KERNEL = load_kernel()

@@ -11,6 +11,7 @@ import struct
 import time
 import uuid
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,8 @@ class ShardFiles(PrivateMemory):
     def __init__(self, folder: Path, identity: dict[str, Any], nbytes: int, state: list[tuple[Any, ...]]) -> None:
         self.folder = folder
         self.dtype = np.dtype([*state, ("push", PUSH)])
-        self.identity = json.dumps({"format": FORMAT, "nbytes": nbytes} | identity, sort_keys=True).encode()
+        described = {"format": FORMAT, "boot": boot_id(), "nbytes": nbytes} | identity
+        self.identity = json.dumps(described, sort_keys=True).encode()
         self.slots_at = round_up(len(MAGIC) + 8 + 32 + len(self.identity))
         self.slot_size = round_up(SLOT.size + self.dtype.itemsize, 64)
         self.writers_at = round_up(self.slots_at + 2 * self.slot_size)
@@ -223,10 +225,18 @@ class ShardFiles(PrivateMemory):
         if remove:
             for name in ("header", "rows", "lock"):
                 (self.folder / name).unlink(missing_ok=True)
-            for folder in (self.folder, self.folder.parent):
-                if not any(folder.iterdir()):
-                    folder.rmdir()
+            with suppress(OSError):  # they hold something else, or another shard has removed them
+                self.folder.rmdir()
+                self.folder.parent.rmdir()
         self.lock.close()
+
+
+def boot_id() -> str:
+    """Of the running system. What was mapped before a crash of all of it was written back in no order, if at all."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def checksum(generation: int, body: bytes) -> int:
@@ -272,15 +282,17 @@ def round_up(size: int, unit: int = PAGE) -> int:
 
 def choose_folder(directory: str, fallback: Path, run: str, nbytes: int) -> Path:
     """The folder of a run's files: in `directory` if that is named, else in shared memory if it has room, else in
-    `fallback`; or where they are already.
-
-    Shared memory outlives a process but not a reboot; a disk outlives both.
+    `fallback`; or where they are already. All of them outlive a process, but not the system.
     """
     if directory:
         return Path(directory).absolute() / run
     shared, disk = shared_folder() / run, fallback.absolute() / run
-    has_room = shared_folder().parent.is_dir() and free_bytes(shared) > MOST_OF_PLACE * nbytes
-    return shared if shared.exists() or (has_room and not disk.exists()) else disk
+    return shared if shared.exists() or (has_room(shared, nbytes) and not disk.exists()) else disk
+
+
+def has_room(shared: Path, nbytes: int) -> bool:
+    """Whether shared memory is there and has room, with some to spare for others."""
+    return shared_folder().parent.is_dir() and free_bytes(shared) > MOST_OF_PLACE * nbytes
 
 
 def shared_folder() -> Path:
@@ -292,9 +304,11 @@ def left_behind(but: Path) -> list[tuple[Path, int]]:
     """Folders of runs in shared memory, but for one, that no process works with, and their bytes."""
     found = []
     for run in sorted(shared_folder().glob("*")):
-        files = [path for path in run.glob("shard-*/*") if path.is_file()]
-        if run != but and not any(is_locked(path) for path in files if path.name == "lock"):
-            found.append((run, sum(path.stat().st_size for path in files)))
+        with suppress(FileNotFoundError):  # its run is just ending
+            files = [path for path in run.glob("shard-*/*") if path.is_file()]
+            held = sum(path.stat().st_size for path in files)
+            if run != but and held and not any(is_locked(path) for path in files if path.name == "lock"):
+                found.append((run, held))
     return found
 
 
@@ -310,7 +324,7 @@ def is_locked(path: Path) -> bool:
 def existing(path: Path) -> Path:
     """The path, or the nearest folder above it that exists."""
     path = path.absolute()
-    while not path.exists():
+    while not os.path.exists(path):
         path = path.parent
     return path
 

@@ -86,8 +86,8 @@ class RateLimiter:
         self.sample_side = Side(clock)
 
     def room(self, task: int) -> int | None:
-        """Inserts that the budget still has for a task; None without a budget."""
-        return None if self.limit.budget is None else self.limit.budget - int(self.inserts[task])
+        """Inserts that the budget still has for a task; None without a budget. A budget may have been lowered."""
+        return None if self.limit.budget is None else max(0, self.limit.budget - int(self.inserts[task]))
 
     def ahead(self, tasks: Iterable[int] | None = None) -> float:
         """Environment steps by which the last of `tasks` (default all) is ahead of the samples taken."""

@@ -14,6 +14,7 @@ from replay.rows import Batches
 from replay.shard import SampleReply
 
 RETRY_S = 0.2  # between tries of a shard that is out of reach
+ARRIVAL_S = 60.0  # for an answer that is there to be fetched
 POLL_S = 0.05  # for which one answer is waited for before another shard may be asked
 OVERDUE_S = 2.0  # after which a request no longer counts as in flight, and its shard is left alone until it answers
 
@@ -112,8 +113,9 @@ class Sampler:
     def _request(self) -> None:
         now = time.monotonic()
         fresh = sum(not self._is_overdue(request.shard) for request in self.in_flight)
-        while self.vouchers and self._serve():
+        while fresh < self.depth and self.vouchers and self._serve():
             fresh += 1
+        fresh += len(self.vouchers)  # granted already, but nobody can serve them now
         idle = 0
         while fresh < self.depth and idle < len(self.shards):
             shard, self.turn = self.turn, (self.turn + 1) % len(self.shards)
@@ -153,7 +155,7 @@ class Sampler:
     def _hear_settlement(self, shard: int) -> None:
         future = self.settling.pop(shard)
         try:
-            self.content[shard] = future.result(0.0)
+            self.content[shard] = future.result(ARRIVAL_S)
         except ShardUnavailable:
             self.not_before[shard] = time.monotonic() + RETRY_S
             return
@@ -168,8 +170,8 @@ class Sampler:
         if len(self.shards) == 1:
             return np.ones(1), None
         parts = np.zeros(len(self.shards))
-        settled = np.flatnonzero(self.settled)
-        if not len(settled):
+        settled = [shard for shard, is_settled in enumerate(self.settled) if is_settled and not self._is_overdue(shard)]
+        if not settled:
             return parts, None
         held = np.array([self.content[shard] for shard in settled])
         if (whole := held.all(axis=1)).any():
@@ -196,11 +198,11 @@ class Sampler:
     def _serve(self) -> bool:
         """Have the shard that owes most serve what another has granted; False when there is none."""
         parts, totals = self._parts()
-        able = [shard for shard in range(len(self.shards)) if parts[shard] > 0 and not self._is_overdue(shard)]
-        if not able:
+        able = np.flatnonzero(parts)
+        if not len(able):
             return False
         granter, granted = self.vouchers.pop(0)
-        shard = max(able, key=lambda s: self.owed[s])
+        shard = int(max(able, key=lambda s: self.owed[s]))
         arguments = (granted, self._life(shard), totals, granted)
         future = self.shards[shard].call("sample", *arguments)
         self.in_flight.append(Request(shard, future, time.monotonic(), granter, granted, granted))
@@ -217,7 +219,7 @@ class Sampler:
         """Take in the answer to a request, which has come; returns batches or, if it brings none, None."""
         self.in_flight.remove(request)
         try:
-            reply: SampleReply = request.future.result(0.0)
+            reply: SampleReply = request.future.result(ARRIVAL_S)
         except ShardUnavailable:
             self._lost(request)
             return None

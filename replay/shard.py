@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,10 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from replay.memory import NAME_BYTES, FilesError, FilesInUse, PrivateMemory, ShardFiles
-from replay.rate_limiter import RateLimit, RateLimiter
+from replay.rate_limiter import MAX_WAIT_S, RateLimit, RateLimiter
 from replay.restore import is_exact, restore_dealt, restore_exactly
 from replay.rows import Batches, Push
-from replay.snapshot import Place, Snapshotter
+from replay.snapshot import Place, SnapshotError, Snapshotter
 from replay.storage import Storage, StorageSpec
 
 Life = tuple[int, int]  # learners that a run has had, and how often the present one has settled its count
@@ -31,6 +32,8 @@ class ShardSpec:
         folder: of its files; "" keeps everything in memory of the process.
         snapshots: folder or URL for snapshots; "" for none.
         snapshot: the snapshot that a resumed run begins with; "" for none.
+        take: counts how often the run's files have been taken over, this time included. Files that were last taken over
+            before the time before are out of date: the run went on without them.
     """
 
     index: int
@@ -42,6 +45,7 @@ class ShardSpec:
     folder: str = ""
     snapshots: str = ""
     snapshot: str = ""
+    take: int = 1
 
 
 class InsertReply(NamedTuple):
@@ -82,11 +86,13 @@ class Shard:
     What it begins with: its files if they are there and whole, else the snapshot, else nothing; `origin` says which.
 
     Args:
-        again: whether a shard with this spec has lived before: then the newest snapshot is taken, not `spec.snapshot`.
+        again: whether a shard with this spec has lived before. Without files it then takes the newest snapshot that is
+            whole, not `spec.snapshot`, and no pushes until it has been told what its predecessor had counted.
     """
 
     def __init__(self, spec: ShardSpec, again: bool = False) -> None:
         self.spec = spec
+        self.token = uuid.uuid4().hex  # of this process
         self.lock = threading.Lock()
         self.saving = threading.Lock()
         self.memory, self.problem = self._open()
@@ -101,10 +107,12 @@ class Shard:
             self.limiter.samples = int(state["samples"])
             # The stream of samples need not be the same as before, but must not begin again.
             self.storage.rng = np.random.default_rng([spec.seed, self.limiter.samples, 1])
-        elif self.place is not None:
-            name = (self.place.snapshots() or [""])[-1] if again else spec.snapshot
-            if name:
-                self.restore(name)
+        elif self.place is not None and again:
+            self._restore_newest()
+        elif self.place is not None and spec.snapshot:
+            self.restore(spec.snapshot)
+        self.caught_up = self.memory.recovered or not again
+        self.refused: dict[str, int] = {}  # the newest push of each writer that was not taken
         if self.place is not None and self.snapshotter is None:
             self.snapshotter = Snapshotter(self.place, spec.index, spec.shards)
         self.inserts_at_start = self.limiter.inserts.copy()
@@ -115,11 +123,20 @@ class Shard:
         spec = self.spec
         tasks = (spec.storage.num_tasks,)
         state = [*spec.storage.state_dtype(), ("inserts", "<i8", tasks), ("samples", "<i8"), ("life", "<i8", (2,))]
+        state.append(("take", "<i8"))
         if not spec.folder:
             return PrivateMemory(spec.storage.nbytes, state), ""
         identity = {"run": spec.run, "shard": spec.index, "shards": spec.shards} | spec.storage.layout()
         try:
-            return ShardFiles(Path(spec.folder), identity, spec.storage.nbytes, state), ""
+            files = ShardFiles(Path(spec.folder), identity, spec.storage.nbytes, state)
+            taken = int(files.state["take"])
+            if not files.recovered or taken in (spec.take - 1, spec.take):
+                files.state["take"] = spec.take
+                if files.recovered:
+                    files.commit()
+                return files, ""
+            files.close(remove=False)
+            raise FilesError(f"{spec.folder} is out of date: the run has gone on without it")
         except FilesInUse:
             raise
         except FilesError as error:
@@ -127,12 +144,15 @@ class Shard:
                 raise
             problem = str(error)
         (Path(spec.folder) / "header").unlink()
-        return ShardFiles(Path(spec.folder), identity, spec.storage.nbytes, state), problem
+        files = ShardFiles(Path(spec.folder), identity, spec.storage.nbytes, state)
+        files.state["take"] = spec.take
+        return files, problem
 
     def insert(self, writer: str, sequence: int, push: Push, is_rest: bool = False) -> InsertReply:
         """Store a push unless it is early or too long. (writer, sequence) names it: a repeat is stored once.
 
-        Sequences of a writer must not decrease. Rows are copied; nothing of the push is kept alive. A part of a push
+        Sequences of a writer must not decrease, and one that was refused stays refused: the push is sent again under
+        another, here or elsewhere. Rows are copied; nothing of the push is kept alive. A part of a push
         that a budget had no room for (`is_rest`) is never early: it holds some of its writer's tasks only, and the
         shard may be waiting for the others.
 
@@ -146,11 +166,17 @@ class Shard:
                 return InsertReply(True, 0.0, self._room(dict.fromkeys(push.rows, 1)))
             for task, rows in push.rows.items():
                 self.storage.check(task, rows)
+            # A call that its writer has given up may come late: what was refused then may be on another shard by now.
+            if not self.caught_up or sequence <= self.refused.get(writer, -1):
+                self.refused[writer] = max(sequence, self.refused.get(writer, -1))
+                return InsertReply(False, MAX_WAIT_S, {})
             if not is_rest and not self.limiter.may_insert(push.rows):
                 self.limiter.insert_side.refused()
+                self.refused[writer] = sequence
                 return InsertReply(False, self.limiter.insert_wait(push.rows), {})
             room = self._room({task: rows.transitions for task, rows in push.rows.items()})
             if room:
+                self.refused[writer] = sequence
                 return InsertReply(False, 0.0, room)
             self.storage.append(push, self.memory.commit)
             for task, rows in push.rows.items():
@@ -240,6 +266,7 @@ class Shard:
             missed = np.maximum(np.array(inserts) - self.inserts_at_start, 0)
             self.limiter.inserts += missed
             self.inserts_at_start += missed
+            self.caught_up = True
             self.memory.commit()
         return self.stats()
 
@@ -249,6 +276,8 @@ class Shard:
             return self.limiter.stats() | {
                 "shard": self.spec.index,
                 "pid": os.getpid(),
+                "token": self.token,
+                "caught_up": self.caught_up,
                 "time": time.time(),
                 "inserts_by_task": self.limiter.inserts.tolist(),
                 "transitions_by_task": transitions,
@@ -274,6 +303,18 @@ class Shard:
             "sequences": dict(self.memory.sequences),
             "rng": self.storage.rng.bit_generator.state,
         }
+
+    def _restore_newest(self) -> None:
+        """Take in the newest snapshot that is whole; what is wrong with others is part of `problem`."""
+        assert self.place is not None
+        for name in reversed(self.place.snapshots()):
+            try:
+                self.restore(name)
+                return
+            except SnapshotError as error:
+                self.problem = "; ".join(filter(None, (self.problem, str(error))))
+                self.storage.clear()
+                self.limiter.inserts[:], self.limiter.samples = 0, 0
 
     def restore(self, name: str) -> None:
         """Take in a snapshot, which may be of other shards than this. Raises SnapshotError, naming the file."""

@@ -62,8 +62,12 @@ class Place:
         return sorted(name for name in map(base, self.files.ls(self.root, detail=False)) if self._is_whole(name))
 
     def _is_whole(self, name: str) -> bool:
+        """Whether all shards have written their part; what it says may still turn out to be damaged."""
         found = [base(path) for path in self.files.glob(f"{self.root}/{name}/shard-*.json")]
-        return bool(found) and len(found) >= self.manifest(name, int(found[0][6:-5]))["shards"]
+        try:
+            return bool(found) and len(found) >= self.manifest(name, int(found[0][6:-5]))["shards"]
+        except (SnapshotError, ValueError):
+            return False
 
     def manifests(self, name: str) -> list[dict[str, Any]]:
         """Of all shards of a snapshot."""
@@ -121,6 +125,8 @@ class Place:
                 data = self.files.cat_file(path, start=piece.offset, end=piece.offset + piece.bytes)
             except FileNotFoundError:
                 raise SnapshotError(f"{path} is missing") from None
+            except (OSError, ValueError) as error:
+                raise SnapshotError(f"{path} cannot be read: {error}") from error
             if len(data) != piece.bytes or zlib.crc32(data) != piece.crc:
                 raise SnapshotError(
                     f"{path} is damaged: bytes {piece.offset} to {piece.offset + piece.bytes}, rows {piece.first} to "

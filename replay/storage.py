@@ -134,8 +134,6 @@ class Storage:
         self.spec = spec
         self.rings: list[TaskRing] = []
         self.return_minimum, self.return_maximum = state["minimum"], state["maximum"]
-        if not state["bounds"].any():
-            self.return_minimum[:], self.return_maximum[:] = np.inf, -np.inf
         start = 0
         for task, shape in enumerate(spec.observation_shapes):
             stop = start + spec.ring_bytes(task)
@@ -145,6 +143,14 @@ class Storage:
             )
             start = stop
         self.rng = np.random.default_rng(seed)
+        if not state["bounds"].any():
+            self.clear()
+
+    def clear(self) -> None:
+        """Hold nothing."""
+        for ring in self.rings:
+            ring.bounds[:] = 0
+        self.return_minimum[:], self.return_maximum[:] = np.inf, -np.inf
 
     def check(self, task: int, rows: Rows) -> None:
         """Raises ValueError for rows that no ring of a task would take, before any of a push is stored."""

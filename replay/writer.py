@@ -172,7 +172,7 @@ class Writer:
         if not parcel.future.done():
             return
         try:
-            reply: InsertReply = parcel.future.result(0.0)
+            reply: InsertReply = parcel.future.result(RETRY_S)
         except ShardUnavailable:
             parcel.future, parcel.retry_at = None, now + RETRY_S
             return
