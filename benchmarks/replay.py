@@ -38,7 +38,7 @@ from benchmarks.report import Result, compare
 from replay.gather import KERNEL, Piece, gather
 from replay.memory import PrivateMemory, shared_folder
 from replay.rate_limiter import RateLimit
-from replay.ray_shard import SHARD_THREADS, RayShard, ShardProcess
+from replay.ray_shard import THREADS, RayShard, ShardProcess
 from replay.rows import LAST, Push, Rows
 from replay.sampler import Sampler
 from replay.shard import ShardSpec
@@ -57,7 +57,7 @@ def main(
     rows: int = 1_000_000,
     calls: int = 50,
     repeats: int = 9,
-    batches: int = 8,
+    batches: int = 16,
 ) -> None:
     """Rates of replay beside those of others.
 
@@ -100,17 +100,16 @@ def filled(rows: int) -> Storage:
 
 
 def timed(sides: Sides, calls: int, repeats: int) -> dict[str, list[float]]:
-    """Seconds of a call, median over `calls` taken in turn, for each repeat."""
+    """Seconds of a call, median over `calls` in a row, for each repeat. Sides take turns, repeat by repeat."""
     found: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repeats):
-        seconds: dict[str, list[float]] = {name: [] for name in sides}
-        for _ in range(calls):
-            for name, call in sides.items():
+        for name, call in sides.items():
+            seconds = []
+            for _ in range(calls):
                 started = time.perf_counter()
                 call()
-                seconds[name].append(time.perf_counter() - started)
-        for name, taken in seconds.items():
-            found[name].append(median(taken))
+                seconds.append(time.perf_counter() - started)
+            found[name].append(median(seconds))
     return found
 
 
@@ -270,7 +269,7 @@ def between_processes(rows: int, calls: int, repeats: int, batches: int) -> None
         of = ShardSpec(
             0, spec(rows), limit, 0, run="bench", folder=str(live / "0"), snapshots=str(folder / "snapshots")
         )
-        shard = RayShard(ray.remote(ForgetfulShard).options(max_concurrency=SHARD_THREADS, num_cpus=0).remote(of))
+        shard = RayShard(ray.remote(**THREADS, num_cpus=0)(ForgetfulShard).remote(of))
         ready = ray.remote(Ready).options(max_concurrency=4, num_cpus=0).remote(reply_bytes)
         writer = Writer("filler", [shard])
         for _ in range(rows // (SEGMENTS * LENGTH) + 2):

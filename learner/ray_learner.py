@@ -136,7 +136,7 @@ class LearnerProcess:
             self.sampler = Sampler(
                 self.shards,
                 self.spec.most_batches,
-                self.loop.requests_in_flight + 1,
+                self.loop.requests_in_flight,
                 self.loop.life,
                 self.learner.consumed,
                 self.loop.probabilities,

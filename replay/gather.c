@@ -17,16 +17,17 @@ typedef struct {
     int64_t stride, length, out_stride;
 } Piece;
 
-/* For i < count, of every piece: out[place[i]] = source[index[i]]. */
+/* For i < count, of every piece: out[place[i]] = source[index[i]]. One piece after the other: asking for all pieces of a
+   row at once is more than the processor keeps in flight, and takes a quarter longer. */
 void brc_gather(const Piece *pieces, int64_t num_pieces, const int64_t *place, int64_t count)
 {
-    for (int64_t i = 0; i < count; i++) {
-        for (const Piece *p = pieces; p < pieces + num_pieces && i + AHEAD < count; p++) {
-            const char *row = p->source + p->index[i + AHEAD] * p->stride;
-            for (int64_t byte = 0; byte < p->length && byte < LINES * LINE; byte += LINE)
-                __builtin_prefetch(row + byte);
-        }
-        for (const Piece *p = pieces; p < pieces + num_pieces; p++)
+    for (const Piece *p = pieces; p < pieces + num_pieces; p++)
+        for (int64_t i = 0; i < count; i++) {
+            if (i + AHEAD < count) {
+                const char *row = p->source + p->index[i + AHEAD] * p->stride;
+                for (int64_t byte = 0; byte < p->length && byte < LINES * LINE; byte += LINE)
+                    __builtin_prefetch(row + byte);
+            }
             memcpy(p->out + place[i] * p->out_stride, p->source + p->index[i] * p->stride, p->length);
-    }
+        }
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,26 +25,18 @@ class Piece(NamedTuple):
     out: np.ndarray
 
 
-class _Piece(ctypes.Structure):
-    _fields_ = (
-        ("source", ctypes.c_void_p),
-        ("index", ctypes.c_void_p),
-        ("out", ctypes.c_void_p),
-        ("stride", ctypes.c_int64),
-        ("length", ctypes.c_int64),
-        ("out_stride", ctypes.c_int64),
-    )
-
-
-def load_kernel() -> ctypes.CDLL | None:
+def load_kernel() -> Callable[[int, int, int, int], None] | None:
     """The compiled gather.c; None where there is none that can be loaded."""
     found = importlib.util.find_spec("replay._gather")
     if found is None or found.origin is None:
         return None
     try:
-        return ctypes.CDLL(found.origin)
+        kernel = ctypes.CDLL(found.origin).brc_gather
     except OSError:  # compiled on another machine
         return None
+    kernel.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
+    kernel.restype = None
+    return kernel
 
 
 KERNEL = load_kernel()
@@ -55,22 +47,21 @@ def gather(pieces: Sequence[Piece], place: np.ndarray) -> None:
     if KERNEL is None:
         gather_numpy(pieces, place)
         return
-    described = (_Piece * len(pieces))(
-        *(
-            _Piece(
-                piece.source.ctypes.data,
-                piece.at.ctypes.data,
-                piece.out.ctypes.data,
+    described = np.array(
+        [
+            (
+                address(piece.source),
+                address(piece.at),
+                address(piece.out),
                 piece.source.strides[0],
                 row_bytes(piece.source),
                 piece.out.strides[0],
             )
             for piece in pieces
-        )
+        ],
+        np.int64,
     )
-    KERNEL.brc_gather(
-        described, ctypes.c_int64(len(pieces)), ctypes.c_void_p(place.ctypes.data), ctypes.c_int64(len(place))
-    )
+    KERNEL(address(described), len(pieces), address(place), len(place))
 
 
 def gather_numpy(pieces: Sequence[Piece], place: np.ndarray) -> None:
@@ -81,3 +72,8 @@ def gather_numpy(pieces: Sequence[Piece], place: np.ndarray) -> None:
 
 def row_bytes(array: np.ndarray) -> int:
     return math.prod(array.shape[1:]) * array.itemsize
+
+
+def address(array: np.ndarray) -> int:
+    found: int = array.__array_interface__["data"][0]
+    return found

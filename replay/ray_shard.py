@@ -15,9 +15,10 @@ from replay.placement import on_node
 from replay.rows import Batches
 from replay.shard import Life, SampleReply, Shard, ShardSpec
 
-# One thread would block sampling for as long as an insert lasts; measured, four answer in 3 ms where one takes 950. The
-# fifth is for snapshots.
-SHARD_THREADS = 5
+# One thread would block sampling for as long as an insert lasts; measured, several answer in 3 ms where one takes 950.
+# Samples have two of their own: while the answer of one is copied into the store, the other draws. More would only need
+# more space.
+THREADS: dict[str, Any] = {"max_concurrency": 3, "concurrency_groups": {"sample": 2}}  # of ray.remote
 # How a call ends when the process is gone, and how fetching an answer does when its node is.
 GONE = (RayActorError, OutOfMemoryError, ObjectLostError)
 
@@ -37,6 +38,7 @@ class ShardProcess(Shard):
     def stats(self) -> dict[str, Any]:
         return super().stats() | {"node": self.node}
 
+    @ray.method(concurrency_group="sample")
     def sample(
         self,
         most: int,
@@ -59,12 +61,11 @@ def start_shard(spec: ShardSpec, name: str, node_id: str = "") -> ActorHandle:
     """
     options = {
         "name": name,
-        "max_concurrency": SHARD_THREADS,
         "num_cpus": 0,
         "max_restarts": -1,
         "max_task_retries": 0,
     }
-    handle: ActorHandle = ray.remote(ShardProcess).options(**options, **on_node(node_id)).remote(spec)
+    handle: ActorHandle = ray.remote(**THREADS)(ShardProcess).options(**options, **on_node(node_id)).remote(spec)
     return handle
 
 

@@ -85,12 +85,14 @@ class TaskRing:
     def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """Numbers of `count` rows, uniform over transitions, with replacement. There must be at least one."""
         head, tail = self.head, self.tail
-        number = rng.integers(tail, head, size=count)
-        rejected = np.flatnonzero(self.flags[number % self.rows] & NOT_DRAWN)
-        while len(rejected):  # about one row in a segment ends it
-            number[rejected] = rng.integers(tail, head, size=len(rejected))
-            rejected = rejected[(self.flags[number[rejected] % self.rows] & NOT_DRAWN) != 0]
-        return number
+        drawn: list[np.ndarray] = []
+        missing = count
+        while missing or not drawn:  # about one row in a segment ends it: some more are drawn than are wanted
+            number = rng.integers(tail, head, size=missing + missing // 8 + 8 * (missing > 0))
+            number = number[(self.flags[number % self.rows] & NOT_DRAWN) == 0][:missing]
+            drawn.append(number)
+            missing -= len(number)
+        return drawn[0] if len(drawn) == 1 else np.concatenate(drawn)
 
     def look_ahead(self, number: np.ndarray, steps: int, discount: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(rewards, masks, following) of transitions of up to `steps` steps, fewer where the episode or segment ends.

@@ -32,7 +32,7 @@ class Request:
 
 
 class Sampler:
-    """Keeps `depth` requests in flight while the caller computes. Not thread-safe.
+    """Keeps `depth` requests in flight, also while the caller computes. Not thread-safe.
 
     Each shard's limiter grants batches for what was inserted there. Usually the shard serves them too. When shards hold
     unequal amounts, as one does that has lost its content, some of its batches are served by others, such that every
@@ -43,7 +43,7 @@ class Sampler:
 
     Args:
         most: batches that one request may bring.
-        depth: requests in flight while `next` waits; one less while the caller computes.
+        depth: requests in flight.
         life: counts the samplers of a run, one after another; shards refuse what an earlier one has asked for.
         received: batches granted by each shard that the learner has used already.
         probabilities: of each task to be drawn; () if equal.
@@ -108,6 +108,7 @@ class Sampler:
             now = time.monotonic()
             if reply is not None or now - started >= timeout:
                 self.counts["wait_s"] += now - started
+                self._request()  # before the caller copies and computes
                 return reply if reply is None or into is None else reply._replace(batches=copied(reply.batches, into))
 
     def _request(self) -> None:

@@ -287,6 +287,8 @@ def cut(rng: np.random.Generator, probabilities: np.ndarray, batch_size: int, co
 def task_places(ends: np.ndarray) -> list[np.ndarray]:
     """For each task, where its rows go in all batches laid end to end."""
     count, tasks = ends.shape
+    if tasks == 1:
+        return [np.arange(int(ends.sum()))]
     counts = ends.copy()
     counts[:, 1:] -= ends[:, :-1]
     of_row = np.repeat(np.tile(np.arange(tasks), count), counts.reshape(-1))
