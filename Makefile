@@ -47,4 +47,4 @@ docs: setup
 	$(BIN)/python -m cluster.configuration_docs > docs/configuration.md
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) build replay/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

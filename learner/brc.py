@@ -31,7 +31,8 @@ class BRCSettings:
 
 
 class Batch(NamedTuple):
-    """Transitions of B rows. `rewards` are normalised; `masks` is 0 where the next state is terminal, else 1."""
+    """Transitions of B rows. `rewards` are normalised; `masks` is 0 where the next state is terminal, else 1; with n
+    steps discount^(n - 1)."""
 
     observations: Tensor  # (B, observation)
     actions: Tensor  # (B, action)

@@ -307,7 +307,8 @@ class Shard:
     def _restore_newest(self) -> None:
         """Take in the newest snapshot that is whole; what is wrong with others is part of `problem`."""
         assert self.place is not None
-        for name in reversed(self.place.snapshots()):
+        # They are listed twice: all that there were may have been removed for a newer one meanwhile.
+        for name in (name for _ in range(2) for name in reversed(self.place.snapshots())):
             try:
                 self.restore(name)
                 return

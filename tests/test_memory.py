@@ -158,6 +158,28 @@ def test_another_capacity_is_another_shard(tmp_path: Path) -> None:
     assert again.origin == "empty" and "rows is" in again.problem
 
 
+def test_files_that_the_run_has_gone_on_without_are_out_of_date(tmp_path: Path) -> None:
+    one = shard(tmp_path, take=3)
+    one.insert("a", 1, push(1, 5))
+    one.close(remove=False)
+    for take in (3, 4, 4):  # the same time, as after a death; then the next, which may die before it is noted
+        again = shard(tmp_path, take=take)
+        assert again.origin == "files"
+        again.close(remove=False)
+    stale = shard(tmp_path, take=6)
+    assert stale.origin == "empty" and "is out of date" in stale.problem
+    stale.close(remove=False)
+
+
+def test_files_of_a_system_that_went_down_are_not_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = shard(tmp_path)
+    one.insert("a", 1, push(1, 5))
+    one.close(remove=False)
+    monkeypatch.setattr(memory, "boot_id", lambda: "another")
+    again = shard(tmp_path)
+    assert again.origin == "empty" and "boot is" in again.problem
+
+
 def test_the_oldest_writer_is_forgotten_when_there_are_too_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,6 +87,24 @@ def test_a_refused_push_is_not_stored_and_says_when_to_come_back() -> None:
     assert one.stats()["insert_refusals"] == 1
 
 
+def test_a_refused_push_stays_refused_however_late_its_call_comes() -> None:
+    """Its writer has sent it to another shard under another number by then."""
+    one = shard(max_ahead=3)
+    assert one.insert("a", 1, push(1, 10)).accepted
+    assert not one.insert("a", 2, push(20, 5)).accepted
+    one.limiter.samples = 40
+    assert not one.insert("a", 2, push(20, 5)).accepted
+    assert one.insert("a", 3, push(20, 5)).accepted
+
+
+def test_a_budget_below_what_is_there_is_full() -> None:
+    one = shard(budget=8)
+    one.limiter.inserts[:] = 20  # as when a resumed run asks for fewer steps than replay's files hold
+    writer = Writer("a", [LocalShard(one)])
+    writer.push(push(1, 5))
+    assert writer.finished and not writer.busy and one.storage.transitions == [0, 0]
+
+
 def test_writer_fills_every_shard_to_its_budget_exactly() -> None:
     shards = [shard(0, budget=23), shard(1, budget=20)]
     writer = Writer("a", [LocalShard(one) for one in shards])
@@ -303,3 +321,12 @@ def test_what_was_counted_before_a_loss_counts_on() -> None:
     assert one.stats()["inserts_by_task"] == [45, 35]
     one.catch_up([40, 30])
     assert one.stats()["inserts_by_task"] == [45, 35], "told twice, counted once"
+
+
+def test_one_that_has_lost_its_content_takes_nothing_before_it_knows_what_was_counted() -> None:
+    again = Shard(shard(budget=50).spec, again=True)
+    assert not again.insert("a", 1, push(1, 5)).accepted
+    assert again.catch_up([45, 45])["caught_up"]
+    assert not again.insert("a", 1, push(1, 5)).accepted
+    assert again.insert("a", 2, push(1, 5)).accepted
+    assert again.stats()["inserts_by_task"] == [50, 50]

@@ -114,6 +114,24 @@ def test_a_snapshot_is_there_when_all_shards_have_written_theirs(url: str) -> No
     assert again.origin == "snapshot 1", "one that comes back takes the newest that is whole"
 
 
+def test_one_that_comes_back_takes_the_newest_that_is_sound(tmp_path: Path) -> None:
+    one = shard(str(tmp_path))
+    kept = []
+    for name in range(3):
+        fill(one, 3, first=3 * name)
+        one.save(str(name))
+        kept.append(numbers(one))
+    packs_by_age = sorted((tmp_path / "packs").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    for damaged, origin, found in ((2, "snapshot 1", kept[1]), (1, "snapshot 0", kept[0]), (0, "empty", [])):
+        content = bytearray(packs_by_age[damaged].read_bytes())
+        content[5] ^= 1
+        packs_by_age[damaged].write_bytes(content)
+        again = Shard(one.spec, again=True)
+        assert again.origin == origin and numbers(again) == found
+        assert packs_by_age[damaged].name in again.problem
+        assert again.limiter.inserts.tolist() == [len(found)] * 2
+
+
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "manifest", "no manifest", "format"])
 def test_a_damaged_snapshot_is_named(tmp_path: Path, damage: str) -> None:
     one = shard(str(tmp_path))
