@@ -145,9 +145,11 @@ class Sampler:
         return self._answer(self.in_flight[index])
 
     def _is_overdue(self, shard: int) -> bool:
-        """Whether a shard has left something unanswered for long: it may be gone, and Ray not know it yet."""
+        """Whether a shard has left something unanswered for long: it may be gone, and Ray not know it yet. An answer
+        that is there and has not been taken is none of its fault: the caller computes."""
         since = time.monotonic() - OVERDUE_S
-        return len(self.shards) > 1 and any(r.shard == shard and r.sent_at < since for r in self.in_flight)
+        old = [r for r in self.in_flight if r.shard == shard and r.sent_at < since]
+        return len(self.shards) > 1 and any(not request.future.done() for request in old)
 
     def _settle(self, shard: int) -> None:
         self.settlements[shard] += 1
