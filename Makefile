@@ -41,6 +41,7 @@ proofs: setup
 	$(BIN)/python -m pytest -m long --timeout 7200
 
 benchmark: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[benchmark]'
 	$(BIN)/python -m benchmarks $(ARGS)
 
 docs: setup
