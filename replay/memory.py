@@ -85,15 +85,18 @@ class ShardFiles(PrivateMemory):
     Args:
         folder: made if need be. This process holds its lock until it ends.
         identity: what must be the same for files to be taken over, as JSON can hold it.
+        take: counts how often they have been, this time included. Those that were not the time before are out of date.
 
     Raises:
-        FilesError: files are there and are damaged, or of something else; or another process holds them; or there is no
-            room for new ones.
+        FilesError: files are there and are damaged, out of date, or of something else; or another process holds them;
+            or there is no room for new ones.
     """
 
-    def __init__(self, folder: Path, identity: dict[str, Any], nbytes: int, state: list[tuple[Any, ...]]) -> None:
+    def __init__(
+        self, folder: Path, identity: dict[str, Any], nbytes: int, state: list[tuple[Any, ...]], take: int = 1
+    ) -> None:
         self.folder = folder
-        self.dtype = np.dtype([*state, ("push", PUSH)])
+        self.dtype = np.dtype([*state, ("push", PUSH), ("take", "<i8")])
         described = {"format": FORMAT, "boot": boot_id(), "nbytes": nbytes} | identity
         self.identity = json.dumps(described, sort_keys=True).encode()
         self.slots_at = round_up(len(MAGIC) + 8 + 32 + len(self.identity))
@@ -107,6 +110,7 @@ class ShardFiles(PrivateMemory):
         self.lock = take_lock(folder / "lock")
         try:
             self._open()
+            self._take(take)
         except BaseException:
             self.lock.close()
             raise
@@ -185,6 +189,14 @@ class ShardFiles(PrivateMemory):
         used = np.flatnonzero(self.table["used"])
         self.slot_of = {self.table["name"][slot].decode(): int(slot) for slot in used}
         self.sequences = {name: int(self.table["sequence"][slot]) for name, slot in self.slot_of.items()}
+
+    def _take(self, take: int) -> None:
+        """Note that the files are taken over. A process that is started again in one run does so at the same count."""
+        if self.recovered and self.state["take"] not in (take - 1, take):
+            raise FilesError(f"{self.folder} is out of date: the run has gone on without it")
+        self.state["take"] = take
+        if self.recovered:
+            self.commit()
 
     def _slot(self, generation: int) -> bytes:
         body = self.state.tobytes()

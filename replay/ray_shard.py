@@ -13,7 +13,7 @@ from ray.exceptions import ObjectLostError, OutOfMemoryError, RayActorError
 from replay.handle import ShardUnavailable
 from replay.placement import on_node
 from replay.rows import Batches
-from replay.shard import Life, SampleReply, Shard, ShardSpec
+from replay.shard import Shard, ShardSpec
 
 # One thread would block sampling for as long as an insert lasts; measured, several answer in 3 ms where one takes 950.
 # Samples have two of their own: while the answer of one is copied into the store, the other draws. More would only need
@@ -38,20 +38,13 @@ class ShardProcess(Shard):
     def stats(self) -> dict[str, Any]:
         return super().stats() | {"node": self.node}
 
-    @ray.method(concurrency_group="sample")
-    def sample(
-        self,
-        most: int,
-        life: Life,
-        totals: tuple[int, ...] | None = None,
-        granted: int = 0,
-        serve: bool = True,
-        out: Batches | None = None,
-    ) -> SampleReply:
-        needed = max(most, granted)
-        if serve and (not hasattr(self.space, "batches") or self.space.batches.num_batches < needed):
-            self.space.batches = self.storage.allocate(needed, self.spec.limit.batch_size)
-        return super().sample(most, life, totals, granted, serve, self.space.batches if serve else None)
+    sample = ray.method(concurrency_group="sample")(Shard.sample)
+
+    def _space(self, count: int) -> Batches:
+        if getattr(self.space, "batches", None) is None or self.space.batches.num_batches < count:
+            self.space.batches = super()._space(count)
+        found: Batches = self.space.batches.first(count)
+        return found
 
 
 def start_shard(spec: ShardSpec, name: str, node_id: str = "") -> ActorHandle:

@@ -123,30 +123,24 @@ class Shard:
         spec = self.spec
         tasks = (spec.storage.num_tasks,)
         state = [*spec.storage.state_dtype(), ("inserts", "<i8", tasks), ("samples", "<i8"), ("life", "<i8", (2,))]
-        state.append(("take", "<i8"))
         if not spec.folder:
             return PrivateMemory(spec.storage.nbytes, state), ""
         identity = {"run": spec.run, "shard": spec.index, "shards": spec.shards} | spec.storage.layout()
+
+        def files() -> ShardFiles:
+            return ShardFiles(Path(spec.folder), identity, spec.storage.nbytes, state, spec.take)
+
+        header = Path(spec.folder) / "header"
         try:
-            files = ShardFiles(Path(spec.folder), identity, spec.storage.nbytes, state)
-            taken = int(files.state["take"])
-            if not files.recovered or taken in (spec.take - 1, spec.take):
-                files.state["take"] = spec.take
-                if files.recovered:
-                    files.commit()
-                return files, ""
-            files.close(remove=False)
-            raise FilesError(f"{spec.folder} is out of date: the run has gone on without it")
+            return files(), ""
         except FilesInUse:
             raise
         except FilesError as error:
-            if not (Path(spec.folder) / "header").exists():
+            if not header.exists():
                 raise
             problem = str(error)
-        (Path(spec.folder) / "header").unlink()
-        files = ShardFiles(Path(spec.folder), identity, spec.storage.nbytes, state)
-        files.state["take"] = spec.take
-        return files, problem
+        header.unlink()
+        return files(), problem
 
     def insert(self, writer: str, sequence: int, push: Push, is_rest: bool = False) -> InsertReply:
         """Store a push unless it is early or too long. (writer, sequence) names it: a repeat is stored once.
@@ -197,7 +191,6 @@ class Shard:
         totals: tuple[int, ...] | None = None,
         granted: int = 0,
         serve: bool = True,
-        out: Batches | None = None,
     ) -> SampleReply:
         """Up to `most` batches, as many as the limiter allows now; at least one or none.
 
@@ -207,7 +200,6 @@ class Shard:
                 that over all shards every transition of a task is equally likely. None: by the tasks' weights alone.
             granted: batches that another shard's limiter has allowed: serve exactly these, and do not count them.
             serve: False only to have them granted.
-            out: space for `most` batches to use, or None.
         """
         with self.lock:
             content = tuple(self.storage.transitions)
@@ -224,13 +216,15 @@ class Shard:
             if not granted:
                 self.limiter.sampled(rows)
                 self.limiter.sample_side.allowed(rows)
-                self.memory.state["samples"] = self.limiter.samples
-                self.memory.commit()
+                self._commit()
         if not serve:
             return SampleReply(self.spec.index, count, None, 0.0, content)
-        space = None if out is None else out.first(count)
-        batches = self.storage.sample(count, self.spec.limit.batch_size, self.lock, space, probabilities)
+        batches = self.storage.sample(count, self.spec.limit.batch_size, self.lock, self._space(count), probabilities)
         return SampleReply(self.spec.index, count, batches, 0.0, content)
+
+    def _space(self, count: int) -> Batches:
+        """Where to put so many batches."""
+        return self.storage.allocate(count, self.spec.limit.batch_size)
 
     def _probabilities(self, content: tuple[int, ...], totals: tuple[int, ...] | None) -> np.ndarray | None:
         """Of each task to be drawn here; None while there is nothing to draw."""
@@ -243,6 +237,11 @@ class Shard:
         total = probabilities.sum()
         return probabilities / total if total > 0 else None
 
+    def _commit(self) -> None:
+        """Make the state last, the count of samples included."""
+        self.memory.state["samples"] = self.limiter.samples
+        self.memory.commit()
+
     def settle(self, batches: int, life: Life) -> tuple[int, ...]:
         """Set the count of samples to what a learner has used or received, and serve it alone from now on.
 
@@ -251,9 +250,8 @@ class Shard:
         """
         with self.lock:
             self.limiter.samples = batches * self.spec.limit.batch_size
-            self.memory.state["samples"] = self.limiter.samples
             self.memory.state["life"] = life
-            self.memory.commit()
+            self._commit()
             return tuple(self.storage.transitions)
 
     def catch_up(self, inserts: list[int]) -> dict[str, Any]:
@@ -332,8 +330,7 @@ class Shard:
         else:
             restore_dealt(self.storage, self.place, manifests, spec.index, spec.shards)
             self._deal_counters(manifests)
-        self.memory.state["samples"] = self.limiter.samples
-        self.memory.commit()
+        self._commit()
         self.origin = f"snapshot {name}"
 
     def _deal_counters(self, manifests: list[dict[str, Any]]) -> None:
