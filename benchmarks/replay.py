@@ -36,7 +36,8 @@ import tyro
 
 from benchmarks.report import Result, compare
 from replay.gather import KERNEL, Piece, gather
-from replay.memory import PrivateMemory, shared_folder
+from replay.locations import shared_folder
+from replay.memory import PrivateMemory
 from replay.rate_limiter import RateLimit
 from replay.ray_shard import THREADS, RayShard, ShardProcess
 from replay.rows import LAST, Push, Rows

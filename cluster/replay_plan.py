@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cluster.plan import Plan
 from cluster.run_folder import RunFolder
-from replay.memory import choose_folder
+from replay.locations import choose_folder
 from replay.shard import ShardSpec
 
 

@@ -21,7 +21,7 @@ from cluster.errors import ConfigError
 from cluster.plan import Plan
 from cluster.validation import flag, get
 from learner import checkpoint as checkpoints
-from replay.memory import is_locked
+from replay.locations import is_locked
 from replay.snapshot import Place, SnapshotError
 
 # Fields that a resumed run cannot change. They shape what is in the checkpoint, or the returns that rewards are scaled

@@ -15,7 +15,7 @@ from cluster.signals import stop_requests
 from cluster.validation import validate
 from dashboards.console import Console
 from learner.checkpoint import checkpoints
-from replay.memory import left_behind
+from replay.locations import left_behind
 
 
 def train(config: Config, preset: str) -> int:

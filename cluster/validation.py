@@ -16,7 +16,7 @@ from actors.catalogue import BACKENDS, UnknownNameError, nearest, resolve
 from cluster.config import Config
 from cluster.errors import ConfigError
 from cluster.plan import Plan, actor_count, make_plan, max_ahead
-from replay.memory import existing, free_bytes, has_room, is_shared_memory, shared_folder
+from replay.locations import existing, free_bytes, has_room, is_shared_memory, shared_folder
 from replay.shard import share
 
 # Inclusive bounds of every number in the configuration.

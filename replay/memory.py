@@ -26,7 +26,6 @@ NAME_BYTES = 48
 WRITER = np.dtype([("name", f"S{NAME_BYTES}"), ("sequence", "<i8"), ("used", "<i8")])
 PUSH = [("writer", f"S{NAME_BYTES}"), ("sequence", "<i8"), ("slot", "<i8"), ("pushes", "<i8")]
 LOCK_TIMEOUT_S = 20.0
-MOST_OF_PLACE = 1.1  # how much more than replay needs must be free for a place to be chosen
 
 
 class FilesError(Exception):
@@ -290,64 +289,3 @@ def differences(found: dict[str, Any], expected: dict[str, Any]) -> str:
 
 def round_up(size: int, unit: int = PAGE) -> int:
     return size + -size % unit
-
-
-def choose_folder(directory: str, fallback: Path, run: str, nbytes: int) -> Path:
-    """The folder of a run's files: in `directory` if that is named, else in shared memory if it has room, else in
-    `fallback`; or where they are already. All of them outlive a process, but not the system.
-    """
-    if directory:
-        return Path(directory).absolute() / run
-    shared, disk = shared_folder() / run, fallback.absolute() / run
-    return shared if shared.exists() or (has_room(shared, nbytes) and not disk.exists()) else disk
-
-
-def has_room(shared: Path, nbytes: int) -> bool:
-    """Whether shared memory is there and has room, with some to spare for others."""
-    return shared_folder().parent.is_dir() and free_bytes(shared) > MOST_OF_PLACE * nbytes
-
-
-def shared_folder() -> Path:
-    """What this user's runs keep in shared memory."""
-    return Path(f"/dev/shm/brc-{os.getuid()}")
-
-
-def left_behind(but: Path) -> list[tuple[Path, int]]:
-    """Folders of runs in shared memory, but for one, that no process works with, and their bytes."""
-    found = []
-    for run in sorted(shared_folder().glob("*")):
-        with suppress(FileNotFoundError):  # its run is just ending
-            files = [path for path in run.glob("shard-*/*") if path.is_file()]
-            held = sum(path.stat().st_size for path in files)
-            if run != but and held and not any(is_locked(path) for path in files if path.name == "lock"):
-                found.append((run, held))
-    return found
-
-
-def is_locked(path: Path) -> bool:
-    with path.open() as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
-def existing(path: Path) -> Path:
-    """The path, or the nearest folder above it that exists."""
-    path = path.absolute()
-    while not os.path.exists(path):
-        path = path.parent
-    return path
-
-
-def free_bytes(path: Path) -> int:
-    """Free on the file system that `path` is, or would be, on."""
-    found = os.statvfs(existing(path))
-    return found.f_bavail * found.f_frsize
-
-
-def is_shared_memory(path: Path) -> bool:
-    """Whether files in a folder are memory, not on a disk."""
-    shared = shared_folder().parent
-    return shared.is_dir() and existing(path).stat().st_dev == shared.stat().st_dev

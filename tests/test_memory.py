@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from replay import memory
-from replay.memory import FilesError, FilesInUse, ShardFiles, choose_folder
+from replay.locations import choose_folder
+from replay.memory import FilesError, FilesInUse, ShardFiles
 from replay.rate_limiter import RateLimit
 from replay.shard import Shard, ShardSpec
 from tests.streams import held, push, spec, transitions
