@@ -81,7 +81,7 @@ class ShardGroup:
         if seat.absent_since is not None and time.monotonic() - seat.absent_since > MOST_ABSENCE_S:
             raise RunFailed(f"replay shard {seat.spec.index} has been away for {MOST_ABSENCE_S:.0f} s")
         if seat.asked is None:
-            seat.asked, seat.asked_at = seat.handle.actor.stats.remote(), time.monotonic()
+            self._ask(seat, seat.handle.actor.stats.remote())
             return []
         if not answered(seat.asked):
             if time.monotonic() - seat.asked_at > MOST_ABSENCE_S:
@@ -92,6 +92,9 @@ class ShardGroup:
             return self._told(seat, ray.get(asked))
         except GONE as error:
             return self._away(seat, error)
+
+    def _ask(self, seat: Seat, answer: ray.ObjectRef) -> None:
+        seat.asked, seat.asked_at = answer, time.monotonic()
 
     def _away(self, seat: Seat, error: Exception) -> list[ShardEvent]:
         if is_final(error):
@@ -117,10 +120,7 @@ class ShardGroup:
             self._take(seat, stats)
             return []
         if not stats["caught_up"]:
-            seat.asked, seat.asked_at = (
-                seat.handle.actor.catch_up.remote(before["inserts_by_task"]),
-                time.monotonic(),
-            )
+            self._ask(seat, seat.handle.actor.catch_up.remote(before["inserts_by_task"]))
             return []
         # Quick deaths are only noticed by their successor's token.
         events = [] if seat.absent_since is not None else [self._death(seat, "another process answers")]

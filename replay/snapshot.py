@@ -50,7 +50,6 @@ class Place:
     """Where the snapshots of a run are."""
 
     def __init__(self, url: str) -> None:
-        self.url = url
         self.files, self.root = fsspec.core.url_to_fs(url)
         self.is_local = "file" in self.files.protocol
 
@@ -93,17 +92,15 @@ class Place:
     def write_manifest(self, name: str, shard: int, body: dict[str, Any]) -> None:
         text = json.dumps({"crc32": zlib.crc32(json.dumps(body).encode()), "body": body}).encode()
         path = f"{self.root}/{name}/shard-{shard}.json"
-        self.files.makedirs(f"{self.root}/{name}", exist_ok=True)
         if self.is_local:  # elsewhere a file is there when all of it is
             self._write(path + ".part", text)
             os.replace(path + ".part", path)
         else:
             self._write(path, text)
 
-    def _write(self, path: str, *parts: bytes) -> None:
+    def _write(self, path: str, data: bytes) -> None:
         with self.open_new(path) as file:
-            for part in parts:
-                file.write(part)
+            file.write(data)
             self.sync(file)
 
     def open_new(self, path: str) -> Any:
