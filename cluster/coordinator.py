@@ -61,9 +61,9 @@ class Saving:
 
 
 class Coordinator:
-    """Start with `run`, inside an initialised Ray."""
+    """Start with `run`, inside an initialised Ray. `live` is the folder for the shards' files."""
 
-    def __init__(self, plan: Plan, session: Session, device: str) -> None:
+    def __init__(self, plan: Plan, session: Session, live: Path, device: str) -> None:
         self.plan = plan
         self.session = session
         self.device = device
@@ -72,7 +72,7 @@ class Coordinator:
         self.checkpoint: Path | None = folder.checkpoint
         if self.checkpoint is not None:
             session.prune()  # what came after this checkpoint in a future that is not to be
-        self.shards = ShardGroup(shard_specs(plan, folder), folder.id)
+        self.shards = ShardGroup(shard_specs(plan, folder, live), folder.id)
         self.handles = self.shards.handles
         self.store = (
             ray.remote(PolicyStore).options(num_cpus=0, max_concurrency=2, max_restarts=-1, **on_node()).remote(ray.put)

@@ -12,28 +12,32 @@ from replay.locations import choose_folder
 from replay.shard import ShardSpec
 
 
-def shard_specs(plan: Plan, folder: RunFolder) -> tuple[ShardSpec, ...]:
-    """Specs of all shards. In serial execution they have no files: the run makes again what it loses, identically."""
+def shard_specs(plan: Plan, folder: RunFolder, live: Path | None = None) -> tuple[ShardSpec, ...]:
+    """Specs of all shards, with files in `live`.
+
+    In serial execution there are none: what the run loses it makes again, identically.
+    """
     snapshot = folder.manifest.get("replay", "")
-    specs = [
-        replace(spec, run=folder.id, snapshots=folder.replay_url, snapshot=snapshot, take=folder.take)
+    return tuple(
+        replace(
+            spec,
+            run=folder.id,
+            folder="" if live is None else str(live / f"shard-{spec.index}"),
+            snapshots=folder.replay_url,
+            snapshot=snapshot,
+            take=folder.take,
+        )
         for spec in plan.shards
-    ]
-    if plan.config.execution == "serial":
-        return tuple(specs)
-    live = live_folder(plan, folder)
-    return tuple(replace(spec, folder=str(live / f"shard-{spec.index}")) for spec in specs)
+    )
 
 
-def clear_live(plan: Plan, folder: RunFolder) -> None:
-    """Remove files of shards that will not be taken over, and would be out of date when a later resume found them."""
-    live = live_folder(plan, folder)
-    keep = 0 if plan.config.execution == "serial" else len(plan.shards)
+def clear_live(live: Path, keep: int) -> None:
+    """Remove files of all but the first shards. They will not be taken over, and a later resume must not find them."""
     for found in live.glob("shard-*"):
         if found.name not in {f"shard-{index}" for index in range(keep)}:
             shutil.rmtree(found)
 
 
 def live_folder(plan: Plan, folder: RunFolder) -> Path:
-    """The folder of the shards' files; where a run that died has left some, that one."""
+    """The folder for the shards' files; where a run that died has left some, that one. Room changes: ask once."""
     return choose_folder(plan.config.replay.directory, folder.path / "live", folder.id, plan.replay_bytes)

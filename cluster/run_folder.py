@@ -64,7 +64,9 @@ class RunFolder:
         self.path = path
         self.name = path.name
         self.id = run_id(path)  # a name that no other run ever has
-        self.has_taken = False
+        takes = path / "takes"
+        # How often replay has begun in this run, this time included: files of earlier times are out of date.
+        self.take = 1 + (int(takes.read_text()) if takes.exists() else 0)
         self.lock = lock
         self.replay_url = replay_url  # of its snapshots
         self.checkpoint = checkpoint  # what to resume from
@@ -80,17 +82,9 @@ class RunFolder:
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
-    @property
-    def take(self) -> int:
-        """How often replay has begun in this run, this time included: files of earlier times are out of date."""
-        file = self.path / "takes"
-        return (int(file.read_text()) if file.exists() else 0) + (not self.has_taken)
-
     def replay_taken(self) -> None:
         """Note that all shards have begun."""
-        takes = self.take
-        (self.path / "takes").write_text(str(takes))
-        self.has_taken = True
+        (self.path / "takes").write_text(str(self.take))
 
 
 def open_run(plan: Plan, preset: str) -> RunFolder:

@@ -55,21 +55,22 @@ def drive(plan: Plan, session: Session, stop: threading.Event) -> bool:
     """The whole run in the configured execution; the heavy imports happen here."""
     import torch
 
-    clear_live(plan, session.folder)
+    live = live_folder(plan, session.folder)
     device = plan.config.learner.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if plan.config.execution == "serial":
         from cluster.serial import SerialRun
 
+        clear_live(live, keep=0)
         return SerialRun(plan, session, device).run(stop)
     from cluster.coordinator import Coordinator
     from cluster.local_ray import local_ray
 
-    folder = live_folder(plan, session.folder)
-    session.replay_files(folder, left_behind(but=folder))
+    clear_live(live, keep=len(plan.shards))
+    session.replay_files(live, left_behind(but=live))
     with local_ray(plan):
-        return Coordinator(plan, session, device).run(stop)
+        return Coordinator(plan, session, live, device).run(stop)
 
 
 def resume_command(preset: str, folder: RunFolder) -> str:

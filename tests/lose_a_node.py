@@ -53,6 +53,7 @@ def main(folder: Path) -> bool:
     with open_run(plan, "quickstart") as run, Console([task.name for task in plan.tasks], config.steps) as console:
         session = Session(plan, run, console)
         nodes = node_ids()
+        live = live_folder(plan, run)
 
         def lose() -> None:
             while not any(row["env_steps"] > 2500 for row in records.read(run.path / "metrics.jsonl")) or not any(
@@ -62,10 +63,10 @@ def main(folder: Path) -> bool:
             shard = nodes.index(workers[1].node_id)
             session.records.event("node_removed", shard=shard)
             cluster.remove_node(workers[1], allow_graceful=False)
-            shutil.rmtree(live_folder(plan, run) / f"shard-{shard}")  # which was on that node
+            shutil.rmtree(live / f"shard-{shard}")  # which was on that node
 
         threading.Thread(target=lose, daemon=True).start()
-        completed = Coordinator(plan, session, "cpu").run(threading.Event())
+        completed = Coordinator(plan, session, live, "cpu").run(threading.Event())
         session.records.event("finished" if completed else "stopped")
         session.close()
     ray.shutdown()
