@@ -239,7 +239,8 @@ def check_writable(flag: str, folder: str) -> None:
 
 
 def check_memory(plan: Plan) -> None:
-    if plan.config.replay.directory and not is_shared_memory(Path(plan.config.replay.directory)):
+    named = plan.config.replay.directory
+    if named and plan.config.execution != "serial" and not is_shared_memory(Path(named)):
         return  # on a disk, what memory does not hold is read again
     needed, available = plan.replay_bytes, psutil.virtual_memory().available
     if needed > MEMORY_SHARE * available:

@@ -52,6 +52,10 @@ TABLE: list[tuple[str, list[str]]] = [
     ("train quickstart --replay.task-weights dmc/cheetah-run 0", ["--replay.task-weights dmc/cheetah-run 0"]),
     ("train quickstart --learner.n-step 0", ["--learner.n-step 0", "from 1 to 1000"]),
     ("train quickstart --replay.capacity 100000000000", ["--replay.capacity", "bytes of memory are available"]),
+    (
+        "train quickstart --execution serial --replay.directory . --replay.capacity 1000000000",
+        ["--replay.capacity", "bytes of memory are available"],
+    ),
     ("train quickstart --actors.copies 4096 --actors.count 1000 --replay.capacity 300000", ["--actors.copies 4096"]),
     ("train quickstart --resume", ["--resume needs --name"]),
     ("train quickstart --resume --name nothing", ["there is no run 'nothing'"]),
