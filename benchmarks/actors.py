@@ -39,8 +39,9 @@ from benchmarks.report import alternate, compare
 from cluster.config import ActorsConfig, Config, ReplayConfig
 from cluster.local_ray import local_ray
 from cluster.plan import Plan, make_plan
-from learner import publishing
-from learner.networks import Critic, NetworkSpec, Policy
+from learner.footprint import NetworkSpec
+from learner.networks import Critic, Policy
+from learner.publishing import Outgoing
 from replay.handle import LocalShard, ShardHandle
 from replay.policy_store import PolicyMessage, PolicyStore
 from replay.ray_shard import RayShard, start_shard
@@ -175,7 +176,7 @@ def uniform_policy(plan: Plan) -> PolicyMessage:
             parameter.zero_()
         # tanh of a normal draw of deviation 0.88 is all but uniform; log 0.88 = -4 + 6 tanh(0.767), spec section 1.
         policy.log_std.bias.fill_(0.767)
-    return publishing.message(policy, Critic(networks), version=0)
+    return Outgoing(policy, Critic(networks).embedding_table(), 0).message()
 
 
 def compare_memory(plan: Plan, repeats: int) -> None:

@@ -18,7 +18,7 @@ import tyro
 from benchmarks.report import alternate, compare
 from learner import brc
 from learner.brc import Batch, BRCSettings, Noise
-from learner.networks import NetworkSpec
+from learner.footprint import NetworkSpec
 
 OBSERVATION_SIZE, ACTION_SIZE, NUM_TASKS = 78, 21, 8
 SETTINGS = BRCSettings()

@@ -22,6 +22,7 @@ USAGE = """usage: brc COMMAND ...
 
   brc train PRESET [--learner.width 512 ...]   train; `brc train PRESET --help` lists every option
   brc eval RUN [--episodes 10]                 score a run's newest checkpoint
+  brc export RUN                               write its policy for other programs
   brc status [RUN]                             all runs, or one
   brc stop RUN                                 stop a live run cleanly
   brc suites [SUITE]                           suites, or the tasks of one
@@ -58,6 +59,7 @@ def run(arguments: list[str]) -> int:
     known: dict[str, Callable[[list[str]], int]] = {
         "train": train,
         "eval": lambda rest: parsed(commands.evaluate, rest, "brc eval"),
+        "export": lambda rest: parsed(commands.export, rest, "brc export"),
         "status": lambda rest: parsed(commands.status, rest, "brc status"),
         "stop": lambda rest: parsed(commands.stop, rest, "brc stop"),
         "suites": lambda rest: parsed(commands.suites, rest, "brc suites"),

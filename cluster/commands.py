@@ -22,11 +22,11 @@ from cluster.run_folder import (
     load_config,
     newest_checkpoint,
     read_lock,
+    run_checkpoints,
     run_names,
 )
 from cluster.validation import check
 from dashboards.console import duration, plain_line
-from learner import checkpoint as checkpoints
 
 Name = Annotated[str, tyro.conf.Positional]
 
@@ -141,21 +141,41 @@ def evaluate(run: Name = "", episodes: int = 10, runs_folder: str = "runs", seed
     _, config = load_config(path)
     evaluation = replace(config.evaluation, episodes=episodes)
     plan = check(replace(config, seed=seed, evaluation=evaluation, learner=replace(config.learner, device="cpu")))
-    checkpoint, manifest = newest_checkpoint(path)
+    checkpoints = run_checkpoints(config, path)
+    checkpoint, manifest = newest_checkpoint(path, checkpoints)
     checkpoints.verify(checkpoint, manifest)
-    import torch
-
     from actors.evaluator import Evaluator
-    from cluster.learner_plan import learner_spec
-    from learner.learner import Learner
+    from learner.dcp import load_policy
 
-    learner = Learner(learner_spec(plan, "cpu"))
-    learner.load_state_dict(torch.load(checkpoint / "learner.pt", map_location="cpu", weights_only=True))
+    policy = load_policy(plan.networks, checkpoints.url(checkpoint))
     evaluator = Evaluator(plan.evaluator())
-    learned = evaluator.evaluate(learner.policy(), number=0)
+    learned = evaluator.evaluate(policy, number=0)
     random = evaluator.evaluate(None, number=0)
     print(f"{run} at {manifest['env_steps']:,} steps, {episodes} episodes a task (mean, least, greatest; random mean)")
     for task, returns in learned.returns.items():
         base = sum(random.returns[task]) / episodes
         print(f"{task:32s} {sum(returns) / episodes:8.1f} {min(returns):8.1f} {max(returns):8.1f}   {base:8.1f}")
+    return 0
+
+
+def export(run: Name = "", folder: str = "", runs_folder: str = "runs") -> int:
+    """Write the policy of a run's newest checkpoint as safetensors and ONNX, with an example that acts with it.
+
+    Args:
+        run: the run's name.
+        folder: where to; empty is `policy` in the run's folder.
+        runs_folder: where runs are.
+    """
+    path = existing_run(Path(runs_folder), run)
+    _, config = load_config(path)
+    plan = check(config)
+    checkpoints = run_checkpoints(config, path)
+    checkpoint, manifest = newest_checkpoint(path, checkpoints)
+    checkpoints.verify(checkpoint, manifest)
+    from cluster.export import export as write
+    from learner.dcp import load_policy
+
+    message = load_policy(plan.networks, checkpoints.url(checkpoint))
+    for file in write(plan, message, manifest, Path(folder) if folder else path / "policy"):
+        print(file)
     return 0

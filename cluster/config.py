@@ -46,12 +46,23 @@ class LearnerConfig:
     """Entropy temperature before the first update."""
     target_entropy_per_action: float = -0.5
     """Target entropy per action dimension of the widest task."""
-    dtype: Literal["float32", "float64"] = "float32"
-    """Type of parameters and arithmetic."""
+    precision: Literal["auto", "float64", "float32", "tf32", "bf16"] = "auto"
+    """Precision of the networks' products; parameters are float32, with float64 that. auto is the fastest that learns
+    alike on the device: bf16 where it has instructions for it, else float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where updates run; auto takes a GPU if there is one."""
     threads: int = 0
     """CPU threads of the learner; 0 takes every core of the machine."""
+    checkpoints: str = ""
+    """Folder or URL, such as s3://bucket/folder, for the learner's part of checkpoints; empty is the run's folder."""
+    ranks: int = 1
+    """Processes that make every update together, each with a GPU if that is the device."""
+    sharding: Literal["auto", "replicate", "shard"] = "auto"
+    """Whether ranks hold all of the critic each, or a part; auto shards those of 30 million parameters and more."""
+    replicas: int = 1
+    """Copies of a sharded critic among the ranks: one for each node sends less between nodes."""
+    deadline: float = 120.0
+    """Seconds that ranks wait for one that does not answer before all are started again."""
     publish_interval: int = 16
     """Updates between two published policies."""
     batches_per_request: int = 4

@@ -14,24 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.actor import ActorHandle
 from ray.exceptions import RayError, RayTaskError
 
 from actors.fleet import DEAD, MOST_DEATHS_IN_A_ROW, Fleet, Poll, answered
 from actors.ray_actor import start_actor, start_evaluator
 from cluster.errors import RunFailed
-from cluster.learner_plan import learner_spec
+from cluster.learner_group import CALL_TIMEOUT_S, LearnerGroup, LearnerLost
+from cluster.learner_plan import learner_spec, ranks
 from cluster.plan import Plan
 from cluster.replay_plan import shard_specs
 from cluster.session import Session, lowest_inserts
 from cluster.shards import ShardEvent, ShardGroup
-from learner.ray_learner import LoopSpec, start_learner
+from learner.ray_learner import LoopSpec, start_ranks
 from replay.placement import on_node
 from replay.policy_store import PolicyStore
 
 TICK_S = 0.25
-# What a part may take for an answer: it may be in the midst of writing a large checkpoint, or of a very large update.
-CALL_TIMEOUT_S = 600.0
 # Evaluations under way when a run is stopped are waited for so long.
 EVALUATION_TIMEOUT_S = 60.0
 SAVES = 3  # tries of the last checkpoint
@@ -52,7 +50,7 @@ class Asked:
 class Saving:
     """A checkpoint under way."""
 
-    folder: Path
+    name: str
     snapshot: str
     env_steps: int
     started: float
@@ -69,20 +67,15 @@ class Coordinator:
         self.device = device
         config = plan.config
         folder, manifest = session.folder, session.folder.manifest
-        self.checkpoint: Path | None = folder.checkpoint
-        if self.checkpoint is not None:
+        self.checkpoint = folder.checkpoint
+        if self.checkpoint:
             session.prune()  # what came after this checkpoint in a future that is not to be
         self.shards = ShardGroup(shard_specs(plan, folder, live), folder.id)
         self.handles = self.shards.handles
         self.store = (
             ray.remote(PolicyStore).options(num_cpus=0, max_concurrency=2, max_restarts=-1, **on_node()).remote(ray.put)
         )
-        self.learner_lives = 0
-        self.learner = self._start_learner()
-        self.learner_report: dict[str, Any] = {}
-        self.learner_asked: ray.ObjectRef | None = None
-        self.learner_deaths = 0  # in a row, without an update in between
-        self.restored_updates = 0
+        self.learner = LearnerGroup(self._start_learner, config.learner.deadline)
         self.evaluator = start_evaluator(plan.evaluator(), cpus=0)
         self.evaluating: list[Asked] = []
         self.fleet = Fleet(
@@ -102,15 +95,15 @@ class Coordinator:
         if not self.session.random_is_scored:
             self._evaluate("random", 0)
         try:
-            self._learner_ready()
-        except DEAD as error:
+            self.session.records.event("learner_ready", **self.learner.train())
+        except LearnerLost as error:
             self._replace_learner(str(error))
         self.fleet.collect()
         while True:
             self._train(stop)
             try:
                 completed = self._finish()
-            except DEAD as error:  # only the learner's death comes here: what it had not saved is made up for
+            except LearnerLost as error:  # what it had not saved is made up for
                 self._replace_learner(str(error))
                 continue
             if completed or stop.is_set():
@@ -145,7 +138,7 @@ class Coordinator:
     @property
     def _completed(self) -> bool:
         """Whether every update of the budget is made."""
-        return bool(self.learner_report["updates"] >= self.plan.total_updates)
+        return bool(self.learner.report["updates"] >= self.plan.total_updates)
 
     def _tick(self) -> int:
         """Hear from every part; returns the environment steps of the slowest task."""
@@ -167,15 +160,10 @@ class Coordinator:
             self.session.shard_event(event.kind, event.reason, event.details)
 
     def _hear_learner(self) -> None:
-        """Its newest report, if that has come: an update may take long, and other parts are not to wait for it."""
-        if self.learner_asked is None:
-            self.learner_asked = self.learner.report.remote()
-        elif answered(self.learner_asked):
-            asked, self.learner_asked = self.learner_asked, None
-            try:
-                self.learner_report = self._get(asked)
-            except DEAD as error:
-                self._replace_learner(str(error))
+        try:
+            self.learner.hear()
+        except LearnerLost as error:
+            self._replace_learner(str(error))
 
     def _poll_fleet(self) -> Poll:
         try:
@@ -183,64 +171,45 @@ class Coordinator:
         except (RayTaskError, RuntimeError) as error:
             raise RunFailed(f"an actor failed: {error}") from error
 
-    def _start_learner(self) -> ActorHandle:
+    def _start_learner(self, life: int) -> Any:
         config = self.plan.config.learner
+        spec = learner_spec(self.plan, self.device)
         loop = LoopSpec(
             self.plan.total_updates,
             config.publish_interval,
-            diagnostics_interval=10 * config.batches_per_request,
-            requests_in_flight=config.requests_in_flight,
-            life=self.learner_lives,
-            probabilities=tuple(self.plan.shards[0].storage.probabilities),
+            10 * config.batches_per_request,
+            config.requests_in_flight,
+            ranks(self.plan),
+            config.deadline,
+            self.session.folder.checkpoints.url(self.checkpoint) if self.checkpoint else "",
+            str(self.session.folder.path.absolute()),
+            life,
+            tuple(self.plan.shards[0].storage.probabilities),
         )
-        checkpoint = None if self.checkpoint is None else str(self.checkpoint)
-        spec = learner_spec(self.plan, self.device)
-        gpus = 1.0 if self.device == "cuda" else 0.0
-        return start_learner(spec, loop, list(self.handles), self.store, checkpoint, gpus)
-
-    def _learner_ready(self) -> None:
-        """Wait for the learner, and let it train."""
-        ready = self._get(self.learner.ready.remote())
-        self.restored_updates = ready["updates"]
-        self.learner_asked = None
-        self.learner_report = self._get(self.learner.report.remote())
-        self._get(self.learner.start.remote())
-        self.session.records.event("learner_ready", **ready)
+        return start_ranks(spec, loop, list(self.handles), self.store, 1.0 if self.device == "cuda" else 0.0)
 
     def _replace_learner(self, cause: str) -> None:
         """A new learner from the newest checkpoint, or from nothing before the first. Replay and actors go on under
         the limiter meanwhile."""
-        lost = self.learner_report.get("updates", 0)
         saving = self.saving is not None
         if saving and not self._commit_save(wait=True):
             self.session.checkpoint_soon()
+        records = self.session.records
         # One that dies whenever it saves would otherwise make the same updates for ever.
-        self.learner_deaths = self.learner_deaths + 1 if saving or lost <= self.restored_updates else 1
-        while True:
-            if self.learner_deaths >= MOST_DEATHS_IN_A_ROW:
-                raise RunFailed(f"the learner died {self.learner_deaths} times without getting on: {cause}")
-            self.session.records.event("learner_died", cause, updates=lost)
-            ray.kill(self.learner)  # it may only have been out of reach
-            self.learner_lives += 1
-            self.learner = self._start_learner()
-            try:
-                self._learner_ready()
-                break
-            except DEAD as error:
-                cause = str(error)
-                self.learner_deaths += 1
+        ready, lost = self.learner.replace(
+            saving, lambda cause, updates: records.event("learner_died", cause, updates=updates), cause
+        )
         for asked in self.evaluating:
             asked.losses = 0  # those were this learner's
-        self.session.records.event(
-            "learner_restarted", updates=self.restored_updates, lost_updates=max(0, lost - self.restored_updates)
-        )
+        records.event("learner_restarted", updates=ready["updates"], lost_updates=lost)
         self.session.console.say(
-            f"the learner died at {lost:,} updates and goes on from {self.restored_updates:,}, making up for the rest"
+            f"the learner died at {ready['updates'] + lost:,} updates and goes on from {ready['updates']:,}, making up "
+            f"for the rest"
         )
 
     def _report(self) -> None:
         reports, actors = self.fleet.reports, self.plan.actor_count
-        self.session.report(self.session.progress.row(reports, actors, self.learner_report, self.shards.stats))
+        self.session.report(self.session.progress.row(reports, actors, self.learner.report, self.shards.stats))
 
     def _evaluate(self, policy: str, env_steps: int) -> None:
         """Ask for an evaluation of the random policy or the learner's."""
@@ -249,7 +218,7 @@ class Coordinator:
 
     def _ask_evaluator(self, policy: str, number: int) -> ray.ObjectRef:
         """The policy passes from the learner to the evaluator directly."""
-        message = None if policy == "random" else self.learner.policy.remote()
+        message = None if policy == "random" else self.learner.first.policy.remote()
         answer: ray.ObjectRef = self.evaluator.evaluate.remote(message, number)
         return answer
 
@@ -268,7 +237,19 @@ class Coordinator:
                 self._evaluation_lost(first, str(error))
                 return
             except RayError as error:
-                raise RunFailed(f"the evaluation at {first.env_steps} steps failed: {error}") from error
+                if not self._learner_was_lost():
+                    raise RunFailed(f"the evaluation at {first.env_steps} steps failed: {error}") from error
+                self._evaluation_lost(first, str(error))
+                return
+
+    def _learner_was_lost(self) -> bool:
+        """Whether it cannot answer, in which case it is replaced now."""
+        try:
+            self.learner.refresh()
+        except LearnerLost as error:
+            self._replace_learner(str(error))
+            return True
+        return False
 
     def _evaluation_lost(self, first: Asked, cause: str) -> None:
         """Start another evaluator, whichever side died; what was asked of this one is asked again at the next tick."""
@@ -283,12 +264,12 @@ class Coordinator:
 
     def _begin_save(self, env_steps: int) -> None:
         try:
-            folder, snapshot = self.session.begin_checkpoint(env_steps)
+            name, snapshot = self.session.begin_checkpoint(env_steps)
         except OSError as error:
             self.session.checkpoint_failed(env_steps, error)
             return
-        learner = self.learner.save.remote(str(folder))
-        self.saving = Saving(folder, snapshot, env_steps, time.monotonic(), learner, self.shards.save(snapshot))
+        learner = self.learner.first.save.remote(self.session.folder.checkpoints.url(name))
+        self.saving = Saving(name, snapshot, env_steps, time.monotonic(), learner, self.shards.save(snapshot))
 
     def _commit_save(self, wait: bool) -> bool:
         """Make the checkpoint under way the newest once all of it is written; whether that was done now."""
@@ -299,13 +280,13 @@ class Coordinator:
         if not wait and not all(answered(part) for part in parts):
             return False
         self.saving = None
-        # All of them have stopped writing before the folder is committed, or removed.
+        # All of them have stopped writing before the checkpoint is committed, or removed.
         ray.wait(parts, num_returns=len(parts), timeout=CALL_TIMEOUT_S)
         try:
             updates = self._get(saving.learner)
             new_bytes = sum(self._get(saving.shards))
-            self.checkpoint = self.session.commit_checkpoint(
-                saving.folder,
+            self.session.commit_checkpoint(
+                saving.name,
                 saving.snapshot,
                 saving.env_steps,
                 updates,
@@ -314,19 +295,20 @@ class Coordinator:
                 new_bytes,
             )
         except (RunFailed, RayError, OSError) as error:
-            self.session.checkpoint_failed(saving.env_steps, error, saving.folder)
+            self.session.checkpoint_failed(saving.env_steps, error, saving.name)
             if isinstance(error, DEAD):
                 self.session.checkpoint_soon()
             return False
+        self.checkpoint = saving.name
         return True
 
     def _finish(self) -> bool:
         """Stop the loops, write the last checkpoint, and evaluate the final policy if the budget was met; returns
-        whether it was. Raises one of DEAD when the learner died meanwhile."""
+        whether it was. Raises LearnerLost when the learner died meanwhile."""
         self._commit_save(wait=True)
         self.fleet.stop(timeout=30.0)
-        self._get(self.learner.stop.remote())
-        self.learner_asked, self.learner_report = None, self._get(self.learner.report.remote())
+        self.learner.ask("stop")
+        self.learner.refresh()
         self._tick()
         self._tell_of_shards(self.shards.fresh())
         env_steps = lowest_inserts(self.shards.stats)
@@ -334,7 +316,7 @@ class Coordinator:
             self._begin_save(env_steps)
             if self._commit_save(wait=True):
                 break
-            self._get(self.learner.report.remote())  # if it was the learner that died, another can write it
+            self.learner.refresh()  # if it was the learner that died, another can write it
             self._tell_of_shards(self.shards.fresh())  # a shard that died comes back
             if not tries_left:
                 raise RunFailed("its last checkpoint could not be written; the events file has the reason")

@@ -5,24 +5,18 @@ from __future__ import annotations
 from cluster.plan import Plan, learner_threads
 from learner.brc import BRCSettings
 from learner.learner import LearnerSpec
-from learner.networks import NetworkSpec
+from learner.precision import fastest
+from learner.sharding import Ranks
+
+
+def ranks(plan: Plan) -> Ranks:
+    """How the learner's ranks share the work; the first of them."""
+    config = plan.config.learner
+    return Ranks(0, config.ranks, "shard" if plan.is_sharded else "replicate", config.replicas)
 
 
 def learner_spec(plan: Plan, device: str) -> LearnerSpec:
     config = plan.config.learner
-    networks = NetworkSpec(
-        plan.observation_size,
-        plan.action_size,
-        len(plan.tasks),
-        config.width,
-        config.depth,
-        config.heads,
-        config.policy_width,
-        config.policy_depth,
-        config.embedding_size,
-        config.num_bins,
-        config.embedding_norm,
-    )
     settings = BRCSettings(
         config.discount,
         config.polyak,
@@ -33,13 +27,13 @@ def learner_spec(plan: Plan, device: str) -> LearnerSpec:
         config.value_limit,
     )
     return LearnerSpec(
-        networks,
+        plan.networks,
         settings,
         config.batch_size,
         config.batches_per_request,
         plan.config.replay.shards,
         plan.config.seed,
-        config.dtype,
+        fastest(device) if config.precision == "auto" else config.precision,
         plan.config.replay.observation_dtype,
         device,
         learner_threads(plan.config),

@@ -10,9 +10,12 @@ from actors.actor import ActorSpec
 from actors.catalogue import Task, resolve
 from actors.evaluator import EvaluatorSpec
 from cluster.config import Config
+from learner.footprint import NetworkSpec, critic_parameters, footprint
 from replay.rate_limiter import RateLimit
 from replay.shard import ShardSpec, share
 from replay.storage import StorageSpec
+
+SHARD_FROM = 30_000_000  # parameters of a critic: below, to gather its layers takes longer than it saves
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,45 @@ class Plan:
     @property
     def action_size(self) -> int:
         return max(task.action_size for task in self.tasks)
+
+    @property
+    def networks(self) -> NetworkSpec:
+        config = self.config.learner
+        return NetworkSpec(
+            self.observation_size,
+            self.action_size,
+            len(self.tasks),
+            config.width,
+            config.depth,
+            config.heads,
+            config.policy_width,
+            config.policy_depth,
+            config.embedding_size,
+            config.num_bins,
+            config.embedding_norm,
+        )
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each of the learner's ranks holds a part of the critic, not all of it."""
+        config = self.config.learner
+        if config.sharding != "auto":
+            return config.sharding == "shard"
+        return config.ranks > 1 and (config.replicas > 1 or critic_parameters(self.networks) >= SHARD_FROM)
+
+    @property
+    def learner_bytes(self) -> dict[str, int]:
+        """What each of the learner's ranks takes, by purpose."""
+        config = self.config.learner
+        return footprint(
+            self.networks,
+            config.batch_size,
+            config.batches_per_request,
+            config.precision,
+            config.ranks,
+            self.is_sharded,
+            config.replicas,
+        )
 
     @property
     def replay_bytes(self) -> int:
@@ -137,4 +179,5 @@ def deal(tasks: int, actors: int) -> list[tuple[int, ...]]:
 
 
 def learner_threads(config: Config) -> int:
-    return config.learner.threads or os.cpu_count() or 1
+    """CPU threads of each of the learner's ranks."""
+    return config.learner.threads or max(1, (os.cpu_count() or 1) // config.learner.ranks)

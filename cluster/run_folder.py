@@ -20,7 +20,7 @@ from cluster.config import Config
 from cluster.errors import ConfigError
 from cluster.plan import Plan
 from cluster.validation import flag, get
-from learner import checkpoint as checkpoints
+from learner.checkpoint import CheckpointError, Checkpoints
 from replay.locations import is_locked
 from replay.snapshot import Place, SnapshotError
 
@@ -36,9 +36,9 @@ FIXED_FIELDS = (
     "learner.embedding_norm",
     "learner.num_bins",
     "learner.value_limit",
-    "learner.dtype",
     "learner.discount",
     "replay.snapshots",
+    "learner.checkpoints",
     "replay.warmup",
     "learner.batch_size",
     "learner.updates_per_step",
@@ -59,7 +59,13 @@ class RunFolder:
     """An open run. This process holds its lock until the `with` block or the process ends, however it ends."""
 
     def __init__(
-        self, path: Path, lock: IO[str], checkpoint: Path | None, manifest: dict[str, Any], replay_url: str
+        self,
+        path: Path,
+        lock: IO[str],
+        checkpoints: Checkpoints,
+        checkpoint: str,
+        manifest: dict[str, Any],
+        replay_url: str,
     ) -> None:
         self.path = path
         self.name = path.name
@@ -69,7 +75,8 @@ class RunFolder:
         self.take = 1 + (int(takes.read_text()) if takes.exists() else 0)
         self.lock = lock
         self.replay_url = replay_url  # of its snapshots
-        self.checkpoint = checkpoint  # what to resume from
+        self.checkpoints = checkpoints
+        self.checkpoint = checkpoint  # the one to resume from, or ""
         self.manifest = manifest
 
     def __enter__(self) -> RunFolder:
@@ -77,10 +84,6 @@ class RunFolder:
 
     def __exit__(self, *failure: object) -> None:
         self.lock.close()
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
 
     def replay_taken(self) -> None:
         """Note that all shards have begun."""
@@ -109,7 +112,8 @@ def open_run(plan: Plan, preset: str) -> RunFolder:
     except OSError as error:
         raise ConfigError(f"--runs-folder {config.runs_folder}: cannot write there ({error})") from error
     manifest: dict[str, Any] = {}
-    newest = None
+    newest = ""
+    checkpoints = run_checkpoints(config, path)
     if config.resume:
         newest, manifest = check_resume(path, plan)
     elif existed:
@@ -118,7 +122,7 @@ def open_run(plan: Plan, preset: str) -> RunFolder:
     temporary = path / "config.yaml.new"
     temporary.write_text(yaml.safe_dump(json.loads(json.dumps(saved)), sort_keys=False))
     temporary.rename(path / "config.yaml")
-    return RunFolder(path, lock, newest, manifest, replay_url(config, path))
+    return RunFolder(path, lock, checkpoints, newest, manifest, replay_url(config, path))
 
 
 def run_id(path: Path) -> str:
@@ -127,6 +131,12 @@ def run_id(path: Path) -> str:
     if not file.exists():
         file.write_text(f"{path.name[:80]}-{uuid.uuid4().hex[:12]}")
     return file.read_text()
+
+
+def run_checkpoints(config: Config, path: Path) -> Checkpoints:
+    """Where the checkpoints of a run's learner are."""
+    named = config.learner.checkpoints.rstrip("/")
+    return Checkpoints(f"{named}/{run_id(path)}" if named else str((path / "checkpoints").absolute()))
 
 
 def replay_url(config: Config, path: Path) -> str:
@@ -203,11 +213,12 @@ def load_config(path: Path) -> tuple[str, Config]:
         ) from error
 
 
-def check_resume(path: Path, plan: Plan) -> tuple[Path, dict[str, Any]]:
+def check_resume(path: Path, plan: Plan) -> tuple[str, dict[str, Any]]:
     """The newest checkpoint and its manifest, if this configuration can go on from it."""
     _, saved = load_config(path)
-    newest, manifest = newest_checkpoint(path)
     config = plan.config
+    checkpoints = run_checkpoints(saved, path)
+    newest, manifest = newest_checkpoint(path, checkpoints)
     names = [task.name for task in plan.tasks]
     if manifest["tasks"] != names:
         raise ConfigError(
@@ -234,7 +245,7 @@ def check_resume(path: Path, plan: Plan) -> tuple[Path, dict[str, Any]]:
     try:
         Place(replay_url(config, path)).verify(manifest["replay"])
     except SnapshotError as error:
-        raise checkpoints.CheckpointError(
+        raise CheckpointError(
             f"{error}; without it the learner would go on with an empty replay, so the run does not: "
             f"{checkpoints.way_out(newest)}"
         ) from error
@@ -249,9 +260,9 @@ def has_score(path: Path, plan: Plan) -> bool:
     return any(row["policy"] == "deterministic" and row["updates"] >= plan.total_updates for row in rows)
 
 
-def newest_checkpoint(path: Path) -> tuple[Path, dict[str, Any]]:
+def newest_checkpoint(path: Path, checkpoints: Checkpoints) -> tuple[str, dict[str, Any]]:
     """The newest checkpoint of a run and its manifest, not yet verified; ConfigError when there is none."""
-    found = checkpoints.checkpoints(path / "checkpoints")
+    found = checkpoints.names()
     if not found:
         raise ConfigError(f"run {path.name} has no checkpoint yet; start it anew under another --name")
-    return found[-1], checkpoints.read_manifest(found[-1])
+    return found[-1], checkpoints.manifest(found[-1])

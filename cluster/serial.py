@@ -7,10 +7,10 @@ distributed execution and the place to debug.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,8 @@ from cluster.learner_plan import learner_spec
 from cluster.plan import Plan
 from cluster.replay_plan import shard_specs
 from cluster.session import Session, lowest_inserts
-from learner.learner import Learner
+from learner import dcp
+from learner.learner import Learner, NonFinite, keep_evidence
 from replay.handle import LocalShard
 from replay.policy_store import PolicyMessage, PolicyStore
 from replay.sampler import Sampler
@@ -46,13 +47,15 @@ class SerialRun:
         handles = [LocalShard(shard) for shard in self.shards]
         self.learner = Learner(learner_spec(plan, device))
         self.evaluator = Evaluator(plan.evaluator())
+        self.checkpoints = session.folder.checkpoints
         checkpoint, manifest = session.folder.checkpoint, session.folder.manifest
         saved: dict[str, Any] | None = None
         self.incarnation = 0
-        if checkpoint is not None:
-            self.learner.load_state_dict(torch.load(checkpoint / "learner.pt", map_location="cpu", weights_only=True))
+        if checkpoint:
+            dcp.load(self.learner, self.checkpoints.url(checkpoint))
             if manifest["execution"] == "serial":
-                saved = to_numpy(torch.load(checkpoint / "serial.pt", weights_only=True))
+                with self.checkpoints.open(checkpoint, "serial.pt", "rb") as file:
+                    saved = to_numpy(torch.load(file, weights_only=True))
                 self.incarnation = manifest["incarnation"]
             else:  # the run was distributed until now: new episodes, new random streams
                 self.incarnation = manifest["incarnation"] + 1
@@ -70,8 +73,13 @@ class SerialRun:
         ]
         self.actor = Actor(spec, self.environments, Writer(spec.writer_name, handles), self.store)
         self.seconds = {"data_wait": 0.0, "update": 0.0, "publish": 0.0}
+        self.metrics: dict[str, float] = {}
+        self.reward_scale = [math.inf] * len(plan.tasks)
+        self.policies = 0
         self.published = -1
         if saved is not None:
+            if manifest["steps"] != plan.config.steps:
+                saved["actor"]["writer"]["full"] = {}  # what was full has room again
             self.actor.load_state(saved["actor"])
             self.sampler.load_state(saved["sampler"])
             self._restore_policy(saved)
@@ -115,7 +123,13 @@ class SerialRun:
         """Every update that is due, publishing on the way."""
         while (reply := self.sampler.take_due()) is not None and reply.batches is not None:
             started = time.perf_counter()
-            self.learner.train(reply.batches, reply.shard, diagnostics=self.session.report_due())
+            trained = self.learner.train(reply.batches, reply.shard, diagnostics=self.session.report_due())
+            try:
+                self.metrics |= trained.finish()
+            except NonFinite as error:
+                evidence = keep_evidence(self.session.folder.path, reply.batches, trained)
+                raise RunFailed(f"{error}; {evidence}") from error
+            self.reward_scale = trained.reward_scale
             self.seconds["update"] += time.perf_counter() - started
             if self.published < 0 or self.learner.updates - self.published >= self.plan.config.learner.publish_interval:
                 self._publish()
@@ -123,6 +137,7 @@ class SerialRun:
     def _publish(self) -> None:
         self.store.put(self.learner.policy())
         self.published = self.learner.updates
+        self.policies += 1
 
     def _evaluate(self, policy: str) -> None:
         message = None if policy == "random" else self.learner.policy()
@@ -137,9 +152,10 @@ class SerialRun:
         self.session.progress.episodes_ended([report])
         learner = {
             "updates": self.learner.updates,
-            "metrics": self.learner.read_metrics(),
-            "reward_scale": self.learner.reward_scale(),
+            "metrics": self.metrics,
+            "reward_scale": self.reward_scale,
             "seconds": self.seconds,
+            "policies": self.policies,
             "sampler": self.sampler.stats(),
         }
         return self.session.progress.row([report], 1, learner, self._shard_stats())
@@ -148,20 +164,20 @@ class SerialRun:
         """Write a checkpoint. One that fails is removed and told, then raised."""
         started = time.monotonic()
         env_steps = lowest_inserts(self._shard_stats())
-        folder: Path | None = None
+        name = ""
         try:
-            folder, snapshot = self.session.begin_checkpoint(env_steps)
-            self._write(folder)
+            name, snapshot = self.session.begin_checkpoint(env_steps)
+            self._write(name)
             new_bytes = sum(shard.save(snapshot) for shard in self.shards)
             self.session.commit_checkpoint(
-                folder, snapshot, env_steps, self.learner.updates, self.incarnation, started, new_bytes
+                name, snapshot, env_steps, self.learner.updates, self.incarnation, started, new_bytes
             )
         except WRITE_ERRORS as error:
-            self.session.checkpoint_failed(env_steps, error, folder)
+            self.session.checkpoint_failed(env_steps, error, name)
             raise
 
-    def _write(self, folder: Path) -> None:
-        torch.save(self.learner.state_dict(), folder / "learner.pt")
+    def _write(self, name: str) -> None:
+        dcp.save(self.learner, self.checkpoints.url(name)).result()
         state = {
             "actor": self.actor.state(),
             "environments": [environment.state() for environment in self.environments],
@@ -172,7 +188,8 @@ class SerialRun:
                 for name, message in (("acting", self.actor.message), ("stored", self.store.boxed))
             },
         }
-        torch.save(to_torch(state), folder / "serial.pt")
+        with self.checkpoints.open(name, "serial.pt", "wb") as file:
+            torch.save(to_torch(state), file)
 
     def _restore_policy(self, saved: dict[str, Any]) -> None:
         self.published = saved["published"]

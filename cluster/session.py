@@ -17,7 +17,6 @@ from dashboards import records
 from dashboards.console import Console, duration, size
 from dashboards.progress import Progress, mean
 from dashboards.records import Records
-from learner import checkpoint as checkpoints
 from replay.snapshot import Place
 
 VERSIONS = ("torch", "ray", "numpy", "envpool", "dm_control", "mujoco")
@@ -142,24 +141,25 @@ class Session:
         self.records.evaluation(row)
         self.console.evaluation(row)
 
-    def begin_checkpoint(self, env_steps: int) -> tuple[Path, str]:
-        """A folder for the learner's part, and a name for replay's snapshot. Names sort by time."""
-        return checkpoints.begin(self.folder.checkpoints, env_steps), f"{int(time.time() * 1000):013d}-{env_steps}"
+    def begin_checkpoint(self, env_steps: int) -> tuple[str, str]:
+        """Names for the learner's part and for replay's snapshot. The latter sort by time."""
+        return self.folder.checkpoints.begin(env_steps), f"{int(time.time() * 1000):013d}-{env_steps}"
 
     def commit_checkpoint(
         self,
-        temporary: Path,
+        name: str,
         snapshot: str,
         env_steps: int,
         updates: int,
         incarnation: int,
         started: float,
         new_bytes: int,
-    ) -> Path:
+    ) -> None:
         """Make a written checkpoint the newest one, and remove snapshots that no kept checkpoint belongs to."""
         config = self.plan.config
         manifest = {
             "env_steps": env_steps,
+            "steps": config.steps,
             "updates": updates,
             "replay": snapshot,
             "evaluations_begun": self.evaluations_begun,
@@ -170,26 +170,24 @@ class Session:
             "progress": self.progress.state(),
             "time": time.time(),
         }
-        final = checkpoints.commit(temporary, manifest, config.keep_checkpoints)
+        self.folder.checkpoints.commit(name, manifest, config.keep_checkpoints)
         seconds = time.monotonic() - started
         self.records.event(
             "checkpoint",
             env_steps=env_steps,
             updates=updates,
-            folder=str(final),
+            checkpoint=self.folder.checkpoints.url(name),
             snapshot=snapshot,
             new_replay_bytes=new_bytes,
             seconds=seconds,
         )
         self.prune()
-        return final
 
     def prune(self) -> None:
         """Remove what the kept checkpoints do not need of replay's snapshots. What cannot be removed is told."""
         try:
-            kept = [
-                checkpoints.read_manifest(path)["replay"] for path in checkpoints.checkpoints(self.folder.checkpoints)
-            ]
+            checkpoints = self.folder.checkpoints
+            kept = [checkpoints.manifest(name)["replay"] for name in checkpoints.names()]
             Place(self.folder.replay_url).prune(kept)
         except Exception as error:  # of whatever kind a remote file system has: nothing depends on it
             self.records.event("prune_failed", f"{type(error).__name__}: {error}")
@@ -199,13 +197,13 @@ class Session:
         if self.plan.config.checkpoint_interval:
             self.next_checkpoint = 0
 
-    def checkpoint_failed(self, env_steps: int, error: Exception, folder: Path | None = None) -> None:
+    def checkpoint_failed(self, env_steps: int, error: Exception, name: str = "") -> None:
         """A full disk, or a part that died while it wrote: the checkpoint before stays the newest, the run goes on.
 
-        What was written of it, in `folder`, goes first: if the disk is full, this makes room for the records.
+        What was written of it, under `name`, goes first: if the disk is full, this makes room for the records.
         """
-        if folder is not None:
-            checkpoints.discard(folder)
+        if name:
+            self.folder.checkpoints.discard(name)
         self.records.event("checkpoint_failed", str(error), env_steps=env_steps)
         self.console.say(f"checkpoint at {env_steps:,} steps failed: {str(error).strip().splitlines()[-1]}")
 

@@ -14,7 +14,6 @@ from cluster.session import Session
 from cluster.signals import stop_requests
 from cluster.validation import validate
 from dashboards.console import Console
-from learner.checkpoint import checkpoints
 from replay.locations import left_behind
 
 
@@ -40,7 +39,7 @@ def train(config: Config, preset: str) -> int:
             if not isinstance(error, (RunFailed, OSError)):
                 raise
             console.say(f"run {folder.name} failed: {error}")
-            if checkpoints(folder.checkpoints):
+            if folder.checkpoints.names():
                 console.say(f"go on from its last checkpoint with: {resume_command(preset, folder)}")
             return 1
         session.records.event("finished" if completed else "stopped", "" if completed else "asked to")

@@ -6,6 +6,7 @@ import importlib.util
 import math
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from actors.catalogue import BACKENDS, UnknownNameError, nearest, resolve
 from cluster.config import Config
 from cluster.errors import ConfigError
 from cluster.plan import Plan, actor_count, make_plan, max_ahead
+from learner.footprint import in_words
 from replay.locations import existing, free_bytes, has_room, is_shared_memory, shared_folder
 from replay.shard import share
 
@@ -44,6 +46,9 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "learner.initial_temperature": (1e-9, 1e3),
     "learner.target_entropy_per_action": (-100.0, -1e-3),
     "learner.threads": (0, 1024),
+    "learner.ranks": (1, 4096),
+    "learner.replicas": (1, 4096),
+    "learner.deadline": (5.0, 3600.0),
     "learner.publish_interval": (1, 10**6),
     "learner.batches_per_request": (1, 1024),
     "learner.requests_in_flight": (1, 64),
@@ -69,8 +74,9 @@ def validate(config: Config) -> Plan:
     if not config.resume:  # what a resumed run takes it may have already
         check_memory(plan)
         check_place(plan)
-    if config.replay.snapshots:
-        check_snapshots(config)
+    for name in ("replay.snapshots", "learner.checkpoints"):
+        if get(config, name):
+            check_url(flag(name), get(config, name))
     return plan
 
 
@@ -85,6 +91,7 @@ def check(config: Config) -> Plan:
     except UnknownNameError as error:
         raise ConfigError(f"--tasks: {error}") from error
     check_backend(config)
+    check_ranks(config)
     check_weights(config, [task.name for task in tasks])
     check_budget(config, len(tasks))
     return make_plan(config)
@@ -126,6 +133,26 @@ def check_backend(config: Config) -> None:
         raise ConfigError(f"--actors.backend {config.actors.backend} needs the package {module}: {install}")
     if config.learner.device == "cuda" and not os.path.exists("/dev/nvidiactl"):
         raise ConfigError("--learner.device cuda: this machine has no NVIDIA GPU; use auto or cpu")
+    if config.learner.precision == "tf32" and (config.learner.device == "cpu" or not os.path.exists("/dev/nvidiactl")):
+        raise ConfigError("--learner.precision tf32 is for NVIDIA GPUs; use auto, float32 or bf16")
+
+
+def check_ranks(config: Config) -> None:
+    learner = config.learner
+    if learner.ranks > 1 and config.execution == "serial":
+        raise ConfigError(f"--learner.ranks {learner.ranks}: serial execution has one process, so use 1")
+    if learner.batch_size % learner.ranks:
+        fitting = max(ranks for ranks in range(1, learner.ranks) if learner.batch_size % ranks == 0)
+        raise ConfigError(
+            f"--learner.ranks {learner.ranks} cannot deal out --learner.batch-size {learner.batch_size} evenly: use "
+            f"{fitting}"
+        )
+    if learner.ranks % learner.replicas:
+        raise ConfigError(f"--learner.replicas {learner.replicas} does not divide --learner.ranks {learner.ranks}")
+    if learner.replicas > 1 and learner.sharding == "replicate":
+        raise ConfigError(
+            f"--learner.replicas {learner.replicas} is of a critic in parts: use --learner.sharding shard"
+        )
 
 
 def check_weights(config: Config, tasks: list[str]) -> None:
@@ -211,15 +238,14 @@ def check_place(plan: Plan) -> None:
         )
 
 
-def check_snapshots(config: Config) -> None:
-    """Whether fsspec can write to what the URL names, which it tries; without a protocol it is a folder."""
-    url = config.replay.snapshots
+def check_url(flag: str, url: str) -> None:
+    """Whether fsspec can write to what a URL names, which it tries; without a protocol it is a folder."""
     try:
         files, root = fsspec.core.url_to_fs(url)
     except (ValueError, ImportError) as error:
-        raise ConfigError(f"--replay.snapshots {url!r}: {error}; use a folder or a URL that fsspec knows") from error
+        raise ConfigError(f"{flag} {url!r}: {error}; use a folder or a URL that fsspec knows") from error
     if "file" in files.protocol:
-        check_writable("--replay.snapshots", root)
+        check_writable(flag, root)
         return
     try:
         files.makedirs(root, exist_ok=True)
@@ -228,7 +254,7 @@ def check_snapshots(config: Config) -> None:
         files.rm(f"{root}/probe")
     except Exception as error:  # of whatever kind this file system has
         raise ConfigError(
-            f"--replay.snapshots {url}: cannot write there ({type(error).__name__}: {error}); name another place"
+            f"{flag} {url}: cannot write there ({type(error).__name__}: {error}); name another place"
         ) from error
 
 
@@ -239,13 +265,34 @@ def check_writable(flag: str, folder: str) -> None:
 
 
 def check_memory(plan: Plan) -> None:
-    named = plan.config.replay.directory
-    if named and plan.config.execution != "serial" and not is_shared_memory(Path(named)):
-        return  # on a disk, what memory does not hold is read again
-    needed, available = plan.replay_bytes, psutil.virtual_memory().available
-    if needed > MEMORY_SHARE * available:
-        capacity = int(plan.config.replay.capacity * MEMORY_SHARE * available / needed)
+    """Whether replay and, on the CPU, the learner's ranks have room in this machine's memory."""
+    available = MEMORY_SHARE * psutil.virtual_memory().available
+    named, learner = plan.config.replay.directory, plan.config.learner
+    # On a disk, what memory does not hold is read again.
+    on_disk = named and plan.config.execution != "serial" and not is_shared_memory(Path(named))
+    replay = 0 if on_disk else plan.replay_bytes
+    if replay > available:
+        capacity = int(plan.config.replay.capacity * available / replay)
         raise ConfigError(
-            f"--replay.capacity {plan.config.replay.capacity} of {len(plan.tasks)} tasks needs {needed:,} bytes, and "
-            f"{available:,} bytes of memory are available: use at most {capacity}"
+            f"--replay.capacity {plan.config.replay.capacity} of {len(plan.tasks)} tasks needs {replay:,} bytes, and "
+            f"{available / MEMORY_SHARE:,.0f} bytes of memory are available: use at most {capacity}"
         )
+    if learner.device == "cuda" or (learner.device == "auto" and os.path.exists("/dev/nvidiactl")):
+        return  # the learner asks its GPU, which may be in another machine
+    needed = learner.ranks * sum(plan.learner_bytes.values())
+    if replay + needed > available:
+        raise ConfigError(
+            f"--learner.width {learner.width} needs {needed:,} bytes ({in_words(plan.learner_bytes)}) "
+            f"beside {replay:,} of replay, and "
+            f"{available / MEMORY_SHARE:,.0f} bytes of memory are available: {fitting_width(plan, available - replay)}"
+        )
+
+
+def fitting_width(plan: Plan, available: float) -> str:
+    """The widest critic of which the learner's ranks have room, in words."""
+    learner = plan.config.learner
+    for width in range(learner.width - learner.width % 64, 0, -64):
+        narrower = replace(plan, config=replace(plan.config, learner=replace(learner, width=width)))
+        if learner.ranks * sum(narrower.learner_bytes.values()) <= available:
+            return f"use at most {width}"
+    return "lower --replay.capacity first"

@@ -7,6 +7,7 @@ equal outputs. It advances `state` in place, because a second copy of a billion 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,7 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from learner import categorical, tanh_normal
-from learner.networks import Critic, NetworkSpec, Policy
+from learner.footprint import NetworkSpec
+from learner.networks import Critic, Policy
+from learner.sharding import alike, total_norm
 
 
 @dataclass(frozen=True)
@@ -63,29 +66,44 @@ class BRCState:
 
 
 def initial_state(
-    spec: NetworkSpec, settings: BRCSettings, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    spec: NetworkSpec,
+    settings: BRCSettings,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    prepare: Callable[[Critic | Policy], None] = lambda module: None,
 ) -> BRCState:
-    """Fresh networks from torch's global generator, the target an exact copy of the critic, empty optimisers."""
+    """Fresh networks from torch's global generator, the target an exact copy of the critic, optimisers at zero.
+
+    `prepare` is called with every network, the target included, before its optimiser is made.
+    """
     critic = Critic(spec).to(dtype=dtype, device=device)
     target = Critic(spec).to(dtype=dtype, device=device).requires_grad_(False)
     target.load_state_dict(critic.state_dict())
     policy = Policy(spec).to(dtype=dtype, device=device)
+    for module in (critic, target, policy):
+        prepare(module)
     log_temperature = nn.Parameter(torch.tensor(math.log(settings.initial_temperature), dtype=dtype, device=device))
 
     def adamw(module: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(
-            module.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        groups = [{"params": kind} for kind in alike(module.parameters())]
+        return with_moments(
+            torch.optim.AdamW(groups, settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
         )
 
-    return BRCState(
-        critic,
-        target,
-        policy,
-        log_temperature,
-        adamw(critic),
-        adamw(policy),
-        torch.optim.Adam([log_temperature], settings.learning_rate, betas=(0.5, 0.999), fused=True),
-    )
+    adam = torch.optim.Adam([log_temperature], settings.learning_rate, betas=(0.5, 0.999), fused=True)
+    return BRCState(critic, target, policy, log_temperature, adamw(critic), adamw(policy), with_moments(adam))
+
+
+def with_moments(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """An Adam that has its moments from the start, not from its first step: memory is taken at once or not at all."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            optimizer.state[parameter] = {
+                "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+    return optimizer
 
 
 def target_entropy(action_size: int, settings: BRCSettings) -> float:
@@ -113,15 +131,16 @@ def update(
     critic_loss = categorical.cross_entropy(logits, target_distribution).mean(dim=-1).sum()
     state.critic_optimizer.zero_grad(set_to_none=True)
     critic_loss.backward()
+    state.critic_optimizer.step()
     if diagnostics:
         metrics |= norms("critic", state.critic)
         atoms = categorical.support(logits.shape[-1], settings.value_limit, logits)
         metrics["target_mean"] = (target_distribution @ atoms).mean()
-    state.critic_optimizer.step()
 
     # 2. Target: every leaf, LayerNorm and embeddings included, moves towards the new critic.
     with torch.no_grad():
-        torch._foreach_lerp_(list(state.target.parameters()), list(state.critic.parameters()), settings.polyak)
+        for slow, fast in zip(alike(state.target.parameters()), alike(state.critic.parameters()), strict=True):
+            torch._foreach_lerp_(slow, fast, settings.polyak)
 
     # 3. Policy, against the critic just updated. The embedding trains from the critic loss alone.
     with torch.no_grad():
@@ -132,9 +151,9 @@ def update(
     entropy_loss = temperature * log_prob.mean()
     state.policy_optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward([entropy_loss, actions], [None, -value_gradient])
+    state.policy_optimizer.step()
     if diagnostics:
         metrics |= norms("policy", state.policy)
-    state.policy_optimizer.step()
 
     # 4. Temperature: d/dlog(alpha) of alpha (H - Hbar), with the entropy of the policy before its step.
     entropy = -log_prob.detach().mean()
@@ -189,10 +208,9 @@ def value_and_action_gradient(
 
 
 def norms(name: str, module: nn.Module) -> dict[str, Tensor]:
-    """Global L2 norms of a module's gradients and parameters."""
+    """Global L2 norms of the gradients of a module's last step, and of its parameters after it."""
     parameters = list(module.parameters())
-    gradients = [p.grad for p in parameters if p.grad is not None]
     return {
-        f"{name}_gradient_norm": torch.nn.utils.get_total_norm(gradients),
-        f"{name}_parameter_norm": torch.nn.utils.get_total_norm([p.detach() for p in parameters]),
+        f"{name}_gradient_norm": total_norm(p.grad for p in parameters if p.grad is not None),
+        f"{name}_parameter_norm": total_norm(p.detach() for p in parameters),
     }

@@ -1,11 +1,12 @@
-"""Checkpoints: one folder each, complete or absent, verified before anything is read from them.
+"""Checkpoints: a folder each, on a disk or at any URL that fsspec knows, verified before anything is read from them.
 
-    checkpoints/000000012000/manifest.json    counters, task list, checksum and size of every other file
-                             learner.pt       Learner.state_dict
-                             serial.pt        actor and environment state, lock-step runs only
+    <root>/000000012000/manifest.json     counters, task list, size and checksum of every other file
+                        learner.json      Learner.counters
+                        .metadata, *.distcp   Learner.tensors, as torch.distributed.checkpoint writes them, by rank
+                        serial.pt         actor and environment state, lock-step runs only
 
-The manifest also names the snapshot of replay that belongs to it (replay/snapshot.py). A checkpoint is written into a
-folder with a leading dot and renamed when all of it is on disk.
+The manifest also names the snapshot of replay that belongs to it (replay/snapshot.py). It is written last, at once or
+not at all: a folder that has none is no checkpoint.
 """
 
 from __future__ import annotations
@@ -13,102 +14,135 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import shutil
 import zlib
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
-FORMAT = "brc-checkpoint-3"
+import fsspec
+
+FORMAT = "brc-checkpoint-4"
+MANIFEST = "manifest.json"
 
 
 class CheckpointError(Exception):
     """A checkpoint that is missing or damaged; the message names the file. Nothing is changed or removed."""
 
 
-def begin(folder: Path, env_steps: int) -> Path:
-    """An empty folder to write the checkpoint of `env_steps` into; `commit` makes it one. Removes unfinished ones."""
-    temporary = folder / f".{env_steps:012d}"
-    for unfinished in folder.glob(".[0-9]*"):
-        discard(unfinished)
-    temporary.mkdir(parents=True, exist_ok=True)
-    return temporary
+class Checkpoints:
+    """Those of one run."""
+
+    def __init__(self, url: str) -> None:
+        self.files, self.root = fsspec.core.url_to_fs(url)
+        self.is_local = "file" in self.files.protocol
+
+    def begin(self, env_steps: int) -> str:
+        """Name for a checkpoint of `env_steps`; `commit` makes it one. Removes unfinished ones.
+
+        Another of the same step, as when a run is stopped twice in a place, gets a number behind its name.
+        """
+        for name in self._folders():
+            if not self.files.exists(f"{self.root}/{name}/{MANIFEST}"):
+                self.discard(name)
+        taken, first = set(self._folders()), f"{env_steps:012d}"
+        names = itertools.chain([first], (f"{first}.{number:03d}" for number in itertools.count(1)))
+        name = next(name for name in names if name not in taken)
+        self.files.makedirs(f"{self.root}/{name}", exist_ok=True)
+        return name
+
+    def discard(self, name: str) -> None:
+        """Remove a checkpoint, as far as that can be done. Its manifest goes first: it is whole or none."""
+        with suppress(OSError):
+            if self.files.exists(f"{self.root}/{name}/{MANIFEST}"):
+                self.files.rm_file(f"{self.root}/{name}/{MANIFEST}")
+            self.files.rm(f"{self.root}/{name}", recursive=True)
+
+    def commit(self, name: str, manifest: dict[str, Any], keep: int) -> None:
+        """Write the manifest of what is in the folder, and remove all but the newest `keep` checkpoints.
+
+        Local files are on disk before that, and their checksums in the manifest; of remote ones their sizes, as to read
+        them all once more would take longer than to write them, and their store checks what it takes.
+        """
+        folder = f"{self.root}/{name}"
+        self.files.invalidate_cache()
+        found = sorted(path for path in self.files.find(folder) if base(path) != MANIFEST)
+        files = {path[path.rindex(name) + len(name) + 1 :]: self._describe(path) for path in found}
+        text = json.dumps({"format": FORMAT, "files": files} | manifest, indent=1).encode()
+        if self.is_local:
+            with self.files.open(f"{folder}/{MANIFEST}.part", "wb") as file:
+                file.write(text)
+            sync(f"{folder}/{MANIFEST}.part")
+            os.replace(f"{folder}/{MANIFEST}.part", f"{folder}/{MANIFEST}")
+            sync(folder)
+        else:
+            self.files.pipe_file(f"{folder}/{MANIFEST}", text)
+        for old in self.names()[:-keep]:
+            self.discard(old)
+
+    def names(self) -> list[str]:
+        """Of complete checkpoints, oldest first."""
+        return [name for name in self._folders() if self.files.exists(f"{self.root}/{name}/{MANIFEST}")]
+
+    def url(self, name: str) -> str:
+        """What torch.distributed.checkpoint calls the folder of a checkpoint."""
+        return f"{self.root}/{name}" if self.is_local else str(self.files.unstrip_protocol(f"{self.root}/{name}"))
+
+    def open(self, name: str, file: str, mode: str) -> Any:
+        return self.files.open(f"{self.root}/{name}/{file}", mode)
+
+    def manifest(self, name: str) -> dict[str, Any]:
+        """What a checkpoint says of itself; CheckpointError when that is damaged."""
+        path = f"{self.root}/{name}/{MANIFEST}"
+        try:
+            manifest: dict[str, Any] = json.loads(self.files.cat_file(path))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{path} cannot be read ({error}); {self.way_out(name)}") from error
+        if manifest.get("format") != FORMAT:
+            raise CheckpointError(f"{path} is not a {FORMAT} manifest; {self.way_out(name)}")
+        return manifest
+
+    def verify(self, name: str, manifest: dict[str, Any]) -> None:
+        """Check that every file is as it was written. Reads all local ones: a second for a gigabyte or so."""
+        for file, expected in manifest["files"].items():
+            path = f"{self.root}/{name}/{file}"
+            if not self.files.isfile(path):
+                raise CheckpointError(f"{path} is missing; {self.way_out(name)}")
+            if self._describe(path) != expected:
+                raise CheckpointError(f"{path} is damaged: it is not what was written; {self.way_out(name)}")
+
+    def way_out(self, name: str) -> str:
+        earlier = [other for other in self.names() if other < name]
+        if earlier:
+            return f"move {self.root}/{name} away to resume from {earlier[-1]}"
+        return "there is no earlier checkpoint; start a new run under another name"
+
+    def _folders(self) -> list[str]:
+        if not self.files.isdir(self.root):
+            return []
+        self.files.invalidate_cache()
+        return sorted(name for name in map(base, self.files.ls(self.root, detail=False)) if name[:1].isdigit())
+
+    def _describe(self, path: str) -> dict[str, int]:
+        if not self.is_local:
+            return {"bytes": self.files.size(path)}
+        sync(path)
+        return {"bytes": os.path.getsize(path), "crc32": checksum(path)}
 
 
-def discard(temporary: Path) -> None:
-    """Remove a checkpoint that is not to be finished, as far as that can be done."""
-    shutil.rmtree(temporary, ignore_errors=True)
-
-
-def commit(temporary: Path, manifest: dict[str, Any], keep: int) -> Path:
-    """Checksum, write the manifest, rename into place, and remove all but the newest `keep` checkpoints.
-
-    Another checkpoint of the same step, as when a run is stopped twice in a place, gets a number behind its name.
-    """
-    files = {}
-    for file in sorted(path for path in temporary.rglob("*") if path.is_file()):
-        files[str(file.relative_to(temporary))] = {"bytes": file.stat().st_size, "crc32": checksum(file)}
-    path = temporary / "manifest.json"
-    path.write_text(json.dumps({"format": FORMAT, "files": files} | manifest, indent=1))
-    for file in temporary.rglob("*"):
-        sync(file)
-    name = temporary.name.removeprefix(".")
-    final = temporary.with_name(name)
-    for number in itertools.count(1):
-        if not final.exists():
-            break
-        final = temporary.with_name(f"{name}.{number:03d}")
-    temporary.rename(final)
-    sync(final.parent)
-    for old in checkpoints(final.parent)[:-keep]:
-        shutil.rmtree(old)
-    return final
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """Complete checkpoints, oldest first."""
-    return sorted(path for path in folder.glob("[0-9]*") if path.is_dir()) if folder.is_dir() else []
-
-
-def read_manifest(checkpoint: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself; CheckpointError when that is damaged."""
-    path = checkpoint / "manifest.json"
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); {way_out(checkpoint)}") from error
-    if manifest.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is not a {FORMAT} manifest; {way_out(checkpoint)}")
-    return manifest
-
-
-def verify(checkpoint: Path, manifest: dict[str, Any]) -> None:
-    """Check that every file is as it was written. Reads all of them: a second for a gigabyte or so."""
-    for name, expected in manifest["files"].items():
-        file = checkpoint / name
-        if not file.is_file():
-            raise CheckpointError(f"{file} is missing; {way_out(checkpoint)}")
-        if file.stat().st_size != expected["bytes"] or checksum(file) != expected["crc32"]:
-            raise CheckpointError(f"{file} is damaged: it is not what was written; {way_out(checkpoint)}")
-
-
-def way_out(checkpoint: Path) -> str:
-    earlier = [path for path in checkpoints(checkpoint.parent) if path < checkpoint]
-    if earlier:
-        return f"move {checkpoint} away to resume from {earlier[-1].name}"
-    return "there is no earlier checkpoint; start a new run under another name"
-
-
-def checksum(file: Path) -> int:
+def checksum(path: str) -> int:
     value = 0
-    with file.open("rb") as stream:
+    with open(path, "rb") as stream:
         while chunk := stream.read(1 << 22):
             value = zlib.crc32(chunk, value)
     return value
 
 
-def sync(path: Path) -> None:
+def sync(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def base(path: str) -> str:
+    return path.rstrip("/").rsplit("/", 1)[-1]

@@ -5,16 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from learner import brc, publishing
+from learner import brc
 from learner.brc import Batch, BRCSettings, Noise
-from learner.networks import NetworkSpec
+from learner.footprint import NetworkSpec, footprint, in_words
+from learner.networks import Critic, Policy
+from learner.precision import Precision, parameter_dtype, run_in_bfloat16, set_products
+from learner.publishing import Outgoing
 from learner.reward_normalizer import RewardNormalizer
+from learner.sharding import ALONE, Ranks, average_gradients, average_over_ranks, shard
 from replay.policy_store import PolicyMessage
 from replay.rows import Batches
 
@@ -31,22 +36,96 @@ class LearnerSpec:
     most_batches: int
     num_shards: int
     seed: int
-    dtype: str = "float32"
+    precision: Precision = "float32"
     observation_dtype: str = "float32"
     device: str = "cpu"
     threads: int = 1
 
 
-class Learner:
-    """Not thread-safe. Seeds torch's global generator when made: networks are initialised from it."""
+class NonFinite(FloatingPointError):
+    """A loss became infinite or no number."""
 
-    def __init__(self, spec: LearnerSpec) -> None:
+
+class Trained:
+    """One call of `train`, which a GPU may still be at, and what came of it when it is done.
+
+    Attributes:
+        reward_scale: what each task's rewards are divided by; inf before its first finished episode.
+    """
+
+    def __init__(self, metrics: dict[str, Tensor], reward_scale: Tensor, update: int) -> None:
+        self.names = list(metrics)
+        self.update = update
+        self.reward_scale: list[float] = []
+        values = torch.cat([torch.stack(list(metrics.values())), reward_scale])
+        self.event = torch.cuda.Event() if values.is_cuda else None
+        self.values = torch.empty_like(values, device="cpu", pin_memory=values.is_cuda)
+        self.values.copy_(values, non_blocking=True)
+        if self.event is not None:
+            self.event.record()
+
+    def finish(self) -> dict[str, float]:
+        """Wait until it is done, and its arrays may be overwritten; the metrics of its last update.
+
+        Raises NonFinite when a loss is not finite.
+        """
+        if self.event is not None:
+            self.event.synchronize()
+        found = self.values.tolist()
+        self.reward_scale = found[len(self.names) :]
+        values: dict[str, float] = dict(zip(self.names, found, strict=False))
+        for name in ("critic_loss", "policy_loss"):
+            if not math.isfinite(values[name]):
+                raise NonFinite(f"{name} became {values[name]} at update {self.update} or a few before")
+        return values
+
+
+def check_room(spec: LearnerSpec, ranks: Ranks) -> None:
+    """Raises MemoryError, with the figures, when the GPU has less memory free than the learner will take."""
+    if spec.device != "cuda":
+        return
+    needed = footprint(
+        spec.networks,
+        spec.batch_size,
+        spec.most_batches,
+        spec.precision,
+        ranks.count,
+        ranks.sharding == "shard",
+        ranks.replicas,
+    )
+    free, total = torch.cuda.mem_get_info()
+    if sum(needed.values()) > free:
+        raise MemoryError(
+            f"--learner.width {spec.networks.width} needs {sum(needed.values()):,} bytes on each GPU "
+            f"({in_words(needed)}), and {free:,} of {total:,} are free: lower it, or shard it over more --learner.ranks"
+        )
+
+
+def keep_evidence(folder: Path, batches: Batches, trained: Trained) -> str:
+    """Leave batches that led to a loss that is not finite in the folder to be looked at; a sentence that says where."""
+    file = folder / f"nonfinite-{trained.update}.npz"
+    np.savez_compressed(file, **batches._asdict())
+    return f"the batches that led there are in {file}"
+
+
+class Learner:
+    """Not thread-safe. Seeds torch's global generator when made: networks are initialised from it.
+
+    With several ranks each has its own, made from an equal spec, and all do the same in the same order.
+    """
+
+    def __init__(self, spec: LearnerSpec, ranks: Ranks = ALONE) -> None:
         self.spec = spec
+        self.ranks = ranks
+        check_room(spec, ranks)
         torch.set_num_threads(spec.threads)
-        self.dtype: torch.dtype = getattr(torch, spec.dtype)
+        self.dtype = parameter_dtype(spec.precision)
         self.device = torch.device(spec.device)
+        set_products(spec.precision)
         torch.manual_seed(spec.seed)
-        self.state = brc.initial_state(spec.networks, spec.settings, self.dtype, self.device)
+        self.state = brc.initial_state(spec.networks, spec.settings, self.dtype, self.device, self._prepare)
+        for optimizer in self._optimizers().values():
+            average_gradients(optimizer, ranks)
         # Networks come from the seed itself; noise from the same stream would repeat their numbers.
         self.generator = torch.Generator(self.device).manual_seed(spec.seed + NOISE_SEED)
         self.normalizer = RewardNormalizer(
@@ -58,34 +137,21 @@ class Learner:
         )
         self.updates = 0
         self.consumed = [0] * spec.num_shards  # batches used, by the shard they came from
-        self.metrics: dict[str, Tensor] = {}
-        self.copied = torch.cuda.Event() if self.device.type == "cuda" else None
 
-    def allocate(self) -> Batches:
-        """Space for `most_batches` batches that `train` takes without another copy; pinned if the device is a GPU."""
-        shape = (self.spec.most_batches, self.spec.batch_size)
-        networks = self.spec.networks
-        observation_dtype = getattr(torch, self.spec.observation_dtype)
+    def _prepare(self, module: Critic | Policy) -> None:
+        bfloat16 = self.spec.precision == "bf16"
+        if bfloat16:
+            run_in_bfloat16(module, self.device.type)
+        if isinstance(module, Critic):
+            shard(module, self.ranks, self.device.type, bfloat16)
 
-        def empty(*extra: int, dtype: torch.dtype = torch.float32) -> np.ndarray:
-            array: np.ndarray = torch.empty(*shape, *extra, dtype=dtype, pin_memory=self.device.type == "cuda").numpy()
-            return array
-
-        return Batches(
-            empty(networks.observation_size, dtype=observation_dtype),
-            empty(networks.action_size),
-            empty(),
-            empty(),
-            empty(networks.observation_size, dtype=observation_dtype),
-            empty(dtype=torch.int64),
-            np.empty(networks.num_tasks, np.float32),
-            np.empty(networks.num_tasks, np.float32),
-        )
-
-    def release(self) -> None:
-        """Wait until what `train` was given last may be overwritten: a GPU may still be reading it."""
-        if self.copied is not None:
-            self.copied.synchronize()
+    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        state = self.state
+        return {
+            "critic": state.critic_optimizer,
+            "policy": state.policy_optimizer,
+            "temperature": state.temperature_optimizer,
+        }
 
     def train(
         self,
@@ -93,87 +159,86 @@ class Learner:
         shard: int = 0,
         diagnostics: bool = False,
         between: Callable[[], None] = lambda: None,
-    ) -> None:
+    ) -> Trained:
         """One update a batch. `shard` says who granted them; `diagnostics` measures norms in the last update.
 
-        The arrays are used where they are and are not to change until `release`. `between` is called after every update
-        but the last: the learner is whole then, and may be saved.
+        With several ranks the arrays hold this rank's rows of every batch. They are used where they are and are not to
+        change until the answer is finished. `between` is called after every update but the last.
         """
         count = batches.num_batches
-        arrays = (
-            batches.observations,
-            batches.actions,
-            batches.rewards,
-            batches.masks,
-            batches.next_observations,
-            batches.task_ids,
-        )
-        tensors = [torch.from_numpy(array) for array in arrays]
+        tensors = Batch(*(self._to_device(torch.from_numpy(array)) for array in batches[:6]))
         self.normalizer.merge(
             torch.tensor(batches.return_minimum, device=self.device),
             torch.tensor(batches.return_maximum, device=self.device),
         )
         noise_shape = (2, self.spec.batch_size, self.spec.networks.action_size)
+        rows = self.ranks.rows(self.spec.batch_size)
+        metrics: dict[str, Tensor] = {}
         for index in range(count):
-            batch = Batch(*(self._to_device(tensor[index]) for tensor in tensors))
-            if self.copied is not None:
-                self.copied.record()
+            batch = Batch(*(tensor[index] for tensor in tensors))
             temperature = self.state.log_temperature.detach().exp()
             batch = batch._replace(rewards=self.normalizer.normalize(batch.rewards, batch.task_ids, temperature))
+            # All of it on every rank, so that each row has the noise that it would have with any number of ranks.
             noise = torch.randn(noise_shape, generator=self.generator, dtype=self.dtype, device=self.device)
             self.state, metrics = brc.update(
-                self.state, batch, Noise(*noise), self.spec.settings, diagnostics and index == count - 1
+                self.state,
+                batch,
+                Noise(noise[0, rows], noise[1, rows]),
+                self.spec.settings,
+                diagnostics and index == count - 1,
             )
-            self.metrics |= metrics
             self.updates += 1
             self.consumed[shard] += 1
             if index < count - 1:
                 between()
+        average_over_ranks(list(metrics.values()), self.ranks)
+        scale = self.normalizer.denominator(self.state.log_temperature.detach().exp())
+        return Trained(metrics, scale.to(self.dtype), self.updates)
 
     def _to_device(self, tensor: Tensor) -> Tensor:
         tensor = tensor.to(self.device, non_blocking=True)
         return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
 
-    def read_metrics(self) -> dict[str, float]:
-        """The newest value of every metric. Raises FloatingPointError when a loss is not finite."""
-        values = {name: float(value) for name, value in self.metrics.items()}
-        for name in ("critic_loss", "policy_loss"):
-            if not math.isfinite(values.get(name, 0.0)):
-                raise FloatingPointError(f"{name} became {values[name]} at update {self.updates}")
-        return values
-
-    def reward_scale(self) -> list[float]:
-        """What each task's rewards are divided by now; inf before its first finished episode."""
-        scale: list[float] = self.normalizer.denominator(self.state.log_temperature.detach().exp()).tolist()
-        return scale
+    def outgoing(self) -> Outgoing:
+        """The policy as it is now, on its way to the actors."""
+        return Outgoing(self.state.policy, self.state.critic.embedding_table(), self.updates)
 
     def policy(self) -> PolicyMessage:
-        return publishing.message(self.state.policy, self.state.critic, self.updates)
+        return self.outgoing().message()
 
-    def state_dict(self) -> dict[str, Any]:
-        """All that `load_state_dict` needs for updates to go on bit for bit."""
+    def tensors(self) -> dict[str, Any]:
+        """All tensors that updates go on from, by name, as they are: to be saved, or loaded into. Parts of this rank.
+
+        Adam's moments go by the names of their parameters, so that another number of ranks finds them.
+        """
         state = self.state
+        modules: dict[str, nn.Module] = {"critic": state.critic, "target": state.target, "policy": state.policy}
+        found: dict[str, Any] = {
+            name: {key: parameter.detach() for key, parameter in module.named_parameters()}
+            for name, module in modules.items()
+        }
+        found["temperature"] = {"log": state.log_temperature.detach()}
+        names = {id(p): key for module in modules.values() for key, p in module.named_parameters()}
+        names[id(state.log_temperature)] = "log"
+        for name, optimizer in self._optimizers().items():
+            found[f"{name}_optimizer"] = {names[id(p)]: dict(moments) for p, moments in optimizer.state.items()}
+        return found | {"normalizer": self.normalizer.state_dict()}
+
+    def counters(self) -> dict[str, Any]:
+        """The rest of what updates go on from, as JSON can hold it."""
         return {
             "networks": asdict(self.spec.networks),
-            "critic": state.critic.state_dict(),
-            "target": state.target.state_dict(),
-            "policy": state.policy.state_dict(),
-            "log_temperature": state.log_temperature.detach(),
-            "critic_optimizer": state.critic_optimizer.state_dict(),
-            "policy_optimizer": state.policy_optimizer.state_dict(),
-            "temperature_optimizer": state.temperature_optimizer.state_dict(),
-            "normalizer": self.normalizer.state_dict(),
-            "generator": self.generator.get_state(),
+            "generator": self.generator.get_state().numpy().tobytes().hex(),
             "device": self.device.type,
             "updates": self.updates,
             "consumed": list(self.consumed),
         }
 
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
+    def load_counters(self, saved: dict[str, Any]) -> None:
         """Raises ValueError, naming the fields, when the networks saved have another shape.
 
-        Rates of the optimisers stay those of this learner's settings. On another kind of device than the one that saved
-        it, noise comes from a new stream: the generators of CPU and GPU have nothing in common.
+        On another kind of device than the one that saved it, noise comes from a new stream: the generators of CPU and
+        GPU have nothing in common.
         """
         ours = asdict(self.spec.networks)
         differing = {
@@ -181,21 +246,10 @@ class Learner:
         }
         if differing:
             raise ValueError(f"checkpoint has other networks (saved, asked for): {differing}")
-        state = self.state
-        for part in ("critic", "target", "policy", "critic_optimizer", "policy_optimizer", "temperature_optimizer"):
-            getattr(state, part).load_state_dict(saved[part])
-        for optimizer in (state.critic_optimizer, state.policy_optimizer, state.temperature_optimizer):
-            for group in optimizer.param_groups:
-                group["lr"] = self.spec.settings.learning_rate
-        for optimizer in (state.critic_optimizer, state.policy_optimizer):
-            for group in optimizer.param_groups:
-                group["weight_decay"] = self.spec.settings.weight_decay
-        with torch.no_grad():
-            state.log_temperature.copy_(saved["log_temperature"])
-        self.normalizer.load_state_dict(saved["normalizer"])
         self.updates = saved["updates"]
         if saved["device"] == self.device.type:
-            self.generator.set_state(saved["generator"].cpu())
+            state = np.frombuffer(bytes.fromhex(saved["generator"]), np.uint8)
+            self.generator.set_state(torch.from_numpy(state.copy()))
         else:
             self.generator.manual_seed(self.spec.seed + NOISE_SEED + self.updates)
         if len(saved["consumed"]) == len(self.consumed):

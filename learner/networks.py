@@ -7,36 +7,15 @@ Every hidden dense layer is followed by a LayerNorm with epsilon 1e-6 (flax's va
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from learner.footprint import NetworkSpec
+
 LAYER_NORM_EPSILON = 1e-6
 LOG_STD_MIN, LOG_STD_MAX = -10.0, 2.0
-
-
-@dataclass(frozen=True)
-class NetworkSpec:
-    """Everything that decides the shape of the networks; two specs that differ cannot share a checkpoint."""
-
-    observation_size: int
-    action_size: int
-    num_tasks: int
-    width: int = 512
-    depth: int = 2
-    heads: int = 2
-    policy_width: int = 256
-    policy_depth: int = 1
-    embedding_size: int = 32
-    num_bins: int = 101
-    embedding_norm: str = "l2"
-
-    @property
-    def embedding_inputs(self) -> int:
-        """Columns that the task embedding adds to an input: none when there is a single task."""
-        return self.embedding_size if self.num_tasks > 1 else 0
 
 
 def dense(inputs: int, outputs: int, gain: float = math.sqrt(2.0)) -> nn.Linear:
@@ -44,6 +23,11 @@ def dense(inputs: int, outputs: int, gain: float = math.sqrt(2.0)) -> nn.Linear:
     nn.init.orthogonal_(layer.weight, gain)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+def normalized(table: Tensor, norm: str) -> Tensor:
+    """Rows scaled to a norm of one, l2 or l1."""
+    return table / torch.linalg.vector_norm(table, 2 if norm == "l2" else 1, dim=-1, keepdim=True)
 
 
 class BroNet(nn.Module):
@@ -100,10 +84,7 @@ class Critic(nn.Module):
 
     def embedding_table(self) -> Tensor | None:
         """(tasks, embedding) rows normalised by L2 (the reference) or L1 (the paper's text); None for a single task."""
-        if self.task_embeddings is None:
-            return None
-        order = 2 if self.embedding_norm == "l2" else 1
-        return self.task_embeddings / torch.linalg.vector_norm(self.task_embeddings, order, dim=-1, keepdim=True)
+        return None if self.task_embeddings is None else normalized(self.task_embeddings, self.embedding_norm)
 
     def embed(self, task_ids: Tensor) -> Tensor | None:
         """(batch, embedding) for (batch,) int64 task ids; None for a single task."""

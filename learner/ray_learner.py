@@ -1,27 +1,37 @@
-"""A Learner in a Ray process of its own: sample, update, publish, without waiting for anyone in between."""
+"""The ranks of a learner as Ray processes: sample, update, publish, without waiting for anyone else in between."""
 
 from __future__ import annotations
 
+import math
+import os
 import queue
+import socket
 import threading
 import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
 import torch
 from ray.actor import ActorHandle
+from ray.util.placement_group import PlacementGroup, placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from learner.learner import Learner, LearnerSpec
+from learner import dcp
+from learner.crew import Crew, allocate
+from learner.learner import Learner, LearnerSpec, NonFinite, Trained, keep_evidence
+from learner.publishing import Outgoing
+from learner.sharding import ALONE, Ranks, join
 from replay.handle import ShardHandle
 from replay.placement import on_node
 from replay.policy_store import PolicyMessage
 from replay.ray_shard import GONE
+from replay.rows import Batches
 from replay.sampler import Sampler
 
 T = TypeVar("T")
@@ -30,54 +40,108 @@ Jobs = queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]]
 
 @dataclass(frozen=True)
 class LoopSpec:
-    """How the loop runs: its goal, and how often it publishes and measures."""
+    """How the loop runs: its goal, and how often it publishes and measures.
+
+    Attributes:
+        ranks: processes that make updates together, and how (learner/sharding.py).
+        deadline_s: for what ranks wait for each other before they give up.
+        checkpoint: folder or URL of what to begin with; "" for nothing.
+        evidence: folder for batches that made a loss infinite.
+    """
 
     total_updates: int
     publish_interval: int  # updates
     diagnostics_interval: int  # updates
     requests_in_flight: int
+    ranks: Ranks = ALONE
+    deadline_s: float = 120.0
+    checkpoint: str = ""
+    evidence: str = ""
     life: int = 0  # learners that the run has had before this one
     probabilities: tuple[float, ...] = ()  # of each task to be drawn; () if equal
 
 
-class LearnerProcess:
-    """Trains in a thread of its own, which is the only one that touches the learner: whatever is asked of it is done
-    between two updates.
+class RankProcess:
+    """One rank. It works in a thread of its own, which is the only one that touches the learner.
 
     One thread for everything is not only simple. OpenMP gives each thread that enters a parallel region its own team,
     and measured on two cores, a training thread whose process held a second team made half the updates per second.
     """
 
-    def __init__(
-        self,
-        spec: LearnerSpec,
-        loop: LoopSpec,
-        shards: list[ShardHandle],
-        store: ActorHandle,
-        checkpoint: str | None = None,
-    ) -> None:
+    def __init__(self, spec: LearnerSpec, loop: LoopSpec, rank: int) -> None:
         self.spec = spec
         self.loop = loop
-        self.checkpoint = checkpoint
+        self.ranks = replace(loop.ranks, rank=rank)
+        self.failure: str | None = None
+        self.ended = threading.Event()
+
+    def address(self) -> str:
+        """Where this process can be met by others: host:port."""
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            return f"{ray.util.get_node_ip_address()}:{probe.getsockname()[1]}"
+
+    def begin(self, address: str) -> None:
+        """Meet the other ranks there, which is where the first listens, and get to work."""
+        self.meeting = address
+        threading.Thread(target=self._run, name="train", daemon=True).start()
+
+    def watch(self) -> None:
+        """Answers when the thread has failed, by raising why."""
+        self.ended.wait()
+        raise RuntimeError(f"learner failed:\n{self.failure}")
+
+    def ping(self) -> tuple[str, int]:
+        """Its node and process id: it is there."""
+        return ray.get_runtime_context().get_node_id(), os.getpid()
+
+    def _run(self) -> None:
+        try:
+            if self.ranks.count > 1:
+                join(self.ranks, self.meeting, self.spec.device, self.loop.deadline_s)
+            self.learner = Learner(self.spec, self.ranks)
+            if self.loop.checkpoint:
+                dcp.load(self.learner, self.loop.checkpoint)
+            self.crew = Crew(self.learner)
+            self._work()
+        except Exception:
+            self.failure = traceback.format_exc()
+        self.ended.set()
+
+    def _work(self) -> None:
+        """What every rank but the first does."""
+        self.crew.follow()
+
+
+class LearnerProcess(RankProcess):
+    """The first rank: samples, leads the updates, publishes. Whatever is asked of it is done between two updates."""
+
+    def __init__(self, spec: LearnerSpec, loop: LoopSpec, shards: list[ShardHandle], store: ActorHandle) -> None:
+        super().__init__(spec, loop, 0)
         self.shards = shards
         self.store = store
+        self.outgoing: Outgoing | None = None
         self.publishing: ray.ObjectRef | None = None
         self.published = -1
+        self.policies = 0
         self.seconds = {"data_wait": 0.0, "update": 0.0, "publish": 0.0}
+        self.metrics: dict[str, float] = {}
+        self.reward_scale = [math.inf] * spec.networks.num_tasks
         self.jobs: Jobs = queue.SimpleQueue()  # done between two updates
         self.pauses: Jobs = queue.SimpleQueue()  # done when no batch is in hand
         self.training = threading.Event()
-        self.failure: str | None = None
-        threading.Thread(target=self._run, name="train", daemon=True).start()
 
     def ready(self) -> dict[str, Any]:
-        """Answers when the learner is made or restored; says how many batches of each shard it has used."""
+        """Answers when the learner is made or restored; says what it is."""
         return self._ask(
             lambda: {
                 "updates": self.learner.updates,
                 "consumed": list(self.learner.consumed),
                 "critic_parameters": sum(p.numel() for p in self.learner.state.critic.parameters()),
                 "device": str(self.learner.device),
+                "precision": self.spec.precision,
+                "ranks": self.ranks.count,
+                "sharding": self.ranks.sharding,
                 "threads": torch.get_num_threads(),
             }
         )
@@ -88,7 +152,7 @@ class LearnerProcess:
     def stop(self) -> None:
         """Returns when the batches in hand are used; the learner still answers."""
         self.training.clear()
-        self._ask(lambda: None, self.pauses)
+        self._ask(self._finish_all, self.pauses)
 
     def policy(self) -> PolicyMessage:
         return self._ask(lambda: self.learner.policy())
@@ -98,21 +162,17 @@ class LearnerProcess:
         return self._ask(
             lambda: {
                 "updates": self.learner.updates,
-                "metrics": self.learner.read_metrics(),
-                "reward_scale": self.learner.reward_scale(),
+                "metrics": self.metrics,
+                "reward_scale": self.reward_scale,
                 "seconds": dict(self.seconds),
+                "policies": self.policies,
                 "sampler": self.sampler.stats(),
             }
         )
 
-    def save(self, folder: str) -> int:
-        """Write learner.pt between two updates; returns the updates it holds."""
-
-        def write() -> int:
-            torch.save(self.learner.state_dict(), Path(folder) / "learner.pt")
-            return self.learner.updates
-
-        return self._ask(write)
+    def save(self, url: str) -> int:
+        """Write a checkpoint, while updates go on; returns the updates it holds."""
+        return self._ask(lambda: self.crew.save(url), self.pauses).result()
 
     def _ask(self, job: Callable[[], T], jobs: Jobs | None = None) -> T:
         """Have the training thread do a job. Raises what stopped that thread, if it failed."""
@@ -125,46 +185,46 @@ class LearnerProcess:
                 if self.failure is not None:
                     raise RuntimeError(f"learner failed:\n{self.failure}") from None
 
-    def _run(self) -> None:
-        try:
-            self.learner = Learner(self.spec)
-            if self.checkpoint is not None:
-                saved = torch.load(Path(self.checkpoint) / "learner.pt", map_location="cpu", weights_only=True)
-                self.learner.load_state_dict(saved)
-                if self.learner.updates > 0:
-                    self._publish()
-            self.sampler = Sampler(
-                self.shards,
-                self.spec.most_batches,
-                self.loop.requests_in_flight,
-                self.loop.life,
-                self.learner.consumed,
-                self.loop.probabilities,
-            )
-            self.space = self.learner.allocate()
-            self.measured = self.learner.updates - self.loop.diagnostics_interval
-            while True:
-                goes_on = self.training.is_set() and self.learner.updates < self.loop.total_updates
-                do(self.pauses)
-                do(self.jobs, wait_s=0.0 if goes_on else 0.05)
-                if goes_on:
-                    self._train()
-        except Exception:
-            self.failure = traceback.format_exc()
+    def _work(self) -> None:
+        if self.learner.updates > 0:
+            self._publish()
+        self.sampler = Sampler(
+            self.shards,
+            self.spec.most_batches,
+            self.loop.requests_in_flight,
+            self.loop.life,
+            self.learner.consumed,
+            self.loop.probabilities,
+        )
+        # While a GPU is at one, the next is filled.
+        self.spaces = [Space(allocate(self.spec, self.spec.batch_size)) for _ in range(2)]
+        self.measured = self.learner.updates - self.loop.diagnostics_interval
+        while True:
+            goes_on = self.training.is_set() and self.learner.updates < self.loop.total_updates
+            do(self.pauses)
+            do(self.jobs, wait_s=0.0 if goes_on else 0.05)
+            self._send()
+            if goes_on:
+                self._train()
+            else:
+                self.crew.idle()
 
     def _train(self) -> None:
         """Sample once, make its updates, and publish when it is time."""
         start = time.perf_counter()
-        self.learner.release()
-        reply = self.sampler.next(timeout=0.2, into=self.space)
+        space = self.spaces[0]
+        reply = self.sampler.next(timeout=0.2, into=space.batches)
         waited = time.perf_counter()
         self.seconds["data_wait"] += waited - start
         if reply is None or reply.batches is None:
+            self.crew.idle()
             return
         diagnostics = self.learner.updates - self.measured >= self.loop.diagnostics_interval
         # Counters that were restored may have granted more than the budget asks for.
         batches = reply.batches.first(self.loop.total_updates - self.learner.updates)
-        self.learner.train(batches, reply.shard, diagnostics, between=lambda: do(self.jobs))
+        space.trained = self.crew.train(batches, reply.shard, diagnostics, between=lambda: do(self.jobs))
+        self.spaces.reverse()
+        self._finish(self.spaces[0])
         if diagnostics:
             self.measured = self.learner.updates
         updated = time.perf_counter()
@@ -172,18 +232,53 @@ class LearnerProcess:
         due = self.published < 0 or self.learner.updates - self.published >= self.loop.publish_interval
         if due or self.learner.updates >= self.loop.total_updates:
             self._publish()
-        self.seconds["publish"] += time.perf_counter() - updated
+
+    def _finish(self, space: Space) -> None:
+        """Wait for what was made of a space; if that was no number, leave the batches behind to be looked at."""
+        if space.trained is None:
+            return
+        trained, space.trained = space.trained, None
+        try:
+            self.metrics |= trained.finish()
+        except NonFinite as error:
+            raise NonFinite(f"{error}; {keep_evidence(Path(self.loop.evidence), space.batches, trained)}") from None
+        self.reward_scale = trained.reward_scale
+
+    def _finish_all(self) -> None:
+        for space in self.spaces:
+            self._finish(space)
 
     def _publish(self) -> None:
+        """Have the policy of now sent, as soon as the device hands it over."""
+        start = time.perf_counter()
+        self.outgoing = self.learner.outgoing()
+        self.published = self.learner.updates
+        self.seconds["publish"] += time.perf_counter() - start
+        self._send()
+
+    def _send(self) -> None:
         """At most one message is under way: a newer one waits until the store has the last.
 
         If the store has died, the next message is the first that its successor gets.
         """
+        if self.outgoing is None or not self.outgoing.ready():
+            return
+        start = time.perf_counter()
         if self.publishing is not None:
             with suppress(*GONE):
                 ray.get(self.publishing)
-        self.publishing = self.store.put.remote(self.learner.policy())
-        self.published = self.learner.updates
+        self.publishing = self.store.put.remote(self.outgoing.message())
+        self.outgoing = None
+        self.policies += 1
+        self.seconds["publish"] += time.perf_counter() - start
+
+
+@dataclass
+class Space:
+    """Batches, and the updates that are being made of them."""
+
+    batches: Batches
+    trained: Trained | None = None
 
 
 def do(jobs: Jobs, wait_s: float = 0.0) -> None:
@@ -200,22 +295,36 @@ def do(jobs: Jobs, wait_s: float = 0.0) -> None:
         return
 
 
-def start_learner(
-    spec: LearnerSpec,
-    loop: LoopSpec,
-    shards: list[ShardHandle],
-    store: ActorHandle,
-    checkpoint: str | None,
-    gpus: float,
-) -> ActorHandle:
+def start_ranks(
+    spec: LearnerSpec, loop: LoopSpec, shards: list[ShardHandle], store: ActorHandle, gpus: float
+) -> tuple[list[ActorHandle], PlacementGroup | None]:
+    """Start all ranks of a learner, the first first, and what reserves their places; nobody is waited for."""
     options: dict[str, Any] = {
         "num_cpus": 0,
         "num_gpus": gpus,
-        **on_node(),
         "max_restarts": 0,
-        "max_concurrency": 4,
+        "max_concurrency": 6,
         # Ray limits a worker's OpenMP threads to its CPU share; the learner decides for itself.
         "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(spec.threads)}},
     }
-    handle: ActorHandle = ray.remote(LearnerProcess).options(**options).remote(spec, loop, shards, store, checkpoint)
-    return handle
+    places, group = [on_node()], None
+    if loop.ranks.count > 1:
+        # As few nodes as can be: what the ranks say to each other is more than all else together.
+        group = placement_group([{"GPU": gpus} if gpus else {"CPU": 0.001}] * loop.ranks.count, strategy="PACK")
+        places = [
+            {
+                "num_cpus": 0 if gpus else 0.001,
+                "scheduling_strategy": PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=rank),
+            }
+            for rank in range(loop.ranks.count)
+        ]
+    first = ray.remote(LearnerProcess).options(**(options | places[0])).remote(spec, loop, shards, store)
+    others = [
+        ray.remote(RankProcess).options(**(options | place)).remote(spec, loop, rank)
+        for rank, place in enumerate(places[1:], 1)
+    ]
+    ranks = [first, *others]
+    address = first.address.remote()
+    for rank in ranks:
+        rank.begin.remote(address)
+    return ranks, group

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from learner.brc import Batch, BRCSettings, BRCState, initial_state
-from learner.networks import BroNet, Critic, NetworkSpec, Policy, ResidualBlock
+from learner.footprint import NetworkSpec
+from learner.networks import BroNet, Critic, Policy, ResidualBlock
 
 FOLDER = Path(__file__).parent / "golden"
 SETTINGS = BRCSettings()

@@ -19,8 +19,10 @@ from actors.episodes import EpisodeTracker, discounted_return_extremes
 from actors.evaluator import Evaluator, EvaluatorSpec
 from actors.policy import NumpyPolicy
 from actors.segments import SegmentBuilder
-from learner import publishing, tanh_normal
-from learner.networks import Critic, NetworkSpec, Policy
+from learner import tanh_normal
+from learner.footprint import NetworkSpec
+from learner.networks import Critic, Policy
+from learner.publishing import Outgoing
 from replay.handle import LocalShard
 from replay.policy_store import PolicyStore
 from replay.rate_limiter import RateLimit
@@ -96,7 +98,7 @@ def test_one_policy_call_serves_tasks_of_different_sizes() -> None:
     torch.manual_seed(0)
     spec = NetworkSpec(17, 6, 2, width=16, policy_width=16)
     critic, policy = Critic(spec), Policy(spec)
-    store.put(publishing.message(policy, critic, version=3))
+    store.put(Outgoing(policy, critic.embedding_table(), 3).message())
     for _ in range(16):
         actor.step()
     report = actor.report()
@@ -125,7 +127,7 @@ def test_numpy_policy_equals_torch_policy(tasks: int) -> None:
     golden.set_critic(critic, arrays, "critic/")
     golden.set_policy(policy, arrays, "actor/")
     batch = golden.batch(arrays, "in/")
-    numpy_policy = NumpyPolicy(publishing.message(policy, critic, 7), batch.task_ids.numpy())
+    numpy_policy = NumpyPolicy(Outgoing(policy, critic.embedding_table(), 7).message(), batch.task_ids.numpy())
     observations = batch.observations.numpy()
     with torch.no_grad():
         mean, log_std = policy(batch.observations, critic.embed(batch.task_ids))
@@ -218,7 +220,7 @@ def test_a_terminal_at_the_limit_is_not_bootstrapped() -> None:
 def test_evaluation_is_deterministic_and_counts_one_episode_a_copy() -> None:
     tasks = (short("cartpole-swingup", 30), short("cheetah-run", 50))
     spec = NetworkSpec(17, 6, 2, width=16, policy_width=16)
-    message = publishing.message(Policy(spec), Critic(spec), 1)
+    message = Outgoing(Policy(spec), Critic(spec).embedding_table(), 1).message()
     evaluator = Evaluator(EvaluatorSpec(tasks, 3, 17, 6, seed=0))
     first, again = evaluator.evaluate(message, 2), evaluator.evaluate(message, 2)
     assert first == again and evaluator.evaluate(message, 3) != first

@@ -50,8 +50,15 @@ TABLE: list[tuple[str, list[str]]] = [
     ("train quickstart --replay.directory /dev/null/x", ["--replay.directory", "/dev/null"]),
     ("train quickstart --replay.task-weights dmc/cheetah-rum 2", ["'dmc/cheetah-rum'", "dmc/cheetah-run"]),
     ("train quickstart --replay.task-weights dmc/cheetah-run 0", ["--replay.task-weights dmc/cheetah-run 0"]),
+    ("train quickstart --learner.precision tf32 --learner.device cpu", ["--learner.precision tf32", "bf16"]),
     ("train quickstart --learner.n-step 0", ["--learner.n-step 0", "from 1 to 1000"]),
     ("train quickstart --replay.capacity 100000000000", ["--replay.capacity", "bytes of memory are available"]),
+    ("train quickstart --learner.width 65536", ["--learner.width 65536 needs", "critic moments", "use at most"]),
+    ("train quickstart --learner.ranks 3", ["--learner.ranks 3", "--learner.batch-size 128", "use 2"]),
+    ("train quickstart --learner.ranks 2 --execution serial", ["--learner.ranks 2", "use 1"]),
+    ("train quickstart --learner.ranks 4 --learner.replicas 3", ["--learner.replicas 3", "--learner.ranks 4"]),
+    ("train quickstart --learner.deadline 0", ["--learner.deadline 0.0 is out of range", "from 5"]),
+    ("train quickstart --learner.checkpoints nowhere://x", ["--learner.checkpoints 'nowhere://x'", "nowhere"]),
     (
         "train quickstart --execution serial --replay.directory . --replay.capacity 1000000000",
         ["--replay.capacity", "bytes of memory are available"],
@@ -63,6 +70,7 @@ TABLE: list[tuple[str, list[str]]] = [
     ("eval", ["name a run"]),
     ("eval nothing", ["there is no run 'nothing'"]),
     ("eval nothing --episodes few", ["--episodes", "'few' is not a whole number"]),
+    ("export nothing", ["there is no run 'nothing'"]),
     ("stop nothing", ["there is no run 'nothing'"]),
     ("status nothing", ["there is no run 'nothing'"]),
     ("suites dmc-cats", ["unknown suite 'dmc-cats'", "dmc-"]),
@@ -172,7 +180,7 @@ def test_a_resume_that_differs_names_the_field_and_both_values(
 def test_a_damaged_file_is_named_and_left_alone(finished_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint = next((finished_run / "checkpoints").iterdir())
     damages: list[tuple[Path, Callable[[bytes], bytes]]] = [
-        (checkpoint / "learner.pt", lambda data: data[:100] + bytes([data[100] ^ 1]) + data[101:]),
+        (checkpoint / "__0_0.distcp", lambda data: data[:100] + bytes([data[100] ^ 1]) + data[101:]),
         (checkpoint / "serial.pt", lambda data: data[:-1]),
         (checkpoint / "manifest.json", lambda data: data[: len(data) // 2]),
         (checkpoint / "manifest.json", lambda data: json.dumps({"format": "another"}).encode()),

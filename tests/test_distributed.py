@@ -6,103 +6,25 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
 from tests import tiny
+from tests.live import (
+    PATIENCE_S,
+    assert_whole,
+    ended_well,
+    events,
+    live,
+    ray_process,
+    relatives,
+    wait_for,
+    wait_for_steps,
+)
 
 TWO_TASKS = ["--tasks", "dmc/cartpole-swingup", "dmc/cheetah-run"]
-PATIENCE_S = 180.0
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Runs and Ray's sessions, in a short path: Ray's sockets have a limit of 107 bytes."""
-    with tempfile.TemporaryDirectory(prefix="brc-", ignore_cleanup_errors=True) as path:
-        yield Path(path)
-
-
-@contextmanager
-def live(folder: Path, name: str, *options: str) -> Iterator[subprocess.Popen[str]]:
-    """A run under way; whatever is left of it is killed at the end."""
-    process = subprocess.Popen(
-        tiny.train_command(folder, name, *options),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=tiny.environment(),
-    )
-    try:
-        yield process
-    finally:
-        for left in [*relatives(process.pid), *([] if process.poll() is not None else [psutil.Process(process.pid)])]:
-            left.kill()
-        process.communicate()
-
-
-def relatives(pid: int) -> list[psutil.Process]:
-    return psutil.Process(pid).children(recursive=True) if psutil.pid_exists(pid) else []
-
-
-def wait_for(process: subprocess.Popen[str], what: Callable[[], Any]) -> Any:
-    """The first true value of `what`, while the run lives."""
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        if value := what():
-            return value
-        assert process.poll() is None, f"ended before what was waited for:\n{process.communicate()[0]}"
-        time.sleep(0.05)
-    raise AssertionError("waited in vain")
-
-
-def wait_for_steps(process: subprocess.Popen[str], folder: Path, name: str, steps: int) -> dict[str, Any]:
-    """The first row of metrics at or beyond `steps`."""
-    row: dict[str, Any] = wait_for(
-        process, lambda: next((row for row in tiny.rows(folder, name, "metrics") if row["env_steps"] >= steps), None)
-    )
-    return row
-
-
-def ray_process(process: subprocess.Popen[str], kind: str) -> psutil.Process:
-    """The Ray process of one part of the run."""
-    found: psutil.Process = wait_for(
-        process, lambda: next((p for p in relatives(process.pid) if f"ray::{kind}" in " ".join(p.cmdline())), None)
-    )
-    return found
-
-
-def events(folder: Path, name: str, kind: str) -> list[dict[str, Any]]:
-    return [row for row in tiny.rows(folder, name, "events") if row["event"] == kind]
-
-
-def ended_well(process: subprocess.Popen[str]) -> str:
-    output, _ = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 0, output
-    return output
-
-
-def assert_whole(folder: Path, name: str, steps: int, tasks: int = 1) -> dict[str, Any]:
-    """The run met its budget to the step and its ratio within two percent. Returns its last row."""
-    updates = (steps - 300) // 2
-    last = tiny.rows(folder, name, "metrics")[-1]
-    assert (last["env_steps"], last["updates"]) == (steps, updates)
-    target = 0.5 * 32 / tasks
-    assert last["samples_per_insert_target"] == pytest.approx(target)
-    assert last["samples_per_insert"] == pytest.approx(target, rel=0.02)
-    saved = tiny.manifest(folder, name)
-    assert (saved["env_steps"], saved["updates"]) == (steps, updates)
-    final = tiny.rows(folder, name, "eval")[-1]
-    assert (final["policy"], final["env_steps"], final["updates"]) == ("deterministic", steps, updates)
-    assert len(final["return"]) == tasks
-    assert events(folder, name, "finished")
-    return last
 
 
 def test_a_run_ends_at_its_budget_and_tells_everything(folder: Path) -> None:

@@ -114,6 +114,13 @@ def test_a_run_stopped_before_its_last_score_can_go_on_to_it(tmp_path: Path) -> 
         run(config(tmp_path, "a", resume=True))
 
 
+def test_a_finished_run_takes_more_steps(tmp_path: Path) -> None:
+    run(config(tmp_path, "a", steps=1000))
+    more = run(config(tmp_path, "a", steps=1500, resume=True))
+    assert more.shards[0].stats()["inserts_by_task"] == [1500]
+    assert more.learner.updates == more.plan.total_updates == 600
+
+
 def test_a_resumed_run_counts_its_episodes_and_hours_on(tmp_path: Path) -> None:
     run(config(tmp_path, "a", steps=4100), StopAt(2100))
     run(config(tmp_path, "a", steps=4100, resume=True))

@@ -73,6 +73,6 @@ def rows(folder: Path, name: str, file: str) -> list[dict[str, Any]]:
 
 def manifest(folder: Path, name: str) -> dict[str, Any]:
     """Of the newest checkpoint."""
-    newest = sorted((folder / "runs" / name / "checkpoints").glob("[0-9]*"))[-1]
-    result: dict[str, Any] = json.loads((newest / "manifest.json").read_text())
+    newest = sorted((folder / "runs" / name / "checkpoints").glob("[0-9]*/manifest.json"))[-1]
+    result: dict[str, Any] = json.loads(newest.read_text())
     return result

@@ -1,0 +1,165 @@
+"""The learner's ranks, as the coordinator sees them: started, listened to, replaced together when one of them dies."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NoReturn
+
+import psutil
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import GetTimeoutError, RayTaskError
+from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+from actors.fleet import DEAD, MOST_DEATHS_IN_A_ROW, answered
+from cluster.errors import RunFailed
+
+# What a part may take for an answer: it may be in the midst of writing a large checkpoint, or of a very large update.
+CALL_TIMEOUT_S = 600.0
+PING_TIMEOUT_S = 10.0  # what a process that is not stopped takes to say that it is there, on a busy machine
+
+Start = Callable[[int], tuple[list[ActorHandle], PlacementGroup | None]]
+
+
+class LearnerLost(Exception):
+    """A rank died, or does not answer; the message says which and why. All of them are to be replaced."""
+
+
+class LearnerGroup:
+    """Ranks that `start(life)` makes, life after life, the first rank first; `lives` counts those before this one.
+
+    One that lets the others wait for longer than `deadline_s` is as good as dead.
+    """
+
+    def __init__(self, start: Start, deadline_s: float) -> None:
+        self.start = start
+        self.deadline_s = deadline_s
+        self.lives = 0
+        self.report: dict[str, Any] = {}
+        self.deaths_in_a_row = 0  # without an update in between
+        self.restored_updates = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self.ranks, self.places = self.start(self.lives)
+        self.first = self.ranks[0]
+        self.watches = [rank.watch.remote() for rank in self.ranks[1:]]
+        self.processes: list[psutil.Process] = []  # on this node
+        self.asked: ray.ObjectRef | None = None
+        self.asked_at = 0.0
+
+    def train(self) -> dict[str, Any]:
+        """Wait until the ranks are ready, and let them train; what they say of themselves. Raises LearnerLost."""
+        ready: dict[str, Any] = self.ask("ready", timeout=CALL_TIMEOUT_S)
+        places = [self._get(rank.ping.remote(), CALL_TIMEOUT_S) for rank in self.ranks]
+        here = ray.get_runtime_context().get_node_id()
+        self.processes = [psutil.Process(pid) for node, pid in places if node == here]
+        self.restored_updates = ready["updates"]
+        self.refresh()
+        self.ask("start")
+        return ready
+
+    def refresh(self) -> None:
+        """Have `report` be as of now. Raises as `hear` does."""
+        self.asked, self.report = None, self.ask("report")
+
+    def hear(self) -> None:
+        """Take in the newest report, if that has come: an update may take long, and nobody is to wait for it.
+
+        Raises LearnerLost, and RunFailed when the ranks live but cannot go on.
+        """
+        for rank, watch in enumerate(self.watches, 1):
+            if answered(watch):
+                self._failed(watch, f"rank {rank}")
+        if self.asked is None:
+            self.asked, self.asked_at = self.first.report.remote(), time.monotonic()
+        elif answered(self.asked):
+            asked, self.asked = self.asked, None
+            self.report = self._get(asked, CALL_TIMEOUT_S)
+        elif time.monotonic() - self.asked_at > self.deadline_s + PING_TIMEOUT_S:
+            raise LearnerLost(f"{self._silent() or 'rank 0'} has not answered for {self.deadline_s:.0f} s")
+
+    def ask(self, method: str, *arguments: Any, timeout: float | None = None) -> Any:
+        """Call a method of the first rank and wait for its answer. Raises as `hear` does."""
+        timeout = max(CALL_TIMEOUT_S, self.deadline_s + PING_TIMEOUT_S) if timeout is None else timeout
+        return self._get(getattr(self.first, method).remote(*arguments), timeout)
+
+    def _get(self, reference: ray.ObjectRef, timeout: float) -> Any:
+        try:
+            return ray.get(reference, timeout=timeout)
+        except GetTimeoutError:
+            raise LearnerLost(f"{self._silent() or 'rank 0'} has not answered for {timeout:.0f} s") from None
+        except (*DEAD, RayTaskError):
+            self._failed(reference, "rank 0")
+
+    def _failed(self, reference: ray.ObjectRef, who: str) -> NoReturn:
+        """Say why a call came to nothing: whoever died or is stopped, or, if all are there, what went wrong."""
+        try:
+            ray.get(reference)
+        except DEAD as error:
+            raise LearnerLost(f"{who} died: {error}") from error
+        except RayTaskError as error:
+            silent = self._silent()
+            if silent:
+                raise LearnerLost(silent) from error
+            # What one rank cannot do, others report as a connection that was closed.
+            causes = [str(error), *(self._reason(watch) for watch in self.watches if answered(watch))]
+            raise RunFailed("\n".join(dict.fromkeys(causes))) from error
+        raise AssertionError(f"{who} did not fail")
+
+    @staticmethod
+    def _reason(watch: ray.ObjectRef) -> str:
+        try:
+            return str(ray.get(watch))
+        except (*DEAD, RayTaskError) as error:
+            return str(error)
+
+    def _silent(self) -> str:
+        """Which rank is dead or does not answer, in words; "" when all are there."""
+        pings = [rank.ping.remote() for rank in self.ranks]
+        ray.wait(pings, num_returns=len(pings), timeout=PING_TIMEOUT_S)
+        for rank, ping in enumerate(pings):
+            if not answered(ping):
+                return f"rank {rank} does not answer"
+            try:
+                ray.get(ping)
+            except DEAD as error:
+                return f"rank {rank} died: {error}"
+        return ""
+
+    def replace(
+        self, may_have_caused: bool, tell: Callable[[str, int], None], cause: str
+    ) -> tuple[dict[str, Any], int]:
+        """Kill what is left and start anew until that lasts; (what the new ranks say, updates that are lost).
+
+        Raises RunFailed when it does not. `may_have_caused`: the learner was doing what may kill it every time, so
+        updates since do not count as getting on.
+        """
+        lost = self.report.get("updates", 0)
+        on = lost > self.restored_updates and not may_have_caused
+        self.deaths_in_a_row = 1 if on else self.deaths_in_a_row + 1
+        while True:
+            if self.deaths_in_a_row >= MOST_DEATHS_IN_A_ROW:
+                self.kill()
+                raise RunFailed(f"the learner died {self.deaths_in_a_row} times without getting on: {cause}")
+            tell(cause, lost)
+            self.kill()
+            self.lives += 1
+            self._begin()
+            try:
+                return self.train(), max(0, lost - self.restored_updates)
+            except LearnerLost as error:
+                cause = str(error)
+                self.deaths_in_a_row += 1
+
+    def kill(self) -> None:
+        """End every rank, also one that is stopped or out of reach."""
+        for rank in self.ranks:
+            ray.kill(rank)
+        for process in self.processes:  # Ray asks a process to end, which one that is stopped does not hear
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        if self.places is not None:
+            remove_placement_group(self.places)

@@ -1,0 +1,102 @@
+"""Ranks in lock step: the first leads and is told what to do, the others do the same. Alone, a rank leads nobody.
+
+Only the first talks to replay. What it samples it deals out by rows: even at hundreds of updates a second that is less
+than a process receives from replay anyway, and it keeps one limiter's answer, one counter and one clock for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from learner import dcp
+from learner.learner import Learner, LearnerSpec, Trained
+from replay.rows import Batches
+
+
+def allocate(spec: LearnerSpec, rows: int) -> Batches:
+    """Space for `most_batches` batches of so many rows; pinned if the device is a GPU, which fetches them itself."""
+    networks = spec.networks
+    observation_dtype = getattr(torch, spec.observation_dtype)
+
+    def empty(*extra: int, dtype: torch.dtype = torch.float32) -> np.ndarray:
+        shape = (spec.most_batches, rows, *extra)
+        array: np.ndarray = torch.empty(shape, dtype=dtype, pin_memory=spec.device == "cuda").numpy()
+        return array
+
+    return Batches(
+        empty(networks.observation_size, dtype=observation_dtype),
+        empty(networks.action_size),
+        empty(),
+        empty(),
+        empty(networks.observation_size, dtype=observation_dtype),
+        empty(dtype=torch.int64),
+        np.empty(networks.num_tasks, np.float32),
+        np.empty(networks.num_tasks, np.float32),
+    )
+
+
+class Crew:
+    """One rank's place in it. Make it on every rank; then lead on the first and `follow` on all others."""
+
+    def __init__(self, learner: Learner) -> None:
+        self.learner = learner
+        self.ranks = learner.ranks
+        self.rows = learner.spec.batch_size // self.ranks.count
+        # Files are written by threads of their own, while this one goes on with collectives of its own.
+        self.files = dist.new_group(backend="gloo") if self.ranks.count > 1 else None
+        self.saving: dcp.Saving | None = None
+
+    def train(self, batches: Batches, shard: int, diagnostics: bool, between: Callable[[], None]) -> Trained:
+        """Learner.train of whole batches, by all ranks."""
+        extremes = (batches.return_minimum, batches.return_maximum)
+        self._tell("train", batches.num_batches, shard, diagnostics, extremes)
+        return self.learner.train(self._deal(batches), shard, diagnostics, between)
+
+    def save(self, url: str) -> dcp.Saving:
+        """Begin to write the state of all ranks. Only when no batch is in hand."""
+        self._tell("save", url)
+        self.saving = dcp.save(self.learner, url, self.files)
+        return self.saving
+
+    def idle(self) -> None:
+        """Tell the others that the first is there. They wait for no longer than the group's timeout."""
+        self._tell("idle")
+
+    def follow(self) -> None:
+        """Do what the first rank does, until it is gone, which raises what torch.distributed says then."""
+        space = allocate(self.learner.spec, self.rows)
+        while True:
+            told: list[Any] = [None]
+            dist.broadcast_object_list(told, 0)
+            what, *details = told[0]
+            if what == "train":
+                count, shard, diagnostics, extremes = details
+                mine = space.first(count)._replace(return_minimum=extremes[0], return_maximum=extremes[1])
+                for array in mine[:6]:
+                    dist.scatter(torch.from_numpy(array), None, 0)
+                self.learner.train(mine, shard, diagnostics).finish()
+            elif what == "save":
+                self.saving = dcp.save(self.learner, details[0], self.files)
+
+    def _tell(self, *command: Any) -> None:
+        if self.ranks.count > 1:
+            dist.broadcast_object_list([command], 0)
+
+    def _deal(self, batches: Batches) -> Batches:
+        """Send the others their rows; the first rank's, as views."""
+        if self.ranks.count == 1:
+            return batches
+        mine: list[np.ndarray] = []
+        for array in batches[:6]:
+            parts = [
+                torch.from_numpy(np.ascontiguousarray(array[:, rank * self.rows : (rank + 1) * self.rows]))
+                for rank in range(self.ranks.count)
+            ]
+            dist.scatter(torch.empty_like(parts[0]), parts, 0)
+            mine.append(array[:, : self.rows])
+        return batches._replace(**dict(zip(Batches._fields, mine, strict=False)))

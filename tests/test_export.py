@@ -1,0 +1,68 @@
+"""What `brc export` writes acts as the policy does, in a program that knows nothing of this project."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from cluster import cli
+from cluster.export import export
+from cluster.validation import check
+from learner.footprint import NetworkSpec
+from learner.networks import Critic, Policy
+from learner.publishing import Outgoing
+from tests import tiny
+
+TASKS = {1: ("dmc/cartpole-swingup",), 2: ("dmc/cartpole-swingup", "dmc/cheetah-run")}
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_graph_acts_as_the_policy(tmp_path: Path, count: int) -> None:
+    plan = check(tiny.config(tasks=TASKS[count]))
+    torch.manual_seed(0)
+    spec = NetworkSpec(plan.observation_size, plan.action_size, count, width=16, policy_width=24, policy_depth=2)
+    policy, critic = Policy(spec), Critic(spec)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    message = Outgoing(policy, critic.embedding_table(), 7).message()
+    paths = export(plan, message, {"env_steps": 5, "updates": 7}, tmp_path)
+    assert sorted(path.name for path in paths) == ["example.py", "policy.json", "policy.onnx", "policy.safetensors"]
+    observations = 3 * torch.randn(11, plan.observation_size)
+    tasks = torch.arange(11) % count
+    with torch.no_grad():
+        mean, log_std = policy(observations, critic.embed(tasks))
+    inputs = {"observation": observations.numpy(), "task": tasks.numpy()}
+    session = onnxruntime.InferenceSession(tmp_path / "policy.onnx")
+    used = {name: inputs[name] for name in (given.name for given in session.get_inputs())}
+    action, means, log_stds = session.run(["action", "mean", "log_std"], used)
+    np.testing.assert_allclose(action, torch.tanh(mean), atol=1e-5)
+    np.testing.assert_allclose(means, mean, atol=1e-5)
+    np.testing.assert_allclose(log_stds, log_std, atol=1e-5)
+    tensors = load_file(tmp_path / "policy.safetensors")
+    np.testing.assert_array_equal(tensors["mean.weight"], policy.mean.weight.detach())
+
+
+def test_a_run_is_exported_and_its_example_runs_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = tiny.train(tmp_path, "a", "--steps=400", "--execution=serial")
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = tmp_path / "policy"
+    assert cli.main(["export", "a", "--runs-folder", str(tmp_path / "runs"), "--folder", str(folder)]) == 0
+    assert str(folder / "policy.onnx") in capsys.readouterr().out
+    about = json.loads((folder / "policy.json").read_text())
+    assert (about["env_steps"], about["updates"]) == (400, 50)
+    assert about["tasks"][0]["observation"] == [{"key": "position", "size": 3}, {"key": "velocity", "size": 2}]
+    example = subprocess.run(
+        [sys.executable, "-I", "example.py"], cwd=folder, capture_output=True, text=True, timeout=60
+    )
+    assert example.returncode == 0, example.stderr
+    name, value = example.stdout.replace("[", " ").replace("]", " ").split()
+    assert name == "dmc/cartpole-swingup" and -1 <= float(value) <= 1
