@@ -2,7 +2,7 @@
 
 The reference runs from a checkout given by its path, in a process of its own (reference_process.py), so that the two
 libraries do not share thread pools; while one side computes, the other waits. Both make the same number of updates of
-the same shapes and draw their own noise; batches are at hand on both sides and rewards are taken as normalised.
+the same shapes and draw their own noise; batches are at hand on both sides. Ours normalises the rewards too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import torch
 import tyro
 
-from benchmarks.learner import ACTION_SIZE, NUM_TASKS, OBSERVATION_SIZE, network_spec, updater
+from benchmarks.learner import ACTION_SIZE, BATCHES, NUM_TASKS, OBSERVATION_SIZE, updater
 from benchmarks.report import alternate, compare
 
 WARM_UP_CALLS = 2  # the reference compiles in its first call and, its step counter then being an array, in its second
@@ -140,18 +140,18 @@ class Reference:
 def compare_updates(
     path: Path, python: str, width: int, batch_size: int, updates: int, seconds: float, repeats: int
 ) -> None:
-    update = updater(network_spec(width), batch_size)
+    train = updater(width, batch_size, "float32", torch.get_num_threads())
 
     def ours_of(calls: int) -> float:
         started = time.perf_counter()
-        for _ in range(calls * updates):
-            update()
+        for _ in range(calls):
+            train()
         return time.perf_counter() - started
 
     with Reference(path, python, width, batch_size, updates) as reference:
         reference.seconds_of(WARM_UP_CALLS)
         ours_of(WARM_UP_CALLS)
-        ours = milliseconds_per_update(ours_of, updates, seconds)
+        ours = milliseconds_per_update(ours_of, BATCHES, seconds)
         theirs = milliseconds_per_update(reference.seconds_of, updates, seconds)
         result = compare(
             "against-reference",

@@ -63,6 +63,8 @@ class LearnerConfig:
     """Copies of a sharded critic among the ranks: one for each node sends less between nodes."""
     deadline: float = 120.0
     """Seconds that ranks wait for one that does not answer before all are started again."""
+    profile: int = 0
+    """Updates to trace when the learner has begun, into learner-trace.json.gz in the run's folder; 0 traces none."""
     publish_interval: int = 16
     """Updates between two published policies."""
     batches_per_request: int = 4

@@ -183,6 +183,7 @@ class Coordinator:
             config.deadline,
             self.session.folder.checkpoints.url(self.checkpoint) if self.checkpoint else "",
             str(self.session.folder.path.absolute()),
+            config.profile if life == 0 else 0,
             life,
             tuple(self.plan.shards[0].storage.probabilities),
         )

@@ -26,6 +26,7 @@ from cluster.replay_plan import shard_specs
 from cluster.session import Session, lowest_inserts
 from learner import dcp
 from learner.learner import Learner, NonFinite, keep_evidence
+from learner.trace import Trace
 from replay.handle import LocalShard
 from replay.policy_store import PolicyMessage, PolicyStore
 from replay.sampler import Sampler
@@ -73,6 +74,7 @@ class SerialRun:
         ]
         self.actor = Actor(spec, self.environments, Writer(spec.writer_name, handles), self.store)
         self.seconds = {"data_wait": 0.0, "update": 0.0, "publish": 0.0}
+        self.trace = Trace(session.folder.path, plan.config.learner.profile, plan.config.learner.batches_per_request)
         self.metrics: dict[str, float] = {}
         self.reward_scale = [math.inf] * len(plan.tasks)
         self.policies = 0
@@ -130,6 +132,7 @@ class SerialRun:
                 evidence = keep_evidence(self.session.folder.path, reply.batches, trained)
                 raise RunFailed(f"{error}; {evidence}") from error
             self.reward_scale = trained.reward_scale
+            self.trace.step()
             self.seconds["update"] += time.perf_counter() - started
             if self.published < 0 or self.learner.updates - self.published >= self.plan.config.learner.publish_interval:
                 self._publish()

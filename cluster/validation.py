@@ -49,6 +49,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "learner.ranks": (1, 4096),
     "learner.replicas": (1, 4096),
     "learner.deadline": (5.0, 3600.0),
+    "learner.profile": (0, 10_000),
     "learner.publish_interval": (1, 10**6),
     "learner.batches_per_request": (1, 1024),
     "learner.requests_in_flight": (1, 64),

@@ -27,6 +27,7 @@ from learner.crew import Crew, allocate
 from learner.learner import Learner, LearnerSpec, NonFinite, Trained, keep_evidence
 from learner.publishing import Outgoing
 from learner.sharding import ALONE, Ranks, join
+from learner.trace import Trace
 from replay.handle import ShardHandle
 from replay.placement import on_node
 from replay.policy_store import PolicyMessage
@@ -46,7 +47,7 @@ class LoopSpec:
         ranks: processes that make updates together, and how (learner/sharding.py).
         deadline_s: for what ranks wait for each other before they give up.
         checkpoint: folder or URL of what to begin with; "" for nothing.
-        evidence: folder for batches that made a loss infinite.
+        evidence: folder for batches that made a loss infinite, and for a trace of `profile` updates.
     """
 
     total_updates: int
@@ -57,6 +58,7 @@ class LoopSpec:
     deadline_s: float = 120.0
     checkpoint: str = ""
     evidence: str = ""
+    profile: int = 0
     life: int = 0  # learners that the run has had before this one
     probabilities: tuple[float, ...] = ()  # of each task to be drawn; () if equal
 
@@ -199,6 +201,7 @@ class LearnerProcess(RankProcess):
         # While a GPU is at one, the next is filled.
         self.spaces = [Space(allocate(self.spec, self.spec.batch_size)) for _ in range(2)]
         self.measured = self.learner.updates - self.loop.diagnostics_interval
+        self.trace = Trace(Path(self.loop.evidence), self.loop.profile, self.spec.most_batches)
         while True:
             goes_on = self.training.is_set() and self.learner.updates < self.loop.total_updates
             do(self.pauses)
@@ -225,6 +228,7 @@ class LearnerProcess(RankProcess):
         space.trained = self.crew.train(batches, reply.shard, diagnostics, between=lambda: do(self.jobs))
         self.spaces.reverse()
         self._finish(self.spaces[0])
+        self.trace.step()
         if diagnostics:
             self.measured = self.learner.updates
         updated = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import shlex
@@ -135,6 +136,14 @@ def test_checkpoints_on_the_way_do_not_change_the_run(tmp_path: Path) -> None:
     checkpointed = run(config(tmp_path, "checkpointed", checkpoint_interval=300))
     assert_identical(plain, checkpointed)
     assert len(list((tmp_path / "checkpointed" / "checkpoints").iterdir())) == 2
+
+
+def test_a_trace_shows_the_updates_that_were_asked_for(tmp_path: Path) -> None:
+    base = tiny.config()
+    run(config(tmp_path, "a", steps=400, learner=replace(base.learner, profile=5)))
+    with gzip.open(tmp_path / "a" / "learner-trace.json.gz", "rt") as file:
+        names = [event.get("name", "") for event in json.load(file)["traceEvents"]]
+    assert sum("Optimizer.step#AdamW" in name for name in names) >= 2 * 5, "critic and policy"
 
 
 def test_two_shards_hold_the_ratio_exactly(tmp_path: Path) -> None:
