@@ -88,8 +88,8 @@ def read_so_far(process: subprocess.Popen[str]) -> str:
 
 
 def test_a_killed_actor_is_replaced_and_the_run_ends_as_if_nothing_had_been(folder: Path) -> None:
-    with live(folder, "a", "--steps=12000") as process:
-        before = wait_for_steps(process, folder, "a", 2000)
+    with live(folder, "a", "--steps=6000") as process:
+        before = wait_for_steps(process, folder, "a", 1000)
         ray_process(process, "ActorProcess").kill()
         died = wait_for(process, lambda: events(folder, "a", "actor_died"))[0]
         back = wait_for(process, lambda: [e for e in events(folder, "a", "actor_started") if e["incarnation"] == 1])[0]
@@ -97,18 +97,18 @@ def test_a_killed_actor_is_replaced_and_the_run_ends_as_if_nothing_had_been(fold
         ended_well(process)
     assert after["updates"] >= before["updates"]
     assert back["time"] - died["time"] < 60  # 15 s is the aim, on a machine that does nothing else
-    assert_whole(folder, "a", 12000)
+    assert_whole(folder, "a", 6000)
 
 
-@pytest.mark.parametrize("interval", [2000, 0], ids=["checkpointed", "never checkpointed"])
+@pytest.mark.parametrize("interval", [1000, 0], ids=["checkpointed", "never checkpointed"])
 def test_a_killed_learner_goes_on_from_the_last_checkpoint(folder: Path, interval: int) -> None:
     """Two learners one after the other, the second perhaps before its first update, and the evaluator with them."""
     with live(
-        folder, "a", "--steps=12000", f"--checkpoint-interval={interval}", "--evaluation.interval=2500"
+        folder, "a", "--steps=6000", f"--checkpoint-interval={interval}", "--evaluation.interval=1250"
     ) as process:
         if interval:
             wait_for(process, lambda: events(folder, "a", "checkpoint"))
-        wait_for_steps(process, folder, "a", 2500)
+        wait_for_steps(process, folder, "a", 1500)
         first = ray_process(process, "LearnerProcess")
         first.kill()
         wait_for(process, lambda: events(folder, "a", "learner_died"))
@@ -121,8 +121,8 @@ def test_a_killed_learner_goes_on_from_the_last_checkpoint(folder: Path, interva
     written = [row["updates"] for row in events(folder, "a", "checkpoint") if row["time"] < restarted["time"]]
     assert restarted["updates"] == (written[-1] if interval else 0)
     assert restarted["lost_updates"] >= 0
-    assert_whole(folder, "a", 12000)
-    scored = [row["env_steps"] // 2500 for row in tiny.rows(folder, "a", "eval")]
+    assert_whole(folder, "a", 6000)
+    scored = [row["env_steps"] // 1250 for row in tiny.rows(folder, "a", "eval")]
     assert scored == [0, 1, 2, 3, 4, 4], "no evaluation was lost"
 
 
