@@ -45,7 +45,7 @@ class LearnerGroup:
     def _begin(self) -> None:
         self.ranks, self.places = self.start(self.lives)
         self.first = self.ranks[0]
-        self.watches = [rank.watch.remote() for rank in self.ranks[1:]]
+        self.watches = [rank.watch.remote() for rank in self.ranks]
         self.processes: list[psutil.Process] = []  # on this node
         self.asked: ray.ObjectRef | None = None
         self.asked_at = 0.0
@@ -70,7 +70,7 @@ class LearnerGroup:
 
         Raises LearnerLost, and RunFailed when the ranks live but cannot go on.
         """
-        for rank, watch in enumerate(self.watches, 1):
+        for rank, watch in enumerate(self.watches):
             if answered(watch):
                 self._failed(watch, f"rank {rank}")
         if self.asked is None:
@@ -105,8 +105,8 @@ class LearnerGroup:
             if silent:
                 raise LearnerLost(silent) from error
             # What one rank cannot do, others report as a connection that was closed.
-            causes = [str(error), *(self._reason(watch) for watch in self.watches if answered(watch))]
-            raise RunFailed("\n".join(dict.fromkeys(causes))) from error
+            ended, _ = ray.wait(self.watches, num_returns=len(self.watches), timeout=PING_TIMEOUT_S)
+            raise RunFailed("\n".join(self._reason(watch) for watch in ended) or str(error)) from error
         raise AssertionError(f"{who} did not fail")
 
     @staticmethod

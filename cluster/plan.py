@@ -57,13 +57,14 @@ class Plan:
     def is_sharded(self) -> bool:
         """Whether each of the learner's ranks holds a part of the critic, not all of it."""
         config = self.config.learner
-        if config.sharding != "auto":
-            return config.sharding == "shard"
-        return config.ranks > 1 and (config.replicas > 1 or critic_parameters(self.networks) >= SHARD_FROM)
+        if config.ranks == 1 or config.sharding == "replicate":
+            return False
+        large = critic_parameters(self.networks) >= SHARD_FROM
+        return config.sharding == "shard" or config.replicas > 1 or large
 
     @property
     def learner_bytes(self) -> dict[str, int]:
-        """What each of the learner's ranks takes, by purpose."""
+        """What each of the learner's ranks takes on a CPU, by purpose."""
         config = self.config.learner
         return footprint(
             self.networks,
@@ -73,6 +74,7 @@ class Plan:
             config.ranks,
             self.is_sharded,
             config.replicas,
+            "cpu",
         )
 
     @property

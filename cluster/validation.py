@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import importlib.util
 import math
 import os
@@ -148,6 +149,9 @@ def check_ranks(config: Config) -> None:
             f"--learner.ranks {learner.ranks} cannot deal out --learner.batch-size {learner.batch_size} evenly: use "
             f"{fitting}"
         )
+    gpus = len(glob.glob("/dev/nvidia[0-9]*"))
+    if learner.ranks > gpus and (learner.device == "cuda" or (learner.device == "auto" and gpus)):
+        raise ConfigError(f"--learner.ranks {learner.ranks}: each needs a GPU, and this machine has {gpus}")
     if learner.ranks % learner.replicas:
         raise ConfigError(f"--learner.replicas {learner.replicas} does not divide --learner.ranks {learner.ranks}")
     if learner.replicas > 1 and learner.sharding == "replicate":

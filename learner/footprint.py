@@ -44,9 +44,16 @@ def policy_parameters(spec: NetworkSpec) -> int:
 
 
 def footprint(
-    spec: NetworkSpec, batch_size: int, most_batches: int, precision: str, ranks: int, sharded: bool, replicas: int = 1
+    spec: NetworkSpec,
+    batch_size: int,
+    most_batches: int,
+    precision: str,
+    ranks: int,
+    sharded: bool,
+    replicas: int,
+    device: str,
 ) -> dict[str, int]:
-    """Bytes that each rank takes at its peak, by purpose.
+    """Bytes that each rank takes of its device's memory at its peak, by purpose.
 
     Args:
         batch_size: rows in an update, of which a rank has its part.
@@ -74,6 +81,8 @@ def footprint(
         "rounded": critic * BFLOAT16 if half and parts == 1 else 0,
         "activations": rows * (layers * (BFLOAT16 if half else number) + outputs),
         "batches": 2 * most_batches * row * batch_size,
+        # A checkpoint is written from a copy, which is in the machine's memory.
+        "checkpoint": 4 * critic * number // parts if device == "cpu" else 0,
     }
 
 

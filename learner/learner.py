@@ -92,6 +92,7 @@ def check_room(spec: LearnerSpec, ranks: Ranks) -> None:
         ranks.count,
         ranks.sharding == "shard",
         ranks.replicas,
+        spec.device,
     )
     free, total = torch.cuda.mem_get_info()
     if sum(needed.values()) > free:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import queue
-import socket
 import threading
 import time
 import traceback
@@ -26,7 +25,7 @@ from learner import dcp
 from learner.crew import Crew, allocate
 from learner.learner import Learner, LearnerSpec, NonFinite, Trained, keep_evidence
 from learner.publishing import Outgoing
-from learner.sharding import ALONE, Ranks, join
+from learner.sharding import ALONE, Ranks, join, meet
 from learner.trace import Trace
 from replay.handle import ShardHandle
 from replay.placement import on_node
@@ -77,15 +76,16 @@ class RankProcess:
         self.failure: str | None = None
         self.ended = threading.Event()
 
-    def address(self) -> str:
-        """Where this process can be met by others: host:port."""
-        with socket.socket() as probe:
-            probe.bind(("", 0))
-            return f"{ray.util.get_node_ip_address()}:{probe.getsockname()[1]}"
+    def address(self) -> tuple[str, int]:
+        """The first rank's host, and the port where it listens for the others."""
+        host = ray.util.get_node_ip_address()
+        self.store_of_ranks = meet(self.ranks, host, 0)
+        return host, self.store_of_ranks.port
 
-    def begin(self, address: str) -> None:
-        """Meet the other ranks there, which is where the first listens, and get to work."""
-        self.meeting = address
+    def begin(self, address: tuple[str, int]) -> None:
+        """Meet the other ranks there, and get to work."""
+        if self.ranks.rank > 0:
+            self.store_of_ranks = meet(self.ranks, *address)
         threading.Thread(target=self._run, name="train", daemon=True).start()
 
     def watch(self) -> None:
@@ -100,7 +100,7 @@ class RankProcess:
     def _run(self) -> None:
         try:
             if self.ranks.count > 1:
-                join(self.ranks, self.meeting, self.spec.device, self.loop.deadline_s)
+                join(self.ranks, self.store_of_ranks, self.spec.device, self.loop.deadline_s)
             self.learner = Learner(self.spec, self.ranks)
             if self.loop.checkpoint:
                 dcp.load(self.learner, self.loop.checkpoint)
@@ -307,7 +307,7 @@ def start_ranks(
         "num_cpus": 0,
         "num_gpus": gpus,
         "max_restarts": 0,
-        "max_concurrency": 6,
+        "max_concurrency": 8,
         # Ray limits a worker's OpenMP threads to its CPU share; the learner decides for itself.
         "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(spec.threads)}},
     }

@@ -16,6 +16,7 @@ from typing import Any, Literal, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch._C._distributed_c10d import TCPStore
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
@@ -23,6 +24,7 @@ from torch.distributed.tensor import DTensor
 from learner.networks import Critic
 
 Sharding = Literal["replicate", "shard"]
+MEETING_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,22 @@ class Ranks:
 ALONE = Ranks()
 
 
-def join(ranks: Ranks, address: str, device: str, timeout_s: float) -> None:
-    """Become one of the group whose first rank listens at `address`, host:port. A collective that takes longer than the
-    timeout fails in every rank that waits for it."""
+def meet(ranks: Ranks, host: str, port: int) -> TCPStore:
+    """Where the ranks find each other: the first listens at the port, or any free one for 0, and others go there."""
+    first = ranks.rank == 0
+    return TCPStore(host, port, ranks.count, first, timedelta(seconds=MEETING_S), wait_for_workers=False)
+
+
+def join(ranks: Ranks, store: TCPStore, device: str, timeout_s: float) -> None:
+    """Become one of the group. A collective that takes longer than the timeout fails in every rank that waits for it.
+
+    Processes may start at very different times; they wait for each other before that timeout begins to count.
+    """
+    store.set(f"here/{ranks.rank}", "")
+    store.wait([f"here/{rank}" for rank in range(ranks.count)])
     backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
-    dist.init_process_group(
-        backend, f"tcp://{address}", timedelta(seconds=timeout_s), rank=ranks.rank, world_size=ranks.count
-    )
+    timeout = timedelta(seconds=timeout_s)
+    dist.init_process_group(backend, store=store, rank=ranks.rank, world_size=ranks.count, timeout=timeout)
 
 
 def shard(critic: Critic, ranks: Ranks, device: str, bfloat16: bool) -> None:

@@ -65,7 +65,7 @@ def member(
     rank: int, count: int, kind: str, replicas: int, port: int, precision: Any, first: str, folder: Path
 ) -> None:
     ranks = Ranks(rank, count, kind, replicas)  # type: ignore[arg-type]
-    sharding.join(ranks, f"127.0.0.1:{port}", "cpu", timeout_s=60)
+    sharding.join(ranks, sharding.meet(ranks, "127.0.0.1", port), "cpu", timeout_s=60)
     learner = Learner(spec(precision=precision), ranks)
     if first:
         dcp.load(learner, first)
