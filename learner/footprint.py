@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 BFLOAT16 = 2
+OVERHEAD_BYTES = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def footprint(
     outputs = 6 * spec.heads * spec.num_bins * number  # logits, softmaxes and their gradients
     row = 4 * (2 * spec.observation_size + spec.action_size + 2) + 8
     block = 2 * (spec.width + 3) * spec.width
-    return {
+    found = {
         "critic": critic * number // parts,
         "target": critic * number // parts,
         "critic_gradients": critic * number // parts,
@@ -81,9 +82,13 @@ def footprint(
         "rounded": critic * BFLOAT16 if half and parts == 1 else 0,
         "activations": rows * (layers * (BFLOAT16 if half else number) + outputs),
         "batches": 2 * most_batches * row * batch_size,
-        # A checkpoint is written from a copy, which is in the machine's memory.
-        "checkpoint": 4 * critic * number // parts if device == "cpu" else 0,
     }
+    if device == "cpu":
+        # What libraries hold, and what was freed but not given back (docs/performance.md).
+        found["overhead"] = sum(found.values()) // 4 + OVERHEAD_BYTES
+        # A checkpoint is written from a copy, which is in the machine's memory.
+        found["checkpoint"] = 4 * critic * number // parts
+    return found
 
 
 def in_words(needed: dict[str, int]) -> str:

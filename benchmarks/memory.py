@@ -1,0 +1,34 @@
+"""What a learner takes of each GPU's memory, by width and number of ranks: arithmetic, nothing is measured.
+
+`python -m benchmarks.learner` prints beside every row what its process took and what is reckoned here.
+"""
+
+from __future__ import annotations
+
+import tyro
+
+from learner.footprint import NetworkSpec, critic_parameters, footprint
+
+
+def main(
+    widths: tuple[int, ...] = (4096, 11264), ranks: tuple[int, ...] = (1, 2, 4, 8), precision: str = "bf16"
+) -> None:
+    """A table in gigabytes.
+
+    Args:
+        widths: of the critic.
+        ranks: numbers of GPUs; the critic is sharded over more than one.
+        precision: float32, tf32 or bf16.
+    """
+    for width in widths:
+        networks = NetworkSpec(223, 38, 4, width)
+        print(f"\nwidth {width}, {critic_parameters(networks) / 1e6:,.0f} M parameters, batch 1024, {precision}\n")
+        accounts = [footprint(networks, 1024, 4, precision, count, count > 1, 1, "cuda") for count in ranks]
+        print("| GPUs | " + " | ".join(map(str, ranks)) + " |\n|---|" + "---|" * len(ranks))
+        for purpose in [name for name in accounts[0] if any(account[name] >= 5e6 for account in accounts)]:
+            print(f"| {purpose.replace('_', ' ')} | " + " | ".join(f"{a[purpose] / 1e9:.2f}" for a in accounts) + " |")
+        print("| all | " + " | ".join(f"{sum(account.values()) / 1e9:.2f}" for account in accounts) + " |")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
