@@ -13,6 +13,7 @@ import tyro
 
 from actors.catalogue import BACKENDS, all_tasks, nearest
 from actors.catalogue import suites as all_suites
+from cluster.config import Config
 from cluster.errors import ConfigError
 from cluster.presets import PRESETS
 from cluster.run_folder import (
@@ -139,8 +140,7 @@ def evaluate(run: Name = "", episodes: int = 10, runs_folder: str = "runs", seed
     """
     path = existing_run(Path(runs_folder), run)
     _, config = load_config(path)
-    evaluation = replace(config.evaluation, episodes=episodes)
-    plan = check(replace(config, seed=seed, evaluation=evaluation, learner=replace(config.learner, device="cpu")))
+    plan = check(replace(here(config), seed=seed, evaluation=replace(config.evaluation, episodes=episodes)))
     checkpoints = run_checkpoints(config, path)
     checkpoint, manifest = newest_checkpoint(path, checkpoints)
     checkpoints.verify(checkpoint, manifest)
@@ -168,7 +168,7 @@ def export(run: Name = "", folder: str = "", runs_folder: str = "runs") -> int:
     """
     path = existing_run(Path(runs_folder), run)
     _, config = load_config(path)
-    plan = check(config)
+    plan = check(here(config))
     checkpoints = run_checkpoints(config, path)
     checkpoint, manifest = newest_checkpoint(path, checkpoints)
     checkpoints.verify(checkpoint, manifest)
@@ -179,3 +179,9 @@ def export(run: Name = "", folder: str = "", runs_folder: str = "runs") -> int:
     for file in write(plan, message, manifest, Path(folder) if folder else path / "policy"):
         print(file)
     return 0
+
+
+def here(config: Config) -> Config:
+    """The same for this machine, which need not be the one that trained: only the policy is wanted."""
+    learner = replace(config.learner, device="cpu", precision="float32", ranks=1, replicas=1, sharding="auto")
+    return replace(config, learner=learner)

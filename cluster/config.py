@@ -52,7 +52,7 @@ class LearnerConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where updates run; auto takes a GPU if there is one."""
     threads: int = 0
-    """CPU threads of the learner; 0 takes every core of the machine."""
+    """CPU threads of each of the learner's ranks; 0 divides all cores of the machine among them."""
     checkpoints: str = ""
     """Folder or URL, such as s3://bucket/folder, for the learner's part of checkpoints; empty is the run's folder."""
     ranks: int = 1
@@ -64,7 +64,7 @@ class LearnerConfig:
     deadline: float = 120.0
     """Seconds that ranks wait for one that does not answer before all are started again."""
     profile: int = 0
-    """Updates to trace when the learner has begun, into learner-trace.json.gz in the run's folder; 0 traces none."""
+    """Updates to trace, about, when the learner has begun; learner-trace.json.gz in the run's folder. 0 traces none."""
     publish_interval: int = 16
     """Updates between two published policies."""
     batches_per_request: int = 4

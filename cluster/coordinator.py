@@ -43,6 +43,7 @@ class Asked:
     policy: str
     number: int
     answer: ray.ObjectRef | None  # None when it was lost and is to be asked for again
+    life: int  # of the learner that was asked
     losses: int = 0
 
 
@@ -85,6 +86,7 @@ class Coordinator:
             lambda spec: start_actor(spec, list(self.handles), self.store, config.actors.cpus),
         )
         self.saving: Saving | None = None
+        self.died_saving = False  # a part has, since the newest checkpoint
 
     def run(self, stop: threading.Event) -> bool:
         """Train to the step budget; False when `stop` was set before. Raises RunFailed when a part fails."""
@@ -192,9 +194,12 @@ class Coordinator:
     def _replace_learner(self, cause: str) -> None:
         """A new learner from the newest checkpoint, or from nothing before the first. Replay and actors go on under
         the limiter meanwhile."""
-        saving = self.saving is not None
-        if saving and not self._commit_save(wait=True):
-            self.session.checkpoint_soon()
+        saving = self.saving is not None or self.died_saving
+        if self.saving is not None:
+            if not answered(self.saving.learner):
+                self.learner.kill()  # nobody is to wait for what will not be written
+            if not self._commit_save(wait=True):
+                self.session.checkpoint_soon()
         records = self.session.records
         # One that dies whenever it saves would otherwise make the same updates for ever.
         ready, lost = self.learner.replace(
@@ -215,7 +220,8 @@ class Coordinator:
     def _evaluate(self, policy: str, env_steps: int) -> None:
         """Ask for an evaluation of the random policy or the learner's."""
         number = self.session.next_evaluation_number()
-        self.evaluating.append(Asked(env_steps, policy, number, self._ask_evaluator(policy, number)))
+        answer = self._ask_evaluator(policy, number)
+        self.evaluating.append(Asked(env_steps, policy, number, answer, self.learner.lives))
 
     def _ask_evaluator(self, policy: str, number: int) -> ray.ObjectRef:
         """The policy passes from the learner to the evaluator directly."""
@@ -228,7 +234,7 @@ class Coordinator:
         while self.evaluating:
             first = self.evaluating[0]
             if first.answer is None:
-                first.answer = self._ask_evaluator(first.policy, first.number)
+                first.answer, first.life = self._ask_evaluator(first.policy, first.number), self.learner.lives
             if not answered(first.answer):
                 return
             try:
@@ -238,7 +244,7 @@ class Coordinator:
                 self._evaluation_lost(first, str(error))
                 return
             except RayError as error:
-                if not self._learner_was_lost():
+                if first.life == self.learner.lives and not self._learner_was_lost():
                     raise RunFailed(f"the evaluation at {first.env_steps} steps failed: {error}") from error
                 self._evaluation_lost(first, str(error))
                 return
@@ -298,9 +304,10 @@ class Coordinator:
         except (RunFailed, RayError, OSError) as error:
             self.session.checkpoint_failed(saving.env_steps, error, saving.name)
             if isinstance(error, DEAD):
+                self.died_saving = True
                 self.session.checkpoint_soon()
             return False
-        self.checkpoint = saving.name
+        self.checkpoint, self.died_saving = saving.name, False
         return True
 
     def _finish(self) -> bool:

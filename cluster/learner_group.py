@@ -52,10 +52,15 @@ class LearnerGroup:
 
     def train(self) -> dict[str, Any]:
         """Wait until the ranks are ready, and let them train; what they say of themselves. Raises LearnerLost."""
-        ready: dict[str, Any] = self.ask("ready", timeout=CALL_TIMEOUT_S)
+        answer = self.first.ready.remote()
+        first, _ = ray.wait([answer, *self.watches], num_returns=1, timeout=CALL_TIMEOUT_S)
+        if first and first[0] != answer:
+            self._failed(first[0], f"rank {self.watches.index(first[0])}")
+        ready: dict[str, Any] = self._get(answer, CALL_TIMEOUT_S)
         places = [self._get(rank.ping.remote(), CALL_TIMEOUT_S) for rank in self.ranks]
         here = ray.get_runtime_context().get_node_id()
-        self.processes = [psutil.Process(pid) for node, pid in places if node == here]
+        with suppress(psutil.NoSuchProcess):  # it will be missed soon enough
+            self.processes = [psutil.Process(pid) for node, pid in places if node == here]
         self.restored_updates = ready["updates"]
         self.refresh()
         self.ask("start")
@@ -79,18 +84,20 @@ class LearnerGroup:
             asked, self.asked = self.asked, None
             self.report = self._get(asked, CALL_TIMEOUT_S)
         elif time.monotonic() - self.asked_at > self.deadline_s + PING_TIMEOUT_S:
-            raise LearnerLost(f"{self._silent() or 'rank 0'} has not answered for {self.deadline_s:.0f} s")
+            silent = self._silent()
+            if silent or len(self.ranks) > 1:
+                raise LearnerLost(silent or f"rank 0 has not answered for {self.deadline_s:.0f} s")
+            self.asked_at = time.monotonic()  # alone, it keeps nobody waiting: its updates may take that long
 
-    def ask(self, method: str, *arguments: Any, timeout: float | None = None) -> Any:
+    def ask(self, method: str) -> Any:
         """Call a method of the first rank and wait for its answer. Raises as `hear` does."""
-        timeout = max(CALL_TIMEOUT_S, self.deadline_s + PING_TIMEOUT_S) if timeout is None else timeout
-        return self._get(getattr(self.first, method).remote(*arguments), timeout)
+        return self._get(getattr(self.first, method).remote(), max(CALL_TIMEOUT_S, self.deadline_s + PING_TIMEOUT_S))
 
     def _get(self, reference: ray.ObjectRef, timeout: float) -> Any:
         try:
             return ray.get(reference, timeout=timeout)
         except GetTimeoutError:
-            raise LearnerLost(f"{self._silent() or 'rank 0'} has not answered for {timeout:.0f} s") from None
+            raise LearnerLost(self._silent() or f"rank 0 has not answered for {timeout:.0f} s") from None
         except (*DEAD, RayTaskError):
             self._failed(reference, "rank 0")
 
@@ -161,5 +168,6 @@ class LearnerGroup:
         for process in self.processes:  # Ray asks a process to end, which one that is stopped does not hear
             with suppress(psutil.NoSuchProcess):
                 process.kill()
+        psutil.wait_procs(self.processes, PING_TIMEOUT_S)  # what they held is free for those that follow
         if self.places is not None:
             remove_placement_group(self.places)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ def local_ray(plan: Plan) -> Iterator[None]:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     ray.init(
         address="local",
-        num_cpus=max(os.cpu_count() or 1, round(plan.actor_count * config.actors.cpus + 0.5)),
+        num_cpus=max(os.cpu_count() or 1, math.ceil(plan.actor_count * config.actors.cpus) + 1),
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.WARNING,

@@ -136,13 +136,13 @@ def run_id(path: Path) -> str:
 def run_checkpoints(config: Config, path: Path) -> Checkpoints:
     """Where the checkpoints of a run's learner are."""
     named = config.learner.checkpoints.rstrip("/")
-    return Checkpoints(f"{named}/{run_id(path)}" if named else str((path / "checkpoints").absolute()))
+    return Checkpoints(f"{named}/{run_id(path)}/checkpoints" if named else str((path / "checkpoints").absolute()))
 
 
 def replay_url(config: Config, path: Path) -> str:
     """Where the snapshots of a run's replay are."""
     named = config.replay.snapshots.rstrip("/")
-    return f"{named}/{run_id(path)}" if named else str((path / "replay").absolute())
+    return f"{named}/{run_id(path)}/replay" if named else str((path / "replay").absolute())
 
 
 def existing_run(runs: Path, name: str) -> Path:

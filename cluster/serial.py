@@ -180,6 +180,7 @@ class SerialRun:
             raise
 
     def _write(self, name: str) -> None:
+        dcp.save_counters(self.learner, self.checkpoints.url(name))
         dcp.save(self.learner, self.checkpoints.url(name)).result()
         state = {
             "actor": self.actor.state(),

@@ -202,10 +202,11 @@ class Session:
 
         What was written of it, under `name`, goes first: if the disk is full, this makes room for the records.
         """
-        if name:
+        if name and name not in self.folder.checkpoints.names():  # it may be whole, and only its record not written
             self.folder.checkpoints.discard(name)
-        self.records.event("checkpoint_failed", str(error), env_steps=env_steps)
-        self.console.say(f"checkpoint at {env_steps:,} steps failed: {str(error).strip().splitlines()[-1]}")
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        self.records.event("checkpoint_failed", str(error) or reason, env_steps=env_steps)
+        self.console.say(f"checkpoint at {env_steps:,} steps failed: {reason}")
 
     def summary(self) -> None:
         """Draw the curves and say where everything is."""

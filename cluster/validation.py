@@ -7,6 +7,7 @@ import importlib.util
 import math
 import os
 import re
+import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -151,9 +152,11 @@ def check_ranks(config: Config) -> None:
         )
     gpus = len(glob.glob("/dev/nvidia[0-9]*"))
     if learner.ranks > gpus and (learner.device == "cuda" or (learner.device == "auto" and gpus)):
-        raise ConfigError(f"--learner.ranks {learner.ranks}: each needs a GPU, and this machine has {gpus}")
+        raise ConfigError(f"--learner.ranks {learner.ranks}: each needs a GPU, and this machine has {gpus}: use {gpus}")
     if learner.ranks % learner.replicas:
-        raise ConfigError(f"--learner.replicas {learner.replicas} does not divide --learner.ranks {learner.ranks}")
+        raise ConfigError(
+            f"--learner.replicas {learner.replicas} does not divide --learner.ranks {learner.ranks}: use 1"
+        )
     if learner.replicas > 1 and learner.sharding == "replicate":
         raise ConfigError(
             f"--learner.replicas {learner.replicas} is of a critic in parts: use --learner.sharding shard"
@@ -254,9 +257,10 @@ def check_url(flag: str, url: str) -> None:
         return
     try:
         files.makedirs(root, exist_ok=True)
-        with files.open(f"{root}/probe", "wb") as file:
+        probe = f"{root}/probe-{uuid.uuid4().hex}"
+        with files.open(probe, "wb") as file:
             file.write(b"written to see whether that can be done")
-        files.rm(f"{root}/probe")
+        files.rm(probe)
     except Exception as error:  # of whatever kind this file system has
         raise ConfigError(
             f"{flag} {url}: cannot write there ({type(error).__name__}: {error}); name another place"

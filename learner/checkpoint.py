@@ -22,6 +22,7 @@ import fsspec
 
 FORMAT = "brc-checkpoint-4"
 MANIFEST = "manifest.json"
+NEEDED = ("learner.json", ".metadata")
 
 
 class CheckpointError(Exception):
@@ -59,12 +60,17 @@ class Checkpoints:
     def commit(self, name: str, manifest: dict[str, Any], keep: int) -> None:
         """Write the manifest of what is in the folder, and remove all but the newest `keep` checkpoints.
 
+        Raises OSError when the folder lacks something, or cannot be written to.
+
         Local files are on disk before that, and their checksums in the manifest; of remote ones their sizes, as to read
         them all once more would take longer than to write them, and their store checks what it takes.
         """
         folder = f"{self.root}/{name}"
         self.files.invalidate_cache()
         found = sorted(path for path in self.files.find(folder) if base(path) != MANIFEST)
+        for needed in NEEDED:  # the second is written when all ranks' files are
+            if f"{folder}/{needed}" not in found:
+                raise OSError(f"{folder} lacks {needed}: the learner's state is not all there")
         files = {path[path.rindex(name) + len(name) + 1 :]: self._describe(path) for path in found}
         text = json.dumps({"format": FORMAT, "files": files} | manifest, indent=1).encode()
         if self.is_local:

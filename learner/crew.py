@@ -7,6 +7,8 @@ than a process receives from replay anyway, and it keeps one limiter's answer, o
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from learner import dcp
-from learner.learner import Learner, LearnerSpec, Trained
+from learner.learner import Learner, LearnerSpec, NonFinite, Trained
 from replay.rows import Batches
 
 
@@ -43,13 +45,14 @@ def allocate(spec: LearnerSpec, rows: int) -> Batches:
 class Crew:
     """One rank's place in it. Make it on every rank; then lead on the first and `follow` on all others."""
 
-    def __init__(self, learner: Learner) -> None:
+    def __init__(self, learner: Learner, timeout_s: float = 600.0) -> None:
         self.learner = learner
         self.ranks = learner.ranks
         self.rows = learner.spec.batch_size // self.ranks.count
         # Files are written by threads of their own, while this one goes on with collectives of its own.
-        self.files = dist.new_group(backend="gloo") if self.ranks.count > 1 else None
-        self.saving: dcp.Saving | None = None
+        several = self.ranks.count > 1
+        self.files = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_s)) if several else None
+        self.broken: Exception | None = None
 
     def train(self, batches: Batches, shard: int, diagnostics: bool, between: Callable[[], None]) -> Trained:
         """Learner.train of whole batches, by all ranks."""
@@ -59,9 +62,13 @@ class Crew:
 
     def save(self, url: str) -> dcp.Saving:
         """Begin to write the state of all ranks. Only when no batch is in hand."""
+        dcp.save_counters(self.learner, url)
         self._tell("save", url)
-        self.saving = dcp.save(self.learner, url, self.files)
-        return self.saving
+        try:
+            return dcp.save(self.learner, url, self.files)
+        except Exception as error:  # the others are at it: they cannot be called back
+            self.broken = error if self.ranks.count > 1 else None
+            raise
 
     def idle(self) -> None:
         """Tell the others that the first is there. They wait for no longer than the group's timeout."""
@@ -72,20 +79,23 @@ class Crew:
         space = allocate(self.learner.spec, self.rows)
         while True:
             told: list[Any] = [None]
-            dist.broadcast_object_list(told, 0)
+            dist.broadcast_object_list(told, 0, device=torch.device("cpu"))
             what, *details = told[0]
             if what == "train":
                 count, shard, diagnostics, extremes = details
                 mine = space.first(count)._replace(return_minimum=extremes[0], return_maximum=extremes[1])
                 for array in mine[:6]:
                     dist.scatter(torch.from_numpy(array), None, 0)
-                self.learner.train(mine, shard, diagnostics).finish()
+                with suppress(NonFinite):  # the first rank finds it too, and has all the batches
+                    self.learner.train(mine, shard, diagnostics).finish()
             elif what == "save":
-                self.saving = dcp.save(self.learner, details[0], self.files)
+                dcp.save(self.learner, details[0], self.files)
 
     def _tell(self, *command: Any) -> None:
+        if self.broken is not None:
+            raise RuntimeError("the other ranks are in the midst of a checkpoint") from self.broken
         if self.ranks.count > 1:
-            dist.broadcast_object_list([command], 0)
+            dist.broadcast_object_list([command], 0, device=torch.device("cpu"))
 
     def _deal(self, batches: Batches) -> Batches:
         """Send the others their rows; the first rank's, as views."""

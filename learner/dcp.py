@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Any
 
 import fsspec
@@ -35,19 +37,30 @@ class Saving:
 
     def result(self) -> int:
         """Wait for all ranks' files; the updates that they hold. Raises OSError when one cannot be written."""
-        try:
+        with plain_errors("the learner's state cannot be written"):
             self.written.result()
-        except CheckpointException as error:  # not an Exception to Python, and says what happened in many lines
-            causes = {f"rank {rank}: {failure[0]}" for rank, failure in error.failures.items()}
-            raise OSError(f"the learner's state cannot be written: {'; '.join(sorted(causes))}") from error
         return self.updates
 
 
+@contextmanager
+def plain_errors(what: str) -> Iterator[None]:
+    """What goes wrong in files as OSError. CheckpointException is no Exception to Python, and has many lines."""
+    try:
+        yield
+    except CheckpointException as error:
+        causes = {f"rank {rank}: {failure[0]}" for rank, failure in error.failures.items()}
+        raise OSError(f"{what}: {'; '.join(sorted(causes))}") from error
+
+
+def save_counters(learner: Learner, url: str) -> None:
+    """The part that the first rank writes at once. A full disk shows here, before any rank has begun the rest."""
+    with fsspec.open(f"{url}/{COUNTERS}", "w") as file:
+        json.dump(learner.counters(), file)
+
+
 def save(learner: Learner, url: str, group: dist.ProcessGroup | None = None) -> Saving:
-    """Copy the state and begin to write it. Every rank must call it, with a group that nothing else uses meanwhile."""
-    if learner.ranks.rank == 0:
-        with fsspec.open(f"{url}/{COUNTERS}", "w") as file:
-            json.dump(learner.counters(), file)
+    """Copy the tensors and begin to write them. Every rank must call it, with a group that nothing else uses
+    meanwhile."""
     alone = learner.ranks.count == 1
     written = async_save(learner.tensors(), checkpoint_id=url, process_group=group, no_dist=alone)
     assert isinstance(written, Future)
@@ -61,7 +74,8 @@ def load(learner: Learner, url: str) -> None:
     """
     with fsspec.open(f"{url}/{COUNTERS}") as file:
         learner.load_counters(json.load(file))
-    dcp_load(learner.tensors(), checkpoint_id=url, no_dist=learner.ranks.count == 1)
+    with plain_errors(f"{url} cannot be read"):
+        dcp_load(learner.tensors(), checkpoint_id=url, no_dist=learner.ranks.count == 1)
 
 
 def load_policy(networks: NetworkSpec, url: str) -> PolicyMessage:
@@ -71,7 +85,8 @@ def load_policy(networks: NetworkSpec, url: str) -> PolicyMessage:
     wanted = {"policy": {name: parameter.detach() for name, parameter in policy.named_parameters()}}
     if table is not None:
         wanted["critic"] = {"task_embeddings": table}
-    dcp_load(wanted, checkpoint_id=url, no_dist=True)
+    with plain_errors(f"{url} cannot be read"):
+        dcp_load(wanted, checkpoint_id=url, no_dist=True)
     with fsspec.open(f"{url}/{COUNTERS}") as file:
         updates = json.load(file)["updates"]
     return Outgoing(policy, None if table is None else normalized(table, networks.embedding_norm), updates).message()

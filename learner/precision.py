@@ -7,13 +7,12 @@ NVIDIA GPUs. bf16: linear layers and what lies between them in bfloat16, with fl
 from __future__ import annotations
 
 import functools
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 Precision = Literal["float64", "float32", "tf32", "bf16"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 def parameter_dtype(precision: Precision) -> torch.dtype:

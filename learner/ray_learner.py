@@ -20,6 +20,7 @@ import torch
 from ray.actor import ActorHandle
 from ray.util.placement_group import PlacementGroup, placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from torch._C._distributed_c10d import TCPStore
 
 from learner import dcp
 from learner.crew import Crew, allocate
@@ -74,18 +75,18 @@ class RankProcess:
         self.loop = loop
         self.ranks = replace(loop.ranks, rank=rank)
         self.failure: str | None = None
+        self.meeting: TCPStore | None = None  # which the first rank holds
         self.ended = threading.Event()
 
-    def address(self) -> tuple[str, int]:
-        """The first rank's host, and the port where it listens for the others."""
+    def listen(self) -> tuple[str, int]:
+        """Have the others find this rank, the first, at the host and port that it answers with."""
         host = ray.util.get_node_ip_address()
-        self.store_of_ranks = meet(self.ranks, host, 0)
-        return host, self.store_of_ranks.port
+        self.meeting = meet(self.ranks, host, 0)
+        return host, self.meeting.port
 
-    def begin(self, address: tuple[str, int]) -> None:
-        """Meet the other ranks there, and get to work."""
-        if self.ranks.rank > 0:
-            self.store_of_ranks = meet(self.ranks, *address)
+    def begin(self, address: tuple[str, int] | None) -> None:
+        """Meet the other ranks there, if there are any, and get to work."""
+        self.address = address
         threading.Thread(target=self._run, name="train", daemon=True).start()
 
     def watch(self) -> None:
@@ -99,16 +100,18 @@ class RankProcess:
 
     def _run(self) -> None:
         try:
-            if self.ranks.count > 1:
-                join(self.ranks, self.store_of_ranks, self.spec.device, self.loop.deadline_s)
+            if self.address is not None:
+                meeting = self.meeting or meet(self.ranks, *self.address)
+                join(self.ranks, meeting, self.spec.device, self.loop.deadline_s)
             self.learner = Learner(self.spec, self.ranks)
             if self.loop.checkpoint:
                 dcp.load(self.learner, self.loop.checkpoint)
-            self.crew = Crew(self.learner)
+            self.crew = Crew(self.learner, self.loop.deadline_s)
             self._work()
-        except Exception:
+        except BaseException:
             self.failure = traceback.format_exc()
-        self.ended.set()
+        finally:
+            self.ended.set()
 
     def _work(self) -> None:
         """What every rank but the first does."""
@@ -174,7 +177,12 @@ class LearnerProcess(RankProcess):
 
     def save(self, url: str) -> int:
         """Write a checkpoint, while updates go on; returns the updates it holds."""
-        return self._ask(lambda: self.crew.save(url), self.pauses).result()
+
+        def begin() -> dcp.Saving:
+            self._finish_all()  # a state that is no number is not to be the newest checkpoint
+            return self.crew.save(url)
+
+        return self._ask(begin, self.pauses).result()
 
     def _ask(self, job: Callable[[], T], jobs: Jobs | None = None) -> T:
         """Have the training thread do a job. Raises what stopped that thread, if it failed."""
@@ -199,12 +207,12 @@ class LearnerProcess(RankProcess):
             self.loop.probabilities,
         )
         # While a GPU is at one, the next is filled.
-        self.spaces = [Space(allocate(self.spec, self.spec.batch_size)) for _ in range(2)]
+        self.spaces = [Space(room, room) for room in (allocate(self.spec, self.spec.batch_size) for _ in range(2))]
         self.measured = self.learner.updates - self.loop.diagnostics_interval
         self.trace = Trace(Path(self.loop.evidence), self.loop.profile, self.spec.most_batches)
         while True:
-            goes_on = self.training.is_set() and self.learner.updates < self.loop.total_updates
             do(self.pauses)
+            goes_on = self.training.is_set() and self.learner.updates < self.loop.total_updates
             do(self.jobs, wait_s=0.0 if goes_on else 0.05)
             self._send()
             if goes_on:
@@ -220,11 +228,13 @@ class LearnerProcess(RankProcess):
         waited = time.perf_counter()
         self.seconds["data_wait"] += waited - start
         if reply is None or reply.batches is None:
+            self._finish_all()
             self.crew.idle()
             return
         diagnostics = self.learner.updates - self.measured >= self.loop.diagnostics_interval
         # Counters that were restored may have granted more than the budget asks for.
         batches = reply.batches.first(self.loop.total_updates - self.learner.updates)
+        space.used = batches
         space.trained = self.crew.train(batches, reply.shard, diagnostics, between=lambda: do(self.jobs))
         self.spaces.reverse()
         self._finish(self.spaces[0])
@@ -245,7 +255,7 @@ class LearnerProcess(RankProcess):
         try:
             self.metrics |= trained.finish()
         except NonFinite as error:
-            raise NonFinite(f"{error}; {keep_evidence(Path(self.loop.evidence), space.batches, trained)}") from None
+            raise NonFinite(f"{error}; {keep_evidence(Path(self.loop.evidence), space.used, trained)}") from None
         self.reward_scale = trained.reward_scale
 
     def _finish_all(self) -> None:
@@ -279,9 +289,10 @@ class LearnerProcess(RankProcess):
 
 @dataclass
 class Space:
-    """Batches, and the updates that are being made of them."""
+    """Room for batches, those that are there, and the updates that are being made of them."""
 
     batches: Batches
+    used: Batches
     trained: Trained | None = None
 
 
@@ -328,7 +339,7 @@ def start_ranks(
         for rank, place in enumerate(places[1:], 1)
     ]
     ranks = [first, *others]
-    address = first.address.remote()
+    address = first.listen.remote() if others else None
     for rank in ranks:
         rank.begin.remote(address)
     return ranks, group

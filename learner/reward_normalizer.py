@@ -46,7 +46,3 @@ class RewardNormalizer:
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"minimum": self.minimum, "maximum": self.maximum}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.minimum.copy_(state["minimum"])
-        self.maximum.copy_(state["maximum"])

@@ -132,11 +132,6 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def local(tensor: Tensor) -> Tensor:
-    """What this rank holds of a tensor that may be sharded."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
 def total_norm(tensors: Iterable[Tensor]) -> Tensor:
     """L2 norm of all of them together, over all ranks. Every rank must call it."""
     return torch.stack([whole(nn.utils.get_total_norm(kind)) for kind in alike(tensors)]).norm()

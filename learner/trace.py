@@ -9,10 +9,10 @@ from torch.profiler import ProfilerActivity, profile, schedule
 
 
 class Trace:
-    """Traces `updates` updates, after the first two calls of `step`, into learner-trace.json.gz in the folder.
+    """Traces as many requests as bring `updates` updates if they are full, into learner-trace.json.gz in the folder.
 
-    `step` is to be called after every request's updates, of which there are `most_batches` or fewer. With 0 updates it
-    does nothing.
+    It begins after two calls of `step`, which is to be called after every request's updates, of which there are
+    `most_batches` or fewer. With 0 updates it does nothing.
     """
 
     def __init__(self, folder: Path, updates: int, most_batches: int) -> None:

@@ -94,7 +94,7 @@ def test_resume_is_bit_identical(tmp_path: Path, precision: Precision) -> None:
         unbroken.train(batches(step))
     for step in range(2):
         first.train(batches(step))
-    dcp.save(first, str(tmp_path)).result()
+    save(first, tmp_path)
     resumed = Learner(spec(precision=precision, seed=99))
     dcp.load(resumed, str(tmp_path))
     for step in range(2, 4):
@@ -105,6 +105,11 @@ def test_resume_is_bit_identical(tmp_path: Path, precision: Precision) -> None:
     assert resumed.state.critic.task_embeddings.dtype == parameter_dtype(precision)
 
 
+def save(learner: Learner, folder: Path) -> None:
+    dcp.save_counters(learner, str(folder))
+    dcp.save(learner, str(folder)).result()
+
+
 def test_equal_seeds_give_equal_learners_and_others_differ() -> None:
     one, other, third = Learner(spec()), Learner(spec()), Learner(spec(seed=2))
     assert_equal(one, other)
@@ -113,6 +118,13 @@ def test_equal_seeds_give_equal_learners_and_others_differ() -> None:
         assert torch.equal(mine, theirs), "the target starts as a copy"
     heads = one.state.critic.heads
     assert not torch.equal(heads[0].input.weight, heads[1].input.weight)  # type: ignore[union-attr, arg-type]
+
+
+def test_what_cannot_be_read_is_said_in_a_line(tmp_path: Path) -> None:
+    save(Learner(spec()), tmp_path)
+    (tmp_path / "__0_0.distcp").write_bytes(b"")
+    with pytest.raises(OSError, match=r"cannot be read: rank 0: "):
+        dcp.load(Learner(spec()), str(tmp_path))
 
 
 def test_another_shape_is_refused_by_name() -> None:
@@ -176,8 +188,9 @@ def test_target_entropy_is_half_the_widest_action() -> None:
 
 def write(checkpoints: Checkpoints, steps: int, keep: int = 2) -> str:
     name = checkpoints.begin(steps)
-    with checkpoints.open(name, "learner.json", "wb") as file:
-        file.write(bytes(1000))
+    for needed in ("learner.json", ".metadata"):
+        with checkpoints.open(name, needed, "wb") as file:
+            file.write(bytes(1000))
     checkpoints.commit(name, {"env_steps": steps}, keep)
     return name
 
@@ -194,6 +207,14 @@ def test_checkpoints_are_complete_or_absent_and_old_ones_go(tmp_path: Path, url:
     checkpoints.verify(checkpoints.names()[-1], manifest)
     assert manifest["env_steps"] == 300
     assert sorted(checkpoints.files.ls(checkpoints.root, detail=False))[0].endswith("200"), "the unfinished is gone"
+
+
+def test_what_is_not_all_there_is_no_checkpoint(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(str(tmp_path))
+    name = checkpoints.begin(100)
+    with pytest.raises(OSError, match=r"lacks learner.json"):
+        checkpoints.commit(name, {}, keep=1)
+    assert checkpoints.names() == []
 
 
 def test_a_second_checkpoint_of_a_step_is_newer_than_the_first(tmp_path: Path) -> None:
@@ -232,7 +253,7 @@ def test_what_is_asked_between_updates_is_of_then() -> None:
 def test_a_resumed_learner_takes_the_rates_it_is_given(tmp_path: Path) -> None:
     learner = Learner(spec())
     learner.train(batches(0))
-    dcp.save(learner, str(tmp_path)).result()
+    save(learner, tmp_path)
     other = Learner(spec(settings=BRCSettings(learning_rate=1e-5, weight_decay=0.5)))
     dcp.load(other, str(tmp_path))
     (group,) = other.state.critic_optimizer.param_groups

@@ -101,6 +101,7 @@ def poison(folder: Path) -> None:
     dcp.load(learner, checkpoints.url(name))
     learner.tensors()["target"]["heads.0.output.bias"][0] = torch.nan
     with warnings.catch_warnings(action="ignore"):  # it says that it overwrites what is there
+        dcp.save_counters(learner, checkpoints.url(name))
         dcp.save(learner, checkpoints.url(name)).result()
     checkpoints.commit(name, {key: value for key, value in manifest.items() if key not in ("format", "files")}, keep=9)
 
@@ -119,6 +120,7 @@ def write_for_ever(folder: str, begun: Any) -> None:
                 tensor.fill_(learner.updates)
         name = checkpoints.begin(learner.updates)
         begun.set()
+        dcp.save_counters(learner, checkpoints.url(name))
         dcp.save(learner, checkpoints.url(name)).result()
         checkpoints.commit(name, {"updates": learner.updates}, keep=2)
 

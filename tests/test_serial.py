@@ -122,6 +122,18 @@ def test_a_finished_run_takes_more_steps(tmp_path: Path) -> None:
     assert more.learner.updates == more.plan.total_updates == 600
 
 
+def test_checkpoints_and_snapshots_may_share_a_place(tmp_path: Path) -> None:
+    base, place = tiny.config(), str(tmp_path / "place")
+    shared = {
+        "learner": replace(base.learner, checkpoints=place),
+        "replay": replace(base.replay, snapshots=f"file://{place}"),
+        "checkpoint_interval": 300,
+    }
+    unbroken = run(config(tmp_path, "unbroken"))
+    run(config(tmp_path, "a", **shared), StopAt(750))
+    assert_identical(unbroken, run(config(tmp_path, "a", resume=True, **shared)))
+
+
 def test_a_resumed_run_counts_its_episodes_and_hours_on(tmp_path: Path) -> None:
     run(config(tmp_path, "a", steps=4100), StopAt(2100))
     run(config(tmp_path, "a", steps=4100, resume=True))
