@@ -319,6 +319,9 @@ def test_a_snapshot_of_a_shard_at_work_is_of_one_moment(tmp_path: Path, monkeypa
             kept = held(other.storage.rings[task])
             found = transitions(kept)
             pushes = sorted({int(t.reward - 1) // 20 for t in found})
+            if not pushes:  # all that there was has been given up before it could be written
+                short += 1
+                continue
             assert pushes == list(range(pushes[0], pushes[-1] + 1))
             assert (kept.observations == kept.observations[:, :1]).all(), "a torn row"
             assert (pushes[-1] + 1) * 10 == other.limiter.inserts[task], "counters of another moment"
