@@ -1,7 +1,8 @@
 """Updates by width, batch, precision and number of ranks, and how much of the machine's matmul rate they use.
 
 Ours is the rate at which updates get through the floating-point operations of their dense layers, theirs that of
-torch.mm of (batch x width) and (width x width) in the same precision with the same threads. The ratio is the fraction
+torch.mm of (batch x width) and (width x width) in the same precision with the same threads, or float32's where the
+device has no instructions for bfloat16. The ratio is the fraction
 reached; LayerNorms, losses, optimisers and the target's step are what is missing to 1. With several ranks on one
 machine the threads are divided among them.
 """
@@ -25,7 +26,7 @@ from learner.brc import BRCSettings
 from learner.crew import Crew, allocate
 from learner.footprint import NetworkSpec, footprint
 from learner.learner import Learner, LearnerSpec
-from learner.precision import Precision
+from learner.precision import Precision, multiplies_bfloat16
 from learner.sharding import Ranks, join, meet
 from replay.rows import Batches
 
@@ -105,7 +106,7 @@ def member(spec: LearnerSpec, ranks: Ranks, rank: int, port: int, seconds: float
     crew.train(batches, 0, False, lambda: None).finish()
     taken = peak_bytes(spec.device) - before
     gigaflop = update_flops(spec.networks, spec.batch_size) / 1e9
-    dtype = torch.bfloat16 if spec.precision == "bf16" else torch.float32
+    dtype = torch.bfloat16 if spec.precision == "bf16" and multiplies_bfloat16(spec.device) else torch.float32
     width = spec.networks.width
     left = torch.randn(spec.batch_size, width, device=spec.device).to(dtype)
     right = torch.randn(width, width, device=spec.device).to(dtype)

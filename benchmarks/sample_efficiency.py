@@ -85,6 +85,7 @@ def reference(
 
 def quickstart(
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4),
+    precision: str = "auto",
     runs_folder: Path = Path("runs/quickstart-seeds"),
     figure: Path | None = None,
 ) -> None:
@@ -92,10 +93,12 @@ def quickstart(
 
     Args:
         seeds: one run each.
+        precision: of the learner's products.
         runs_folder: where the runs go.
         figure: PNG to draw the curves into.
     """
-    runs = [evaluations(f"quickstart-{seed}", seed, [], runs_folder) for seed in seeds]
+    options = [f"--learner.precision={precision}"]
+    runs = [evaluations(f"quickstart-{precision}-{seed}", seed, options, runs_folder) for seed in seeds]
     curves: dict[str, dict[str, list[list[tuple[int, float]]]]] = {}
     for task in runs[0][0]["return"]:
         curves[task] = {"quickstart": [[(row["env_steps"], row["return"][task]) for row in run] for run in runs]}
@@ -104,7 +107,7 @@ def quickstart(
         needed = [min(4 * value, 800.0) for value in random]
         result = compare("quickstart", task.removeprefix("dmc/"), "return", final, needed)
         minutes = [(run[-1]["time"] - run[0]["time"]) / 60 for run in runs]
-        result.print(by_seed=final, random_by_seed=random, minutes=minutes, seeds=seeds)
+        result.print(by_seed=final, random_by_seed=random, minutes=minutes, seeds=seeds, precision=precision)
     if figure is not None:
         draw(curves, figure)
 

@@ -62,7 +62,8 @@ def footprint(
         sharded: whether a rank holds its part of critic and target alone.
     """
     number = 8 if precision == "float64" else 4
-    half = precision == "bf16"
+    # A CPU may have to round its factors in float32 (learner.precision).
+    half, factor = precision == "bf16", BFLOAT16 if precision == "bf16" and device != "cpu" else number
     parts = ranks // replicas if sharded else 1
     critic, policy = critic_parameters(spec), policy_parameters(spec)
     rows = batch_size // ranks
@@ -78,9 +79,10 @@ def footprint(
         "critic_moments": 2 * critic * number // parts,
         "policy": 4 * policy * number,
         # Of sharded layers, two blocks are whole at a time, and the gradient of one; in bfloat16 else a copy of all.
-        "gathered": (2 * block * (BFLOAT16 if half else number) + block * number) if parts > 1 else 0,
-        "rounded": critic * BFLOAT16 if half and parts == 1 else 0,
-        "activations": rows * (layers * (BFLOAT16 if half else number) + outputs),
+        "gathered": (2 * block * factor + block * number) if parts > 1 else 0,
+        "rounded": critic * factor if half and parts == 1 else 0,
+        # A rounded factor that is kept beside its origin adds half.
+        "activations": rows * (layers * factor * (3 if half and device == "cpu" else 2) // 2 + outputs),
         "batches": 2 * most_batches * row * batch_size,
     }
     if device == "cpu":

@@ -16,7 +16,7 @@ from learner import brc
 from learner.brc import Batch, BRCSettings, Noise
 from learner.footprint import NetworkSpec, footprint, in_words
 from learner.networks import Critic, Policy
-from learner.precision import Precision, parameter_dtype, run_in_bfloat16, set_products
+from learner.precision import Precision, multiplies_bfloat16, parameter_dtype, run_in_bfloat16, set_products
 from learner.publishing import Outgoing
 from learner.reward_normalizer import RewardNormalizer
 from learner.sharding import ALONE, Ranks, average_gradients, average_over_ranks, shard
@@ -140,11 +140,11 @@ class Learner:
         self.consumed = [0] * spec.num_shards  # batches used, by the shard they came from
 
     def _prepare(self, module: Critic | Policy) -> None:
-        bfloat16 = self.spec.precision == "bf16"
+        bfloat16, device = self.spec.precision == "bf16", self.device.type
         if bfloat16:
-            run_in_bfloat16(module, self.device.type)
+            run_in_bfloat16(module, device)
         if isinstance(module, Critic):
-            shard(module, self.ranks, self.device.type, bfloat16)
+            shard(module, self.ranks, device, bfloat16 and multiplies_bfloat16(device))
 
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
         state = self.state

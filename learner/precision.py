@@ -1,7 +1,8 @@
 """In what precision the products of the networks are made. Parameters, losses and moving averages keep theirs.
 
 float64, float32: products in the parameters' own type. tf32: float32 whose products round their factors to ten bits, on
-NVIDIA GPUs. bf16: linear layers and what lies between them in bfloat16, with float32 parameters.
+NVIDIA GPUs. bf16: linear layers in bfloat16, with float32 parameters; a device without instructions for it rounds to
+bfloat16 what hardware would and multiplies in float32, so that every machine can tell what bf16 does to learning.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import functools
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 Precision = Literal["float64", "float32", "tf32", "bf16"]
@@ -21,10 +23,14 @@ def parameter_dtype(precision: Precision) -> torch.dtype:
 
 def fastest(device: str) -> Precision:
     """The fastest that learns as float32 does: bf16 where the device multiplies it, else float32."""
+    return "bf16" if multiplies_bfloat16(device) else "float32"
+
+
+def multiplies_bfloat16(device: str) -> bool:
+    """Whether the device has instructions for it."""
     if device == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    has_products = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bf16" if has_products else "float32"
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def set_products(precision: Precision) -> None:
@@ -33,7 +39,15 @@ def set_products(precision: Precision) -> None:
 
 
 def run_in_bfloat16(module: nn.Module, device: str) -> None:
-    """Have `module` compute in bfloat16; what it returns has its inputs' type again, so that losses lose nothing."""
+    """Have `module` compute in bfloat16, or as if it did; its parameters and what it returns stay float32."""
+    if multiplies_bfloat16(device):
+        autocast(module, device)
+    else:
+        round_factors(module)
+
+
+def autocast(module: nn.Module, device: str) -> None:
+    """What is returned has the inputs' type again, so that losses lose nothing."""
     forward = module.forward
 
     @functools.wraps(forward)
@@ -44,3 +58,23 @@ def run_in_bfloat16(module: nn.Module, device: str) -> None:
         return outputs.to(dtype) if isinstance(outputs, Tensor) else tuple(output.to(dtype) for output in outputs)
 
     module.forward = mixed
+
+
+def round_factors(module: nn.Module) -> None:
+    """The same numbers without the instructions, but for the order of sums: a product of two bfloat16 is a float32.
+
+    torch's own products of bfloat16 on a CPU are some twenty times slower than this.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            layer.forward = functools.partial(rounded_linear, layer)  # type: ignore[method-assign]
+
+
+def rounded_linear(layer: nn.Linear, inputs: Tensor) -> Tensor:
+    """A linear layer whose factors and outcome, and the gradients of all of them, are rounded to bfloat16."""
+    return rounded(F.linear(rounded(inputs), rounded(layer.weight), rounded(layer.bias)))
+
+
+def rounded(tensor: Tensor) -> Tensor:
+    """Both ways: the gradient passes through the same two casts."""
+    return tensor.bfloat16().float()
