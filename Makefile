@@ -6,13 +6,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: help setup launch-train test lint proofs benchmark docs clean
+.PHONY: help setup launch-train test lint proofs benchmark full-width docs clean
 
 help:
 	@echo "make launch-train [PRESET=quickstart] [ARGS=...]   set up, then train"
 	@echo "make test                                          set up, then lint, type check and test"
 	@echo "make proofs                                        the tests that take many minutes"
 	@echo "make benchmark                                     every benchmark, one JSON object a line"
+	@echo "make full-width [ARGS=...]                         width 4096 on a GPU: speed, then dogs over the paper's curve"
 	@echo "make docs                                          write docs/configuration.md anew"
 	@echo "make clean                                         remove the virtual environment and caches, not runs"
 
@@ -43,6 +44,9 @@ proofs: setup
 benchmark: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[benchmark]'
 	$(BIN)/python -m benchmarks $(ARGS)
+
+full-width: setup
+	$(BIN)/python -m benchmarks.full_width $(ARGS)
 
 docs: setup
 	$(BIN)/python -m cluster.configuration_docs > docs/configuration.md

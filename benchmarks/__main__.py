@@ -14,7 +14,6 @@ BENCHMARKS: dict[str, list[str]] = {
     "actors": ["--tasks", "cartpole-swingup", "--seconds", "0.3", "--repeats", "2"],
     "replay": ["--rows", "50000", "--calls", "5", "--repeats", "2"],
     "end_to_end": ["--steps", "900", "--warmup", "500", "--repeats", "1"],
-    "against_reference": ["--widths", "256", "--seconds", "0.3", "--repeats", "2"],
 }
 
 
@@ -22,23 +21,18 @@ def main(names: tyro.conf.Positional[tuple[str, ...]] = (), quick: bool = False,
     """Run benchmarks; one JSON object a line. The exit code is that of the first that failed, else 0.
 
     Args:
-        names: learner, actors, replay, end_to_end, against_reference; all when none is named.
+        names: learner, actors, replay, end_to_end; all when none is named.
         quick: seconds instead of minutes, to see that they work.
-        reference: checkout of naumix/BiggerRegularizedCategorical; without it against_reference is left out.
+        reference: checkout of naumix/BiggerRegularizedCategorical, to compare the learner with.
     """
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown:
         print(f"benchmarks: unknown {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}", file=sys.stderr)
         return 2
-    if "against_reference" in names and reference is None:
-        print("benchmarks: against_reference needs --reference, the path of a checkout", file=sys.stderr)
-        return 2
     failed = 0
     for name in names or BENCHMARKS:
         options = BENCHMARKS[name] if quick else []
-        if name == "against_reference":
-            if reference is None:
-                continue
+        if name == "learner" and reference is not None:
             options = [*options, "--reference", str(reference)]
         # Each in a process of its own: thread pools and environment variables of one would change another.
         code = subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *options], check=False).returncode

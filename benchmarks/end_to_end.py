@@ -6,7 +6,6 @@ training phase alone: from the first to the last row of metrics.jsonl between th
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 import tyro
 
 from benchmarks.report import alternate, compare
+from dashboards import records
 
 
 class Run(NamedTuple):
@@ -56,35 +56,36 @@ def main(preset: str = "quickstart", steps: int = 3000, warmup: int = 1000, repe
 
 
 def run(preset: str, steps: int, warmup: int, threads: int, execution: Literal["distributed", "serial"]) -> Run:
-    """Train in a folder that is removed afterwards. Raises RuntimeError with what the run said when it fails."""
+    """Train, without scoring or saving anything."""
+    options = {
+        "--execution": execution,
+        "--steps": steps,
+        "--replay.warmup": warmup,
+        "--learner.threads": threads,
+        "--evaluation.interval": 0,
+        "--evaluation.episodes": 1,
+        "--checkpoint-interval": 0,
+    }
+    started = time.perf_counter()
+    rows = train(preset, options)
+    return Run(time.perf_counter() - started, *training_rates(rows))
+
+
+def train(preset: str, options: dict[str, Any]) -> list[dict[str, Any]]:
+    """Rows of metrics, two a second, of a run whose folder is removed afterwards.
+
+    Raises RuntimeError with what the run said when it fails.
+    """
     # Below /tmp, because the sockets in Ray's folder may have paths of 107 characters at most.
     with tempfile.TemporaryDirectory(prefix="brc-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        options = {
-            "--name": execution,
-            "--execution": execution,
-            "--steps": steps,
-            "--replay.warmup": warmup,
-            "--learner.threads": threads,
-            "--runs-folder": f"{folder}/runs",
-            "--ray-folder": f"{folder}/ray",
-            "--evaluation.interval": 0,
-            "--evaluation.episodes": 1,
-            "--checkpoint-interval": 0,
-            "--report-interval": 0.5,
-        }
+        places = {"--name": "run", "--runs-folder": f"{folder}/runs", "--ray-folder": f"{folder}/ray"}
         command = [sys.executable, "-m", "cluster", "train", preset]
-        command += [str(word) for option in options.items() for word in option]
-        started = time.perf_counter()
+        for option in (places | {"--report-interval": 0.5} | options).items():
+            command += [str(word) for word in option]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-        wall = time.perf_counter() - started
         if done.returncode != 0:
             raise RuntimeError(f"{' '.join(command)} ended with exit code {done.returncode}:\n{done.stdout[-2000:]}")
-        rows = read_rows(Path(folder) / "runs" / execution / "metrics.jsonl")
-        return Run(wall, *training_rates(rows))
-
-
-def read_rows(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text().splitlines()]
+        return records.read(Path(folder) / "runs" / "run" / "metrics.jsonl")
 
 
 def training_rates(rows: list[dict[str, Any]]) -> tuple[float, float]:

@@ -1,10 +1,13 @@
-"""Updates by width, batch, precision and number of ranks, and how much of the machine's matmul rate they use.
+"""Updates by width, batch, precision, compilation and number of ranks, and what share of the matmul rate they use.
 
 Ours is the rate at which updates get through the floating-point operations of their dense layers, theirs that of
 torch.mm of (batch x width) and (width x width) in the same precision with the same threads, or float32's where the
-device has no instructions for bfloat16. The ratio is the fraction
-reached; LayerNorms, losses, optimisers and the target's step are what is missing to 1. With several ranks on one
-machine the threads are divided among them.
+device has no instructions for bfloat16. The ratio is the fraction reached; LayerNorms, losses, optimisers and the
+target's step are what is missing to 1. With several ranks on one machine the threads are divided among them.
+
+With --reference, a second row compares each kind of update on one rank with the JAX reference's on the same device.
+With --data-wait, a short run of the quickstart's tasks at that width tells what share of its time the learner waits
+for replay.
 """
 
 from __future__ import annotations
@@ -13,21 +16,28 @@ import multiprocessing
 import os
 import resource
 import socket
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import tyro
 
+from benchmarks.end_to_end import train
+from benchmarks.reference import ReferenceUnavailable, compare_updates
 from benchmarks.report import alternate, compare
 from learner.brc import BRCSettings
 from learner.crew import Crew, allocate
+from learner.cuda_graph import WARM_UP
 from learner.footprint import NetworkSpec, footprint
 from learner.learner import Learner, LearnerSpec
 from learner.precision import Precision, multiplies_bfloat16
-from learner.sharding import Ranks, join, meet
+from learner.sharding import Ranks, Sharding, join, meet
 from replay.rows import Batches
 
 OBSERVATION_SIZE, ACTION_SIZE, NUM_TASKS = 78, 21, 8
@@ -38,50 +48,120 @@ def main(
     widths: tuple[int, ...] = (256, 512, 1024),
     batches: tuple[int, ...] = (1024,),
     precisions: tuple[Precision, ...] = ("float32",),
+    compile: tuple[bool, ...] = (False,),
     ranks: tuple[int, ...] = (1,),
-    sharding: tuple[str, ...] = ("replicate",),
+    sharding: tuple[Sharding, ...] = ("replicate",),
     seconds: float = 2.0,
     repeats: int = 5,
     threads: int = 0,
     device: str = "cpu",
-) -> None:
-    """Updates/s of the learner and the fraction of the matmul rate that they reach.
+    data_wait: bool = False,
+    reference: Path | None = None,
+    reference_products: tuple[str, ...] = ("float32",),
+    python: str = sys.executable,
+) -> int:
+    """Updates/s of the learner and the fraction of the matmul rate that they reach. Exit code 2 when the reference
+    cannot be run.
 
     Args:
         widths: widths of the critic.
         batches: rows in an update.
         precisions: of the products.
+        compile: whether blocks are compiled and, on a GPU, updates recorded.
         ranks: processes that make an update together.
         sharding: how they share the critic; replicate or shard.
         seconds: length of a repeat of updates; one of matmuls takes half of it.
         repeats: repeats of each side.
         threads: threads of torch for all ranks together; 0 takes every core, as a run does.
         device: cpu or cuda.
+        data_wait: add the share of a run in which its learner waits for replay.
+        reference: checkout of naumix/BiggerRegularizedCategorical, to compare with.
+        reference_products: precisions of its products, such as float32 or bfloat16, as JAX names them.
+        python: interpreter that has jax, flax, optax and distrax.
     """
     threads = threads or os.cpu_count() or 1
-    for width in widths:
-        for batch_size in batches:
-            for precision in precisions:
-                for count in ranks:
-                    for kind in sharding if count > 1 else ("replicate",):
-                        spec = learner_spec(width, batch_size, precision, device, max(1, threads // count))
-                        measure(spec, Ranks(0, count, kind), seconds, repeats, threads)  # type: ignore[arg-type]
+    for width, batch_size, precision, compiled, count in product(widths, batches, precisions, compile, ranks):
+        spec = learner_spec(width, batch_size, precision, device, max(1, threads // count), compiled)
+        waiting = {"data_wait_share": data_wait_share(spec)} if data_wait and count == 1 else {}
+        for kind in sharding if count > 1 else ("replicate",):
+            measure(spec, Ranks(0, count, kind), seconds, repeats, threads, waiting)
+        if reference is None or count > 1:
+            continue
+        for products in reference_products:
+            torch._dynamo.reset()  # it compiles a block for a few sizes only
+            try:
+                compare_updates(
+                    reference,
+                    python,
+                    case_name(spec),
+                    partial(update, Learner(spec), noise(spec)),
+                    BATCHES,
+                    spec.networks,
+                    batch_size,
+                    products,
+                    device,
+                    seconds,
+                    repeats,
+                )
+            except ReferenceUnavailable as error:
+                print(f"learner: {error}", file=sys.stderr)
+                return 2
+    return 0
 
 
-def learner_spec(width: int, batch_size: int, precision: Precision, device: str, threads: int) -> LearnerSpec:
+def case_name(spec: LearnerSpec) -> str:
+    return f"w{spec.networks.width}-b{spec.batch_size}-{spec.precision}{'-compiled' if spec.compile else ''}"
+
+
+def data_wait_share(spec: LearnerSpec) -> float:
+    """Of the learner's time from its first updates to its last ones, in a run of about half a minute."""
+    options = {
+        "--learner.width": spec.networks.width,
+        "--learner.batch-size": spec.batch_size,
+        "--learner.precision": spec.precision,
+        "--learner.device": spec.device,
+        "--learner.threads": spec.threads,
+        "--learner.compile": spec.compile,
+        "--steps": 1000 + max(32, round(30 / (update_flops(spec.networks, spec.batch_size) / 1e11))),
+        "--replay.warmup": 1000,
+        "--evaluation.interval": 0,
+        "--evaluation.episodes": 1,
+        "--checkpoint-interval": 0,
+    }
+    rows = [row for row in train("quickstart", options) if row["updates"] > 0]
+    spent = {
+        name: rows[-1]["learner_seconds"][name] - rows[0]["learner_seconds"][name]
+        for name in ("data_wait", "update", "publish")
+    }
+    return spent["data_wait"] / sum(spent.values())
+
+
+def learner_spec(
+    width: int, batch_size: int, precision: Precision, device: str, threads: int, compiled: bool = False
+) -> LearnerSpec:
+    networks = NetworkSpec(OBSERVATION_SIZE, ACTION_SIZE, NUM_TASKS, width)
     return LearnerSpec(
-        network_spec(width), BRCSettings(), batch_size, BATCHES, 1, 0, precision, device=device, threads=threads
+        networks,
+        BRCSettings(),
+        batch_size,
+        BATCHES,
+        1,
+        0,
+        precision,
+        device=device,
+        threads=threads,
+        compile=compiled,
     )
 
 
-def measure(spec: LearnerSpec, ranks: Ranks, seconds: float, repeats: int, threads: int) -> None:
+def measure(spec: LearnerSpec, ranks: Ranks, seconds: float, repeats: int, threads: int, extra: dict[str, Any]) -> None:
     """One row of the table. The process is a fresh one, so that its peak memory is this row's."""
     context = multiprocessing.get_context("spawn")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     members = [
-        context.Process(target=member, args=(spec, ranks, rank, port, seconds, repeats, threads))
+        context.Process(target=member, args=(spec, ranks, rank, port, seconds, repeats, threads, extra))
         for rank in range(ranks.count)
     ]
     for process in members:
@@ -93,7 +173,16 @@ def measure(spec: LearnerSpec, ranks: Ranks, seconds: float, repeats: int, threa
         raise SystemExit(members[0].exitcode)
 
 
-def member(spec: LearnerSpec, ranks: Ranks, rank: int, port: int, seconds: float, repeats: int, threads: int) -> None:
+def member(
+    spec: LearnerSpec,
+    ranks: Ranks,
+    rank: int,
+    port: int,
+    seconds: float,
+    repeats: int,
+    threads: int,
+    extra: dict[str, Any],
+) -> None:
     ranks = Ranks(rank, ranks.count, ranks.sharding)
     torch.set_num_threads(spec.threads)
     before = peak_bytes(spec.device)
@@ -103,7 +192,8 @@ def member(spec: LearnerSpec, ranks: Ranks, rank: int, port: int, seconds: float
     if rank > 0:
         crew.follow()
     batches = noise(spec)
-    crew.train(batches, 0, False, lambda: None).finish()
+    for _ in range(WARM_UP + 1 if spec.compile else 1):
+        crew.train(batches, 0, False, lambda: None).finish()
     taken = peak_bytes(spec.device) - before
     gigaflop = update_flops(spec.networks, spec.batch_size) / 1e9
     dtype = torch.bfloat16 if spec.precision == "bf16" and multiplies_bfloat16(spec.device) else torch.float32
@@ -127,7 +217,7 @@ def member(spec: LearnerSpec, ranks: Ranks, rank: int, port: int, seconds: float
 
         return 8 * 2e-9 * spec.batch_size * width * width * calls_per_s(multiply, seconds / 2)
 
-    case = f"w{width}-b{spec.batch_size}-{spec.precision}-ranks{ranks.count}"
+    case = f"{case_name(spec)}-ranks{ranks.count}"
     if ranks.count > 1:
         case += f"-{ranks.sharding}"
     result = compare("learner", case, "GFLOP/s", *alternate(ours, theirs, repeats))
@@ -142,6 +232,7 @@ def member(spec: LearnerSpec, ranks: Ranks, rank: int, port: int, seconds: float
         bytes_at_peak=taken,
         bytes_reckoned=sum(expected.values()),
         device=torch.cuda.get_device_name() if spec.device == "cuda" else "cpu",
+        **extra,
     )
 
 
@@ -164,15 +255,9 @@ def noise(spec: LearnerSpec) -> Batches:
     return batches
 
 
-def network_spec(width: int) -> NetworkSpec:
-    return NetworkSpec(OBSERVATION_SIZE, ACTION_SIZE, NUM_TASKS, width)
-
-
-def updater(width: int, batch_size: int, precision: Precision, threads: int) -> Callable[[], Any]:
-    """BATCHES updates of a fresh learner, as it makes them in a run."""
-    spec = learner_spec(width, batch_size, precision, "cpu", threads)
-    learner, batches = Learner(spec), noise(spec)
-    return lambda: learner.train(batches).finish()
+def update(learner: Learner, batches: Batches) -> None:
+    """BATCHES updates, as they are made in a run."""
+    learner.train(batches).finish()
 
 
 def update_flops(spec: NetworkSpec, batch_size: int) -> int:
@@ -209,4 +294,4 @@ def calls_per_s(call: Callable[[], Any], seconds: float) -> float:
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    sys.exit(tyro.cli(main))

@@ -1,4 +1,4 @@
-"""The reference's side of against_reference: holds its agent, makes updates when told to, and says how long they took.
+"""The reference's process: holds its agent, makes updates when told to, and says how long they took.
 
 Its argument is a JSON object of settings. It writes one JSON object a line: first what packages are missing or which
 versions are there, then, for each number that it reads from a line of its standard input, the seconds of so many calls.
@@ -44,13 +44,21 @@ def answer(stream: TextIO, **fields: Any) -> None:
 
 
 def updater(
-    reference: str, observation_size: int, action_size: int, num_tasks: int, width: int, batch_size: int, updates: int
+    reference: str,
+    observation_size: int,
+    action_size: int,
+    num_tasks: int,
+    width: int,
+    batch_size: int,
+    updates: int,
+    products: str,
 ) -> Callable[[], None]:
-    """One call of the reference's update, done when it returns."""
+    """One call of the reference's update, done when it returns. `products` is jax_default_matmul_precision."""
     sys.path.insert(0, reference)
     sys.modules["wandb"] = types.ModuleType("wandb")  # its logger imports it; nothing is logged here
     jax, np = importlib.import_module("jax"), importlib.import_module("numpy")
     agents, utils = importlib.import_module("jaxrl.agent.brc_learner"), importlib.import_module("jaxrl.utils")
+    jax.config.update("jax_default_matmul_precision", products)
     rng = np.random.default_rng(0)
     rows = (updates, batch_size)
 

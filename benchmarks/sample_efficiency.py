@@ -48,6 +48,7 @@ REFERENCE_OPTIONS = [
     "--checkpoint-interval=0",
 ]
 LAST = 3  # evaluations that count
+Curves = dict[str, dict[str, list[list[tuple[int, float]]]]]  # by task and group of seeds: (step, return) by seed
 
 
 def reference(
@@ -67,7 +68,7 @@ def reference(
     options = [*REFERENCE_OPTIONS, f"--execution={execution}"]
     runs = [evaluations(f"{execution}-{seed}", seed, options, runs_folder) for seed in seeds]
     tasks = list(runs[0][0]["return"])
-    curves: dict[str, dict[str, list[list[tuple[int, float]]]]] = {}
+    curves: Curves = {}
     for task in tasks:
         short = task.removeprefix("dmc/")
         theirs = [[(row["step"], row["eval_return"][short]) for row in run["rows"]] for run in REFERENCE["seeds"]]
@@ -99,7 +100,7 @@ def quickstart(
     """
     options = [f"--learner.precision={precision}"]
     runs = [evaluations(f"quickstart-{precision}-{seed}", seed, options, runs_folder) for seed in seeds]
-    curves: dict[str, dict[str, list[list[tuple[int, float]]]]] = {}
+    curves: Curves = {}
     for task in runs[0][0]["return"]:
         curves[task] = {"quickstart": [[(row["env_steps"], row["return"][task]) for row in run] for run in runs]}
         final = [run[-1]["return"][task] for run in runs]
@@ -129,7 +130,7 @@ def last_mean(curve: list[tuple[int, float]]) -> float:
     return mean(value for _, value in curve[-LAST:])
 
 
-def draw(curves: dict[str, dict[str, list[list[tuple[int, float]]]]], file: Path) -> None:
+def draw(curves: Curves, file: Path) -> None:
     """One panel a task; of every group of seeds the single curves thin and their mean thick."""
     figure, axes = plt.subplots(1, len(curves), figsize=(5 * len(curves), 3.6), squeeze=False)
     for axis, (task, groups) in zip(axes.flat, curves.items(), strict=True):
@@ -140,7 +141,13 @@ def draw(curves: dict[str, dict[str, list[list[tuple[int, float]]]]], file: Path
             points = list(zip(*seeds, strict=True))
             steps = [mean(step for step, _ in point) for point in points]
             means = [mean(value for _, value in point) for point in points]
-            axis.plot(steps, means, color=color, linewidth=2.2, label=f"{name}, {len(seeds)} seeds")
+            axis.plot(
+                steps,
+                means,
+                color=color,
+                linewidth=2.2,
+                label=name if len(seeds) == 1 else f"{name}, {len(seeds)} seeds",
+            )
         axis.set_title(task)
         axis.set_xlabel("environment steps of each task")
         axis.grid(alpha=0.3)

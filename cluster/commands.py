@@ -7,7 +7,7 @@ import signal
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -15,6 +15,7 @@ from actors.catalogue import BACKENDS, all_tasks, nearest
 from actors.catalogue import suites as all_suites
 from cluster.config import Config
 from cluster.errors import ConfigError
+from cluster.plan import Plan
 from cluster.presets import PRESETS
 from cluster.run_folder import (
     check_local,
@@ -28,6 +29,7 @@ from cluster.run_folder import (
 )
 from cluster.validation import check
 from dashboards.console import duration, plain_line
+from replay.policy_store import PolicyMessage
 
 Name = Annotated[str, tyro.conf.Positional]
 
@@ -141,13 +143,9 @@ def evaluate(run: Name = "", episodes: int = 10, runs_folder: str = "runs", seed
     path = existing_run(Path(runs_folder), run)
     _, config = load_config(path)
     plan = check(replace(here(config), seed=seed, evaluation=replace(config.evaluation, episodes=episodes)))
-    checkpoints = run_checkpoints(config, path)
-    checkpoint, manifest = newest_checkpoint(path, checkpoints)
-    checkpoints.verify(checkpoint, manifest)
+    policy, manifest = newest_policy(path, plan)
     from actors.evaluator import Evaluator
-    from learner.dcp import load_policy
 
-    policy = load_policy(plan.networks, checkpoints.url(checkpoint))
     evaluator = Evaluator(plan.evaluator())
     learned = evaluator.evaluate(policy, number=0)
     random = evaluator.evaluate(None, number=0)
@@ -169,13 +167,9 @@ def export(run: Name = "", folder: str = "", runs_folder: str = "runs") -> int:
     path = existing_run(Path(runs_folder), run)
     _, config = load_config(path)
     plan = check(here(config))
-    checkpoints = run_checkpoints(config, path)
-    checkpoint, manifest = newest_checkpoint(path, checkpoints)
-    checkpoints.verify(checkpoint, manifest)
+    message, manifest = newest_policy(path, plan)
     from cluster.export import export as write
-    from learner.dcp import load_policy
 
-    message = load_policy(plan.networks, checkpoints.url(checkpoint))
     for file in write(plan, message, manifest, Path(folder) if folder else path / "policy"):
         print(file)
     return 0
@@ -183,5 +177,19 @@ def export(run: Name = "", folder: str = "", runs_folder: str = "runs") -> int:
 
 def here(config: Config) -> Config:
     """The same for this machine, which need not be the one that trained: only the policy is wanted."""
-    learner = replace(config.learner, device="cpu", precision="float32", ranks=1, replicas=1, sharding="auto")
-    return replace(config, learner=learner)
+    learner = replace(config.learner, device="cpu", precision="float32", compile=False, ranks=1, replicas=1)
+    return replace(config, learner=replace(learner, sharding="auto"))
+
+
+def newest_policy(path: Path, plan: Plan) -> tuple[PolicyMessage, dict[str, Any]]:
+    """The policy of a run's newest checkpoint, and what the checkpoint says of itself. Raises CheckpointError."""
+    checkpoints = run_checkpoints(plan.config, path)
+    name, manifest = newest_checkpoint(path, checkpoints)
+    checkpoints.verify(name, manifest)
+    from learner.checkpoint import CheckpointError
+    from learner.dcp import load_policy
+
+    try:
+        return load_policy(plan.networks, checkpoints.url(name)), manifest
+    except OSError as error:
+        raise CheckpointError(f"{error}; {checkpoints.way_out(name)}") from error

@@ -49,6 +49,9 @@ class LearnerConfig:
     precision: Literal["auto", "float64", "float32", "tf32", "bf16"] = "auto"
     """Precision of the networks' products; parameters are float32, with float64 that. auto is the fastest that learns
     alike on the device: bf16 where it has instructions for it, else float32."""
+    compile: bool = False
+    """Have torch compile the networks' blocks, and a GPU of its own record whole requests of updates and replay them.
+    It takes up to a minute when the learner begins."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where updates run; auto takes a GPU if there is one."""
     threads: int = 0

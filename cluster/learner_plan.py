@@ -37,4 +37,5 @@ def learner_spec(plan: Plan, device: str) -> LearnerSpec:
         plan.config.replay.observation_dtype,
         device,
         learner_threads(plan.config),
+        config.compile,
     )

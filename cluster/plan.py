@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from actors.actor import ActorSpec
 from actors.catalogue import Task, resolve
@@ -38,20 +38,9 @@ class Plan:
 
     @property
     def networks(self) -> NetworkSpec:
-        config = self.config.learner
-        return NetworkSpec(
-            self.observation_size,
-            self.action_size,
-            len(self.tasks),
-            config.width,
-            config.depth,
-            config.heads,
-            config.policy_width,
-            config.policy_depth,
-            config.embedding_size,
-            config.num_bins,
-            config.embedding_norm,
-        )
+        learner = vars(self.config.learner)
+        shape = {field.name: learner[field.name] for field in fields(NetworkSpec) if field.name in learner}
+        return NetworkSpec(self.observation_size, self.action_size, len(self.tasks), **shape)
 
     @property
     def is_sharded(self) -> bool:

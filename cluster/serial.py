@@ -25,7 +25,8 @@ from cluster.plan import Plan
 from cluster.replay_plan import shard_specs
 from cluster.session import Session, lowest_inserts
 from learner import dcp
-from learner.learner import Learner, NonFinite, keep_evidence
+from learner.crew import Crew
+from learner.learner import Learner, NonFinite, finish
 from learner.trace import Trace
 from replay.handle import LocalShard
 from replay.policy_store import PolicyMessage, PolicyStore
@@ -127,10 +128,9 @@ class SerialRun:
             started = time.perf_counter()
             trained = self.learner.train(reply.batches, reply.shard, diagnostics=self.session.report_due())
             try:
-                self.metrics |= trained.finish()
+                self.metrics |= finish(trained, reply.batches, self.session.folder.path)
             except NonFinite as error:
-                evidence = keep_evidence(self.session.folder.path, reply.batches, trained)
-                raise RunFailed(f"{error}; {evidence}") from error
+                raise RunFailed(str(error)) from error
             self.reward_scale = trained.reward_scale
             self.trace.step()
             self.seconds["update"] += time.perf_counter() - started
@@ -180,8 +180,7 @@ class SerialRun:
             raise
 
     def _write(self, name: str) -> None:
-        dcp.save_counters(self.learner, self.checkpoints.url(name))
-        dcp.save(self.learner, self.checkpoints.url(name)).result()
+        Crew(self.learner).save(self.checkpoints.url(name)).result()
         state = {
             "actor": self.actor.state(),
             "environments": [environment.state() for environment in self.environments],

@@ -64,10 +64,10 @@ class Session:
     def replay_files(self, folder: Path, others: list[tuple[Path, int]]) -> None:
         """Say where replay is about to take its memory, and what dead runs have not given back."""
         self.console.say(f"replay takes {size(self.plan.replay_bytes)} in {folder} while the run lives")
-        for path, held in others:
-            self.console.say(
-                f"a run that died holds {size(held)} of shared memory: resume it, or remove {path} to give it up"
-            )
+        if others:
+            held, paths = size(sum(held for _, held in others)), " ".join(str(path) for path, _ in others)
+            runs = "a run that died holds" if len(others) == 1 else f"{len(others)} runs that died hold"
+            self.console.say(f"{runs} {held} of shared memory: resume, or give it up with rm -r {paths}")
 
     def replay_began(self, stats: dict[str, Any]) -> None:
         """Record what a shard has begun with; say so when it is more than nothing."""

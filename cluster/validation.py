@@ -7,6 +7,7 @@ import importlib.util
 import math
 import os
 import re
+import shutil
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -138,6 +139,8 @@ def check_backend(config: Config) -> None:
         raise ConfigError("--learner.device cuda: this machine has no NVIDIA GPU; use auto or cpu")
     if config.learner.precision == "tf32" and (config.learner.device == "cpu" or not os.path.exists("/dev/nvidiactl")):
         raise ConfigError("--learner.precision tf32 is for NVIDIA GPUs; use auto, float32 or bf16")
+    if config.learner.compile and not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))):
+        raise ConfigError("--learner.compile needs a C++ compiler, and g++ is not found: install it, or leave that out")
 
 
 def check_ranks(config: Config) -> None:
@@ -150,7 +153,7 @@ def check_ranks(config: Config) -> None:
             f"--learner.ranks {learner.ranks} cannot deal out --learner.batch-size {learner.batch_size} evenly: use "
             f"{fitting}"
         )
-    gpus = len(glob.glob("/dev/nvidia[0-9]*"))
+    gpus = visible_gpus()
     if learner.ranks > gpus and (learner.device == "cuda" or (learner.device == "auto" and gpus)):
         raise ConfigError(f"--learner.ranks {learner.ranks}: each needs a GPU, and this machine has {gpus}: use {gpus}")
     if learner.ranks % learner.replicas:
@@ -161,6 +164,12 @@ def check_ranks(config: Config) -> None:
         raise ConfigError(
             f"--learner.replicas {learner.replicas} is of a critic in parts: use --learner.sharding shard"
         )
+
+
+def visible_gpus() -> int:
+    """NVIDIA GPUs that a process of this machine finds."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return len(glob.glob("/dev/nvidia[0-9]*")) if named is None else len([one for one in named.split(",") if one])
 
 
 def check_weights(config: Config, tasks: list[str]) -> None:

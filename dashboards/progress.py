@@ -90,6 +90,8 @@ class Progress:
             "episodes": dict(zip(self.tasks, self.episodes, strict=True)),
             "policy_age_s": 0.0 if oldest is None else max(0.0, now - oldest.policy_published_at),
             "policy_age_updates": 0 if oldest is None else max(0, learner["updates"] - oldest.policy_version),
+            "policies_published": learner["policies"],
+            "publish_s_per_policy": learner["seconds"]["publish"] / max(1, learner["policies"]),
             "replay_fill": mean([shard["fill"] for shard in shards]) or 0.0,
             "replay_bytes": sum(shard["bytes"] for shard in shards),
             "steps_ahead": max((shard["steps_ahead"] for shard in shards), default=0.0),

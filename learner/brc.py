@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -84,13 +84,13 @@ def initial_state(
         prepare(module)
     log_temperature = nn.Parameter(torch.tensor(math.log(settings.initial_temperature), dtype=dtype, device=device))
 
+    options: dict[str, Any] = {"lr": settings.learning_rate, "fused": True, "capturable": log_temperature.is_cuda}
+
     def adamw(module: nn.Module) -> torch.optim.Optimizer:
         groups = [{"params": kind} for kind in alike(module.parameters())]
-        return with_moments(
-            torch.optim.AdamW(groups, settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
-        )
+        return with_moments(torch.optim.AdamW(groups, weight_decay=settings.weight_decay, **options))
 
-    adam = torch.optim.Adam([log_temperature], settings.learning_rate, betas=(0.5, 0.999), fused=True)
+    adam = torch.optim.Adam([log_temperature], betas=(0.5, 0.999), **options)
     return BRCState(critic, target, policy, log_temperature, adamw(critic), adamw(policy), with_moments(adam))
 
 
@@ -197,10 +197,12 @@ def value_and_action_gradient(
     """Batch mean of Q (mean over heads) and its gradient with respect to the actions (B, action).
 
     Asking for that gradient alone leaves the critic's parameters untouched and skips their weight products, a third of
-    the work.
+    the work; what is compiled must be told so beforehand.
     """
     free_actions = actions.detach().requires_grad_()
+    critic.requires_grad_(False)
     logits = critic(observations, free_actions, embedding)
+    critic.requires_grad_()
     atoms = categorical.support(logits.shape[-1], settings.value_limit, logits)
     value = categorical.expectation(logits, atoms).mean()
     (gradient,) = torch.autograd.grad(value, [free_actions])

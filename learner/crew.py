@@ -22,12 +22,12 @@ from replay.rows import Batches
 
 def allocate(spec: LearnerSpec, rows: int) -> Batches:
     """Space for `most_batches` batches of so many rows; pinned if the device is a GPU, which fetches them itself."""
-    networks = spec.networks
+    networks, pinned = spec.networks, spec.device == "cuda"
     observation_dtype = getattr(torch, spec.observation_dtype)
 
     def empty(*extra: int, dtype: torch.dtype = torch.float32) -> np.ndarray:
         shape = (spec.most_batches, rows, *extra)
-        array: np.ndarray = torch.empty(shape, dtype=dtype, pin_memory=spec.device == "cuda").numpy()
+        array: np.ndarray = torch.empty(shape, dtype=dtype, pin_memory=pinned).numpy()
         return array
 
     return Batches(
@@ -37,8 +37,7 @@ def allocate(spec: LearnerSpec, rows: int) -> Batches:
         empty(),
         empty(networks.observation_size, dtype=observation_dtype),
         empty(dtype=torch.int64),
-        np.empty(networks.num_tasks, np.float32),
-        np.empty(networks.num_tasks, np.float32),
+        *(torch.empty(networks.num_tasks, pin_memory=pinned).numpy() for _ in range(2)),
     )
 
 

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from learner import brc
 from learner.brc import Batch, BRCSettings, Noise
+from learner.cuda_graph import Recorded
 from learner.footprint import NetworkSpec, footprint, in_words
-from learner.networks import Critic, Policy
+from learner.networks import Critic, Policy, ResidualBlock
 from learner.precision import Precision, multiplies_bfloat16, parameter_dtype, run_in_bfloat16, set_products
 from learner.publishing import Outgoing
 from learner.reward_normalizer import RewardNormalizer
@@ -28,7 +29,12 @@ NOISE_SEED = 1 << 31  # added to the seed of a run, which is below it; torch use
 
 @dataclass(frozen=True)
 class LearnerSpec:
-    """Everything a learner is made from. `most_batches` bounds the batches given to `train` at once."""
+    """Everything a learner is made from.
+
+    Attributes:
+        most_batches: bound of the batches given to `train` at once.
+        compile: whether residual blocks go through torch.compile, and a GPU's updates, of one rank, are recorded.
+    """
 
     networks: NetworkSpec
     settings: BRCSettings
@@ -40,6 +46,7 @@ class LearnerSpec:
     observation_dtype: str = "float32"
     device: str = "cpu"
     threads: int = 1
+    compile: bool = False
 
 
 class NonFinite(FloatingPointError):
@@ -102,11 +109,14 @@ def check_room(spec: LearnerSpec, ranks: Ranks) -> None:
         )
 
 
-def keep_evidence(folder: Path, batches: Batches, trained: Trained) -> str:
-    """Leave batches that led to a loss that is not finite in the folder to be looked at; a sentence that says where."""
-    file = folder / f"nonfinite-{trained.update}.npz"
-    np.savez_compressed(file, **batches._asdict())
-    return f"the batches that led there are in {file}"
+def finish(trained: Trained, batches: Batches, folder: Path) -> dict[str, float]:
+    """Trained.finish, which leaves the batches that led to a loss that is not finite in the folder to be looked at."""
+    try:
+        return trained.finish()
+    except NonFinite as error:
+        file = folder / f"nonfinite-{trained.update}.npz"
+        np.savez_compressed(file, **batches._asdict())
+        raise NonFinite(f"{error}; the batches that led there are in {file}") from None
 
 
 class Learner:
@@ -136,6 +146,10 @@ class Learner:
             spec.settings.value_limit,
             self.device,
         )
+        on_gpu = self.device.type == "cuda"
+        self.copies = torch.cuda.Stream() if on_gpu else None
+        graphs = spec.compile and on_gpu and ranks.count == 1
+        self.recorded = Recorded(self._updates, self.generator) if graphs else None
         self.updates = 0
         self.consumed = [0] * spec.num_shards  # batches used, by the shard they came from
 
@@ -143,6 +157,10 @@ class Learner:
         bfloat16, device = self.spec.precision == "bf16", self.device.type
         if bfloat16:
             run_in_bfloat16(module, device)
+        if self.spec.compile:
+            for part in module.modules():
+                if isinstance(part, ResidualBlock):  # before it is sharded, which cannot be compiled
+                    part.compile(dynamic=False)
         if isinstance(module, Critic):
             shard(module, self.ranks, device, bfloat16 and multiplies_bfloat16(device))
 
@@ -166,38 +184,62 @@ class Learner:
         With several ranks the arrays hold this rank's rows of every batch. They are used where they are and are not to
         change until the answer is finished. `between` is called after every update but the last.
         """
+        batch = self._fetch(batches)
+        self.normalizer.merge(*(self._to_device(array) for array in (batches.return_minimum, batches.return_maximum)))
         count = batches.num_batches
-        tensors = Batch(*(self._to_device(torch.from_numpy(array)) for array in batches[:6]))
-        self.normalizer.merge(
-            torch.tensor(batches.return_minimum, device=self.device),
-            torch.tensor(batches.return_maximum, device=self.device),
-        )
-        noise_shape = (2, self.spec.batch_size, self.spec.networks.action_size)
-        rows = self.ranks.rows(self.spec.batch_size)
-        metrics: dict[str, Tensor] = {}
-        for index in range(count):
-            batch = Batch(*(tensor[index] for tensor in tensors))
-            temperature = self.state.log_temperature.detach().exp()
-            batch = batch._replace(rewards=self.normalizer.normalize(batch.rewards, batch.task_ids, temperature))
-            # All of it on every rank, so that each row has the noise that it would have with any number of ranks.
-            noise = torch.randn(noise_shape, generator=self.generator, dtype=self.dtype, device=self.device)
-            self.state, metrics = brc.update(
-                self.state,
-                batch,
-                Noise(noise[0, rows], noise[1, rows]),
-                self.spec.settings,
-                diagnostics and index == count - 1,
-            )
-            self.updates += 1
-            self.consumed[shard] += 1
-            if index < count - 1:
-                between()
+        if self.recorded is not None and count == self.spec.most_batches and not diagnostics:
+            metrics = self.recorded(*batch)
+            self._count(count, shard)
+        else:
+            for index in range(count):
+                metrics = self._update(batch, index, diagnostics and index == count - 1)
+                self._count(1, shard)
+                if index < count - 1:
+                    between()
         average_over_ranks(list(metrics.values()), self.ranks)
         scale = self.normalizer.denominator(self.state.log_temperature.detach().exp())
         return Trained(metrics, scale.to(self.dtype), self.updates)
 
-    def _to_device(self, tensor: Tensor) -> Tensor:
-        tensor = tensor.to(self.device, non_blocking=True)
+    def _update(self, batches: Batch, index: int, diagnostics: bool = False) -> dict[str, Tensor]:
+        """An update with one of the batches. It waits for nothing, and asks tensors for nothing but more tensors."""
+        batch = Batch(*(tensor[index] for tensor in batches))
+        temperature = self.state.log_temperature.detach().exp()
+        batch = batch._replace(rewards=self.normalizer.normalize(batch.rewards, batch.task_ids, temperature))
+        # All of it on every rank, so that each row has the noise that it would have with any number of ranks.
+        shape = (2, self.spec.batch_size, self.spec.networks.action_size)
+        noise = torch.randn(shape, generator=self.generator, dtype=self.dtype, device=self.device)
+        rows = self.ranks.rows(self.spec.batch_size)
+        self.state, metrics = brc.update(
+            self.state, batch, Noise(noise[0, rows], noise[1, rows]), self.spec.settings, diagnostics
+        )
+        return metrics
+
+    def _updates(self, *tensors: Tensor) -> dict[str, Tensor]:
+        """All updates of a full request, to be recorded."""
+        for index in range(self.spec.most_batches):
+            metrics = self._update(Batch(*tensors), index)
+        return metrics
+
+    def _count(self, updates: int, shard: int) -> None:
+        self.updates += updates
+        self.consumed[shard] += updates
+
+    def _fetch(self, batches: Batches) -> Batch:
+        """Copy batches to the device, a GPU while it is still at work on those before."""
+        if self.copies is None:
+            return Batch(*(self._parameters_dtype(self._to_device(array)) for array in batches[:6]))
+        current = torch.cuda.current_stream()
+        with torch.cuda.stream(self.copies):
+            fetched = [self._to_device(array) for array in batches[:6]]
+        current.wait_stream(self.copies)
+        for tensor in fetched:
+            tensor.record_stream(current)
+        return Batch(*(self._parameters_dtype(tensor) for tensor in fetched))
+
+    def _to_device(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self.device, non_blocking=True)
+
+    def _parameters_dtype(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
 
     def outgoing(self) -> Outgoing:

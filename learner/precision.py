@@ -67,12 +67,14 @@ def round_factors(module: nn.Module) -> None:
     """
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
-            layer.forward = functools.partial(rounded_linear, layer)  # type: ignore[method-assign]
+            layer.__class__ = RoundedLinear
 
 
-def rounded_linear(layer: nn.Linear, inputs: Tensor) -> Tensor:
-    """A linear layer whose factors and outcome, and the gradients of all of them, are rounded to bfloat16."""
-    return rounded(F.linear(rounded(inputs), rounded(layer.weight), rounded(layer.bias)))
+class RoundedLinear(nn.Linear):
+    """Factors and outcome, and the gradients of all of them, are rounded to bfloat16."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return rounded(F.linear(rounded(inputs), rounded(self.weight), rounded(self.bias)))
 
 
 def rounded(tensor: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from torch._C._distributed_c10d import TCPStore
 
 from learner import dcp
 from learner.crew import Crew, allocate
-from learner.learner import Learner, LearnerSpec, NonFinite, Trained, keep_evidence
+from learner.learner import Learner, LearnerSpec, Trained, finish
 from learner.publishing import Outgoing
 from learner.sharding import ALONE, Ranks, join, meet
 from learner.trace import Trace
@@ -252,10 +252,7 @@ class LearnerProcess(RankProcess):
         if space.trained is None:
             return
         trained, space.trained = space.trained, None
-        try:
-            self.metrics |= trained.finish()
-        except NonFinite as error:
-            raise NonFinite(f"{error}; {keep_evidence(Path(self.loop.evidence), space.used, trained)}") from None
+        self.metrics |= finish(trained, space.used, Path(self.loop.evidence))
         self.reward_scale = trained.reward_scale
 
     def _finish_all(self) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from replay.locations import shared_folder
 
 os.environ.setdefault("MUJOCO_GL", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -15,6 +18,11 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Runs and Ray's sessions, in a short path: Ray's sockets have a limit of 107 bytes."""
+    """Runs and Ray's sessions, in a short path: Ray's sockets have a limit of 107 bytes.
+
+    What runs that were killed have left in shared memory goes with them.
+    """
     with tempfile.TemporaryDirectory(prefix="brc-", ignore_cleanup_errors=True) as path:
         yield Path(path)
+        for run in Path(path).rglob("id"):
+            shutil.rmtree(shared_folder() / run.read_text(), ignore_errors=True)

@@ -302,3 +302,26 @@ def test_rounded_factors_are_what_hardware_multiplies() -> None:
     for name, one, ours, theirs in zip(("outputs", "inputs", "weights"), *found, strict=True):
         assert (ours == theirs).float().mean() > 0.97, name
         assert 1e-4 < (ours - one).norm() / one.norm() < 0.01, name
+
+
+def test_compiled_blocks_make_the_same_updates() -> None:
+    eager, compiled = Learner(spec()), Learner(spec(compile=True))
+    for step in range(3):
+        for learner in (eager, compiled):
+            learner.train(batches(step), diagnostics=step == 1).finish()
+    for one, other in zip(parameters(eager), parameters(compiled), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("bf16", 3e-3)])
+def test_recorded_updates_are_the_updates(precision: Precision, tolerance: float) -> None:
+    """Full requests are replayed from the fourth on, with measured updates and smaller requests between."""
+    eager, recorded = (Learner(spec(device="cuda", precision=precision, compile=on)) for on in (False, True))
+    for step in range(12):
+        for learner in (eager, recorded):
+            learner.train(batches(step, 4 - step % 5 // 4), diagnostics=step == 8).finish()
+    assert recorded.recorded is not None and recorded.recorded.graph is not None
+    assert torch.equal(eager.generator.get_state(), recorded.generator.get_state())
+    for one, other in zip(parameters(eager), parameters(recorded), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=tolerance)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,46 +17,13 @@ from types import TracebackType
 from typing import Any
 
 import torch
-import tyro
 
-from benchmarks.learner import ACTION_SIZE, BATCHES, NUM_TASKS, OBSERVATION_SIZE, updater
 from benchmarks.report import alternate, compare
+from learner.footprint import NetworkSpec
 
+UPDATES = 2  # in one call of the reference, all compiled together: what the paper makes per step
 WARM_UP_CALLS = 2  # the reference compiles in its first call and, its step counter then being an array, in its second
 XLA_THREADS = 8  # with fewer the reference was seen to hang at widths of 512 and more on a machine of two cores
-
-
-def main(
-    reference: Path,
-    widths: tuple[int, ...] = (256, 512, 1024),
-    batches: tuple[int, ...] = (1024,),
-    updates: int = 2,
-    seconds: float = 2.0,
-    repeats: int = 5,
-    threads: int = 0,
-    python: str = sys.executable,
-) -> int:
-    """Time of an update against the JAX reference. Exit code 2 when the reference cannot be run.
-
-    Args:
-        reference: checkout of naumix/BiggerRegularizedCategorical.
-        widths: widths of the critic.
-        batches: rows in an update.
-        updates: updates in one call of the reference, all compiled together; 2 are what the paper makes per step.
-        seconds: length of a repeat of one side; at least one call.
-        repeats: repeats of each side.
-        threads: threads of torch; 0 takes every core, as a run does.
-        python: interpreter that has jax, flax, optax and distrax.
-    """
-    torch.set_num_threads(threads or os.cpu_count() or 1)
-    for width in widths:
-        for batch_size in batches:
-            try:
-                compare_updates(reference, python, width, batch_size, updates, seconds, repeats)
-            except ReferenceUnavailable as error:
-                print(f"against_reference: {error}", file=sys.stderr)
-                return 2
-    return 0
 
 
 class ReferenceUnavailable(Exception):
@@ -67,7 +33,9 @@ class ReferenceUnavailable(Exception):
 class Reference:
     """The process that holds the reference's agent. It computes only while `seconds_of` waits for it."""
 
-    def __init__(self, reference: Path, python: str, width: int, batch_size: int, updates: int) -> None:
+    def __init__(
+        self, reference: Path, python: str, networks: NetworkSpec, batch_size: int, products: str, device: str
+    ) -> None:
         if not (reference / "jaxrl" / "agent" / "brc_learner.py").is_file():
             raise ReferenceUnavailable(
                 f"--reference {reference} is not a checkout of the reference: clone "
@@ -75,12 +43,13 @@ class Reference:
             )
         settings = {
             "reference": str(reference.resolve()),
-            "observation_size": OBSERVATION_SIZE,
-            "action_size": ACTION_SIZE,
-            "num_tasks": NUM_TASKS,
-            "width": width,
+            "observation_size": networks.observation_size,
+            "action_size": networks.action_size,
+            "num_tasks": networks.num_tasks,
+            "width": networks.width,
             "batch_size": batch_size,
-            "updates": updates,
+            "updates": UPDATES,
+            "products": products,
         }
         root = str(Path(__file__).resolve().parent.parent)
         self.process = subprocess.Popen(
@@ -89,7 +58,13 @@ class Reference:
             stdout=subprocess.PIPE,
             text=True,
             cwd=root,
-            env=os.environ | {"NPROC": str(XLA_THREADS), "JAX_PLATFORMS": "cpu", "MUJOCO_GL": "disable"},
+            env=os.environ
+            | {
+                "NPROC": str(XLA_THREADS),
+                "JAX_PLATFORMS": device,
+                "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # ours is on the same GPU
+                "MUJOCO_GL": "disable",
+            },
         )
         try:
             answer = self._read()
@@ -138,9 +113,19 @@ class Reference:
 
 
 def compare_updates(
-    path: Path, python: str, width: int, batch_size: int, updates: int, seconds: float, repeats: int
+    path: Path,
+    python: str,
+    case: str,
+    train: Callable[[], Any],
+    updates: int,
+    networks: NetworkSpec,
+    batch_size: int,
+    products: str,
+    device: str,
+    seconds: float,
+    repeats: int,
 ) -> None:
-    train = updater(width, batch_size, "float32", torch.get_num_threads())
+    """Print a row. `train` makes so many of our `updates`; `products` is the precision of the reference's."""
 
     def ours_of(calls: int) -> float:
         started = time.perf_counter()
@@ -148,26 +133,28 @@ def compare_updates(
             train()
         return time.perf_counter() - started
 
-    with Reference(path, python, width, batch_size, updates) as reference:
+    with Reference(path, python, networks, batch_size, products, device) as reference:
         reference.seconds_of(WARM_UP_CALLS)
         ours_of(WARM_UP_CALLS)
-        ours = milliseconds_per_update(ours_of, BATCHES, seconds)
-        theirs = milliseconds_per_update(reference.seconds_of, updates, seconds)
+        ours = milliseconds_per_update(ours_of, updates, seconds)
+        theirs = milliseconds_per_update(reference.seconds_of, UPDATES, seconds)
         result = compare(
             "against-reference",
-            f"w{width}-b{batch_size}",
+            f"{case}-to-{products}",
             "ms/update",
             *alternate(ours, theirs, repeats),
             less_is_better=True,
         )
-        result.print(reference_versions=reference.versions, updates_per_call=updates, threads=torch.get_num_threads())
+        result.print(
+            reference_versions=reference.versions,
+            updates_per_s=1000 / result.ours,
+            reference_updates_per_s=1000 / result.theirs,
+            updates_per_call=UPDATES,
+            threads=torch.get_num_threads(),
+        )
 
 
 def milliseconds_per_update(seconds_of: Callable[[int], float], updates: int, seconds: float) -> Callable[[], float]:
     """A measurement of about `seconds`: as many calls as one call's time says."""
     calls = max(1, round(seconds / seconds_of(1)))
     return lambda: 1000 * seconds_of(calls) / (calls * updates)
-
-
-if __name__ == "__main__":
-    sys.exit(tyro.cli(main))

@@ -1,0 +1,128 @@
+"""The paper's width on this machine's GPU, in one command: speed against the JAX reference, and dogs over its curve.
+
+First the rows of `benchmarks.learner` for every precision, compiled or not, against the reference in float32 and in its
+fastest precision; then what kernels an update spends its time in; then `brc train dmc-dogs` for as many minutes as are
+given, and its evaluations drawn over the published ones. The authors' agent learns three humanoids besides the dogs,
+and a point of theirs stands for 25,000 environment steps of each task.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.learner import learner_spec, noise, update
+from benchmarks.report import rounded, versions
+from benchmarks.sample_efficiency import Curves, draw
+from dashboards import records
+from learner.learner import Learner
+
+PUBLISHED = json.loads((Path(__file__).parent / "published_curves.json").read_text())
+POINT = PUBLISHED["interval_env_steps_per_task"]
+
+
+def main(
+    reference: Path | None = None,
+    python: str = sys.executable,
+    device: str = "cuda",
+    width: int = 4096,
+    batch_size: int = 1024,
+    repeats: int = 5,
+    minutes: float = 60.0,
+    run: str = "full-width",
+    runs_folder: Path = Path("runs"),
+    figure: Path = Path("full-width.png"),
+    train: str = "",
+) -> int:
+    """Measure, then train. Exit code 2 when something that is needed is not there.
+
+    Args:
+        reference: checkout of naumix/BiggerRegularizedCategorical; without it that comparison is left out.
+        python: interpreter that has jax, flax, optax and distrax.
+        device: cuda, or cpu with a small width to see that this works.
+        width: of the critic.
+        batch_size: rows in an update.
+        repeats: of each measurement.
+        minutes: of training; it is stopped then, with a checkpoint, and the same command goes on with it.
+        run: name of the run.
+        runs_folder: where it goes.
+        figure: PNG to draw into.
+        train: more options of `brc train`, in one argument.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        print("full_width: torch finds no GPU here; --device cpu --width 64 shows that this works", file=sys.stderr)
+        return 2
+    precisions = ["float32", "tf32", "bf16"] if device == "cuda" else ["float32", "bf16"]
+    command = [sys.executable, "-m", "benchmarks.learner", "--device", device, "--widths", str(width)]
+    command += ["--batches", str(batch_size), "--repeats", str(repeats), "--precisions", *precisions]
+    command += ["--compile", "False", "True"]
+    if reference is not None:
+        products = ["float32", "bfloat16"] if device == "cuda" else ["float32"]
+        command += ["--reference", str(reference), "--python", python, "--reference-products", *products]
+    if code := subprocess.run(command, check=False).returncode:
+        return code
+    print(json.dumps(rounded(kernels(width, batch_size, device))), flush=True)
+    code = learn(
+        run, runs_folder, minutes, [f"--learner.width={width}", f"--learner.device={device}", *shlex.split(train)]
+    )
+    evaluations = [row for row in records.read(runs_folder / run / "eval.jsonl") if row["policy"] != "random"]
+    if code or not evaluations:
+        print(f"full_width: nothing to draw, brc train ended with exit code {code}", file=sys.stderr)
+        return code
+    draw(over_published(evaluations), figure)
+    print(json.dumps({"benchmark": "dmc-dogs", "return": evaluations[-1]["return"], "figure": str(figure)}))
+    return 0
+
+
+def kernels(width: int, batch_size: int, device: str, count: int = 12) -> dict[str, Any]:
+    """Shares of the device's time in an update by kernel, on a GPU, or by operation; the largest ones."""
+    spec = learner_spec(width, batch_size, "bf16" if device == "cuda" else "float32", device, torch.get_num_threads())
+    learner, batches = Learner(spec), noise(spec)
+    update(learner, batches)
+    on_gpu = device == "cuda"
+    with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as trace:
+        update(learner, batches)
+    events = trace.key_averages()
+    times = {event.key: event.self_device_time_total if on_gpu else event.self_cpu_time_total for event in events}
+    whole = sum(times.values())
+    largest = sorted(times, key=lambda key: -times[key])[:count]
+    shares = {key: times[key] / whole for key in largest}
+    return {"benchmark": "kernels", "case": f"w{width}-b{batch_size}", "shares": shares, "versions": versions()}
+
+
+def learn(run: str, runs_folder: Path, minutes: float, options: list[str]) -> int:
+    """Train for so long, or go on with the run if it is there; the exit code of `brc train`."""
+    command = [sys.executable, "-m", "cluster", "train", "dmc-dogs", f"--name={run}", f"--runs-folder={runs_folder}"]
+    if (runs_folder / run / "config.yaml").exists():
+        command.append("--resume")
+    process = subprocess.Popen([*command, *options], stdout=sys.stderr)
+    try:
+        return process.wait(timeout=60 * minutes)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)  # it writes a checkpoint and ends
+        process.wait()
+        return 0
+
+
+def over_published(evaluations: list[dict[str, Any]]) -> Curves:
+    """Ours and the paper's curves of every task."""
+    curves: Curves = {}
+    for task in evaluations[0]["return"]:
+        published = PUBLISHED["suites"]["dmc"]["multitask"][task.removeprefix("dmc/")]
+        paper = [(POINT * (point + 1), value) for point, value in enumerate(published["mean"])]
+        ours = [(row["env_steps"], row["return"][task]) for row in evaluations]
+        curves[task] = {"ours": [ours], f"paper, mean of {published['seeds']} seeds": [paper]}
+    return curves
+
+
+if __name__ == "__main__":
+    sys.exit(tyro.cli(main))
