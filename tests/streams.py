@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from replay.memory import PrivateMemory
+from replay.rate_limiter import RateLimit
 from replay.ring import TaskRing, unpack
 from replay.rows import CONTEXT, LAST, TERMINAL, Push, Rows
+from replay.shard import Shard, ShardSpec
 from replay.storage import Storage, StorageSpec
 
 
@@ -66,3 +68,15 @@ def storage(of: StorageSpec, seed: int = 0) -> Storage:
 def push(start: int, *lengths: int, tasks: tuple[int, ...] = (0, 1)) -> Push:
     """The same segments of several tasks, and an episode's return."""
     return Push({task: segments(start, list(lengths)) for task in tasks}, {tasks[0]: (-1.0, float(start))})
+
+
+def shard(url: str, index: int = 0, shards: int = 1, snapshot: str = "", **changes: Any) -> Shard:
+    """One of two small tasks, unless `changes` of its storage say otherwise, with snapshots at the URL."""
+    storage = spec(changes.pop("tasks", 2), changes.pop("capacity", 200), **changes)
+    limit = RateLimit(4, 4, 5, 1000)
+    return Shard(ShardSpec(index, storage, limit, index, shards, "r", "", url, snapshot))
+
+
+def numbers(one: Shard, task: int = 0) -> list[float]:
+    """Of the transitions that a shard holds, oldest first."""
+    return [transition.reward for transition in transitions(held(one.storage.rings[task]))]
