@@ -71,7 +71,7 @@ def run(preset: str, steps: int, warmup: int, threads: int, execution: Literal["
     return Run(time.perf_counter() - started, *training_rates(rows))
 
 
-def train(preset: str, options: dict[str, Any]) -> list[dict[str, Any]]:
+def train(preset: str, options: dict[str, Any], *flags: str) -> list[dict[str, Any]]:
     """Rows of metrics, two a second, of a run whose folder is removed afterwards.
 
     Raises RuntimeError with what the run said when it fails.
@@ -79,7 +79,7 @@ def train(preset: str, options: dict[str, Any]) -> list[dict[str, Any]]:
     # Below /tmp, because the sockets in Ray's folder may have paths of 107 characters at most.
     with tempfile.TemporaryDirectory(prefix="brc-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         places = {"--name": "run", "--runs-folder": f"{folder}/runs", "--ray-folder": f"{folder}/ray"}
-        command = [sys.executable, "-m", "cluster", "train", preset]
+        command = [sys.executable, "-m", "cluster", "train", preset, *flags]
         for option in (places | {"--report-interval": 0.5} | options).items():
             command += [str(word) for word in option]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
