@@ -20,14 +20,27 @@ from replay.rows import Push, Rows
 from replay.writer import Writer
 
 
+class Assignment(NamedTuple):
+    """What an actor of a benchmark, one of several, does: step these tasks, given by their indices in the run."""
+
+    benchmark: str
+    number: int
+    tasks: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.benchmark}-{self.number}"
+
+
 @dataclass(frozen=True)
 class ActorSpec:
     """What an actor is. `tasks` are (task index, task); each is stepped in `copies` copies, numbered over the whole
-    fleet from `first_copy` on, which is what their seeds are made from.
+    fleet from `first_copy` on, which is what their seeds are made from. `index` is its number in the whole fleet.
 
-    `incarnation` counts the lives of this index: a restarted actor begins new random streams and a new writer.
+    `incarnation` counts the lives of this name: a restarted actor begins new random streams and a new writer.
     """
 
+    name: str
     index: int
     tasks: tuple[tuple[int, Task], ...]
     copies: int
@@ -43,7 +56,7 @@ class ActorSpec:
 
     @property
     def writer_name(self) -> str:
-        return f"actor-{self.index}.{self.incarnation}"
+        return f"{self.name}.{self.incarnation}"
 
 
 class ActorReport(NamedTuple):
@@ -57,6 +70,8 @@ class ActorReport(NamedTuple):
     seconds: dict[str, float]  # where the time went: act, step, record, push
     writer: dict[str, Any]
     finished: bool
+    silent_s: float = 0.0  # since the loop last did anything, waiting for replay included
+    memory_bytes: int = 0  # that nobody shares
 
 
 class Pool:

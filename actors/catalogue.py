@@ -6,16 +6,32 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 
 @dataclass(frozen=True)
 class Task:
-    """One environment. `name` is benchmark/name; `observation_keys` are (key, size) in the order they are flattened."""
+    """One environment. `name` is benchmark/name.
+
+    Attributes:
+        observation_keys: (key, size) in the order they are flattened; the key of a single array is "".
+        episode_limit: steps after which an episode is cut.
+        library_id: what the benchmark's first backend calls it.
+        options: further arguments of that backend's `make`.
+        success_key: what that backend's info calls success; "" in tasks that know none.
+    """
 
     name: str
     observation_keys: tuple[tuple[str, int], ...]
     action_size: int
     episode_limit: int
+    library_id: str
+    options: tuple[tuple[str, Any], ...] = ()
+    success_key: str = ""
+
+    @property
+    def benchmark(self) -> str:
+        return self.name.split("/", 1)[0]
 
     @property
     def short_name(self) -> str:
@@ -30,13 +46,24 @@ SUITES: dict[str, tuple[str, ...]] = {
     "quickstart": ("dmc/cartpole-swingup", "dmc/cartpole-two_poles", "dmc/cheetah-run"),
     "dmc-dogs": ("dmc/dog-stand", "dmc/dog-walk", "dmc/dog-trot", "dmc/dog-run"),
     "dmc-humanoids": ("dmc/humanoid-stand", "dmc/humanoid-walk", "dmc/humanoid-run"),
+    "quickstart-mixed": (
+        "metaworld/reach",
+        "metaworld/drawer-close",
+        "metaworld/button-press",
+        "dmc/cartpole-swingup",
+        "dmc/cheetah-run",
+    ),
 }
+SUITES["dmc-hard"] = SUITES["dmc-dogs"] + SUITES["dmc-humanoids"]
 
 # The modules a backend needs, and what installs them.
 BACKENDS = {
     "envpool": ("envpool", "pip install envpool"),
     "dm_control": ("dm_control", "pip install dm_control mujoco==3.17.0"),
+    "gymnasium": ("gymnasium", "pip install gymnasium"),
 }
+# The backends that run a benchmark, the usual one first.
+RUN_BY = {"dmc": ("envpool", "dm_control"), "metaworld": ("envpool",), "gymnasium": ("gymnasium",)}
 
 
 class UnknownNameError(ValueError):
@@ -45,15 +72,24 @@ class UnknownNameError(ValueError):
 
 @cache
 def all_tasks() -> dict[str, Task]:
-    """Every task by name."""
-    from actors import dmc  # the benchmark modules build their tasks from Task
+    """Every task by name, but for those of gymnasium, which are whatever is installed."""
+    from actors import dmc, metaworld  # the benchmark modules build their tasks from Task
 
-    return dict(dmc.TASKS)
+    return dmc.TASKS | metaworld.TASKS
 
 
 def suites() -> dict[str, tuple[str, ...]]:
     """Every suite: name -> task names."""
-    return SUITES | {"dmc-all": tuple(name for name in all_tasks() if name.startswith("dmc/"))}
+    return SUITES | {
+        suite: tuple(name for name in all_tasks() if name.startswith(prefix))
+        for suite, prefix in (("dmc-all", "dmc/"), ("metaworld-50", "metaworld/"))
+    }
+
+
+def backend_of(task: Task, preferred: str) -> str:
+    """What runs a task: the preferred backend, if it can."""
+    able = RUN_BY[task.benchmark]
+    return preferred if preferred in able else able[0]
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -69,12 +105,19 @@ def resolve(names: Iterable[str]) -> tuple[Task, ...]:
     """Tasks of a list of task and suite names, in order, without repeats.
 
     Raises:
-        UnknownNameError: for a name that is neither, with the nearest names.
+        UnknownNameError: for a name that is neither, with the nearest names, and for a gymnasium task that cannot be
+            trained on, with the reason.
     """
-    tasks, known = {}, all_tasks()
+    tasks: dict[str, Task] = {}
+    known = all_tasks()
     for name in names:
         members = suites().get(name, (name,))
         for member in members:
+            if member.startswith("gymnasium/"):
+                from actors.gymnasium_tasks import describe
+
+                tasks[member] = describe(member)
+                continue
             if member not in known:
                 raise UnknownNameError(f"unknown task or suite {name!r}; {nearest(name, [*suites(), *known])}")
             tasks[member] = known[member]

@@ -98,13 +98,20 @@ SUITE: dict[tuple[str, str], tuple[Keys, int]] = {
     ("walker", "run"): (WALKER, 6),
 }
 
+
+def envpool_id(domain: str, name: str) -> str:
+    """humanoid_CMU, run_pure_state -> HumanoidCMURunPureState-v1."""
+    words = f"{domain}_{name}".split("_")
+    return "".join(word[:1].upper() + word[1:] for word in words) + "-v1"
+
+
 TASKS = {
-    f"dmc/{domain}-{name}": Task(f"dmc/{domain}-{name}", tuple(keys.items()), actions, episode_limit=1000)
+    f"dmc/{domain}-{name}": Task(
+        f"dmc/{domain}-{name}",
+        tuple(keys.items()),
+        actions,
+        episode_limit=1000,
+        library_id=envpool_id(domain, name),
+    )
     for (domain, name), (keys, actions) in SUITE.items()
 }
-
-
-def envpool_id(task: Task) -> str:
-    """dmc/humanoid_CMU-run_pure_state -> HumanoidCMURunPureState-v1."""
-    words = task.short_name.replace("-", "_").split("_")
-    return "".join(word[:1].upper() + word[1:] for word in words if word) + "-v1"

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from actors.catalogue import Task
+from actors.catalogue import Task, backend_of
 
 # Bounds beyond this are no bounds to scale to (lqr's are 1e10): actions then pass unscaled.
 LARGEST_BOUND = 1e3
@@ -52,8 +52,9 @@ class Environment(Protocol):
     def close(self) -> None: ...
 
 
-def make_environment(backend: str, task: Task, seeds: Sequence[int], threads: int = 1) -> Environment:
-    """One copy a seed. `threads` step them where the backend has threads."""
+def make_environment(preferred: str, task: Task, seeds: Sequence[int], threads: int = 1) -> Environment:
+    """One copy a seed, in the preferred backend if that runs the task. `threads` step them where that has threads."""
+    backend = backend_of(task, preferred)
     if backend == "envpool":
         from actors.envpool_backend import EnvpoolEnvironment
 
@@ -62,7 +63,12 @@ def make_environment(backend: str, task: Task, seeds: Sequence[int], threads: in
         from actors.dm_control_backend import DmControlEnvironment
 
         return DmControlEnvironment(task, seeds)
-    raise ValueError(f"unknown backend {backend!r}; use envpool or dm_control")
+    from actors.gymnasium_backend import GymnasiumEnvironment
+
+    return GymnasiumEnvironment(task, seeds)
+
+
+COPY_INDICES = 1 << 20  # of copies over all actors of a run
 
 
 def copy_seed(run_seed: int, stream: int, index: int) -> int:
@@ -70,7 +76,7 @@ def copy_seed(run_seed: int, stream: int, index: int) -> int:
 
     envpool gives copy k of a pool seed + k, so neighbouring pools would share streams; here every copy gets its own.
     """
-    if not 0 <= index < 1 << 20:
+    if not 0 <= index < COPY_INDICES:
         raise ValueError(f"copy index {index} is outside [0, 2^20)")
     return (run_seed * 1_000_003 + (stream % 2047 << 20) + index) % (2**31 - 1)
 

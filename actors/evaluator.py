@@ -13,6 +13,7 @@ from actors.policy import NumpyPolicy
 from replay.policy_store import PolicyMessage
 
 EVALUATION_STREAM = 2046  # no actor reaches this incarnation
+MOST_COPIES = 64  # of all tasks together, at a time
 
 
 @dataclass(frozen=True)
@@ -37,32 +38,56 @@ class Evaluation(NamedTuple):
     version: int
 
 
+class Played(NamedTuple):
+    """Episodes of one task, an entry each."""
+
+    returns: np.ndarray
+    lengths: np.ndarray
+    successes: np.ndarray
+
+
 class Evaluator:
     """Copy i of a task plays exactly one episode an evaluation; later episodes of faster copies do not count."""
 
     def __init__(self, spec: EvaluatorSpec) -> None:
         self.spec = spec
-        self.row_tasks = np.repeat(np.arange(len(spec.tasks)), spec.episodes)
 
     def evaluate(self, message: PolicyMessage | None, number: int) -> Evaluation:
         """Play with tanh of the policy's mean; with None, uniformly at random (the baseline of a run).
 
-        `number` counts the evaluations of the run; each begins from initial states of its own.
+        `number` counts the evaluations of the run; each begins from initial states of its own. Tasks are played some
+        at a time: a copy of some takes 90 MB.
         """
-        spec, rows = self.spec, self.row_tasks
-        first = number * len(rows) % (1 << 19)
-        rng = np.random.default_rng([spec.seed, EVALUATION_STREAM, number])
+        tasks = range(len(self.spec.tasks))
+        at_once = max(1, MOST_COPIES // self.spec.episodes)
+        played: list[Played] = []
+        for begin in range(0, len(tasks), at_once):
+            played += self._play(tasks[begin : begin + at_once], message, number)
+        by_name = {task.name: found for task, found in zip(self.spec.tasks, played, strict=True)}
+        return Evaluation(
+            {name: found.returns.tolist() for name, found in by_name.items()},
+            {name: found.lengths.tolist() for name, found in by_name.items()},
+            {name: found.successes.tolist() for name, found in by_name.items()},
+            -1 if message is None else message.version,
+        )
+
+    def _play(self, tasks: range, message: PolicyMessage | None, number: int) -> list[Played]:
+        """Some of the tasks, given by their indices, all copies of all of them together."""
+        spec, episodes = self.spec, self.spec.episodes
+        rows = np.repeat(tasks, episodes)
+        first = number * len(spec.tasks) * episodes % (1 << 19)
+        rng = np.random.default_rng([spec.seed, EVALUATION_STREAM, number, tasks.start])
         pools = []
-        for position, task in enumerate(spec.tasks):
-            base = first + position * spec.episodes
-            seeds = [copy_seed(spec.seed, EVALUATION_STREAM, base + copy) for copy in range(spec.episodes)]
-            pools.append(make_environment(spec.backend, task, seeds, spec.threads))
+        for task in tasks:
+            base = first + task * episodes
+            seeds = [copy_seed(spec.seed, EVALUATION_STREAM, base + copy) for copy in range(episodes)]
+            pools.append(make_environment(spec.backend, spec.tasks[task], seeds, spec.threads))
         inputs = [pool.reset() for pool in pools]
         policy = None if message is None else NumpyPolicy(message, rows)
         observations = np.zeros((len(rows), spec.observation_size), np.float32)
         returns, lengths = np.zeros(len(rows)), np.zeros(len(rows), np.int64)
         successes, playing = np.zeros(len(rows), bool), np.ones(len(rows), bool)
-        places = [slice(p * spec.episodes, (p + 1) * spec.episodes) for p in range(len(pools))]
+        places = [slice(p * episodes, (p + 1) * episodes) for p in range(len(pools))]
         while playing.any():
             active = [i for i, place in enumerate(places) if playing[place].any()]
             if policy is None:
@@ -72,7 +97,7 @@ class Evaluator:
                     observations[places[i], : inputs[i].shape[1]] = inputs[i]
                 actions = policy.act(observations, noise=None)
             for i in active:
-                pools[i].send(actions[places[i], : spec.tasks[i].action_size])
+                pools[i].send(actions[places[i], : pools[i].task.action_size])
             for i in active:
                 step, place = pools[i].recv(), places[i]
                 inputs[i] = step.next_inputs
@@ -83,9 +108,4 @@ class Evaluator:
                 playing[place] &= ~(step.terminated | step.truncated)
         for pool in pools:
             pool.close()
-        return Evaluation(
-            {task.name: returns[place].tolist() for task, place in zip(spec.tasks, places, strict=True)},
-            {task.name: lengths[place].tolist() for task, place in zip(spec.tasks, places, strict=True)},
-            {task.name: successes[place].tolist() for task, place in zip(spec.tasks, places, strict=True)},
-            -1 if message is None else message.version,
-        )
+        return [Played(returns[place], lengths[place], successes[place]) for place in places]

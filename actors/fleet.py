@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import psutil
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import OutOfMemoryError, RayActorError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
-from actors.actor import ActorReport, ActorSpec
+from actors.actor import ActorReport, ActorSpec, Assignment
 
 MOST_DEATHS_IN_A_ROW = 3
+STOP_TIMEOUT_S = 30.0  # for an actor that leaves to finish its push
 # How a call to a process that is gone ends: the second when Ray's memory monitor has killed it.
 DEAD = (RayActorError, OutOfMemoryError)
 
 
 class Death(NamedTuple):
-    """An actor process that died and was replaced."""
+    """An actor process that died, or was of no more use, and was replaced."""
 
-    actor: int
+    actor: str
     incarnation: int
     cause: str
 
@@ -29,112 +34,190 @@ class Poll(NamedTuple):
 
     reports: list[ActorReport]
     deaths: list[Death]
-    started: list[tuple[int, int]]  # (actor, incarnation) that began to collect
+    started: list[tuple[str, int]]  # (actor, incarnation) that began to collect
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When an actor of a benchmark is of no more use: what it takes for a step, in seconds, and memory, in bytes."""
+
+    deadline_s: float
+    most_bytes: float
 
 
 class Slot:
     """One place in the fleet: the process that fills it now."""
 
-    def __init__(self, index: int, incarnation: int, handle: ActorHandle) -> None:
-        self.index = index
+    def __init__(self, what: Assignment, incarnation: int, handle: ActorHandle) -> None:
+        self.what = what
         self.incarnation = incarnation
         self.handle = handle
-        self.ready: ray.ObjectRef | None = handle.ready.remote()
+        self.ready: ray.ObjectRef | None = handle.ready.remote()  # unanswered while it waits to be placed
         self.asked: ray.ObjectRef | None = None
+        self.asked_at = 0.0
         self.report: ActorReport | None = None
+        self.process: psutil.Process | None = None  # if it is on this node
         self.deaths_in_a_row = 0  # without a push that replay took
+
+    def kill(self) -> None:
+        """End the process, also one that is stopped, which does not hear Ray."""
+        ray.kill(self.handle)
+        if self.process is not None:
+            with suppress(psutil.NoSuchProcess):
+                self.process.kill()
 
 
 class Fleet:
-    """Actors 0 to count - 1, each started by `start(spec)` where spec = `make_spec(index, incarnation)`."""
+    """An actor for each assignment, started by `start(spec)` where spec = `make_spec(assignment, incarnation)`.
+
+    `limits` are by benchmark. Incarnations of every name begin at `incarnation`.
+    """
 
     def __init__(
         self,
-        count: int,
+        assignments: Sequence[Assignment],
         incarnation: int,
-        make_spec: Callable[[int, int], ActorSpec],
+        make_spec: Callable[[Assignment, int], ActorSpec],
         start: Callable[[ActorSpec], ActorHandle],
+        limits: dict[str, Limits],
     ) -> None:
         self.make_spec = make_spec
         self.start_actor = start
+        self.limits = limits
         self.collecting = False
-        self.slots = [Slot(index, incarnation, start(make_spec(index, incarnation))) for index in range(count)]
+        self.first_incarnation = incarnation
+        self.lives: dict[str, int] = {}  # begun, by name
+        self.restarts = dict.fromkeys(limits, 0)
+        self.leaving: list[tuple[Slot, ray.ObjectRef, float]] = []
+        self.slots = [self._begin(what) for what in assignments]
+
+    def _begin(self, what: Assignment) -> Slot:
+        """No name ever has an incarnation twice: its writer's pushes would be taken for those of the one before."""
+        incarnation = self.first_incarnation + self.lives.get(what.name, 0)
+        self.lives[what.name] = self.lives.get(what.name, 0) + 1
+        return Slot(what, incarnation, self.start_actor(self.make_spec(what, incarnation)))
 
     def collect(self) -> None:
         """Let actors collect: those that are ready now, and every other as soon as it is."""
         self.collecting = True
 
-    def poll(self) -> Poll:
-        """Look at every actor; one that died is replaced at once. Never waits.
+    def resize(self, assignments: Sequence[Assignment]) -> None:
+        """Have these from now on. Who does the same as before goes on; others finish their push and leave."""
+        wanted = set(assignments)
+        for slot in self.slots:
+            if slot.what not in wanted:
+                self.leaving.append((slot, slot.handle.stop.remote(), time.monotonic()))
+        kept = {slot.what: slot for slot in self.slots if slot.what in wanted}
+        self.slots = [kept.get(what) or self._begin(what) for what in assignments]
 
-        Raises whatever stopped an actor's loop, and RuntimeError when one dies again and again and pushes nothing.
+    def poll(self) -> Poll:
+        """Look at every actor; one that died, hangs, leaks or failed is replaced at once. Never waits.
+
+        Raises RuntimeError when one dies again and again and pushes nothing.
         """
         news = Poll([], [], [])
-        for slot in self.slots:
+        for slot in list(self.slots):
             try:
                 if slot.ready is not None:
                     if self._start_when_ready(slot):
-                        news.started.append((slot.index, slot.incarnation))
+                        news.started.append((slot.what.name, slot.incarnation))
                 elif slot.asked is None:
-                    slot.asked = slot.handle.report.remote()
+                    slot.asked, slot.asked_at = slot.handle.report.remote(), time.monotonic()
                 elif answered(slot.asked):
-                    slot.report = ray.get(slot.asked)
-                    if slot.report.writer["pushes"]:
-                        slot.deaths_in_a_row = 0
-                    slot.asked = slot.handle.report.remote()
-                    news.reports.append(slot.report)
+                    self._hear(slot, news)
+                elif time.monotonic() - slot.asked_at > self.limits[slot.what.benchmark].deadline_s:
+                    news.deaths.append(self._replace(slot, "it has not answered for its deadline"))
             except DEAD as error:
                 news.deaths.append(self._replace(slot, str(error)))
+            except RayTaskError as error:  # its environment, or our code, raised
+                news.deaths.append(self._replace(slot, str(error)))
+        for leaving in list(self.leaving):
+            slot, stopped, since = leaving
+            if answered(stopped) or time.monotonic() - since > STOP_TIMEOUT_S:
+                slot.kill()
+                self.leaving.remove(leaving)
         return news
+
+    def _hear(self, slot: Slot, news: Poll) -> None:
+        report: ActorReport = ray.get(slot.asked)
+        slot.report = report
+        if report.writer["pushes"]:
+            slot.deaths_in_a_row = 0
+        news.reports.append(report)
+        slot.asked, slot.asked_at = slot.handle.report.remote(), time.monotonic()
+        limits = self.limits[slot.what.benchmark]
+        if report.silent_s > limits.deadline_s:
+            news.deaths.append(self._replace(slot, f"it has not made a step for {report.silent_s:.0f} s"))
+        elif report.memory_bytes > limits.most_bytes:
+            news.deaths.append(
+                self._replace(slot, f"it has grown to {report.memory_bytes:,} bytes, above {limits.most_bytes:,.0f}")
+            )
 
     def _start_when_ready(self, slot: Slot) -> bool:
         if slot.ready is None or not self.collecting or not answered(slot.ready):
             return False
-        ray.get(slot.ready)
+        node, pid = ray.get(slot.ready)
+        if node == ray.get_runtime_context().get_node_id():
+            with suppress(psutil.NoSuchProcess):  # it will be missed soon enough
+                slot.process = psutil.Process(pid)
         slot.handle.start.remote()
         slot.ready = None
         return True
 
     def _replace(self, slot: Slot, cause: str) -> Death:
-        death = Death(slot.index, slot.incarnation, cause)
+        death = Death(slot.what.name, slot.incarnation, cause)
         deaths = slot.deaths_in_a_row + 1
         if deaths >= MOST_DEATHS_IN_A_ROW:
             raise RuntimeError(
-                f"actor {slot.index} died {deaths} times without adding to replay in between, the last time: {cause}"
+                f"actor {slot.what.name} died {deaths} times without adding to replay in between, at last: {cause}"
             )
-        ray.kill(slot.handle)  # it may only have been out of reach
-        incarnation = slot.incarnation + 1
-        handle = self.start_actor(self.make_spec(slot.index, incarnation))
-        self.slots[self.slots.index(slot)] = fresh = Slot(slot.index, incarnation, handle)
+        slot.kill()  # it may only have been out of reach
+        self.slots[self.slots.index(slot)] = fresh = self._begin(slot.what)
         fresh.deaths_in_a_row = deaths
+        self.restarts[slot.what.benchmark] += 1
         return death
 
     def renew(self) -> None:
         """Have every actor begin anew, as after a death, without counting it as one."""
         for slot in list(self.slots):
-            ray.kill(slot.handle)
-            spec = self.make_spec(slot.index, slot.incarnation + 1)
-            self.slots[self.slots.index(slot)] = Slot(slot.index, slot.incarnation + 1, self.start_actor(spec))
+            slot.kill()
+            self.slots[self.slots.index(slot)] = self._begin(slot.what)
 
     @property
     def reports(self) -> list[ActorReport]:
         """The newest report of every living actor that has made one."""
         return [slot.report for slot in self.slots if slot.report is not None]
 
+    def stats(self) -> dict[str, dict[str, int]]:
+        """By benchmark: actors that are wanted, that have been placed and collect, that have not, and restarts."""
+        found = {}
+        for benchmark, restarts in self.restarts.items():
+            slots = [slot for slot in self.slots if slot.what.benchmark == benchmark]
+            alive = sum(slot.ready is None for slot in slots)
+            found[benchmark] = {
+                "desired": len(slots),
+                "alive": alive,
+                "pending": len(slots) - alive,
+                "restarts": restarts,
+            }
+        return found
+
     @property
     def finished(self) -> bool:
-        """Whether every actor has met a full budget everywhere."""
-        return all(slot.report is not None and slot.report.finished for slot in self.slots)
+        """Whether every actor has met a full budget everywhere. Those that have not been placed will not be missed."""
+        begun = [slot for slot in self.slots if slot.ready is None]
+        return bool(begun) and all(slot.report is not None and slot.report.finished for slot in begun)
 
     @property
     def incarnation(self) -> int:
         """The highest so far: a resumed run begins above it."""
-        return max(slot.incarnation for slot in self.slots)
+        return self.first_incarnation + max(self.lives.values()) - 1
 
     def stop(self, timeout: float) -> None:
         """Ask all loops to end and wait for them; what they had not pushed is dropped."""
-        pending: list[Any] = [slot.handle.stop.remote() for slot in self.slots]
-        ray.wait(pending, num_returns=len(pending), timeout=timeout)
+        pending: list[Any] = [slot.handle.stop.remote() for slot in self.slots if slot.ready is None]
+        if pending:
+            ray.wait(pending, num_returns=len(pending), timeout=timeout)
 
 
 def answered(reference: ray.ObjectRef) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import traceback
 from typing import Any
 
+import psutil
 import ray
 from ray.actor import ActorHandle
 
@@ -67,13 +69,22 @@ class ActorProcess:
         self.actor = Actor(spec, make_environments(spec), writer, self.policies)
         self.stopping = threading.Event()
         self.failure: str | None = None
+        self.beat = time.monotonic()
+        self.process = psutil.Process()
         self.thread = threading.Thread(target=self._collect, name="collect", daemon=True)
 
-    def ready(self) -> bool:
-        return True
+    def ready(self) -> tuple[str, int]:
+        """Its node and process id: it has been placed, and its environments are made."""
+        return ray.get_runtime_context().get_node_id(), os.getpid()
 
     def start(self) -> None:
+        self.beat = time.monotonic()
         self.thread.start()
+
+    def _stopped(self) -> bool:
+        """Asked by the loop before every step, and while it waits for replay."""
+        self.beat = time.monotonic()
+        return self.stopping.is_set()
 
     def _collect(self) -> None:
         try:
@@ -81,16 +92,18 @@ class ActorProcess:
             newest = self.policies.wait()  # or a restarted actor would begin with a segment of random actions
             if newest is not None:
                 self.actor.use(newest)
-            while not self.stopping.is_set() and not self.actor.writer.finished:
-                self.actor.step(self.stopping.is_set)
+            while not self._stopped() and not self.actor.writer.finished:
+                self.actor.step(self._stopped)
         except Exception:
             self.failure = traceback.format_exc()
 
     def report(self) -> ActorReport:
         """Raises what stopped the loop, if it failed."""
         if self.failure is not None:
-            raise RuntimeError(f"actor {self.actor.spec.index} failed:\n{self.failure}")
-        return self.actor.report()
+            raise RuntimeError(f"actor {self.actor.spec.name} failed:\n{self.failure}")
+        silent_s = time.monotonic() - self.beat if self.thread.is_alive() else 0.0
+        memory = self.process.memory_info()
+        return self.actor.report()._replace(silent_s=silent_s, memory_bytes=memory.rss - memory.shared)
 
     def stop(self) -> None:
         """Returns when the loop has ended; a push that replay has not taken yet is dropped."""

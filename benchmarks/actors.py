@@ -106,7 +106,7 @@ def plan_of(task: str, copies: int, threads: int, ray_folder: str = "") -> Plan:
 
 
 def compare_speed(plan: Plan, same_actions: bool, seconds: float, repeats: int) -> None:
-    spec = plan.actor(0)
+    spec = plan.actor(plan.everything())
     handle = LocalShard(Shard(plan.shards[0]))
     store = PolicyStore()
     store.put(uniform_policy(plan))
@@ -209,7 +209,7 @@ def memory_of_actor(plan: Plan) -> tuple[float, float]:
     shard = start_shard(plan.shards[0], f"shard-{time.time_ns()}")
     store = ray.remote(PolicyStore).options(num_cpus=0, max_concurrency=2).remote(ray.put)
     process = ray.remote(MeasuredActorProcess).options(num_cpus=0, runtime_env={"env_vars": ACTOR_ENVIRONMENT})
-    actor = process.remote(plan.actor(0), [RayShard(shard)], store)
+    actor = process.remote(plan.actor(plan.everything()), [RayShard(shard)], store)
     message, versions = uniform_policy(plan), itertools.count()
     ray.get(store.put.remote(message))
     ray.get(actor.start.remote())

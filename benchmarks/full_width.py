@@ -56,7 +56,7 @@ def main(
         run: name of the run.
         runs_folder: where it goes.
         figure: PNG to draw into.
-        train: more options of `brc train`, in one argument.
+        train: more options of `brc train`, as in --train="--steps=100000 --seed=1".
     """
     if device == "cuda" and not torch.cuda.is_available():
         print("full_width: torch finds no GPU here; --device cpu --width 64 shows that this works", file=sys.stderr)

@@ -24,6 +24,7 @@ USAGE = """usage: brc COMMAND ...
   brc eval RUN [--episodes 10]                 score a run's newest checkpoint
   brc export RUN                               write its policy for other programs
   brc status [RUN]                             all runs, or one
+  brc scale RUN dmc=32                         have another number of a benchmark's actors in a live run
   brc stop RUN                                 stop a live run cleanly
   brc suites [SUITE]                           suites, or the tasks of one
   brc presets                                  presets
@@ -61,6 +62,7 @@ def run(arguments: list[str]) -> int:
         "eval": lambda rest: parsed(commands.evaluate, rest, "brc eval"),
         "export": lambda rest: parsed(commands.export, rest, "brc export"),
         "status": lambda rest: parsed(commands.status, rest, "brc status"),
+        "scale": lambda rest: parsed(commands.scale, rest, "brc scale"),
         "stop": lambda rest: parsed(commands.stop, rest, "brc stop"),
         "suites": lambda rest: parsed(commands.suites, rest, "brc suites"),
         "presets": lambda rest: parsed(commands.presets, rest, "brc presets"),

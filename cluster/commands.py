@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,7 @@ import tyro
 
 from actors.catalogue import BACKENDS, all_tasks, nearest
 from actors.catalogue import suites as all_suites
+from cluster import desired
 from cluster.config import Config
 from cluster.errors import ConfigError
 from cluster.plan import Plan
@@ -32,6 +34,7 @@ from dashboards.console import duration, plain_line
 from replay.policy_store import PolicyMessage
 
 Name = Annotated[str, tyro.conf.Positional]
+Counts = Annotated[tuple[str, ...], tyro.conf.Positional]
 
 
 def suites(suite: Name = "") -> int:
@@ -129,6 +132,54 @@ def stop(run: Name = "", runs_folder: str = "runs", timeout: float = 120.0) -> i
         time.sleep(0.2)
     print(f"run {run} has stopped")
     return 0
+
+
+def scale(run: Name = "", counts: Counts = (), runs_folder: str = "runs", timeout: float = 20.0) -> int:
+    """Have another number of actors of a benchmark in a live run.
+
+    Args:
+        run: the run's name.
+        counts: benchmarks and their actors, such as dmc=32.
+        runs_folder: where runs are.
+        timeout: seconds to wait for them; those that the machines have no room for stay pending.
+    """
+    from dashboards import records
+
+    path = existing_run(Path(runs_folder), run)
+    if not is_live(path):
+        raise ConfigError(f"run {run} is not live on this machine")
+    asked = check_counts(check(load_config(path)[1]), counts)
+    desired.write(path, desired.read(path) | asked)
+    since, deadline = time.time(), time.monotonic() + timeout
+    while True:
+        rows = [row for row in records.read(path / "metrics.jsonl")[-1:] if row["time"] > since]
+        fleet = rows[0]["actors_by_benchmark"] if rows else {}
+        there = bool(fleet) and all(fleet[benchmark]["alive"] == count for benchmark, count in asked.items())
+        if there or time.monotonic() > deadline:
+            break
+        time.sleep(0.2)
+    for benchmark, part in fleet.items():
+        waiting = f", {part['pending']} pending" if part["pending"] else ""
+        print(f"{benchmark}: {part['alive']} of {part['desired']} actors collect{waiting}")
+    if not fleet:
+        print(f"run {run} has not said within {timeout:.0f} s how many there are; `brc status {run}` will")
+    return 0
+
+
+def check_counts(plan: Plan, counts: Sequence[str]) -> dict[str, int]:
+    """dmc=32 as {"dmc": 32}. Raises ConfigError for what the run does not have."""
+    found = {}
+    for text in counts:
+        benchmark, _, count = text.partition("=")
+        if benchmark not in plan.benchmarks:
+            raise ConfigError(f"{text}: this run has no {benchmark!r}; {nearest(benchmark, plan.benchmarks)}")
+        most = plan.most_actors(benchmark)
+        if not count.isdecimal() or not 1 <= int(count) <= most:
+            raise ConfigError(f"{text}: name a whole number of actors from 1 to {most}, such as {benchmark}=4")
+        found[benchmark] = int(count)
+    if not found:
+        raise ConfigError(f"name a benchmark and its actors, such as {plan.benchmarks[0]}=4")
+    return found
 
 
 def evaluate(run: Name = "", episodes: int = 10, runs_folder: str = "runs", seed: int = 0) -> int:

@@ -78,18 +78,25 @@ class LearnerConfig:
 
 @dataclass(frozen=True)
 class ActorsConfig:
-    """Who steps the environments."""
+    """Who steps the environments. The tasks of each benchmark have actors of their own."""
 
     count: int = 0
-    """Actor processes; 0 takes one for each core but one, at most one a task."""
+    """Actor processes of a benchmark; 0 divides one for each core but one among benchmarks, at most one a task."""
     copies: int = 4
     """Copies of each task in an actor that serves it, stepped together."""
     threads: int = 1
     """Threads of each task's environment pool."""
     backend: Literal["envpool", "dm_control"] = "envpool"
-    """Library that runs the environments."""
+    """Library that runs the tasks of dm_control; other benchmarks have one each."""
     cpus: float = 1.0
-    """CPUs that Ray sets aside for an actor, on a cluster."""
+    """CPUs that Ray sets aside for an actor. Those that it cannot place wait until it can."""
+    deadline: float = 120.0
+    """Seconds without a step, other than to wait for replay, after which an actor is replaced."""
+    memory: float = 8.0
+    """Gigabytes of an actor's memory above which it is replaced."""
+    of: dict[str, float] = field(default_factory=dict)
+    """What a benchmark's actors have instead of the above: names and numbers, such as dmc.count 32 metaworld.copies 2;
+    count, copies, threads, cpus, deadline and memory can be named."""
 
 
 @dataclass(frozen=True)

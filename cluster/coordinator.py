@@ -16,8 +16,9 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from actors.fleet import DEAD, MOST_DEATHS_IN_A_ROW, Fleet, Poll, answered
+from actors.fleet import DEAD, MOST_DEATHS_IN_A_ROW, Fleet, Limits, Poll, answered
 from actors.ray_actor import start_actor, start_evaluator
+from cluster.desired import Desired
 from cluster.errors import RunFailed
 from cluster.learner_group import CALL_TIMEOUT_S, LearnerGroup, LearnerLost
 from cluster.learner_plan import learner_spec, ranks
@@ -79,12 +80,15 @@ class Coordinator:
         self.learner = LearnerGroup(self._start_learner, config.learner.deadline)
         self.evaluator = start_evaluator(plan.evaluator(), cpus=0)
         self.evaluating: list[Asked] = []
+        parts = {benchmark: plan.part(benchmark) for benchmark in plan.benchmarks}
         self.fleet = Fleet(
-            plan.actor_count,
+            plan.assignments(plan.counts()),
             manifest["incarnation"] + 1 if manifest else 0,
             plan.actor,
-            lambda spec: start_actor(spec, list(self.handles), self.store, config.actors.cpus),
+            lambda spec: start_actor(spec, list(self.handles), self.store, parts[spec.tasks[0][1].benchmark].cpus),
+            {benchmark: Limits(part.deadline, part.memory * 1e9) for benchmark, part in parts.items()},
         )
+        self.desired = Desired(folder.path, plan.counts())
         self.saving: Saving | None = None
         self.died_saving = False  # a part has, since the newest checkpoint
 
@@ -146,11 +150,13 @@ class Coordinator:
         """Hear from every part; returns the environment steps of the slowest task."""
         self._tell_of_shards(self.shards.poll())
         self._hear_learner()
+        self._follow_desired()
         news = self._poll_fleet()
         self.session.progress.episodes_ended(news.reports)
         for death in news.deaths:
             self.session.records.event("actor_died", death.cause, actor=death.actor, incarnation=death.incarnation)
-            self.session.console.say(f"actor {death.actor} died and is being replaced")
+            reason = death.cause.strip().splitlines()[-1]
+            self.session.console.say(f"actor {death.actor} is being replaced: {reason}")
         for actor, incarnation in news.started:
             self.session.records.event("actor_started", actor=actor, incarnation=incarnation)
         self._collect_evaluations()
@@ -166,6 +172,15 @@ class Coordinator:
             self.learner.hear()
         except LearnerLost as error:
             self._replace_learner(str(error))
+
+    def _follow_desired(self) -> None:
+        """Have as many actors as `brc scale` asks for."""
+        counts = self.desired.changed()
+        if counts is not None:
+            self.fleet.resize(self.plan.assignments(counts))
+            self.session.records.event("scaled", actors=counts)
+            words = ", ".join(f"{benchmark} {count}" for benchmark, count in counts.items())
+            self.session.console.say(f"actors wanted: {words}")
 
     def _poll_fleet(self) -> Poll:
         try:
@@ -214,8 +229,8 @@ class Coordinator:
         )
 
     def _report(self) -> None:
-        reports, actors = self.fleet.reports, self.plan.actor_count
-        self.session.report(self.session.progress.row(reports, actors, self.learner.report, self.shards.stats))
+        reports, fleet = self.fleet.reports, self.fleet.stats()
+        self.session.report(self.session.progress.row(reports, fleet, self.learner.report, self.shards.stats))
 
     def _evaluate(self, policy: str, env_steps: int) -> None:
         """Ask for an evaluation of the random policy or the learner's."""

@@ -31,7 +31,7 @@ def local_ray(plan: Plan) -> Iterator[None]:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     ray.init(
         address="local",
-        num_cpus=max(os.cpu_count() or 1, math.ceil(plan.actor_count * config.actors.cpus) + 1),
+        num_cpus=max(os.cpu_count() or 1, math.ceil(plan.actor_cpus) + 1),
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.WARNING,

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, fields
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
-from actors.actor import ActorSpec
+from actors.actor import ActorSpec, Assignment
 from actors.catalogue import Task, resolve
+from actors.environments import COPY_INDICES
 from actors.evaluator import EvaluatorSpec
-from cluster.config import Config
+from cluster.config import ActorsConfig, Config
 from learner.footprint import NetworkSpec, critic_parameters, footprint
 from replay.rate_limiter import RateLimit
 from replay.shard import ShardSpec, share
 from replay.storage import StorageSpec
 
+MOST_ACTORS = 1 << 12  # of a benchmark: their numbers are made of it
 SHARD_FROM = 30_000_000  # parameters of a critic: below, to gather its layers takes longer than it saves
 
 
@@ -25,7 +30,6 @@ class Plan:
     config: Config
     tasks: tuple[Task, ...]
     shards: tuple[ShardSpec, ...]
-    actor_count: int
     total_updates: int
 
     @property
@@ -76,24 +80,70 @@ class Plan:
         learner = self.config.learner
         return learner.updates_per_step * learner.batch_size / len(self.tasks)
 
-    def actor(self, index: int, incarnation: int = 0) -> ActorSpec:
-        """The spec of actor `index` in its `incarnation`-th life."""
-        config = self.config
-        dealt = deal(len(self.tasks), self.actor_count)
+    def actor(self, what: Assignment, incarnation: int = 0) -> ActorSpec:
+        """The spec of the actor that does this, in its `incarnation`-th life."""
+        config, part = self.config, self.part(what.benchmark)
+        position = self.benchmarks.index(what.benchmark)
+        most = part.copies * (len(self.tasks) if config.execution == "serial" else self._size(what.benchmark))
         return ActorSpec(
-            index,
-            tuple((task, self.tasks[task]) for task in dealt[index]),
-            config.actors.copies,
-            sum(len(tasks) for tasks in dealt[:index]) * config.actors.copies,
+            what.name,
+            position * MOST_ACTORS + what.number,
+            tuple((task, self.tasks[task]) for task in what.tasks),
+            part.copies,
+            position * (COPY_INDICES // len(self.benchmarks)) + what.number * most,
             self.observation_size,
             self.action_size,
             config.replay.segment_length,
             config.learner.discount,
             config.seed,
-            config.actors.backend,
-            config.actors.threads,
+            part.backend,
+            part.threads,
             incarnation,
         )
+
+    @property
+    def benchmarks(self) -> tuple[str, ...]:
+        """Of the tasks, in the order of their first one."""
+        return tuple(dict.fromkeys(task.benchmark for task in self.tasks))
+
+    def part(self, benchmark: str) -> ActorsConfig:
+        """What the configuration says of a benchmark's actors."""
+        return part_of(self.config.actors, benchmark)
+
+    def counts(self) -> dict[str, int]:
+        """Actors of every benchmark to begin with."""
+        return actor_counts(self.config, self.tasks)
+
+    @property
+    def actor_cpus(self) -> float:
+        """What the actors ask of Ray to begin with."""
+        return sum(count * self.part(benchmark).cpus for benchmark, count in self.counts().items())
+
+    def _size(self, benchmark: str) -> int:
+        return sum(task.benchmark == benchmark for task in self.tasks)
+
+    def most_actors(self, benchmark: str) -> int:
+        """For so many are there seeds."""
+        most = COPY_INDICES // len(self.benchmarks) // (self._size(benchmark) * self.part(benchmark).copies)
+        return min(MOST_ACTORS, most)
+
+    def assignments(self, counts: dict[str, int]) -> list[Assignment]:
+        """So many actors of every benchmark, so that all tasks are served by equally many copies.
+
+        With fewer actors than tasks every task of the benchmark is in exactly one. With more, every actor has one task,
+        and the actors of a task differ by at most one in number; the limiter then holds tasks to equal steps.
+        """
+        found = []
+        for benchmark, count in counts.items():
+            tasks = [index for index, task in enumerate(self.tasks) if task.benchmark == benchmark]
+            for index in range(count):
+                dealt = tasks[index::count] if count < len(tasks) else [tasks[index % len(tasks)]]
+                found.append(Assignment(benchmark, index, tuple(dealt)))
+        return found
+
+    def everything(self) -> Assignment:
+        """That of the one actor of serial execution."""
+        return Assignment(self.benchmarks[0], 0, tuple(range(len(self.tasks))))
 
     def evaluator(self) -> EvaluatorSpec:
         config = self.config
@@ -113,7 +163,8 @@ def make_plan(config: Config) -> Plan:
     tasks = resolve(config.tasks)
     learner, replay = config.learner, config.replay
     samples_per_step = learner.updates_per_step * learner.batch_size
-    ahead = -(-max_ahead(config) // replay.shards)
+    copies = most_copies(config, tasks)
+    ahead = -(-max_ahead(config, copies) // replay.shards)
     least_ahead = math.ceil(learner.batch_size / samples_per_step)
     shards = []
     for index in range(replay.shards):
@@ -123,7 +174,7 @@ def make_plan(config: Config) -> Plan:
             max(task.action_size for task in tasks),
             (share(replay.capacity, index, replay.shards),) * len(tasks),
             replay.segment_length,
-            push_rows(config),
+            push_rows(config, copies),
             replay.observation_dtype,
             n_step=learner.n_step,
             discount=learner.discount,
@@ -138,35 +189,47 @@ def make_plan(config: Config) -> Plan:
         )
         shards.append(ShardSpec(index, storage, limit, config.seed * 1009 + index, replay.shards))
     total = sum(shard.limit.total_batches for shard in shards)
-    return Plan(config, tasks, tuple(shards), actor_count(config, len(tasks)), total)
+    return Plan(config, tasks, tuple(shards), total)
 
 
-def push_rows(config: Config) -> int:
-    """The most rows of a task that an actor pushes at once: every step may end an episode and take a second row."""
-    return config.actors.copies * (2 * config.replay.segment_length + 1)
+def part_of(actors: ActorsConfig, benchmark: str) -> ActorsConfig:
+    """The configuration of a benchmark's actors, what is said of it alone included."""
+    changes: dict[str, Any] = {}
+    for name, value in actors.of.items():
+        if name.startswith(f"{benchmark}."):
+            field = name.rsplit(".", 1)[1]
+            changes[field] = type(getattr(actors, field))(value)
+    return replace(actors, of={}, **changes)
 
 
-def max_ahead(config: Config) -> int:
-    """Environment steps that acting may be ahead; by default two pushes of an actor."""
-    return config.replay.max_ahead or 2 * config.replay.segment_length * config.actors.copies
-
-
-def actor_count(config: Config, tasks: int) -> int:
-    """One actor in serial execution; else as configured, or a core each but one for the learner."""
+def most_copies(config: Config, tasks: Sequence[Task]) -> int:
+    """The most copies of a task that an actor steps."""
     if config.execution == "serial":
-        return 1
-    return config.actors.count or max(1, min(tasks, (os.cpu_count() or 1) - 1))
+        return config.actors.copies
+    return max(part_of(config.actors, task.benchmark).copies for task in tasks)
 
 
-def deal(tasks: int, actors: int) -> list[tuple[int, ...]]:
-    """Task indices of every actor, so that all tasks are served by equally many copies.
+def push_rows(config: Config, copies: int) -> int:
+    """The most rows of a task that an actor pushes at once: every step may end an episode and take a second row."""
+    return copies * (2 * config.replay.segment_length + 1)
 
-    With fewer actors than tasks every task is in exactly one actor. With more, every actor has one task, and the actors
-    of a task differ by at most one in number; the limiter then holds the tasks to the same number of steps.
-    """
-    if actors >= tasks:
-        return [(actor % tasks,) for actor in range(actors)]
-    return [tuple(range(actor, tasks, actors)) for actor in range(actors)]
+
+def max_ahead(config: Config, copies: int) -> int:
+    """Environment steps that acting may be ahead; by default two pushes of an actor."""
+    return config.replay.max_ahead or 2 * config.replay.segment_length * copies
+
+
+def actor_counts(config: Config, tasks: Sequence[Task]) -> dict[str, int]:
+    """Actors of every benchmark: as configured, or a core each but one for the learner, dealt out by tasks."""
+    sizes = Counter(task.benchmark for task in tasks)
+    if config.execution == "serial":
+        return {tasks[0].benchmark: 1}
+    cores = max(1, (os.cpu_count() or 1) - 1)
+    found = {}
+    for benchmark, size in sizes.items():
+        share_of_cores = max(1, round(cores * size / len(tasks)))
+        found[benchmark] = part_of(config.actors, benchmark).count or min(size, share_of_cores)
+    return found
 
 
 def learner_threads(config: Config) -> int:

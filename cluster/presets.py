@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from cluster.config import ActorsConfig, Config, EvaluationConfig, LearnerConfig, ReplayConfig
 
@@ -29,6 +30,18 @@ def quickstart() -> Config:
     )
 
 
+def quickstart_mixed() -> Config:
+    """Three MetaWorld and two dm_control tasks in one small agent: other sizes, other episode lengths."""
+    small = quickstart()
+    return replace(
+        small,
+        tasks=("quickstart-mixed",),
+        steps=20_000,
+        learner=replace(small.learner, width=256, policy_width=128, updates_per_step=2.0),
+        evaluation=EvaluationConfig(interval=5_000, episodes=10),
+    )
+
+
 def dmc_dogs() -> Config:
     """The paper's four dog tasks at width 4096: half of its DMC-hard benchmark."""
     return Config(tasks=("dmc-dogs",), evaluation=EvaluationConfig(interval=25_000))
@@ -39,11 +52,20 @@ def dmc_humanoids() -> Config:
     return Config(tasks=("dmc-humanoids",), evaluation=EvaluationConfig(interval=25_000))
 
 
+def dmc_hard() -> Config:
+    """Dogs and humanoids in one agent, at width 4096. The paper trains one agent on each."""
+    return Config(tasks=("dmc-hard",), evaluation=EvaluationConfig(interval=25_000))
+
+
+def metaworld_50() -> Config:
+    """The paper's fifty MetaWorld tasks at width 4096, goals drawn anew at every reset."""
+    return Config(tasks=("metaworld-50",), actors=ActorsConfig(copies=1), evaluation=EvaluationConfig(interval=25_000))
+
+
 def dmc_all() -> Config:
     """All 51 tasks of the dm_control suite in one agent, at width 4096."""
     return Config(tasks=("dmc-all",), replay=ReplayConfig(capacity=200_000))
 
 
-PRESETS: dict[str, Callable[[], Config]] = {
-    function.__name__.replace("_", "-"): function for function in (quickstart, dmc_dogs, dmc_humanoids, dmc_all)
-}
+FUNCTIONS = (quickstart, quickstart_mixed, dmc_dogs, dmc_humanoids, dmc_hard, dmc_all, metaworld_50)
+PRESETS: dict[str, Callable[[], Config]] = {function.__name__.replace("_", "-"): function for function in FUNCTIONS}

@@ -68,7 +68,7 @@ class SerialRun:
             received=self.learner.consumed,
             probabilities=tuple(plan.shards[0].storage.probabilities),
         )
-        spec = plan.actor(0, self.incarnation)
+        spec = plan.actor(plan.everything(), self.incarnation)
         states = [None] * len(spec.tasks) if saved is None else saved["environments"]
         self.environments = [
             RecordedEnvironment(made, state) for made, state in zip(make_environments(spec), states, strict=True)
@@ -161,7 +161,8 @@ class SerialRun:
             "policies": self.policies,
             "sampler": self.sampler.stats(),
         }
-        return self.session.progress.row([report], 1, learner, self._shard_stats())
+        fleet = {"all": {"desired": 1, "alive": 1, "pending": 0, "restarts": 0}}
+        return self.session.progress.row([report], fleet, learner, self._shard_stats())
 
     def _save(self) -> None:
         """Write a checkpoint. One that fails is removed and told, then raised."""

@@ -9,11 +9,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from actors.evaluator import Evaluation
+from actors.scores import normalized
 from cluster.plan import Plan
 from cluster.run_folder import SERIAL_FIELDS, RunFolder
 from cluster.validation import get
 from dashboards import records
+from dashboards.aggregate import iqm
 from dashboards.console import Console, duration, size
 from dashboards.progress import Progress, mean
 from dashboards.records import Records
@@ -128,6 +132,7 @@ class Session:
 
     def evaluated(self, evaluation: Evaluation, env_steps: int) -> None:
         """Record and show an evaluation that was begun at `env_steps`."""
+        scores = self._scores(evaluation)
         row = {
             "time": time.time(),
             "env_steps": env_steps,
@@ -135,11 +140,24 @@ class Session:
             "policy": "random" if evaluation.version < 0 else "deterministic",
             "return": {task: mean(values) for task, values in evaluation.returns.items()},
             "success": {task: mean(values) for task, values in evaluation.successes.items()},
+            "score": {task: mean(values) for task, values in scores.items()},
+            "score_mean": mean([value for values in scores.values() for value in values]),
+            "score_iqm": None if not scores else iqm(np.array(list(scores.values()))),
             "returns": evaluation.returns,
             "lengths": evaluation.lengths,
         }
         self.records.evaluation(row)
         self.console.evaluation(row)
+
+    def _scores(self, evaluation: Evaluation) -> dict[str, list[float]]:
+        """Of every episode, by tasks that have a score."""
+        found: dict[str, list[float]] = {}
+        for task in self.plan.tasks:
+            pairs = zip(evaluation.returns[task.name], evaluation.successes[task.name], strict=True)
+            scores = [normalized(task, episode_return, success) for episode_return, success in pairs]
+            if known := [score for score in scores if score is not None]:
+                found[task.name] = known
+        return found
 
     def begin_checkpoint(self, env_steps: int) -> tuple[str, str]:
         """Names for the learner's part and for replay's snapshot. The latter sort by time."""
@@ -221,7 +239,9 @@ class Session:
             learning_curves.draw(evaluations, tasks, file)
             for task in tasks:
                 before = f"random {random[0]['return'][task]:8.1f}   " if random else ""
-                self.console.say(f"  {task:32s} {before}learned {learned[-1]['return'][task]:8.1f}")
+                success = learned[-1]["success"][task]
+                after = f", success {success:.0%}" if success else ""
+                self.console.say(f"  {task:32s} {before}learned {learned[-1]['return'][task]:8.1f}{after}")
         if self.row:
             self.console.say(
                 f"{self.row['env_steps']:,} steps of each task, {self.row['updates']:,} updates, samples per insert "

@@ -30,7 +30,7 @@ def train(config: Config, preset: str) -> int:
         stop_requests(console.say) as stop,
     ):
         session = Session(plan, folder, console)
-        session.begin({"preset": preset, "actors": plan.actor_count, "shards": len(plan.shards)})
+        session.begin({"preset": preset, "actors": plan.counts(), "shards": len(plan.shards)})
         try:
             completed = drive(plan, session, stop)
         except BaseException as error:

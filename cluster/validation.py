@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,10 @@ from typing import Any
 import fsspec
 import psutil
 
-from actors.catalogue import BACKENDS, UnknownNameError, nearest, resolve
+from actors.catalogue import BACKENDS, Task, UnknownNameError, backend_of, nearest, resolve
 from cluster.config import Config
 from cluster.errors import ConfigError
-from cluster.plan import Plan, actor_count, make_plan, max_ahead
+from cluster.plan import Plan, make_plan, max_ahead, most_copies
 from learner.footprint import in_words
 from replay.locations import existing, free_bytes, has_room, is_shared_memory, shared_folder
 from replay.shard import share
@@ -56,10 +57,12 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "learner.publish_interval": (1, 10**6),
     "learner.batches_per_request": (1, 1024),
     "learner.requests_in_flight": (1, 64),
-    "actors.count": (0, 100_000),
+    "actors.count": (0, 4096),
     "actors.copies": (1, 4096),
     "actors.threads": (1, 1024),
     "actors.cpus": (0.0, 1024.0),
+    "actors.deadline": (1.0, 86400.0),
+    "actors.memory": (0.1, 100_000.0),
     "replay.capacity": (1, 10**12),
     "replay.shards": (1, 1024),
     "replay.segment_length": (1, 65536),
@@ -94,11 +97,15 @@ def check(config: Config) -> Plan:
         tasks = resolve(config.tasks)
     except UnknownNameError as error:
         raise ConfigError(f"--tasks: {error}") from error
-    check_backend(config)
+    check_backends(config, tasks)
+    check_device(config)
     check_ranks(config)
     check_weights(config, [task.name for task in tasks])
-    check_budget(config, len(tasks))
-    return make_plan(config)
+    check_actors(config, list(dict.fromkeys(task.benchmark for task in tasks)))
+    check_budget(config, tasks)
+    plan = make_plan(config)
+    check_seeds(plan)
+    return plan
 
 
 def get(config: Config, path: str) -> Any:
@@ -131,10 +138,43 @@ def check_name(config: Config) -> None:
         )
 
 
-def check_backend(config: Config) -> None:
-    module, install = BACKENDS[config.actors.backend]
-    if importlib.util.find_spec(module) is None:
-        raise ConfigError(f"--actors.backend {config.actors.backend} needs the package {module}: {install}")
+def check_backends(config: Config, tasks: Sequence[Task]) -> None:
+    for task in tasks:
+        backend = backend_of(task, config.actors.backend)
+        module, install = BACKENDS[backend]
+        if importlib.util.find_spec(module) is None:
+            raise ConfigError(f"--tasks {task.name}: --actors.backend {backend} needs the package {module}: {install}")
+
+
+def check_actors(config: Config, benchmarks: list[str]) -> None:
+    """What is said of the actors of single benchmarks."""
+    fields = [path.split(".")[1] for path in BOUNDS if path.startswith("actors.")]
+    for name, value in config.actors.of.items():
+        benchmark, _, field = name.partition(".")
+        if benchmark not in benchmarks:
+            raise ConfigError(f"--actors.of {name}: this run has no {benchmark!r}; {nearest(benchmark, benchmarks)}")
+        if field not in fields:
+            raise ConfigError(f"--actors.of {name}: there is no {field!r} to set; {nearest(field, fields)}")
+        least, most = BOUNDS[f"actors.{field}"]
+        whole = isinstance(getattr(config.actors, field), int)
+        if not (math.isfinite(value) and least <= value <= most) or (whole and value != int(value)):
+            kind = "a whole number" if whole else "a number"
+            raise ConfigError(f"--actors.of {name} {value:g}: it must be {kind} from {least:g} to {most:g}")
+    if config.actors.of and config.execution == "serial":
+        raise ConfigError("--actors.of is for benchmarks with actors of their own: leave it out of serial execution")
+
+
+def check_seeds(plan: Plan) -> None:
+    """Whether there are seeds for all copies of all actors."""
+    for benchmark, count in plan.counts().items():
+        if count > plan.most_actors(benchmark):
+            raise ConfigError(
+                f"--actors.count {count} of {benchmark} with {plan.part(benchmark).copies} copies of each task needs "
+                f"more seeds than there are: use at most {plan.most_actors(benchmark)}, or fewer --actors.copies"
+            )
+
+
+def check_device(config: Config) -> None:
     if config.learner.device == "cuda" and not os.path.exists("/dev/nvidiactl"):
         raise ConfigError("--learner.device cuda: this machine has no NVIDIA GPU; use auto or cpu")
     if config.learner.precision == "tf32" and (config.learner.device == "cpu" or not os.path.exists("/dev/nvidiactl")):
@@ -182,8 +222,9 @@ def check_weights(config: Config, tasks: list[str]) -> None:
             )
 
 
-def check_budget(config: Config, tasks: int) -> None:
+def check_budget(config: Config, tasks: Sequence[Task]) -> None:
     learner, replay = config.learner, config.replay
+    copies = most_copies(config, tasks)
     if config.steps <= replay.warmup:
         raise ConfigError(
             f"--steps {config.steps} leaves nothing to learn from after --replay.warmup {replay.warmup}: "
@@ -205,28 +246,23 @@ def check_budget(config: Config, tasks: int) -> None:
         )
     # A batch must become due before acting is stopped for being ahead.
     needed = math.ceil(1 / learner.updates_per_step) * replay.shards
-    if max_ahead(config) < needed:
+    if max_ahead(config, copies) < needed:
         raise ConfigError(
-            f"--replay.max-ahead {max_ahead(config)} can never make a batch due at --learner.updates-per-step "
+            f"--replay.max-ahead {max_ahead(config, copies)} can never make a batch due at --learner.updates-per-step "
             f"{learner.updates_per_step:g}, so acting and learning would wait for each other: use at least {needed}"
         )
-    push = config.actors.copies * (replay.segment_length + 1)
+    push = copies * (replay.segment_length + 1)
     least = share(replay.capacity, replay.shards - 1, replay.shards)
     if least < 2 * push:
         raise ConfigError(
             f"--replay.capacity {replay.capacity} over {replay.shards} shards holds {least} transitions of a task, "
-            f"less than two pushes of {push} ({config.actors.copies} copies of {replay.segment_length} steps): "
+            f"less than two pushes of {push} ({copies} copies of {replay.segment_length} steps): "
             f"use at least {2 * push * replay.shards}"
         )
     if config.execution == "serial" and config.replay.max_ahead and config.replay.max_ahead < push:
         raise ConfigError(
             f"--replay.max-ahead {config.replay.max_ahead} is less than the {push} steps that one push brings in "
             f"serial execution: use at least {push}, or 0 to have it chosen"
-        )
-    copies = actor_count(config, tasks) * -(-tasks // actor_count(config, tasks)) * config.actors.copies
-    if copies > 1 << 20:
-        raise ConfigError(
-            f"--actors.copies {config.actors.copies} makes {copies} environments; at most {1 << 20} have seeds"
         )
     if least_steps * learner.updates_per_step < 1:
         raise ConfigError(

@@ -11,6 +11,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+MOST_NAMED = 8  # tasks that a line names one by one
+
 
 class Console:
     """Shows metrics rows and evaluations. Use as a context manager: leaving restores the terminal."""
@@ -42,7 +44,11 @@ class Console:
             self.random = returns
         else:
             self.evaluated = returns
-        scores = ", ".join(f"{task.split('/', 1)[1]} {value:.0f}" for task, value in returns.items())
+        scores = ", ".join(f"{task.split('/', 1)[1]} {number}" for task, number in found(row).items())
+        if len(returns) > MOST_NAMED:
+            scores = f"{len(returns)} tasks"
+        if row["score_mean"] is not None and len(returns) > 1:
+            scores += f"; mean score {row['score_mean']:.3f}, interquartile mean {row['score_iqm']:.3f}"
         who = "random policy" if row["policy"] == "random" else f"evaluation at {row['env_steps']:,} steps"
         self.say(f"{who}: {scores}")
 
@@ -72,6 +78,13 @@ class Console:
         if len(self.tasks) > 30:
             table.add_row(f"and {len(self.tasks) - 30} more, see metrics.jsonl")
         return table
+
+
+def found(row: dict[str, Any]) -> dict[str, str]:
+    """What an evaluation found, by task: the return, and the share of episodes with success if there was any."""
+    words = {task: f"{value:.0f}" for task, value in row["return"].items() if value is not None}
+    success = row["success"]
+    return {task: word + (f" ({success[task]:.0%} success)" if success[task] else "") for task, word in words.items()}
 
 
 def plain_line(row: dict[str, Any], steps: int) -> str:

@@ -45,7 +45,7 @@ class Progress:
     def row(
         self,
         actors: Sequence[ActorReport],
-        desired_actors: int,
+        fleet: dict[str, dict[str, int]],
         learner: dict[str, Any],
         shards: Sequence[dict[str, Any]],
     ) -> dict[str, Any]:
@@ -103,8 +103,9 @@ class Progress:
             "writers": sums([report.writer for report in actors]),
             "sampler": learner["sampler"],
             "bottleneck": bottleneck(learner_waits, actors_wait),
-            "actors": len(actors),
-            "actors_desired": desired_actors,
+            "actors": sum(part["alive"] for part in fleet.values()),
+            "actors_desired": sum(part["desired"] for part in fleet.values()),
+            "actors_by_benchmark": fleet,
             "learner": learner["metrics"],
             "reward_scale": {
                 task: scale if np.isfinite(scale) else None

@@ -11,6 +11,8 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+EVALUATED = ("return", "success", "score", "score_mean", "score_iqm")  # what is mirrored of an evaluation
+
 
 class Records:
     """Appends to the run's files; a line is on its way to disk when a call returns."""
@@ -32,7 +34,7 @@ class Records:
     def evaluation(self, row: dict[str, Any]) -> None:
         """Scores of one evaluation; 'returns' and the like by task."""
         self._append("eval", row)
-        self._mirror(row["env_steps"], {"evaluation": {"return": row["return"], "success": row["success"]}})
+        self._mirror(row["env_steps"], {"evaluation": {name: row[name] for name in EVALUATED}})
 
     def _append(self, name: str, row: dict[str, Any]) -> None:
         file = self.files[name]

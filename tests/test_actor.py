@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,11 +33,12 @@ from replay.storage import StorageSpec
 from replay.writer import Writer
 from tests import golden_vectors as golden
 from tests.streams import held
-from tests.test_environments import FIVE, task
+from tests.test_conformance import FIVE
+from tests.test_environments import task
 
 
 def short(name: str, limit: int) -> Task:
-    return Task(task(name).name, task(name).observation_keys, task(name).action_size, limit)
+    return replace(task(name), episode_limit=limit)
 
 
 def actor_on(tasks: list[Task], copies: int = 2, length: int = 8) -> tuple[Actor, Shard, PolicyStore]:
@@ -45,7 +47,7 @@ def actor_on(tasks: list[Task], copies: int = 2, length: int = 8) -> tuple[Actor
     names, shapes = tuple(one.name for one in tasks), tuple((size,) for size in sizes)
     storage = StorageSpec(names, shapes, widest, (4000,) * len(tasks), length, push_rows=copies * (2 * length + 1))
     shard = Shard(ShardSpec(0, storage, RateLimit(1.0, 1, 1, 10**9), seed=0))
-    spec = ActorSpec(0, tuple(enumerate(tasks)), copies, 0, max(sizes), widest, length, 0.99, seed=4)
+    spec = ActorSpec("dmc-0", 0, tuple(enumerate(tasks)), copies, 0, max(sizes), widest, length, 0.99, seed=4)
     store = PolicyStore()
     return Actor(spec, make_environments(spec), Writer("a", [LocalShard(shard)]), store), shard, store
 

@@ -1,4 +1,4 @@
-"""Environments: sizes and key order of dm_control, true transitions, seeds, physics of both backends."""
+"""The dm_control suite: sizes and key order, physics of both backends; seeds and names of every benchmark."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
-import envpool
 import numpy as np
 import pytest
 
-from actors.catalogue import BACKENDS, Task, UnknownNameError, all_tasks, resolve, suites
-from actors.dmc import envpool_id
+from actors.catalogue import Task, UnknownNameError, all_tasks, resolve, suites
 from actors.environments import ActionScaler, copy_seed, make_environment
 
-ALL = list(all_tasks().values())
-FIVE = ["cartpole-swingup", "cheetah-run", "walker-walk", "humanoid-run", "dog-run"]
+ALL = [task for task in all_tasks().values() if task.benchmark == "dmc"]
 
 
 def task(name: str) -> Task:
@@ -66,49 +64,9 @@ def test_sizes_that_the_literature_names() -> None:
     assert task("dog-run").observation_size == 223 and task("humanoid-run").observation_size == 67
 
 
-@pytest.mark.parametrize("name", FIVE)
-def test_steps_are_those_of_the_pool_driven_by_hand(name: str) -> None:
-    """Bit-equal observations, rewards and ends across two truncations; what envpool returns on a reset row, its reward
-    included, appears nowhere."""
-    copies, seeds, limit = 3, [11, 22, 33], 40
-    short = Task(task(name).name, task(name).observation_keys, task(name).action_size, episode_limit=limit)
-    environment = make_environment("envpool", short, seeds)
-    pool = envpool.make(
-        envpool_id(short), env_type="gymnasium", num_envs=copies, seed=seeds, num_threads=1, max_episode_steps=limit
-    )
-
-    def flat(observed: dict[str, np.ndarray]) -> np.ndarray:
-        keys = [observed[key].reshape(copies, size) for key, size in short.observation_keys]
-        return np.concatenate(keys, axis=1).astype(np.float32)
-
-    rng = np.random.default_rng(0)
-    inputs = environment.reset()
-    np.testing.assert_array_equal(inputs, flat(pool.reset()[0]))
-    for index in range(2 * limit + 5):
-        actions = rng.uniform(-1, 1, (copies, short.action_size)).astype(np.float32)
-        environment.send(actions)
-        step = environment.recv()
-        observed, rewards, terminated, truncated, info = pool.step(actions)
-        assert (info["elapsed_step"] > 0).all()
-        np.testing.assert_array_equal(step.observations, flat(observed))
-        np.testing.assert_array_equal(step.rewards, rewards)
-        np.testing.assert_array_equal(step.terminated, terminated)
-        np.testing.assert_array_equal(step.truncated, truncated)
-        ends = index % limit == limit - 1
-        assert (step.truncated == ends).all() and not step.terminated.any()
-        if ends:  # by hand: the next step resets, and its reward belongs to no transition
-            observed, _, _, _, info = pool.step(actions)
-            assert (info["elapsed_step"] == 0).all()
-            np.testing.assert_array_equal(step.next_inputs, flat(observed))
-            assert not np.array_equal(step.next_inputs, step.observations)
-        else:
-            assert step.next_inputs is step.observations
-    environment.close()
-
-
 def test_copies_that_end_at_different_steps_are_reset_alone() -> None:
     """The pool's copies begin in different places of their episodes; each does what it does in a pool of its own."""
-    short = Task("dmc/walker-walk", task("walker-walk").observation_keys, 6, episode_limit=7)
+    short = replace(task("walker-walk"), episode_limit=7)
     alone = [make_environment("envpool", short, [seed]) for seed in (5, 6)]
     together = make_environment("envpool", short, [5, 6])
     begun = [np.full((steps, 6), 0.3, np.float32) for steps in (2, 4)]
@@ -128,26 +86,6 @@ def test_copies_that_end_at_different_steps_are_reset_alone() -> None:
             np.testing.assert_array_equal(step.next_inputs[copy], single.next_inputs[0])
     assert [index for index, (first, _) in enumerate(ends) if first] == [4, 11, 18]
     assert [index for index, (_, second) in enumerate(ends) if second] == [2, 9, 16]
-
-
-@pytest.mark.parametrize("backend", list(BACKENDS))
-def test_fast_forward_leads_back_to_the_same_state(backend: str) -> None:
-    short = Task("dmc/walker-walk", task("walker-walk").observation_keys, 6, episode_limit=10)
-    environment = make_environment(backend, short, [5, 6])
-    environment.reset()
-    rng = np.random.default_rng(0)
-    taken = []
-    for _ in range(24):
-        taken.append(rng.uniform(-1, 1, (2, 6)).astype(np.float32))
-        environment.send(taken[-1])
-        step = environment.recv()
-    fresh = make_environment(backend, short, [5, 6])
-    actions = [np.stack([a[copy] for a in taken[20:]]) for copy in range(2)]
-    np.testing.assert_array_equal(fresh.fast_forward([3, 3], actions), step.next_inputs)
-    action = rng.uniform(-1, 1, (2, 6)).astype(np.float32)
-    environment.send(action)
-    fresh.send(action)
-    np.testing.assert_array_equal(environment.recv().observations, fresh.recv().observations)
 
 
 @pytest.mark.parametrize(("name", "parts"), [("cartpole-swingup", 2), ("cheetah-run", 2)])
@@ -225,13 +163,6 @@ def test_envpool_and_dm_control_agree_in_random_return_in_every_domain(name: str
     compare_random_returns(name)
 
 
-@pytest.mark.parametrize("backend", list(BACKENDS))
-def test_no_two_copies_share_a_stream(backend: str) -> None:
-    seeds = [copy_seed(0, stream, index) for stream in (0, 1) for index in range(4)]
-    first = make_environment(backend, task("walker-walk"), seeds).reset()
-    assert len(np.unique(first.round(5), axis=0)) == len(seeds)
-
-
 def test_seeds_are_unique_over_streams_and_copies() -> None:
     seeds = {copy_seed(7, stream, index) for stream in (0, 1, 2, 2046) for index in range(5000)}
     assert len(seeds) == 4 * 5000 and min(seeds) >= 0 and max(seeds) < 2**31
@@ -240,7 +171,7 @@ def test_seeds_are_unique_over_streams_and_copies() -> None:
 
 
 def test_dm_control_backend_truncates_and_resets() -> None:
-    short = Task("dmc/lqr-lqr_2_1", task("lqr-lqr_2_1").observation_keys, 1, episode_limit=6)
+    short = replace(task("lqr-lqr_2_1"), episode_limit=6)
     environment = make_environment("dm_control", short, [1, 2])
     environment.reset()
     for index in range(6):
@@ -264,8 +195,3 @@ def test_unknown_names_are_answered_with_near_ones() -> None:
         resolve(["walker-walk"])
     assert len(resolve(["dmc-dogs", "dmc/dog-run"])) == 4
     assert len(suites()["dmc-all"]) == 51
-
-
-def test_unknown_backend_is_named() -> None:
-    with pytest.raises(ValueError, match="unknown backend 'gym'"):
-        make_environment("gym", task("walker-walk"), [0])

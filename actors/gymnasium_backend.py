@@ -1,0 +1,75 @@
+"""Environments of gymnasium's interface, one process, one copy after another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from actors.catalogue import Task
+from actors.environments import ActionScaler, Step
+from actors.gymnasium_tasks import make
+
+SUCCESS_KEYS = ("success", "is_success")
+
+
+class GymnasiumEnvironment:
+    """Steps in `recv`, on the caller's thread. A copy's seed is given to its first reset, as gymnasium has it."""
+
+    def __init__(self, task: Task, seeds: Sequence[int]) -> None:
+        self.task = task
+        self.copies = len(seeds)
+        options = {"max_episode_steps": task.episode_limit} | dict(task.options)
+        self.environments = [make(task.library_id, **options) for _ in seeds]
+        self.seeds: list[int | None] = [int(seed) for seed in seeds]
+        space = self.environments[0].action_space
+        self.action_shape, self.action_dtype = space.shape, space.dtype
+        self.scale = ActionScaler(space.low.ravel(), space.high.ravel())
+        self.actions = np.zeros((self.copies, task.action_size), np.float32)
+
+    def reset(self) -> np.ndarray:
+        return np.stack([self._reset(copy) for copy in range(self.copies)])
+
+    def send(self, actions: np.ndarray) -> None:
+        self.actions[:] = self.scale(actions)
+
+    def recv(self) -> Step:
+        observations = np.empty((self.copies, self.task.observation_size), np.float32)
+        rewards = np.empty(self.copies, np.float32)
+        terminated, truncated, successes = (np.zeros(self.copies, bool) for _ in range(3))
+        for copy in range(self.copies):
+            observed, rewards[copy], terminated[copy], truncated[copy], info = self._step(copy, self.actions[copy])
+            observations[copy] = self._flatten(observed)
+            successes[copy] = any(info.get(key, False) for key in SUCCESS_KEYS)
+        next_inputs = observations
+        ended = np.flatnonzero(terminated | truncated)
+        if len(ended):
+            next_inputs = observations.copy()
+            for copy in ended.tolist():
+                next_inputs[copy] = self._reset(copy)
+        return Step(observations, rewards, terminated, truncated, successes, next_inputs)
+
+    def fast_forward(self, resets: Sequence[int], actions: Sequence[np.ndarray]) -> np.ndarray:
+        inputs = np.zeros((self.copies, self.task.observation_size), np.float32)
+        for copy in range(self.copies):
+            for _ in range(resets[copy]):
+                inputs[copy] = self._reset(copy)
+            for action in actions[copy]:
+                inputs[copy] = self._flatten(self._step(copy, self.scale(action))[0])
+        return inputs
+
+    def close(self) -> None:
+        for environment in self.environments:
+            environment.close()
+
+    def _reset(self, copy: int) -> np.ndarray:
+        seed, self.seeds[copy] = self.seeds[copy], None
+        return self._flatten(self.environments[copy].reset(seed=seed)[0])
+
+    def _step(self, copy: int, action: np.ndarray) -> Any:
+        return self.environments[copy].step(action.reshape(self.action_shape).astype(self.action_dtype))
+
+    def _flatten(self, observed: Any) -> np.ndarray:
+        parts = [np.ravel(observed[key] if key else observed) for key, _ in self.task.observation_keys]
+        return np.concatenate(parts, dtype=np.float32, casting="same_kind")

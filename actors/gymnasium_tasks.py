@@ -1,0 +1,50 @@
+"""Any environment that gymnasium can make, as a task: gymnasium/<id> or gymnasium/<module to import>:<id>."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from typing import Any
+
+from actors.catalogue import Task, UnknownNameError
+
+
+def make(library_id: str, **options: Any) -> Any:
+    """The environment, which renders nothing."""
+    import gymnasium
+
+    return gymnasium.make(library_id, disable_env_checker=True, **options)
+
+
+@cache
+def describe(name: str) -> Task:
+    """The task of a name; makes the environment once, to ask it for its sizes.
+
+    A dictionary of observations is flattened in the order of its space. Raises UnknownNameError with the reason why it
+    cannot be made, or not be trained on.
+    """
+    from gymnasium import spaces
+
+    library_id = name.split("/", 1)[1]
+    try:
+        environment = make(library_id)
+    except Exception as error:  # whatever a package raises that is loaded by name
+        raise UnknownNameError(f"{name} cannot be made: {type(error).__name__}: {error}") from error
+    try:
+        observed: Any = environment.observation_space
+        actions: Any = environment.action_space
+        found: dict[str, Any] = observed.spaces if isinstance(observed, spaces.Dict) else {"": observed}
+        for key, space in found.items():
+            if not isinstance(space, spaces.Box):
+                raise UnknownNameError(
+                    f"{name} observes {f'{key}, ' if key else ''}{space}: only a Box can be learned from"
+                )
+        if not isinstance(actions, spaces.Box):
+            raise UnknownNameError(f"{name} takes {actions}: only actions in a Box are learned")
+        limit = environment.spec.max_episode_steps
+        if limit is None:
+            raise UnknownNameError(f"{name} has no max_episode_steps: register it with one")
+        keys = tuple((key, math.prod(space.shape)) for key, space in found.items())
+        return Task(name, keys, math.prod(actions.shape), limit, library_id)
+    finally:
+        environment.close()

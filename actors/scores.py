@@ -1,0 +1,20 @@
+"""Scores as each community reports them, so that tasks of one benchmark, and benchmarks, can be averaged."""
+
+from __future__ import annotations
+
+from actors.catalogue import Task
+
+RETURN_OF_ONE = {"dmc": 1000.0}  # the return that counts as a score of 1
+BY_SUCCESS = {"metaworld"}  # whose score is the share of episodes with success
+
+
+def normalized(task: Task, episode_return: float, success: float) -> float | None:
+    """The score of an episode, or of means over episodes; None where the community has agreed on none.
+
+    dm_control: return / 1000. MetaWorld: whether the episode had success at some step.
+    """
+    if task.benchmark in BY_SUCCESS:
+        return float(success)
+    if task.benchmark in RETURN_OF_ONE:
+        return episode_return / RETURN_OF_ONE[task.benchmark]
+    return None

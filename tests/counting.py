@@ -1,0 +1,53 @@
+"""A small environment of gymnasium's interface whose every number is known beforehand; importing this registers it."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+
+class Counting(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
+    """Counts its steps. It ends itself after `ends` steps of an episode, with success if the last action was positive.
+
+    `raises`, `hangs` and `leaks` are the steps, counted over all episodes, at which it fails, stops answering, and
+    begins to take another 50 MB with every step.
+    """
+
+    observation_space: Any = spaces.Dict({"steps": spaces.Box(0, 1e3, (1,)), "seed": spaces.Box(0, 1, (2, 2))})
+    action_space = spaces.Box(np.array([0.0, -2.0], np.float32), np.array([4.0, 2.0], np.float32))
+
+    def __init__(self, ends: int = 7, raises: int = 0, hangs: int = 0, leaks: int = 0) -> None:
+        self.ends, self.raises, self.hangs, self.leaks = ends, raises, hangs, leaks
+        self.total, self.count = 0, 0
+        self.held: list[np.ndarray] = []
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        super().reset(seed=seed)
+        self.count = 0
+        self.drawn = self.np_random.random((2, 2)).astype(np.float32)
+        return self._observed(), {}
+
+    def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+        self.count += 1
+        self.total += 1
+        if self.total == self.raises:
+            raise ZeroDivisionError("the environment cannot go on")
+        if self.total == self.hangs:
+            threading.Event().wait()
+        if self.leaks and self.total > self.leaks:
+            self.held.append(np.ones(50_000_000, np.uint8))
+        over = self.count == self.ends
+        return self._observed(), float(action[0]), over, False, {"is_success": over and action[1] > 0}
+
+    def _observed(self) -> dict[str, np.ndarray]:
+        return {"steps": np.array([self.count], np.float32), "seed": self.drawn.copy()}
+
+
+gymnasium.register("Counting-v0", "tests.counting:Counting", max_episode_steps=10)
+for fault in ("raises", "hangs", "leaks"):
+    gymnasium.register(f"{fault}-v0", "tests.counting:Counting", max_episode_steps=10, kwargs={fault: 400})
+gymnasium.register("Endless-v0", "tests.counting:Counting")

@@ -1,0 +1,255 @@
+"""What every backend does with every benchmark: transitions are those of the library driven by hand, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import envpool
+import gymnasium
+import numpy as np
+import pytest
+
+from actors.catalogue import Task, UnknownNameError, all_tasks, resolve, suites
+from actors.environments import ActionScaler, make_environment
+
+FIVE = ["cartpole-swingup", "cheetah-run", "walker-walk", "humanoid-run", "dog-run"]
+TEN = """
+reach pick-place door-open drawer-close button-press peg-insert-side window-open sweep-into coffee-pull soccer
+"""
+GYMNASIUM = ["gymnasium/Pendulum-v1", "gymnasium/Hopper-v5", "gymnasium/tests.counting:Counting-v0"]
+CASES = [
+    *(("envpool", f"dmc/{name}") for name in FIVE),
+    *(("dm_control", f"dmc/{name}") for name in FIVE[:3]),
+    *(("envpool", f"metaworld/{name}") for name in TEN.split()),
+    *(("gymnasium", name) for name in GYMNASIUM),
+]
+REST = [
+    ("envpool", name) for name in all_tasks() if ("envpool", name) not in CASES and not name.startswith("metaworld/")
+]
+COPIES, LIMIT, SEEDS = 3, 40, [11, 22, 33]
+NEVER = np.zeros(COPIES, bool)
+# One step of all copies by hand: actions -> (observations, rewards, terminated, truncated, successes), and the reset of
+# one copy -> its observation.
+ByHand = tuple[np.ndarray, Callable[[np.ndarray], tuple[Any, ...]], Callable[[int], np.ndarray]]
+
+
+def short(name: str) -> Task:
+    (task,) = resolve([name])
+    return replace(task, episode_limit=min(LIMIT, task.episode_limit))
+
+
+def flat(task: Task, observed: Any) -> np.ndarray:
+    """One copy's observation."""
+    parts = [np.ravel(observed[key] if key else observed) for key, _ in task.observation_keys]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def envpool_by_hand(task: Task) -> ByHand:
+    """Its own reset takes the place of a step, and gives a reward that belongs to no transition."""
+    pool = envpool.make(
+        task.library_id,
+        env_type="gymnasium",
+        num_envs=COPIES,
+        seed=SEEDS,
+        num_threads=1,
+        max_episode_steps=task.episode_limit,
+        **dict(task.options),
+    )
+
+    def rows(observed: Any) -> np.ndarray:
+        if not isinstance(observed, dict):
+            return observed.astype(np.float32)
+        return np.stack([flat(task, {key: value[i] for key, value in observed.items()}) for i in range(COPIES)])
+
+    scale = ActionScaler(pool.action_space.low, pool.action_space.high)
+
+    def step(actions: np.ndarray) -> tuple[Any, ...]:
+        observed, rewards, terminated, truncated, info = pool.step(scale(actions))
+        assert (info["elapsed_step"] > 0).all()
+        success = info[task.success_key] > 0.5 if task.success_key else NEVER
+        return rows(observed), rewards, terminated, truncated, success
+
+    # All copies end together at their limit: the next step resets every one of them, whatever the action.
+    cached: list[np.ndarray] = []
+
+    def reset(copy: int) -> np.ndarray:
+        if copy == 0:
+            observed, _, _, _, info = pool.step(np.zeros((COPIES, task.action_size), np.float32))
+            assert (info["elapsed_step"] == 0).all()
+            cached[:] = [rows(observed)]
+        return np.asarray(cached[0][copy])
+
+    return rows(pool.reset()[0]), step, reset
+
+
+def dm_control_by_hand(task: Task) -> ByHand:
+    from dm_control import suite
+
+    domain, name = task.short_name.split("-", 1)
+    made = [suite.load(domain, name, task_kwargs={"random": seed}) for seed in SEEDS]
+    counts = [0] * COPIES
+
+    def step(actions: np.ndarray) -> tuple[Any, ...]:
+        found = [environment.step(action) for environment, action in zip(made, actions, strict=True)]
+        counts[:] = [count + 1 for count in counts]
+        rewards = np.array([one.reward for one in found], np.float32)
+        truncated = np.array([count == task.episode_limit for count in counts])
+        return (
+            np.stack([flat(task, one.observation) for one in found]),
+            rewards,
+            ~truncated & False,
+            truncated,
+            ~truncated & False,
+        )
+
+    def reset(copy: int) -> np.ndarray:
+        counts[copy] = 0
+        return flat(task, made[copy].reset().observation)
+
+    return np.stack([reset(copy) for copy in range(COPIES)]), step, reset
+
+
+def gymnasium_by_hand(task: Task) -> ByHand:
+    made = [gymnasium.make(task.library_id, max_episode_steps=task.episode_limit) for _ in SEEDS]
+    space: Any = made[0].action_space
+
+    def step(actions: np.ndarray) -> tuple[Any, ...]:
+        # By hand: from [-1, 1] to the bounds.
+        scaled = (space.low + space.high) / 2 + (space.high - space.low) / 2 * actions.reshape(COPIES, *space.shape)
+        found = [environment.step(action.astype(np.float32)) for environment, action in zip(made, scaled, strict=True)]
+        rewards = np.array([one[1] for one in found], np.float32)
+        success = np.array([bool(one[4].get("is_success", False)) for one in found])
+        ends = [np.array([one[place] for one in found]) for place in (2, 3)]
+        return np.stack([flat(task, one[0]) for one in found]), rewards, *ends, success
+
+    first = np.stack(
+        [flat(task, environment.reset(seed=seed)[0]) for environment, seed in zip(made, SEEDS, strict=True)]
+    )
+    return first, step, lambda copy: flat(task, made[copy].reset()[0])
+
+
+BY_HAND = {"envpool": envpool_by_hand, "dm_control": dm_control_by_hand, "gymnasium": gymnasium_by_hand}
+
+
+def drive_both(backend: str, name: str) -> None:
+    task = short(name)
+    environment = make_environment(backend, task, SEEDS)
+    expected, step_by_hand, reset_by_hand = BY_HAND[backend](task)
+    rng = np.random.default_rng(0)
+    inputs = environment.reset()
+    assert inputs.shape == (COPIES, task.observation_size) and inputs.dtype == np.float32
+    np.testing.assert_array_equal(inputs, expected)
+    lengths, ended = np.zeros(COPIES, int), 0
+    for _ in range(2 * task.episode_limit + 5):
+        actions = rng.uniform(-1, 1, (COPIES, task.action_size)).astype(np.float32)
+        environment.send(actions)
+        step = environment.recv()
+        observed, rewards, terminated, truncated, successes = step_by_hand(actions)
+        lengths += 1
+        for ours, theirs in zip(step, (observed, rewards, terminated, truncated, successes), strict=False):
+            np.testing.assert_array_equal(ours, theirs)
+        assert step.observations.dtype == step.rewards.dtype == np.float32 and np.isfinite(step.observations).all()
+        assert step.terminated.dtype == step.truncated.dtype == step.successes.dtype == bool
+        over = np.flatnonzero(terminated | truncated)
+        assert (lengths[truncated] == task.episode_limit).all() and (lengths <= task.episode_limit).all()
+        # Nothing of a reset, its reward least of all, is in the step; those that go on are not touched by it.
+        assert (step.next_inputs is step.observations) == (len(over) == 0)
+        following = observed.copy()
+        for copy in over:
+            following[copy] = reset_by_hand(int(copy))
+            lengths[copy] = 0
+            assert not np.array_equal(following[copy], observed[copy])
+        np.testing.assert_array_equal(step.next_inputs, following)
+        ended += len(over)
+    assert ended >= 2 * COPIES
+    environment.close()
+
+
+@pytest.mark.parametrize(("backend", "name"), CASES)
+def test_steps_are_those_of_the_library_driven_by_hand(backend: str, name: str) -> None:
+    drive_both(backend, name)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("backend", "name"), REST)
+def test_steps_are_those_of_the_library_driven_by_hand_in_every_other_task(backend: str, name: str) -> None:
+    drive_both(backend, name)
+
+
+@pytest.mark.parametrize(
+    ("backend", "name"), [("envpool", "dmc/walker-walk"), ("envpool", "metaworld/reach"), *CASES[5:6], *CASES[-3:]]
+)
+def test_streams_follow_seeds_and_fast_forward_leads_back(backend: str, name: str) -> None:
+    task = replace(short(name), episode_limit=10)
+    environment, again, other = (make_environment(backend, task, seeds) for seeds in ([5, 6], [5, 6], [7, 8]))
+    first = environment.reset()
+    np.testing.assert_array_equal(first, again.reset())
+    assert len(np.unique(np.concatenate([first, other.reset()]).round(5), axis=0)) == 4, "streams are shared"
+    rng = np.random.default_rng(0)
+    resets, taken = [1, 1], [[], []]  # type: ignore[var-annotated]
+    for _ in range(24):
+        actions = rng.uniform(-1, 1, (2, task.action_size)).astype(np.float32)
+        environment.send(actions)
+        step = environment.recv()
+        for copy in range(2):
+            taken[copy].append(actions[copy])
+            if step.terminated[copy] or step.truncated[copy]:
+                resets[copy] += 1
+                taken[copy].clear()
+    fresh = make_environment(backend, task, [5, 6])
+    shape = (-1, task.action_size)
+    np.testing.assert_array_equal(
+        fresh.fast_forward(resets, [np.array(one, np.float32).reshape(shape) for one in taken]), step.next_inputs
+    )
+    action = rng.uniform(-1, 1, (2, task.action_size)).astype(np.float32)
+    for one in (environment, fresh):
+        one.send(action)
+    np.testing.assert_array_equal(environment.recv().observations, fresh.recv().observations)
+
+
+def test_metaworld_shows_the_goal_draws_it_anew_and_tells_success() -> None:
+    """A hand that goes to the goal it sees succeeds at Reach, in episodes of 200 steps that success does not end."""
+    (task,) = resolve(["metaworld/reach"])
+    environment = make_environment("envpool", task, [0, 1, 2])
+    inputs = environment.reset()
+    goals, succeeded = [inputs[:, 36:39].copy()], np.zeros(3, bool)
+    for index in range(400):
+        actions = np.zeros((3, 4), np.float32)
+        actions[:, :3] = np.clip(10 * (inputs[:, 36:39] - inputs[:, :3]), -1, 1)
+        environment.send(actions)
+        step = environment.recv()
+        succeeded |= step.successes
+        assert not step.terminated.any() and step.truncated.all() == (index % 200 == 199)
+        if step.truncated.any():
+            goals.append(step.next_inputs[:, 36:39].copy())
+        inputs = step.next_inputs
+    assert succeeded.all()
+    assert len(np.unique(np.concatenate(goals[:2]).round(4), axis=0)) == 6
+
+
+def test_metaworld_has_the_tasks_of_the_paper() -> None:
+    names = set(suites()["metaworld-50"])
+    assert len(names) == 50 and {"metaworld/pick-place-wall", "metaworld/button-press-topdown"} < names
+
+
+def test_a_task_of_gymnasium_tells_its_sizes_and_order() -> None:
+    (task,) = resolve(["gymnasium/tests.counting:Counting-v0"])
+    assert task.observation_keys == (("seed", 4), ("steps", 1))  # a Dict space sorts its keys
+    assert (task.action_size, task.episode_limit, task.benchmark) == (2, 10, "gymnasium")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("gymnasium/NoSuchThing-v1", "cannot be made"),
+        ("gymnasium/no_such_module:Thing-v1", "No module named 'no_such_module'"),
+        ("gymnasium/CartPole-v1", "Discrete"),
+        ("gymnasium/Taxi-v4", "only a Box can be learned from"),
+        ("gymnasium/tests.counting:Endless-v0", "max_episode_steps"),
+    ],
+)
+def test_tasks_that_cannot_be_trained_on_are_refused_with_the_reason(name: str, reason: str) -> None:
+    with pytest.raises(UnknownNameError, match=reason):
+        resolve([name])

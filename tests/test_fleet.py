@@ -1,0 +1,96 @@
+"""Actors of several benchmarks: who does what, scaling while a run goes on, and replacement of those that fail."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.config import ActorsConfig, Config
+from cluster.plan import make_plan
+from tests import tiny
+from tests.live import assert_whole, ended_well, events, live, wait_for
+
+PARTS = ActorsConfig(count=2, copies=3, of={"dmc.copies": 2.0, "dmc.cpus": 0.5})
+MIXED = Config(tasks=("quickstart-mixed",), actors=PARTS)
+
+
+def test_every_benchmark_has_actors_of_its_own() -> None:
+    plan = make_plan(MIXED)
+    assert plan.benchmarks == ("metaworld", "dmc") and plan.counts() == {"metaworld": 2, "dmc": 2}
+    assert plan.actor_cpus == 3.0
+    specs = [plan.actor(what) for what in plan.assignments(plan.counts())]
+    assert [spec.name for spec in specs] == ["metaworld-0", "metaworld-1", "dmc-0", "dmc-1"]
+    assert [spec.copies for spec in specs] == [3, 3, 2, 2]
+    assert [[task for task, _ in spec.tasks] for spec in specs] == [[0, 2], [1], [3], [4]]
+    assert {spec.action_size for spec in specs} == {6} and {spec.observation_size for spec in specs} == {39}
+
+
+@given(st.integers(1, 40), st.integers(1, 40))
+def test_every_task_is_served_alike_and_no_two_copies_share_a_seed(metaworld: int, dmc: int) -> None:
+    plan = make_plan(replace(MIXED, tasks=("metaworld-50", "dmc-dogs")))
+    assignments = plan.assignments({"metaworld": metaworld, "dmc": dmc})
+    for benchmark, count in (("metaworld", metaworld), ("dmc", dmc)):
+        tasks = [index for index, task in enumerate(plan.tasks) if task.benchmark == benchmark]
+        served = [task for what in assignments if what.benchmark == benchmark for task in what.tasks]
+        times = [served.count(task) for task in tasks]
+        assert min(times) >= 1 and max(times) - min(times) <= 1 and len(served) == max(count, len(tasks))
+    copies: list[int] = []
+    for what in assignments:
+        spec = plan.actor(what)
+        copies += range(spec.first_copy, spec.first_copy + len(spec.tasks) * spec.copies)
+    assert len(set(copies)) == len(copies) and max(copies) < 1 << 20
+    assert len({plan.actor(what).index for what in assignments}) == len(assignments)
+
+
+def scale(folder: Path, *counts: str) -> str:
+    command = tiny.command(["scale", "a", *counts, f"--runs-folder={folder}/runs"])
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def newest(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = tiny.rows(folder, "a", "metrics")[-1]["actors_by_benchmark"]["dmc"]
+    return found
+
+
+def test_actors_come_and_go_while_the_run_goes_on(folder: Path) -> None:
+    """More than fit wait for room; nothing that replay took is lost or taken twice, and the ratio holds."""
+    with live(folder, "a", "--steps=20000", "--actors.cpus=1") as process:
+        wait_for(process, lambda: [row for row in tiny.rows(folder, "a", "metrics") if row["updates"] > 10])
+        assert "dmc: 2 of 2 actors collect" in scale(folder, "dmc=2")
+        assert "1 of 1" in scale(folder, "dmc=1")
+        said = scale(folder, "dmc=9", "--timeout=1")
+        assert "of 9 actors" in said and "pending" in said
+        pending = wait_for(process, lambda: newest(folder)["pending"] or None)
+        assert pending + newest(folder)["alive"] == 9
+        assert "1 of 1" in scale(folder, "dmc=1")
+        ended_well(process)
+    assert [event["actors"]["dmc"] for event in events(folder, "a", "scaled")] == [2, 1, 9, 1]
+    assert not events(folder, "a", "actor_died")
+    assert_whole(folder, "a", 20_000)
+
+
+@pytest.mark.parametrize(
+    ("fault", "option", "cause"),
+    [
+        ("raises", "--actors.deadline=60", "ZeroDivisionError: the environment cannot go on"),
+        ("hangs", "--actors.deadline=3", "it has not made a step for"),
+        ("leaks", "--actors.memory=0.8", "it has grown to"),
+    ],
+)
+def test_an_actor_of_no_more_use_is_replaced_and_says_why(folder: Path, fault: str, option: str, cause: str) -> None:
+    with live(folder, "a", f"--tasks=gymnasium/tests.counting:{fault}-v0", "--steps=1500", option) as process:
+        died = wait_for(process, lambda: events(folder, "a", "actor_died"))[0]
+        assert died["actor"] == "gymnasium-0" and cause in died["reason"]
+        wait_for(process, lambda: [e for e in events(folder, "a", "actor_started") if e["incarnation"] == 1])
+        ended_well(process)
+    assert_whole(folder, "a", 1500)
+    assert json.loads((folder / "runs" / "a" / "desired_actors.json").read_text()) == {"gymnasium": 1}
