@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import resource
 import socket
 import sys
 import time
@@ -240,7 +239,9 @@ def peak_bytes(device: str) -> int:
     """The most that this process has held so far, on the device or, for a CPU, at all."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Of this program alone: what getrusage tells was perhaps its parent's, before the program began.
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return 1024 * int(line.split()[1])
 
 
 def noise(spec: LearnerSpec) -> Batches:
