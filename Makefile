@@ -2,17 +2,19 @@
 PYTHON ?= python3
 PRESET ?= quickstart
 ARGS ?=
+HUMANOID_BENCH ?= git+https://github.com/carlosferrazza/humanoid-bench@791405f\#egg=humanoid_bench
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: help setup launch-train test lint proofs benchmark full-width docs clean
+.PHONY: help setup install-humanoid-bench launch-train test lint proofs benchmark full-width docs clean
 
 help:
 	@echo "make launch-train [PRESET=quickstart] [ARGS=...]   set up, then train"
 	@echo "make test                                          set up, then lint, type check and test"
 	@echo "make proofs                                        the tests that take many minutes"
 	@echo "make benchmark                                     every benchmark, one JSON object a line"
+	@echo "make install-humanoid-bench                        HumanoidBench, from its repository"
 	@echo "make full-width [ARGS=...]                         width 4096 on a GPU: speed, then dogs over the paper's curve"
 	@echo "make docs                                          write docs/configuration.md anew"
 	@echo "make clean                                         remove the virtual environment and caches, not runs"
@@ -26,6 +28,10 @@ $(INSTALLED): pyproject.toml constraints.txt setup.py replay/gather.c
 	@touch $@
 
 setup: $(INSTALLED)
+
+# It is on no package index, and its pins are for a MuJoCo that nothing else here works with.
+install-humanoid-bench: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e '$(HUMANOID_BENCH)'
 
 launch-train: setup
 	@$(BIN)/brc train $(PRESET) $(ARGS)

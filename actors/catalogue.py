@@ -60,10 +60,16 @@ SUITES["dmc-hard"] = SUITES["dmc-dogs"] + SUITES["dmc-humanoids"]
 BACKENDS = {
     "envpool": ("envpool", "pip install envpool"),
     "dm_control": ("dm_control", "pip install dm_control mujoco==3.17.0"),
+    "humanoid-bench": ("humanoid_bench", "make install-humanoid-bench"),
     "gymnasium": ("gymnasium", "pip install gymnasium"),
 }
 # The backends that run a benchmark, the usual one first.
-RUN_BY = {"dmc": ("envpool", "dm_control"), "metaworld": ("envpool",), "gymnasium": ("gymnasium",)}
+RUN_BY = {
+    "dmc": ("envpool", "dm_control"),
+    "metaworld": ("envpool",),
+    "humanoid-bench": ("humanoid-bench",),
+    "gymnasium": ("gymnasium",),
+}
 
 
 class UnknownNameError(ValueError):
@@ -73,17 +79,23 @@ class UnknownNameError(ValueError):
 @cache
 def all_tasks() -> dict[str, Task]:
     """Every task by name, but for those of gymnasium, which are whatever is installed."""
-    from actors import dmc, metaworld  # the benchmark modules build their tasks from Task
+    from actors import dmc, humanoid_bench, metaworld  # the benchmark modules build their tasks from Task
 
-    return dmc.TASKS | metaworld.TASKS
+    return dmc.TASKS | metaworld.TASKS | humanoid_bench.TASKS
 
 
 def suites() -> dict[str, tuple[str, ...]]:
     """Every suite: name -> task names."""
-    return SUITES | {
-        suite: tuple(name for name in all_tasks() if name.startswith(prefix))
-        for suite, prefix in (("dmc-all", "dmc/"), ("metaworld-50", "metaworld/"))
-    }
+    from actors import humanoid_bench
+
+    return (
+        SUITES
+        | humanoid_bench.SUITES
+        | {
+            suite: tuple(name for name in all_tasks() if name.startswith(prefix))
+            for suite, prefix in (("dmc-all", "dmc/"), ("metaworld-50", "metaworld/"))
+        }
+    )
 
 
 def backend_of(task: Task, preferred: str) -> str:

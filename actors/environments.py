@@ -65,6 +65,10 @@ def make_environment(preferred: str, task: Task, seeds: Sequence[int], threads: 
         return DmControlEnvironment(task, seeds)
     from actors.gymnasium_backend import GymnasiumEnvironment
 
+    if backend == "humanoid-bench":
+        from actors.humanoid_bench import prepare
+
+        prepare()
     return GymnasiumEnvironment(task, seeds)
 
 

@@ -15,7 +15,11 @@ SUCCESS_KEYS = ("success", "is_success")
 
 
 class GymnasiumEnvironment:
-    """Steps in `recv`, on the caller's thread. A copy's seed is given to its first reset, as gymnasium has it."""
+    """Steps in `recv`, on the caller's thread. A copy's seed is given to its first reset, as gymnasium has it.
+
+    Some libraries draw what a reset needs from numpy's global generator. Every copy has a state of that of its own, or
+    copies would depend on each other, and could not be brought back to where they were.
+    """
 
     def __init__(self, task: Task, seeds: Sequence[int]) -> None:
         self.task = task
@@ -26,6 +30,7 @@ class GymnasiumEnvironment:
         space = self.environments[0].action_space
         self.action_shape, self.action_dtype = space.shape, space.dtype
         self.scale = ActionScaler(space.low.ravel(), space.high.ravel())
+        self.drawing = [np.random.RandomState(seed).get_state() for seed in seeds]
         self.actions = np.zeros((self.copies, task.action_size), np.float32)
 
     def reset(self) -> np.ndarray:
@@ -65,7 +70,13 @@ class GymnasiumEnvironment:
 
     def _reset(self, copy: int) -> np.ndarray:
         seed, self.seeds[copy] = self.seeds[copy], None
-        return self._flatten(self.environments[copy].reset(seed=seed)[0])
+        others = np.random.get_state()
+        np.random.set_state(self.drawing[copy])
+        try:
+            return self._flatten(self.environments[copy].reset(seed=seed)[0])
+        finally:
+            self.drawing[copy] = np.random.get_state()
+            np.random.set_state(others)
 
     def _step(self, copy: int, action: np.ndarray) -> Any:
         return self.environments[copy].step(action.reshape(self.action_shape).astype(self.action_dtype))

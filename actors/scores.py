@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from actors.catalogue import Task
+from actors.humanoid_bench import solved_at
 
 RETURN_OF_ONE = {"dmc": 1000.0}  # the return that counts as a score of 1
 BY_SUCCESS = {"metaworld"}  # whose score is the share of episodes with success
@@ -11,10 +12,13 @@ BY_SUCCESS = {"metaworld"}  # whose score is the share of episodes with success
 def normalized(task: Task, episode_return: float, success: float) -> float | None:
     """The score of an episode, or of means over episodes; None where the community has agreed on none.
 
-    dm_control: return / 1000. MetaWorld: whether the episode had success at some step.
+    dm_control: return / 1000. MetaWorld: whether the episode had success at some step. HumanoidBench: return over the
+    return at which the library calls the task solved.
     """
     if task.benchmark in BY_SUCCESS:
         return float(success)
     if task.benchmark in RETURN_OF_ONE:
         return episode_return / RETURN_OF_ONE[task.benchmark]
+    if task.benchmark == "humanoid-bench":
+        return episode_return / solved_at(task)
     return None

@@ -67,5 +67,25 @@ def dmc_all() -> Config:
     return Config(tasks=("dmc-all",), replay=ReplayConfig(capacity=200_000))
 
 
-FUNCTIONS = (quickstart, quickstart_mixed, dmc_dogs, dmc_humanoids, dmc_hard, dmc_all, metaworld_50)
+def hb_medium() -> Config:
+    """HumanoidBench without hands, the paper's nine tasks at width 4096. Needs make install-humanoid-bench."""
+    return Config(tasks=("hb-medium",), evaluation=EvaluationConfig(interval=25_000))
+
+
+def hb_hard() -> Config:
+    """HumanoidBench with hands, the paper's 28 tasks at width 4096. Needs make install-humanoid-bench."""
+    return Config(tasks=("hb-hard",), steps=2_000_000, evaluation=EvaluationConfig(interval=25_000))
+
+
+FUNCTIONS = (
+    quickstart,
+    quickstart_mixed,
+    dmc_dogs,
+    dmc_humanoids,
+    dmc_hard,
+    dmc_all,
+    metaworld_50,
+    hb_medium,
+    hb_hard,
+)
 PRESETS: dict[str, Callable[[], Config]] = {function.__name__.replace("_", "-"): function for function in FUNCTIONS}
