@@ -3,11 +3,12 @@ PYTHON ?= python3
 PRESET ?= quickstart
 ARGS ?=
 HUMANOID_BENCH ?= git+https://github.com/carlosferrazza/humanoid-bench@791405f\#egg=humanoid_bench
+DEX_ENVS ?= https://github.com/naumix/BiggerRegularizedCategorical
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: help setup install-humanoid-bench launch-train test lint proofs benchmark full-width docs clean
+.PHONY: help setup install-humanoid-bench install-shadow-hand launch-train test lint proofs benchmark full-width docs clean
 
 help:
 	@echo "make launch-train [PRESET=quickstart] [ARGS=...]   set up, then train"
@@ -15,6 +16,7 @@ help:
 	@echo "make proofs                                        the tests that take many minutes"
 	@echo "make benchmark                                     every benchmark, one JSON object a line"
 	@echo "make install-humanoid-bench                        HumanoidBench, from its repository"
+	@echo "make install-shadow-hand                           the Shadow hand and its 114 objects, likewise"
 	@echo "make full-width [ARGS=...]                         width 4096 on a GPU: speed, then dogs over the paper's curve"
 	@echo "make docs                                          write docs/configuration.md anew"
 	@echo "make clean                                         remove the virtual environment and caches, not runs"
@@ -32,6 +34,15 @@ setup: $(INSTALLED)
 # It is on no package index, and its pins are for a MuJoCo that nothing else here works with.
 install-humanoid-bench: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e '$(HUMANOID_BENCH)'
+
+# It has no package of its own; what newer MuJoCos refuse to read is taken out.
+install-shadow-hand: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[shadow-hand]'
+	rm -rf $(VENV)/dex-envs && git clone --quiet $(DEX_ENVS) $(VENV)/dex-envs
+	git -C $(VENV)/dex-envs checkout --quiet eec512f
+	sed -i 's/ apirate="[^"]*"//' $(VENV)/dex-envs/dex_envs/assets/hand/*.xml
+	cp -r $(VENV)/dex-envs/dex_envs "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+	rm -rf $(VENV)/dex-envs
 
 launch-train: setup
 	@$(BIN)/brc train $(PRESET) $(ARGS)

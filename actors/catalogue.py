@@ -61,6 +61,7 @@ BACKENDS = {
     "envpool": ("envpool", "pip install envpool"),
     "dm_control": ("dm_control", "pip install dm_control mujoco==3.17.0"),
     "humanoid-bench": ("humanoid_bench", "make install-humanoid-bench"),
+    "shadow-hand": ("dex_envs", "make install-shadow-hand"),
     "gymnasium": ("gymnasium", "pip install gymnasium"),
 }
 # The backends that run a benchmark, the usual one first.
@@ -68,6 +69,7 @@ RUN_BY = {
     "dmc": ("envpool", "dm_control"),
     "metaworld": ("envpool",),
     "humanoid-bench": ("humanoid-bench",),
+    "shadow-hand": ("shadow-hand",),
     "gymnasium": ("gymnasium",),
 }
 
@@ -79,18 +81,19 @@ class UnknownNameError(ValueError):
 @cache
 def all_tasks() -> dict[str, Task]:
     """Every task by name, but for those of gymnasium, which are whatever is installed."""
-    from actors import dmc, humanoid_bench, metaworld  # the benchmark modules build their tasks from Task
+    from actors import dmc, humanoid_bench, metaworld, shadow_hand  # these build their tasks from Task
 
-    return dmc.TASKS | metaworld.TASKS | humanoid_bench.TASKS
+    return dmc.TASKS | metaworld.TASKS | humanoid_bench.TASKS | shadow_hand.TASKS
 
 
 def suites() -> dict[str, tuple[str, ...]]:
     """Every suite: name -> task names."""
-    from actors import humanoid_bench
+    from actors import humanoid_bench, shadow_hand
 
     return (
         SUITES
         | humanoid_bench.SUITES
+        | shadow_hand.SUITES
         | {
             suite: tuple(name for name in all_tasks() if name.startswith(prefix))
             for suite, prefix in (("dmc-all", "dmc/"), ("metaworld-50", "metaworld/"))

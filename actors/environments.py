@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from actors import humanoid_bench, shadow_hand
 from actors.catalogue import Task, backend_of
 
 # Bounds beyond this are no bounds to scale to (lqr's are 1e10): actions then pass unscaled.
@@ -66,9 +67,9 @@ def make_environment(preferred: str, task: Task, seeds: Sequence[int], threads: 
     from actors.gymnasium_backend import GymnasiumEnvironment
 
     if backend == "humanoid-bench":
-        from actors.humanoid_bench import prepare
-
-        prepare()
+        humanoid_bench.prepare()
+    if backend == "shadow-hand":
+        shadow_hand.prepare()
     return GymnasiumEnvironment(task, seeds)
 
 

@@ -6,14 +6,14 @@ from actors.catalogue import Task
 from actors.humanoid_bench import solved_at
 
 RETURN_OF_ONE = {"dmc": 1000.0}  # the return that counts as a score of 1
-BY_SUCCESS = {"metaworld"}  # whose score is the share of episodes with success
+BY_SUCCESS = {"metaworld", "shadow-hand"}  # whose score is the share of episodes with success
 
 
 def normalized(task: Task, episode_return: float, success: float) -> float | None:
     """The score of an episode, or of means over episodes; None where the community has agreed on none.
 
-    dm_control: return / 1000. MetaWorld: whether the episode had success at some step. HumanoidBench: return over the
-    return at which the library calls the task solved.
+    dm_control: return / 1000. MetaWorld and the Shadow hand: whether the episode had success at some step.
+    HumanoidBench: return over the return at which the library calls the task solved.
     """
     if task.benchmark in BY_SUCCESS:
         return float(success)

@@ -77,6 +77,11 @@ def hb_hard() -> Config:
     return Config(tasks=("hb-hard",), steps=2_000_000, evaluation=EvaluationConfig(interval=25_000))
 
 
+def shadowhand_85() -> Config:
+    """A Shadow hand that turns the paper's 85 objects, at width 4096. Needs make install-shadow-hand."""
+    return Config(tasks=("shadowhand-85",), actors=ActorsConfig(copies=1), evaluation=EvaluationConfig(interval=25_000))
+
+
 FUNCTIONS = (
     quickstart,
     quickstart_mixed,
@@ -87,5 +92,6 @@ FUNCTIONS = (
     metaworld_50,
     hb_medium,
     hb_hard,
+    shadowhand_85,
 )
 PRESETS: dict[str, Callable[[], Config]] = {function.__name__.replace("_", "-"): function for function in FUNCTIONS}

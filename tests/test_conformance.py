@@ -12,9 +12,9 @@ import gymnasium
 import numpy as np
 import pytest
 
+from actors import humanoid_bench, shadow_hand
 from actors.catalogue import BACKENDS, RUN_BY, Task, UnknownNameError, all_tasks, resolve, suites
 from actors.environments import ActionScaler, make_environment
-from actors.humanoid_bench import prepare
 
 FIVE = ["cartpole-swingup", "cheetah-run", "walker-walk", "humanoid-run", "dog-run"]
 TEN = """
@@ -27,6 +27,7 @@ CASES = [
     *(("envpool", f"metaworld/{name}") for name in TEN.split()),
     *(("gymnasium", name) for name in GYMNASIUM),
     *(("humanoid-bench", f"humanoid-bench/{name}") for name in ("h1-walk", "h1hand-sit_hard", "h1hand-cube")),
+    ("shadow-hand", "shadow-hand/cube"),
 ]
 USUAL = [(RUN_BY[task.benchmark][0], name) for name, task in all_tasks().items() if task.benchmark != "metaworld"]
 REST = [case for case in USUAL if case not in CASES]
@@ -115,7 +116,12 @@ def dm_control_by_hand(task: Task) -> ByHand:
 
 def humanoid_bench_by_hand(task: Task) -> ByHand:
     """Its resets draw from numpy's global generator too: of each copy, as if it had the process to itself."""
-    prepare()
+    humanoid_bench.prepare()
+    return gymnasium_by_hand(task)
+
+
+def shadow_hand_by_hand(task: Task) -> ByHand:
+    shadow_hand.prepare()
     return gymnasium_by_hand(task)
 
 
@@ -152,6 +158,7 @@ BY_HAND = {
     "dm_control": dm_control_by_hand,
     "gymnasium": gymnasium_by_hand,
     "humanoid-bench": humanoid_bench_by_hand,
+    "shadow-hand": shadow_hand_by_hand,
 }
 
 
@@ -164,7 +171,12 @@ def needs(backend: str) -> None:
 def drive_both(backend: str, name: str) -> None:
     needs(backend)
     task = short(name)
-    environment = make_environment(backend, task, SEEDS)
+    try:
+        environment = make_environment(backend, task, SEEDS)
+    except ValueError as error:  # not every checkout of a benchmark has all of its large files
+        if "Error opening file" not in str(error):
+            raise
+        pytest.skip(str(error))
     expected, step_by_hand, reset_by_hand = BY_HAND[backend](task)
     rng = np.random.default_rng(0)
     inputs = environment.reset()
@@ -208,7 +220,7 @@ def test_steps_are_those_of_the_library_driven_by_hand_in_every_other_task(backe
 
 
 @pytest.mark.parametrize(
-    ("backend", "name"), [("envpool", "dmc/walker-walk"), ("envpool", "metaworld/reach"), *CASES[5:6], *CASES[-6:]]
+    ("backend", "name"), [("envpool", "dmc/walker-walk"), ("envpool", "metaworld/reach"), *CASES[5:6], *CASES[-7:]]
 )
 def test_streams_follow_seeds_and_fast_forward_leads_back(backend: str, name: str) -> None:
     needs(backend)
