@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import tyro
@@ -16,6 +19,7 @@ from cluster import commands
 from cluster.config import Config
 from cluster.errors import ConfigError
 from cluster.presets import PRESETS
+from cluster.run_folder import existing_run, load_config
 from learner.checkpoint import CheckpointError
 
 USAGE = """usage: brc COMMAND ...
@@ -25,6 +29,7 @@ USAGE = """usage: brc COMMAND ...
   brc export RUN                               write its policy for other programs
   brc status [RUN]                             all runs, or one
   brc scale RUN dmc=32                         have another number of a benchmark's actors in a live run
+  brc add-task RUN TASK ... [--keep]           train on other tasks, beginning with what a run has learned
   brc stop RUN                                 stop a live run cleanly
   brc suites [SUITE]                           suites, or the tasks of one
   brc presets                                  presets
@@ -63,6 +68,7 @@ def run(arguments: list[str]) -> int:
         "export": lambda rest: parsed(commands.export, rest, "brc export"),
         "status": lambda rest: parsed(commands.status, rest, "brc status"),
         "scale": lambda rest: parsed(commands.scale, rest, "brc scale"),
+        "add-task": add_task,
         "stop": lambda rest: parsed(commands.stop, rest, "brc stop"),
         "suites": lambda rest: parsed(commands.suites, rest, "brc suites"),
         "presets": lambda rest: parsed(commands.presets, rest, "brc presets"),
@@ -79,6 +85,24 @@ def train(arguments: list[str]) -> int:
     if preset not in PRESETS:
         raise ConfigError(f"unknown preset {preset!r}; {nearest(preset, PRESETS)}")
     config = parse(Config, options, f"brc train {preset}", default=PRESETS[preset]())
+    from cluster.train import train as run_training
+
+    return run_training(config, preset)
+
+
+def add_task(arguments: list[str]) -> int:
+    """A new run with the configuration of an old one, but for its tasks, its name, and what options say."""
+    words = list(itertools.takewhile(lambda word: not word.startswith("-"), arguments))
+    options = [word for word in arguments[len(words) :] if word != "--keep"]
+    if len(words) < 2:
+        raise ConfigError("brc add-task needs a run and tasks, such as brc add-task RUN dmc/walker-walk")
+    run, *tasks = words
+    folder = next((word.split("=", 1)[1] for word in options if word.startswith("--runs-folder=")), "runs")
+    path = existing_run(Path(folder), run)
+    preset, config = load_config(path)
+    kept = config.tasks if "--keep" in arguments else ()
+    begun = replace(config, tasks=(*kept, *tasks), name="", resume=False, origin=str(path.absolute()))
+    config = parse(Config, options, "brc add-task RUN TASK", default=begun)
     from cluster.train import train as run_training
 
     return run_training(config, preset)

@@ -146,6 +146,11 @@ class Config:
     """Seed of networks, environments, exploration and sampling."""
     name: str = ""
     """Name of the run's folder; empty makes one from the preset and the time."""
+    origin: str = ""
+    """Folder of a run whose agent this one begins with; `brc add-task` sets it."""
+    origin_embedding: str = "mean"
+    """What a task that the origin did not have begins with as its embedding: mean of all tasks there, random, or the
+    name of a task there that is like it."""
     resume: bool = False
     """Go on with the run of this name from its newest checkpoint."""
     execution: Literal["distributed", "serial"] = "distributed"

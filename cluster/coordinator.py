@@ -22,6 +22,7 @@ from cluster.desired import Desired
 from cluster.errors import RunFailed
 from cluster.learner_group import CALL_TIMEOUT_S, LearnerGroup, LearnerLost
 from cluster.learner_plan import learner_spec, ranks
+from cluster.origin import find_origin
 from cluster.plan import Plan
 from cluster.replay_plan import shard_specs
 from cluster.session import Session, lowest_inserts
@@ -199,6 +200,7 @@ class Coordinator:
             ranks(self.plan),
             config.deadline,
             self.session.folder.checkpoints.url(self.checkpoint) if self.checkpoint else "",
+            find_origin(self.plan),
             str(self.session.folder.path.absolute()),
             config.profile if life == 0 else 0,
             life,

@@ -21,6 +21,7 @@ from actors.evaluator import Evaluator
 from actors.recorded import RecordedEnvironment
 from cluster.errors import RunFailed
 from cluster.learner_plan import learner_spec
+from cluster.origin import find_origin
 from cluster.plan import Plan
 from cluster.replay_plan import shard_specs
 from cluster.session import Session, lowest_inserts
@@ -28,6 +29,7 @@ from learner import dcp
 from learner.crew import Crew
 from learner.learner import Learner, NonFinite, finish
 from learner.trace import Trace
+from learner.transfer import begin_from
 from replay.handle import LocalShard
 from replay.policy_store import PolicyMessage, PolicyStore
 from replay.sampler import Sampler
@@ -61,6 +63,8 @@ class SerialRun:
                 self.incarnation = manifest["incarnation"]
             else:  # the run was distributed until now: new episodes, new random streams
                 self.incarnation = manifest["incarnation"] + 1
+        elif (origin := find_origin(plan)) is not None:
+            begin_from(self.learner, origin)
         self.sampler = Sampler(
             handles,
             plan.config.learner.batches_per_request,

@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from cluster.config import Config
 from cluster.errors import RunFailed
+from cluster.origin import check_origin
 from cluster.plan import Plan
 from cluster.replay_plan import clear_live, live_folder
 from cluster.run_folder import RunFolder, open_run
@@ -23,6 +24,7 @@ def train(config: Config, preset: str) -> int:
     Raises ConfigError, before Ray or torch is imported, for what cannot work, and CheckpointError for a damaged file.
     """
     plan = validate(config)
+    check_origin(plan)
     folder = open_run(plan, preset)
     with (
         folder,

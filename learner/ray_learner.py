@@ -28,6 +28,7 @@ from learner.learner import Learner, LearnerSpec, Trained, finish
 from learner.publishing import Outgoing
 from learner.sharding import ALONE, Ranks, join, meet
 from learner.trace import Trace
+from learner.transfer import Origin, begin_from
 from replay.handle import ShardHandle
 from replay.placement import on_node
 from replay.policy_store import PolicyMessage
@@ -46,7 +47,8 @@ class LoopSpec:
     Attributes:
         ranks: processes that make updates together, and how (learner/sharding.py).
         deadline_s: for what ranks wait for each other before they give up.
-        checkpoint: folder or URL of what to begin with; "" for nothing.
+        checkpoint: folder or URL of what to go on with; "" for nothing.
+        origin: what to begin with where there is no checkpoint.
         evidence: folder for batches that made a loss infinite, and for a trace of `profile` updates.
     """
 
@@ -57,6 +59,7 @@ class LoopSpec:
     ranks: Ranks = ALONE
     deadline_s: float = 120.0
     checkpoint: str = ""
+    origin: Origin | None = None
     evidence: str = ""
     profile: int = 0
     life: int = 0  # learners that the run has had before this one
@@ -106,6 +109,8 @@ class RankProcess:
             self.learner = Learner(self.spec, self.ranks)
             if self.loop.checkpoint:
                 dcp.load(self.learner, self.loop.checkpoint)
+            elif self.loop.origin is not None:
+                begin_from(self.learner, self.loop.origin)
             self.crew = Crew(self.learner, self.loop.deadline_s)
             self._work()
         except BaseException:

@@ -52,13 +52,13 @@ def test_presets_of_the_readme() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_exist(page: Path) -> None:
-    known = set(re.findall(r"^  brc ([a-z]+)", cli.USAGE, re.M))
+    known = set(re.findall(r"^  brc ([a-z-]+)", cli.USAGE, re.M))
     named = {match for line in code(page.read_text()) for match in re.findall(r"\bbrc ([a-z-]+)", line)}
     assert named <= known, f"{page.name} names brc {sorted(named - known)}"
 
 
 def test_readme_names_every_command() -> None:
-    known = set(re.findall(r"^  brc ([a-z]+)", cli.USAGE, re.M))
+    known = set(re.findall(r"^  brc ([a-z-]+)", cli.USAGE, re.M))
     assert known <= {match for line in code(README) for match in re.findall(r"\bbrc ([a-z-]+)", line)}
 
 

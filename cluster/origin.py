@@ -1,0 +1,76 @@
+"""What an agent begins with that comes from another run: `brc add-task`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from actors.catalogue import nearest
+from cluster.config import Config
+from cluster.errors import ConfigError
+from cluster.plan import Plan
+from cluster.run_folder import load_config, newest_checkpoint, run_checkpoints
+from learner.checkpoint import Checkpoints
+from learner.footprint import NetworkSpec
+
+if TYPE_CHECKING:
+    from learner.transfer import Origin
+
+SIZES = ("observation_size", "action_size", "num_tasks")  # that may differ
+
+
+def newest(config: Config) -> tuple[Checkpoints, str, dict[str, Any]]:
+    """The newest checkpoint of the origin, its name and what it says of itself."""
+    path = Path(config.origin)
+    if not (path / "config.yaml").is_file():
+        raise ConfigError(f"--origin {path} is not the folder of a run; `brc status` lists the runs")
+    checkpoints = run_checkpoints(load_config(path)[1], path)
+    return checkpoints, *newest_checkpoint(path, checkpoints)
+
+
+def check_origin(plan: Plan) -> None:
+    """Whether this configuration can begin with its origin. Raises ConfigError; CheckpointError if it is damaged."""
+    config = plan.config
+    if not config.origin:
+        return
+    checkpoints, name, manifest = newest(config)
+    checkpoints.verify(name, manifest)
+    saved = saved_networks(checkpoints, name)
+    for field in fields(NetworkSpec):
+        old, new = getattr(saved, field.name), getattr(plan.networks, field.name)
+        if old != new and field.name not in SIZES:
+            option = "--learner." + field.name.replace("_", "-")
+            raise ConfigError(f"{option} {new}: the origin {config.origin} has {old}; use that")
+    known = ["mean", "random", *manifest["tasks"]]
+    if config.origin_embedding not in known:
+        raise ConfigError(
+            f"--origin-embedding {config.origin_embedding!r} is neither mean nor random nor a task of the origin; "
+            f"{nearest(config.origin_embedding, known)}"
+        )
+
+
+def find_origin(plan: Plan) -> Origin | None:
+    """For the learner, which may need it again and again; None when a run begins with nothing."""
+    if not plan.config.origin:
+        return None
+    from learner.transfer import MEAN, RANDOM, Origin
+
+    checkpoints, name, manifest = newest(plan.config)
+    known: list[str] = manifest["tasks"]
+    names = [task.name for task in plan.tasks]
+    kinds = {"mean": MEAN, "random": RANDOM}
+    like = plan.config.origin_embedding
+    unknown = kinds[like] if like in kinds else known.index(like)
+    return Origin(
+        checkpoints.url(name),
+        saved_networks(checkpoints, name),
+        tuple(known.index(task) if task in known else unknown for task in names),
+        tuple(known.index(task) if task in known else RANDOM for task in names),
+    )
+
+
+def saved_networks(checkpoints: Checkpoints, name: str) -> NetworkSpec:
+    with checkpoints.open(name, "learner.json", "rb") as file:
+        return NetworkSpec(**json.load(file)["networks"])

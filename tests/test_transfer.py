@@ -1,0 +1,114 @@
+"""An agent for other tasks that begins with what one has learned: nothing that was learned changes, and it helps."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from cluster import cli
+from learner.footprint import NetworkSpec
+from learner.learner import Learner
+from learner.transfer import MEAN, RANDOM, Origin, begin_from
+from tests import tiny
+from tests.test_learner import batches, save, spec
+
+OLD = NetworkSpec(5, 2, 3, width=16, policy_width=16)
+WIDER = replace(OLD, observation_size=7, action_size=4, num_tasks=4)
+
+
+def trained(folder: Path, networks: NetworkSpec = OLD) -> Learner:
+    learner = Learner(spec(networks=networks))
+    for step in range(3):
+        learner.train(batches(step))
+    save(learner, folder)
+    return learner
+
+
+def grown(folder: Path, old: NetworkSpec, new: NetworkSpec, embeddings: tuple[int, ...]) -> Learner:
+    learner = Learner(spec(networks=new, seed=77))
+    scales = tuple(task if task >= 0 else RANDOM for task in embeddings)
+    begin_from(learner, Origin(str(folder), old, embeddings, scales))
+    return learner
+
+
+def test_what_was_learned_of_a_task_is_the_same_in_the_larger_agent(tmp_path: Path) -> None:
+    old = trained(tmp_path)
+    new = grown(tmp_path, OLD, WIDER, (MEAN, 2, RANDOM, 0))
+    observations, actions = torch.randn(6, 5), torch.rand(6, 2)
+    more = torch.cat([observations, torch.randn(6, 2)], dim=1), torch.cat([actions, torch.randn(6, 2)], dim=1)
+    for before, after in ((2, 1), (0, 3)):
+        theirs, ours = (torch.full((6,), task) for task in (before, after))
+        for name in ("critic", "target"):
+            one, other = getattr(old.state, name), getattr(new.state, name)
+            torch.testing.assert_close(
+                other(*more, other.embed(ours)), one(observations, actions, one.embed(theirs)), rtol=1e-5, atol=1e-5
+            )
+        mean, log_std = new.state.policy(more[0], new.state.critic.embed(ours))
+        expected = old.state.policy(observations, old.state.critic.embed(theirs))
+        torch.testing.assert_close(mean[:, :2], expected[0], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(log_std[:, :2], expected[1], rtol=1e-5, atol=1e-5)
+    assert new.state.log_temperature == old.state.log_temperature
+    table, rows = old.state.critic.task_embeddings, new.state.critic.task_embeddings
+    assert table is not None and rows is not None
+    torch.testing.assert_close(rows[0], table.mean(dim=0))
+    assert not any(torch.equal(rows[2], row) for row in table)
+    kept = new.normalizer.maximum
+    assert kept[1] == old.normalizer.maximum[2] and kept[3] == old.normalizer.maximum[0]
+    assert kept[0] == kept[2] == -torch.inf, "what is new has no returns yet"
+    assert new.updates == 0
+    for key, parameter in new.state.critic.named_parameters():
+        if "embeddings" not in key and "input.weight" not in key:
+            assert torch.equal(parameter, dict(old.state.critic.named_parameters())[key])
+
+
+SINGLE = replace(OLD, num_tasks=1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "embeddings"),
+    [(SINGLE, OLD, (0, MEAN, RANDOM)), (OLD, SINGLE, (1,)), (WIDER, OLD, (3, 1, 0))],
+    ids=["one to three", "three to one", "to a narrower one"],
+)
+def test_any_number_of_tasks_of_any_size(
+    tmp_path: Path, old: NetworkSpec, new: NetworkSpec, embeddings: tuple[int, ...]
+) -> None:
+    learner = Learner(spec(networks=old))
+    save(learner, tmp_path)
+    made = grown(tmp_path, old, new, embeddings)
+    saved = dict(learner.state.critic.named_parameters())["heads.0.input.weight"]
+    width = min(old.observation_size, new.observation_size)
+    ours = dict(made.state.critic.named_parameters())["heads.0.input.weight"]
+    assert torch.equal(ours[:, :width], saved[:, :width])
+    if new == OLD:
+        made.train(batches(0)).finish()
+
+
+def brc(*words: str) -> tuple[int, str]:
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        code = cli.main(list(words))
+    return code, said.getvalue()
+
+
+def test_brc_add_task_trains_on_with_more_tasks(tmp_path: Path) -> None:
+    """From the command line, in lock step: kept and new task, another observation size, and what is refused."""
+    runs = f"--runs-folder={tmp_path}"
+    options = [*tiny.OPTIONS, runs, "--execution=serial", "--steps=600"]
+    code, said = brc("train", "quickstart", *options, "--name=a")
+    assert code == 0, said
+    code, said = brc("add-task", "a", "dmc/cheetah-run", "--keep", runs, "--name=b")
+    assert code == 0, said
+    assert "dmc/cartpole-swingup" in said and "dmc/cheetah-run" in said
+    for words, reason in (
+        (["a", "dmc/cheetah-run", "--learner.width=32"], "--learner.width 32: the origin"),
+        (["a", "dmc/cheetah-run", "--origin-embedding=dmc/cartpole-swingpu"], "did you mean dmc/cartpole-swingup"),
+        (["nothing", "dmc/cheetah-run"], "there is no run 'nothing'"),
+        (["a"], "needs a run and tasks"),
+    ):
+        code, said = brc("add-task", *words, runs, "--name=c")
+        assert code == 2 and reason in said, said
