@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from cluster import cli
+from dashboards import records
 from learner.footprint import NetworkSpec
 from learner.learner import Learner
 from learner.transfer import MEAN, RANDOM, Origin, begin_from
@@ -112,3 +113,36 @@ def test_brc_add_task_trains_on_with_more_tasks(tmp_path: Path) -> None:
     ):
         code, said = brc("add-task", *words, runs, "--name=c")
         assert code == 2 and reason in said, said
+
+
+@pytest.mark.long
+def test_a_new_task_is_learned_faster_than_from_scratch(tmp_path: Path) -> None:
+    """Three seeds: who has learned to balance a pole does it at once for a reward that is given at the top alone."""
+    runs = f"--runs-folder={tmp_path}"
+    shared = [runs, "--evaluation.interval=0", "--checkpoint-interval=0", "--evaluation.episodes=5"]
+    small = [
+        "--execution=serial",
+        "--learner.width=64",
+        "--learner.policy-width=64",
+        "--learner.batch-size=64",
+        "--learner.updates-per-step=1",
+        "--replay.warmup=1000",
+    ]
+    known, sparse = "dmc/cartpole-balance", "dmc/cartpole-balance_sparse"
+    returns: dict[str, list[float]] = {"begun": [], "scratch": []}
+    for seed in range(3):
+        named = [*shared, f"--seed={seed}"]
+        old = ["--tasks", known, "dmc/cartpole-swingup", "--steps=6000", f"--name=old-{seed}"]
+        short = [*named, "--steps=2000"]
+        for words in (
+            ["train", "quickstart", *small, *named, *old],
+            ["add-task", f"old-{seed}", sparse, *short, f"--origin-embedding={known}", f"--name=begun-{seed}"],
+            ["train", "quickstart", *small, *short, "--tasks", sparse, f"--name=scratch-{seed}"],
+        ):
+            code, said = brc(*words)
+            assert code == 0, said
+        for name, found in returns.items():
+            rows = records.read(tmp_path / f"{name}-{seed}" / "eval.jsonl")
+            found.append(rows[-1]["return"][sparse])
+    print(returns)
+    assert all(begun > 1.5 * scratch for begun, scratch in zip(*returns.values(), strict=True))
