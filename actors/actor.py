@@ -178,6 +178,12 @@ class Actor:
         self.return_extremes = {}
         self.writer.push(push, stopped)
 
+    def finish(self, stopped: Callable[[], bool] = lambda: False) -> None:
+        """Push what has been collected, full segments or not, and wait until replay has it."""
+        if self.pools[0].segments.steps:
+            self._push(stopped)
+        self.writer.flush(stopped)
+
     def report(self) -> ActorReport:
         ended = [self.ended.popleft() for _ in range(len(self.ended))]
         return ActorReport(

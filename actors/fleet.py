@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 from actors.actor import ActorReport, ActorSpec, Assignment
 
 MOST_DEATHS_IN_A_ROW = 3
-STOP_TIMEOUT_S = 30.0  # for an actor that leaves to finish its push
+LEAVE_TIMEOUT_S = 60.0  # for an actor that leaves to have its last push taken
+BUILD_TIMEOUT_S = 900.0  # for one to make its environments
 # How a call to a process that is gone ends: the second when Ray's memory monitor has killed it.
 DEAD = (RayActorError, OutOfMemoryError)
 
@@ -52,7 +54,9 @@ class Slot:
         self.what = what
         self.incarnation = incarnation
         self.handle = handle
-        self.ready: ray.ObjectRef | None = handle.ready.remote()  # unanswered while it waits to be placed
+        self.placed: ray.ObjectRef | None = handle.placed.remote()  # until it is answered
+        self.ready: ray.ObjectRef | None = handle.build.remote()
+        self.placed_at = 0.0
         self.asked: ray.ObjectRef | None = None
         self.asked_at = 0.0
         self.report: ActorReport | None = None
@@ -88,6 +92,7 @@ class Fleet:
         self.first_incarnation = incarnation
         self.lives: dict[str, int] = {}  # begun, by name
         self.restarts = dict.fromkeys(limits, 0)
+        self.outgoing: list[Slot] = []  # who collect until others do what they did
         self.leaving: list[tuple[Slot, ray.ObjectRef, float]] = []
         self.slots = [self._begin(what) for what in assignments]
 
@@ -102,13 +107,33 @@ class Fleet:
         self.collecting = True
 
     def resize(self, assignments: Sequence[Assignment]) -> None:
-        """Have these from now on. Who does the same as before goes on; others finish their push and leave."""
+        """Have these from now on. Who does the same as before goes on; others push what they have and leave.
+
+        Where there are to be more, those of before stay until others do what they did: perhaps not all of the new ones
+        find room. Where there are to be fewer, they go first, to make room.
+        """
         wanted = set(assignments)
+        counts, before = (Counter(what.benchmark for what in found) for found in (assignments, self.assignments))
         for slot in self.slots:
             if slot.what not in wanted:
-                self.leaving.append((slot, slot.handle.stop.remote(), time.monotonic()))
+                stays = counts[slot.what.benchmark] > before[slot.what.benchmark]
+                (self.outgoing.append if stays and slot.ready is None else self._leave)(slot)
+        for slot in list(self.outgoing):
+            if counts[slot.what.benchmark] < before[slot.what.benchmark]:
+                self.outgoing.remove(slot)
+                self._leave(slot)
         kept = {slot.what: slot for slot in self.slots if slot.what in wanted}
         self.slots = [kept.get(what) or self._begin(what) for what in assignments]
+
+    @property
+    def assignments(self) -> list[Assignment]:
+        return [slot.what for slot in self.slots]
+
+    def _leave(self, slot: Slot) -> None:
+        if slot.ready is not None:  # it has nothing
+            slot.kill()
+        else:
+            self.leaving.append((slot, slot.handle.leave.remote(), time.monotonic()))
 
     def poll(self) -> Poll:
         """Look at every actor; one that died, hangs, leaks or failed is replaced at once. Never waits.
@@ -116,27 +141,35 @@ class Fleet:
         Raises RuntimeError when one dies again and again and pushes nothing.
         """
         news = Poll([], [], [])
-        for slot in list(self.slots):
+        for slot in [*self.slots, *self.outgoing]:
             try:
                 if slot.ready is not None:
-                    if self._start_when_ready(slot):
-                        news.started.append((slot.what.name, slot.incarnation))
+                    self._begin_when_ready(slot, news)
                 elif slot.asked is None:
                     slot.asked, slot.asked_at = slot.handle.report.remote(), time.monotonic()
                 elif answered(slot.asked):
                     self._hear(slot, news)
                 elif time.monotonic() - slot.asked_at > self.limits[slot.what.benchmark].deadline_s:
-                    news.deaths.append(self._replace(slot, "it has not answered for its deadline"))
-            except DEAD as error:
-                news.deaths.append(self._replace(slot, str(error)))
-            except RayTaskError as error:  # its environment, or our code, raised
-                news.deaths.append(self._replace(slot, str(error)))
+                    self._replace(slot, "it has not answered for its deadline", news)
+            except (*DEAD, RayTaskError) as error:  # the latter when its environment, or our code, raised
+                self._replace(slot, str(error), news)
+        for slot in list(self.outgoing):
+            unserved = set(slot.what.tasks) - self._served(self.slots)
+            missing = [one for one in self.slots if one.ready is not None and unserved.intersection(one.what.tasks)]
+            if len(missing) <= 1:  # for that one it makes room
+                self.outgoing.remove(slot)
+                self._leave(slot)
         for leaving in list(self.leaving):
-            slot, stopped, since = leaving
-            if answered(stopped) or time.monotonic() - since > STOP_TIMEOUT_S:
+            slot, gone, since = leaving
+            if answered(gone) or time.monotonic() - since > LEAVE_TIMEOUT_S:
                 slot.kill()
                 self.leaving.remove(leaving)
         return news
+
+    @staticmethod
+    def _served(slots: Sequence[Slot]) -> set[int]:
+        """Tasks that somebody collects."""
+        return {task for slot in slots if slot.ready is None for task in slot.what.tasks}
 
     def _hear(self, slot: Slot, news: Poll) -> None:
         report: ActorReport = ray.get(slot.asked)
@@ -147,38 +180,47 @@ class Fleet:
         slot.asked, slot.asked_at = slot.handle.report.remote(), time.monotonic()
         limits = self.limits[slot.what.benchmark]
         if report.silent_s > limits.deadline_s:
-            news.deaths.append(self._replace(slot, f"it has not made a step for {report.silent_s:.0f} s"))
+            self._replace(slot, f"it has not made a step for {report.silent_s:.0f} s", news)
         elif report.memory_bytes > limits.most_bytes:
-            news.deaths.append(
-                self._replace(slot, f"it has grown to {report.memory_bytes:,} bytes, above {limits.most_bytes:,.0f}")
-            )
+            self._replace(slot, f"it has grown to {report.memory_bytes:,} bytes, above {limits.most_bytes:,.0f}", news)
 
-    def _start_when_ready(self, slot: Slot) -> bool:
-        if slot.ready is None or not self.collecting or not answered(slot.ready):
-            return False
-        node, pid = ray.get(slot.ready)
-        if node == ray.get_runtime_context().get_node_id():
-            with suppress(psutil.NoSuchProcess):  # it will be missed soon enough
-                slot.process = psutil.Process(pid)
-        slot.handle.start.remote()
-        slot.ready = None
-        return True
+    def _begin_when_ready(self, slot: Slot, news: Poll) -> None:
+        if slot.placed is not None:
+            if answered(slot.placed):
+                node, pid = ray.get(slot.placed)
+                if node == ray.get_runtime_context().get_node_id():
+                    with suppress(psutil.NoSuchProcess):  # it will be missed soon enough
+                        slot.process = psutil.Process(pid)
+                slot.placed, slot.placed_at = None, time.monotonic()
+        elif slot.ready is not None and answered(slot.ready):
+            ray.get(slot.ready)
+            if self.collecting:
+                slot.handle.start.remote()
+                slot.ready = None
+                news.started.append((slot.what.name, slot.incarnation))
+        elif time.monotonic() - slot.placed_at > BUILD_TIMEOUT_S:
+            self._replace(slot, f"its environments were not made within {BUILD_TIMEOUT_S:.0f} s", news)
 
-    def _replace(self, slot: Slot, cause: str) -> Death:
-        death = Death(slot.what.name, slot.incarnation, cause)
+    def _replace(self, slot: Slot, cause: str, news: Poll) -> None:
+        news.deaths.append(Death(slot.what.name, slot.incarnation, cause))
         deaths = slot.deaths_in_a_row + 1
         if deaths >= MOST_DEATHS_IN_A_ROW:
             raise RuntimeError(
                 f"actor {slot.what.name} died {deaths} times without adding to replay in between, at last: {cause}"
             )
         slot.kill()  # it may only have been out of reach
+        self.restarts[slot.what.benchmark] += 1
+        if slot in self.outgoing:
+            self.outgoing.remove(slot)
+            return
         self.slots[self.slots.index(slot)] = fresh = self._begin(slot.what)
         fresh.deaths_in_a_row = deaths
-        self.restarts[slot.what.benchmark] += 1
-        return death
 
     def renew(self) -> None:
         """Have every actor begin anew, as after a death, without counting it as one."""
+        for slot in self.outgoing:
+            slot.kill()
+        self.outgoing = []
         for slot in list(self.slots):
             slot.kill()
             self.slots[self.slots.index(slot)] = self._begin(slot.what)
@@ -186,7 +228,7 @@ class Fleet:
     @property
     def reports(self) -> list[ActorReport]:
         """The newest report of every living actor that has made one."""
-        return [slot.report for slot in self.slots if slot.report is not None]
+        return [slot.report for slot in [*self.slots, *self.outgoing] if slot.report is not None]
 
     def stats(self) -> dict[str, dict[str, int]]:
         """By benchmark: actors that are wanted, that have been placed and collect, that have not, and restarts."""
@@ -204,9 +246,13 @@ class Fleet:
 
     @property
     def finished(self) -> bool:
-        """Whether every actor has met a full budget everywhere. Those that have not been placed will not be missed."""
-        begun = [slot for slot in self.slots if slot.ready is None]
-        return bool(begun) and all(slot.report is not None and slot.report.finished for slot in begun)
+        """Whether every actor has met a full budget everywhere. One that has not been placed yet is not missed if all
+        that it is to do is done by others."""
+        begun = [slot for slot in [*self.slots, *self.outgoing] if slot.ready is None]
+        served = self._served(begun)
+        if not begun or any(not served.issuperset(slot.what.tasks) for slot in self.slots):
+            return False
+        return all(slot.report is not None and slot.report.finished for slot in begun)
 
     @property
     def incarnation(self) -> int:
@@ -215,7 +261,11 @@ class Fleet:
 
     def stop(self, timeout: float) -> None:
         """Ask all loops to end and wait for them; what they had not pushed is dropped."""
-        pending: list[Any] = [slot.handle.stop.remote() for slot in self.slots if slot.ready is None]
+        for slot in [slot for slot in self.slots if slot.ready is not None]:
+            slot.kill()  # it has nothing, and is not to begin now
+        self.slots = [slot for slot in self.slots if slot.ready is None]
+        pending: list[Any] = [slot.handle.stop.remote() for slot in [*self.slots, *self.outgoing]]
+        pending += [gone for _, gone, _ in self.leaving]
         if pending:
             ray.wait(pending, num_returns=len(pending), timeout=timeout)
 

@@ -61,21 +61,28 @@ class RayPolicySource:
 
 
 class ActorProcess:
-    """Builds the environments when created, collects in a thread once started, answers `report` meanwhile."""
+    """Collects in a thread once started, answers `report` meanwhile."""
 
     def __init__(self, spec: ActorSpec, shards: list[ShardHandle], store: ActorHandle) -> None:
-        writer = Writer(spec.writer_name, shards, first=spec.index % len(shards))
+        self.spec = spec
+        self.shards = shards
         self.policies = RayPolicySource(store)
-        self.actor = Actor(spec, make_environments(spec), writer, self.policies)
         self.stopping = threading.Event()
+        self.leaving = threading.Event()
         self.failure: str | None = None
         self.beat = time.monotonic()
         self.process = psutil.Process()
         self.thread = threading.Thread(target=self._collect, name="collect", daemon=True)
 
-    def ready(self) -> tuple[str, int]:
-        """Its node and process id: it has been placed, and its environments are made."""
+    def placed(self) -> tuple[str, int]:
+        """Its node and process id: it is there."""
         return ray.get_runtime_context().get_node_id(), os.getpid()
+
+    def build(self) -> None:
+        """Make its environments."""
+        spec, shards = self.spec, self.shards
+        writer = Writer(spec.writer_name, shards, first=spec.index % len(shards))
+        self.actor = Actor(spec, make_environments(spec), writer, self.policies)
 
     def start(self) -> None:
         self.beat = time.monotonic()
@@ -92,18 +99,26 @@ class ActorProcess:
             newest = self.policies.wait()  # or a restarted actor would begin with a segment of random actions
             if newest is not None:
                 self.actor.use(newest)
-            while not self._stopped() and not self.actor.writer.finished:
+            while not self._stopped() and not self.leaving.is_set() and not self.actor.writer.finished:
                 self.actor.step(self._stopped)
+            if self.leaving.is_set():
+                self.actor.finish(self._stopped)
         except Exception:
             self.failure = traceback.format_exc()
 
     def report(self) -> ActorReport:
         """Raises what stopped the loop, if it failed."""
         if self.failure is not None:
-            raise RuntimeError(f"actor {self.actor.spec.name} failed:\n{self.failure}")
+            raise RuntimeError(f"actor {self.spec.name} failed:\n{self.failure}")
         silent_s = time.monotonic() - self.beat if self.thread.is_alive() else 0.0
         memory = self.process.memory_info()
         return self.actor.report()._replace(silent_s=silent_s, memory_bytes=memory.rss - memory.shared)
+
+    def leave(self) -> None:
+        """Returns when replay has all that was collected."""
+        self.leaving.set()
+        if self.thread.is_alive():
+            self.thread.join()
 
     def stop(self) -> None:
         """Returns when the loop has ended; a push that replay has not taken yet is dropped."""

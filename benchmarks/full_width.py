@@ -2,8 +2,8 @@
 
 First the rows of `benchmarks.learner` for every precision, compiled or not, against the reference in float32 and in its
 fastest precision; then what kernels an update spends its time in; then `brc train dmc-dogs` for as many minutes as are
-given, and its evaluations drawn over the published ones. The authors' agent learns three humanoids besides the dogs,
-and a point of theirs stands for 25,000 environment steps of each task.
+given, and its evaluations drawn over the published ones. A point of theirs stands for 25,000 environment steps of each
+task.
 """
 
 from __future__ import annotations
@@ -75,9 +75,9 @@ def main(
         run, runs_folder, minutes, [f"--learner.width={width}", f"--learner.device={device}", *shlex.split(train)]
     )
     evaluations = [row for row in records.read(runs_folder / run / "eval.jsonl") if row["policy"] != "random"]
-    if code or not evaluations:
+    if not evaluations:
         print(f"full_width: nothing to draw, brc train ended with exit code {code}", file=sys.stderr)
-        return code
+        return code or 1
     draw(over_published(evaluations), figure)
     print(json.dumps({"benchmark": "dmc-dogs", "return": evaluations[-1]["return"], "figure": str(figure)}))
     return 0

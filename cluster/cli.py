@@ -14,7 +14,7 @@ from typing import Any
 
 import tyro
 
-from actors.catalogue import nearest
+from actors.catalogue import UnknownNameError, nearest, resolve
 from cluster import commands
 from cluster.config import Config
 from cluster.errors import ConfigError
@@ -97,15 +97,32 @@ def add_task(arguments: list[str]) -> int:
     if len(words) < 2:
         raise ConfigError("brc add-task needs a run and tasks, such as brc add-task RUN dmc/walker-walk")
     run, *tasks = words
-    folder = next((word.split("=", 1)[1] for word in options if word.startswith("--runs-folder=")), "runs")
-    path = existing_run(Path(folder), run)
+    path = existing_run(Path(said(options, "--runs-folder") or "runs"), run)
     preset, config = load_config(path)
-    kept = config.tasks if "--keep" in arguments else ()
-    begun = replace(config, tasks=(*kept, *tasks), name="", resume=False, origin=str(path.absolute()))
+    names = (*config.tasks, *tasks) if "--keep" in arguments else tuple(tasks)
+    begun = replace(config, tasks=names, name="", resume=False, origin=str(path.absolute()), origin_embedding="mean")
+    # What is said of single tasks and benchmarks goes on where these do.
+    try:
+        known = {task.name for task in resolve(names)}
+    except UnknownNameError as error:
+        raise ConfigError(str(error)) from error
+    weights = {task: weight for task, weight in config.replay.task_weights.items() if task in known}
+    parts = {task.split("/")[0] for task in known}
+    of = {name: value for name, value in config.actors.of.items() if name.split(".")[0] in parts}
+    begun = replace(begun, replay=replace(config.replay, task_weights=weights), actors=replace(config.actors, of=of))
     config = parse(Config, options, "brc add-task RUN TASK", default=begun)
     from cluster.train import train as run_training
 
     return run_training(config, preset)
+
+
+def said(words: Sequence[str], option: str) -> str:
+    """What the words say of an option, or ""."""
+    for word, following in itertools.zip_longest(words, words[1:], fillvalue=""):
+        name, equals, value = word.partition("=")
+        if name.replace("_", "-") == option:
+            return value if equals else following
+    return ""
 
 
 def parsed(command: Callable[..., int], arguments: list[str], program: str) -> int:

@@ -148,6 +148,8 @@ def scale(run: Name = "", counts: Counts = (), runs_folder: str = "runs", timeou
     path = existing_run(Path(runs_folder), run)
     if not is_live(path):
         raise ConfigError(f"run {run} is not live on this machine")
+    if not (path / desired.FILE).exists():
+        raise ConfigError(f"run {run} has no actors yet, or runs in lock step: there is nothing to scale")
     asked = check_counts(check(load_config(path)[1]), counts)
     desired.write(path, desired.read(path) | asked)
     since, deadline = time.time(), time.monotonic() + timeout

@@ -25,8 +25,10 @@ from cluster.learner_plan import learner_spec, ranks
 from cluster.origin import find_origin
 from cluster.plan import Plan
 from cluster.replay_plan import shard_specs
+from cluster.run_folder import RunFolder
 from cluster.session import Session, lowest_inserts
 from cluster.shards import ShardEvent, ShardGroup
+from dashboards import records
 from learner.ray_learner import LoopSpec, start_ranks
 from replay.placement import on_node
 from replay.policy_store import PolicyStore
@@ -49,6 +51,12 @@ class Asked:
     losses: int = 0
 
 
+def first_incarnation(folder: RunFolder) -> int:
+    """Above all that the run has had: shards that outlived it know the pushes of those since the checkpoint too."""
+    known = [event["incarnation"] for event in records.read(folder.path / "events.jsonl") if "incarnation" in event]
+    return 1 + max([*known, folder.manifest.get("incarnation", -1)]) if folder.manifest else 0
+
+
 @dataclass(frozen=True)
 class Saving:
     """A checkpoint under way."""
@@ -69,7 +77,7 @@ class Coordinator:
         self.session = session
         self.device = device
         config = plan.config
-        folder, manifest = session.folder, session.folder.manifest
+        folder = session.folder
         self.checkpoint = folder.checkpoint
         if self.checkpoint:
             session.prune()  # what came after this checkpoint in a future that is not to be
@@ -84,7 +92,7 @@ class Coordinator:
         parts = {benchmark: plan.part(benchmark) for benchmark in plan.benchmarks}
         self.fleet = Fleet(
             plan.assignments(plan.counts()),
-            manifest["incarnation"] + 1 if manifest else 0,
+            first_incarnation(folder),
             plan.actor,
             lambda spec: start_actor(spec, list(self.handles), self.store, parts[spec.tasks[0][1].benchmark].cpus),
             {benchmark: Limits(part.deadline, part.memory * 1e9) for benchmark, part in parts.items()},
@@ -200,7 +208,7 @@ class Coordinator:
             ranks(self.plan),
             config.deadline,
             self.session.folder.checkpoints.url(self.checkpoint) if self.checkpoint else "",
-            find_origin(self.plan),
+            None if self.checkpoint else find_origin(self.plan),
             str(self.session.folder.path.absolute()),
             config.profile if life == 0 else 0,
             life,

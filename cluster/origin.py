@@ -35,14 +35,21 @@ def check_origin(plan: Plan) -> None:
     config = plan.config
     if not config.origin:
         return
-    checkpoints, name, manifest = newest(config)
-    checkpoints.verify(name, manifest)
-    saved = saved_networks(checkpoints, name)
+    checkpoints, checkpoint, manifest = newest(config)
+    checkpoints.verify(checkpoint, manifest)
+    saved = saved_networks(checkpoints, checkpoint)
     for field in fields(NetworkSpec):
         old, new = getattr(saved, field.name), getattr(plan.networks, field.name)
         if old != new and field.name not in SIZES:
             option = "--learner." + field.name.replace("_", "-")
             raise ConfigError(f"{option} {new}: the origin {config.origin} has {old}; use that")
+    begun = load_config(Path(config.origin))[1].learner
+    for name in ("value_limit", "discount"):  # they say what its values mean
+        old, new = getattr(begun, name), getattr(config.learner, name)
+        if old != new:
+            raise ConfigError(
+                f"--learner.{name.replace('_', '-')} {new}: the origin {config.origin} has {old}; use that"
+            )
     known = ["mean", "random", *manifest["tasks"]]
     if config.origin_embedding not in known:
         raise ConfigError(

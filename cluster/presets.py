@@ -69,12 +69,17 @@ def dmc_all() -> Config:
 
 def hb_medium() -> Config:
     """HumanoidBench without hands, the paper's nine tasks at width 4096. Needs make install-humanoid-bench."""
-    return Config(tasks=("hb-medium",), evaluation=EvaluationConfig(interval=25_000))
+    return Config(tasks=("hb-medium",), actors=ActorsConfig(copies=1), evaluation=EvaluationConfig(interval=25_000))
 
 
 def hb_hard() -> Config:
     """HumanoidBench with hands, the paper's 28 tasks at width 4096. Needs make install-humanoid-bench."""
-    return Config(tasks=("hb-hard",), steps=2_000_000, evaluation=EvaluationConfig(interval=25_000))
+    return Config(
+        tasks=("hb-hard",),
+        steps=2_000_000,
+        actors=ActorsConfig(copies=1),
+        evaluation=EvaluationConfig(interval=25_000),
+    )
 
 
 def shadowhand_85() -> Config:

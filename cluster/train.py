@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
+from pathlib import Path
 
 from cluster.config import Config
 from cluster.errors import RunFailed
@@ -42,12 +43,12 @@ def train(config: Config, preset: str) -> int:
                 raise
             console.say(f"run {folder.name} failed: {error}")
             if folder.checkpoints.names():
-                console.say(f"go on from its last checkpoint with: {resume_command(preset, folder)}")
+                console.say(f"go on from its last checkpoint with: {resume_command(config, preset, folder)}")
             return 1
         session.records.event("finished" if completed else "stopped", "" if completed else "asked to")
         session.summary()
         if not completed:
-            console.say(f"go on with: {resume_command(preset, folder)}")
+            console.say(f"go on with: {resume_command(config, preset, folder)}")
         session.close()
     return 0 if completed else 130
 
@@ -74,5 +75,6 @@ def drive(plan: Plan, session: Session, stop: threading.Event) -> bool:
         return Coordinator(plan, session, live, device).run(stop)
 
 
-def resume_command(preset: str, folder: RunFolder) -> str:
-    return f"brc train {preset} --name {folder.name} --resume (and the options it was started with)"
+def resume_command(config: Config, preset: str, folder: RunFolder) -> str:
+    begin = f"add-task {Path(config.origin).name} {' '.join(config.tasks)}" if config.origin else f"train {preset}"
+    return f"brc {begin} --name {folder.name} --resume (and the options it was started with)"

@@ -37,7 +37,8 @@ class Recorded:
             self.inputs = [tensor.clone() for tensor in inputs]
             self.graph = torch.cuda.CUDAGraph()
             self.graph.register_generator_state(self.generator)
-            with torch.cuda.graph(self.graph):
+            # Threads that write a checkpoint may go on meanwhile.
+            with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
                 self.outputs = self.function(*self.inputs)
         else:
             torch._foreach_copy_(self.inputs, inputs)

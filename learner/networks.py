@@ -113,5 +113,7 @@ class Policy(nn.Module):
         x = observations if embedding is None else torch.cat((observations, embedding), dim=-1)
         hidden = self.trunk(x)
         half_range = 0.5 * (LOG_STD_MAX - LOG_STD_MIN)
-        log_std = LOG_STD_MIN + half_range * (1.0 + torch.tanh(self.log_std(hidden)))
+        # In bfloat16 a number near -4 would be rounded to steps of a thirtieth.
+        bounded = torch.tanh(self.log_std(hidden).to(observations.dtype))
+        log_std = LOG_STD_MIN + half_range * (1.0 + bounded)
         return self.mean(hidden), log_std

@@ -61,7 +61,7 @@ def autocast(module: nn.Module, device: str) -> None:
 
 
 def round_factors(module: nn.Module) -> None:
-    """The same numbers without the instructions, but for the order of sums: a product of two bfloat16 is a float32.
+    """What an NVIDIA GPU computes, but for the order of sums: a product of two bfloat16 is a float32.
 
     torch's own products of bfloat16 on a CPU are some twenty times slower than this.
     """

@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from learner.dcp import plain_errors
 from learner.footprint import NetworkSpec
 from learner.learner import Learner
-from learner.networks import Critic, Policy
+from learner.networks import Critic, Policy, normalized
 
 MEAN, RANDOM = -1, -2
 
@@ -62,14 +62,14 @@ def begin_from(learner: Learner, origin: Origin) -> None:
             if key == "task_embeddings":
                 continue
             acts = name != "policy"
-            grown = grow(key, saved[name][key], fresh(parameter), old, new, acts)
-            put(parameter, grown)
+            put(parameter, grow(key, saved[name][key], fresh(parameter), old, new, acts))
+    if old.embedding_inputs and not new.embedding_inputs and origin.embeddings[0] != RANDOM:
+        fold_embedding(saved, ours, origin)
     if state.critic.task_embeddings is not None:
         for name, critic in (("critic", state.critic), ("target", state.target)):
-            table = critic.task_embeddings
-            assert table is not None
-            rows = saved["critic"].get("task_embeddings")  # the target's new rows begin as the critic's
-            put(table, embeddings(origin, rows if name == "critic" else saved[name].get("task_embeddings"), table))
+            assert critic.task_embeddings is not None
+            known = saved[name].get("task_embeddings")
+            put(critic.task_embeddings, embeddings(origin, known, critic.task_embeddings))
         for index, kind in enumerate(origin.embeddings):
             if kind == RANDOM:
                 assert state.target.task_embeddings is not None
@@ -79,6 +79,18 @@ def begin_from(learner: Learner, origin: Origin) -> None:
         if task >= 0:
             learner.normalizer.minimum[index] = others["normalizer"]["minimum"][task]
             learner.normalizer.maximum[index] = others["normalizer"]["maximum"][task]
+
+
+def fold_embedding(saved: dict[str, dict[str, Tensor]], ours: dict[str, nn.Module], origin: Origin) -> None:
+    """A single task has no embedding: what the one it begins with contributed to first layers becomes their bias."""
+    for name, module in ours.items():
+        table = saved["target" if name == "target" else "critic"]["task_embeddings"]
+        kind = origin.embeddings[0]
+        row = normalized(table.mean(dim=0) if kind == MEAN else table[kind], origin.networks.embedding_norm)
+        for key, parameter in module.named_parameters():
+            if key.endswith("input.bias"):
+                weight = saved[name][key.replace("bias", "weight")][:, -origin.networks.embedding_inputs :]
+                put(parameter, saved[name][key] + weight @ row)
 
 
 def grow(key: str, saved: Tensor, fresh: Tensor, old: NetworkSpec, new: NetworkSpec, acts: bool) -> Tensor:

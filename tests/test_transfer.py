@@ -85,6 +85,14 @@ def test_any_number_of_tasks_of_any_size(
     width = min(old.observation_size, new.observation_size)
     ours = dict(made.state.critic.named_parameters())["heads.0.input.weight"]
     assert torch.equal(ours[:, :width], saved[:, :width])
+    if new == SINGLE:  # its embedding is part of the bias now
+        observations, actions, task = torch.randn(4, 5), torch.rand(4, 2), torch.full((4,), 1)
+        for name in ("critic", "target"):
+            one, other = getattr(learner.state, name), getattr(made.state, name)
+            expected = one(observations, actions, one.embed(task))
+            torch.testing.assert_close(other(observations, actions, None), expected, rtol=1e-5, atol=1e-5)
+        expected = learner.state.policy(observations, learner.state.critic.embed(task))
+        torch.testing.assert_close(made.state.policy(observations, None), expected, rtol=1e-5, atol=1e-5)
     if new == OLD:
         made.train(batches(0)).finish()
 
