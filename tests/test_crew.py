@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -72,6 +73,7 @@ def member(
     crew = Crew(learner)
     if rank == 0:
         lead(crew, SAVED_AFTER if first else 0, folder)
+        os._exit(0)  # threads of a process group may abort an interpreter that ends in its own time
     else:
         with suppress(RuntimeError):  # when the first has done its work it leaves
             crew.follow()
