@@ -16,6 +16,7 @@ from actors.catalogue import Task, backend_of
 
 # Bounds beyond this are no bounds to scale to (lqr's are 1e10): actions then pass unscaled.
 LARGEST_BOUND = 1e3
+COPY_INDICES = 1 << 20  # of copies over all actors of a run
 
 
 class Step(NamedTuple):
@@ -71,9 +72,6 @@ def make_environment(preferred: str, task: Task, seeds: Sequence[int], threads: 
     if backend == "shadow-hand":
         shadow_hand.prepare()
     return GymnasiumEnvironment(task, seeds)
-
-
-COPY_INDICES = 1 << 20  # of copies over all actors of a run
 
 
 def copy_seed(run_seed: int, stream: int, index: int) -> int:

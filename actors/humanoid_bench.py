@@ -112,7 +112,7 @@ def prepare() -> None:
     if "humanoid_bench" in sys.modules:
         return
     unused = types.ModuleType("humanoid_bench.mjx.flax_to_torch")
-    unused.TorchModel = unused.TorchPolicy = None  # type: ignore[attr-defined]
+    vars(unused).update(TorchModel=None, TorchPolicy=None)
     sys.modules[unused.__name__] = unused
     import humanoid_bench.dmc_deps.dmc_sizes as sizes
     import mujoco

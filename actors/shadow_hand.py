@@ -6,6 +6,7 @@ step that is not at the goal and 0 for one that is, and success is to have been 
 
 from __future__ import annotations
 
+import importlib
 import sys
 import types
 
@@ -52,8 +53,7 @@ def prepare() -> None:
     from gymnasium_robotics.utils import mujoco_utils
 
     numbers = types.ModuleType("mujoco")
-    numbers.__dict__.update(vars(mujoco))
-    members = mujoco.mjtJoint.__members__.items()
-    numbers.mjtJoint = types.SimpleNamespace(**{name: int(value) for name, value in members})  # type: ignore[attr-defined]
+    joints = {name: int(value) for name, value in mujoco.mjtJoint.__members__.items()}
+    vars(numbers).update(vars(mujoco) | {"mjtJoint": types.SimpleNamespace(**joints)})
     mujoco_utils.mujoco = numbers
-    import dex_envs  # noqa: F401
+    importlib.import_module("dex_envs")

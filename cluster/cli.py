@@ -8,18 +8,18 @@ import itertools
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import tyro
 
-from actors.catalogue import UnknownNameError, nearest, resolve
+from actors.catalogue import nearest
 from cluster import commands
 from cluster.config import Config
 from cluster.errors import ConfigError
+from cluster.origin import successor
 from cluster.presets import PRESETS
-from cluster.run_folder import existing_run, load_config
+from cluster.run_folder import existing_run
 from learner.checkpoint import CheckpointError
 
 USAGE = """usage: brc COMMAND ...
@@ -98,18 +98,7 @@ def add_task(arguments: list[str]) -> int:
         raise ConfigError("brc add-task needs a run and tasks, such as brc add-task RUN dmc/walker-walk")
     run, *tasks = words
     path = existing_run(Path(said(options, "--runs-folder") or "runs"), run)
-    preset, config = load_config(path)
-    names = (*config.tasks, *tasks) if "--keep" in arguments else tuple(tasks)
-    begun = replace(config, tasks=names, name="", resume=False, origin=str(path.absolute()), origin_embedding="mean")
-    # What is said of single tasks and benchmarks goes on where these do.
-    try:
-        known = {task.name for task in resolve(names)}
-    except UnknownNameError as error:
-        raise ConfigError(str(error)) from error
-    weights = {task: weight for task, weight in config.replay.task_weights.items() if task in known}
-    parts = {task.split("/")[0] for task in known}
-    of = {name: value for name, value in config.actors.of.items() if name.split(".")[0] in parts}
-    begun = replace(begun, replay=replace(config.replay, task_weights=weights), actors=replace(config.actors, of=of))
+    preset, begun = successor(path, tuple(tasks), keep="--keep" in arguments)
     config = parse(Config, options, "brc add-task RUN TASK", default=begun)
     from cluster.train import train as run_training
 

@@ -92,19 +92,19 @@ def status(run: Name = "", runs_folder: str = "runs") -> int:
     for name in names:
         path = runs / name
         preset, config = load_config(path)
-        events, rows = records.read(path / "events.jsonl"), records.read(path / "metrics.jsonl")
+        events, row = records.read(path / "events.jsonl"), records.newest(path / "metrics.jsonl")
         last = events[-1]["event"] if events else "never started"
         ended = last if last in ("finished", "stopped", "failed", "never started") else "died"  # nothing says how
         state = "live" if is_live(path) else ended
         print(
             f"{name}: {state}, preset {preset}" + (f", process {read_lock(path).get('pid')}" if state == "live" else "")
         )
-        if rows:
-            print(f"  {plain_line(rows[-1], config.steps)}")
+        if row:
+            print(f"  {plain_line(row, config.steps)}")
         if run:
-            for row in records.read(path / "eval.jsonl")[-3:]:
-                scores = ", ".join(f"{task} {value:.1f}" for task, value in row["return"].items())
-                print(f"  {row['policy']} at {row['env_steps']:,}: {scores}")
+            for scored in records.read(path / "eval.jsonl")[-3:]:
+                scores = ", ".join(f"{task} {value:.1f}" for task, value in scored["return"].items())
+                print(f"  {scored['policy']} at {scored['env_steps']:,}: {scores}")
             for event in events[-8:]:
                 ago = duration(time.time() - event["time"])
                 print(f"  {ago} ago: {event['event']} {event['reason'].splitlines()[0] if event['reason'] else ''}")
@@ -154,8 +154,8 @@ def scale(run: Name = "", counts: Counts = (), runs_folder: str = "runs", timeou
     desired.write(path, desired.read(path) | asked)
     since, deadline = time.time(), time.monotonic() + timeout
     while True:
-        rows = [row for row in records.read(path / "metrics.jsonl")[-1:] if row["time"] > since]
-        fleet = rows[0]["actors_by_benchmark"] if rows else {}
+        row = records.newest(path / "metrics.jsonl")
+        fleet = row["actors_by_benchmark"] if row.get("time", 0.0) > since else {}
         there = bool(fleet) and all(fleet[benchmark]["alive"] == count for benchmark, count in asked.items())
         if there or time.monotonic() > deadline:
             break

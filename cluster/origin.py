@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from actors.catalogue import nearest
+from actors.catalogue import UnknownNameError, nearest, resolve
 from cluster.config import Config
 from cluster.errors import ConfigError
 from cluster.plan import Plan
@@ -19,6 +19,32 @@ if TYPE_CHECKING:
     from learner.transfer import Origin
 
 SIZES = ("observation_size", "action_size", "num_tasks")  # that may differ
+
+
+def successor(path: Path, tasks: tuple[str, ...], keep: bool) -> tuple[str, Config]:
+    """(preset, configuration) of a run on other tasks, its own beside them or not, that begins with a run's agent.
+
+    What is said of single tasks and benchmarks goes on where these do. Raises ConfigError for unknown tasks.
+    """
+    preset, config = load_config(path)
+    names = (*config.tasks, *tasks) if keep else tasks
+    try:
+        known = resolve(names)
+    except UnknownNameError as error:
+        raise ConfigError(str(error)) from error
+    named, benchmarks = {task.name for task in known}, {task.benchmark for task in known}
+    weights = {task: weight for task, weight in config.replay.task_weights.items() if task in named}
+    of = {name: value for name, value in config.actors.of.items() if name.split(".")[0] in benchmarks}
+    return preset, replace(
+        config,
+        tasks=names,
+        name="",
+        resume=False,
+        origin=str(path.absolute()),
+        origin_embedding="mean",
+        replay=replace(config.replay, task_weights=weights),
+        actors=replace(config.actors, of=of),
+    )
 
 
 def newest(config: Config) -> tuple[Checkpoints, str, dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 EVALUATED = ("return", "success", "score", "score_mean", "score_iqm")  # what is mirrored of an evaluation
+NEWEST_BYTES = 1 << 20  # more than two rows of hundreds of tasks take
 
 
 class Records:
@@ -63,6 +65,20 @@ def flatten(row: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             found.append((prefix + key, float(value)))
     return found
+
+
+def newest(file: Path) -> dict[str, Any]:
+    """The last whole row of a .jsonl file, however long the file has become; {} when there is none."""
+    if not file.exists():
+        return {}
+    with file.open("rb") as stream:
+        stream.seek(max(0, file.stat().st_size - NEWEST_BYTES))
+        lines = stream.read().splitlines()
+    for line in reversed(lines):
+        with suppress(ValueError):
+            row: dict[str, Any] = json.loads(line)
+            return row
+    return {}
 
 
 def read(file: Path) -> list[dict[str, Any]]:

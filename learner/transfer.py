@@ -47,8 +47,12 @@ def begin_from(learner: Learner, origin: Origin) -> None:
     nothing it has learned changes; actions that it did not have keep the policy's fresh ones.
     """
     old = origin.networks
-    modules: dict[str, nn.Module] = {"critic": Critic(old), "target": Critic(old), "policy": Policy(old)}
-    saved = {name: dict(module.state_dict()) for name, module in modules.items()}
+    with torch.device("meta"):  # shapes alone: orthogonal matrices of this size would take long to make
+        modules: dict[str, nn.Module] = {"critic": Critic(old), "target": Critic(old), "policy": Policy(old)}
+    saved = {
+        name: {key: torch.empty(tensor.shape) for key, tensor in module.state_dict().items()}
+        for name, module in modules.items()
+    }
     others = {
         "temperature": {"log": torch.zeros(())},
         "normalizer": {"minimum": torch.zeros(old.num_tasks), "maximum": torch.zeros(old.num_tasks)},
@@ -93,10 +97,13 @@ def fold_embedding(saved: dict[str, dict[str, Tensor]], ours: dict[str, nn.Modul
                 put(parameter, saved[name][key] + weight @ row)
 
 
-def grow(key: str, saved: Tensor, fresh: Tensor, old: NetworkSpec, new: NetworkSpec, acts: bool) -> Tensor:
-    """A parameter in the new agent's shape. `acts`: whether actions are among the inputs of its network."""
+def grow(key: str, saved: Tensor, begun: Tensor, old: NetworkSpec, new: NetworkSpec, acts: bool) -> Tensor:
+    """A saved parameter in the shape of the new agent's, which has `begun` with other values.
+
+    `acts`: whether actions are among the inputs of its network.
+    """
     if key.endswith("input.weight"):
-        grown = torch.zeros_like(fresh)
+        grown = torch.zeros_like(begun)
         parts = [(old.observation_size, new.observation_size)]
         parts += [(old.action_size, new.action_size)] * acts
         parts.append((old.embedding_inputs, new.embedding_inputs))
@@ -107,16 +114,16 @@ def grow(key: str, saved: Tensor, fresh: Tensor, old: NetworkSpec, new: NetworkS
             source, target = source + was, target + becomes
         return grown
     if key.split(".")[0] in ("mean", "log_std"):
-        grown = fresh.clone()
-        rows = min(len(saved), len(fresh))
+        grown = begun.clone()
+        rows = min(len(saved), len(begun))
         grown[:rows] = saved[:rows]
         return grown
     return saved
 
 
-def embeddings(origin: Origin, saved: Tensor | None, fresh: Tensor) -> Tensor:
+def embeddings(origin: Origin, saved: Tensor | None, begun: Tensor) -> Tensor:
     """The table of the new agent. Of an agent that knew a single task there is none to begin with."""
-    table = fresh.clone()
+    table = begun.clone()
     for index, kind in enumerate(origin.embeddings):
         if saved is not None and kind != RANDOM:
             table[index] = saved.mean(dim=0) if kind == MEAN else saved[kind]

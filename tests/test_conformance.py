@@ -230,7 +230,8 @@ def test_streams_follow_seeds_and_fast_forward_leads_back(backend: str, name: st
     np.testing.assert_array_equal(first, again.reset())
     assert len(np.unique(np.concatenate([first, other.reset()]).round(5), axis=0)) == 4, "streams are shared"
     rng = np.random.default_rng(0)
-    resets, taken = [1, 1], [[], []]  # type: ignore[var-annotated]
+    resets = [1, 1]
+    taken: list[list[np.ndarray]] = [[], []]
     for _ in range(24):
         actions = rng.uniform(-1, 1, (2, task.action_size)).astype(np.float32)
         environment.send(actions)
