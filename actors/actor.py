@@ -13,6 +13,7 @@ import numpy as np
 from actors.catalogue import Task
 from actors.environments import Environment, copy_seed, make_environment
 from actors.episodes import Episode, EpisodeTracker
+from actors.greedy import ALWAYS_GREEDY, Epsilon, GreedyPolicy
 from actors.policy import NumpyPolicy
 from actors.segments import SegmentBuilder
 from replay.policy_store import PolicyMessage, PolicySource
@@ -38,6 +39,8 @@ class ActorSpec:
     fleet from `first_copy` on, which is what their seeds are made from. `index` is its number in the whole fleet.
 
     `incarnation` counts the lives of this name: a restarted actor begins new random streams and a new writer.
+
+    Where actions are discrete, `most_actions` is their number in the task of the run that has most, else 0.
     """
 
     name: str
@@ -53,6 +56,8 @@ class ActorSpec:
     backend: str = "envpool"
     threads: int = 1
     incarnation: int = 0
+    most_actions: int = 0
+    epsilon: Epsilon = ALWAYS_GREEDY
 
     @property
     def writer_name(self) -> str:
@@ -81,7 +86,7 @@ class Pool:
         self.index, self.task = spec.tasks[position]
         self.environment = environment
         self.rows = slice(position * spec.copies, (position + 1) * spec.copies)
-        self.segments = SegmentBuilder(spec.copies, self.task.observation_size, spec.action_size, spec.segment_length)
+        self.segments = SegmentBuilder(spec.copies, self.task, spec.action_size, spec.segment_length)
         self.episodes = EpisodeTracker(self.index, spec.copies, spec.discount, self.task.episode_limit)
         self.inputs = environment.reset()
 
@@ -94,6 +99,31 @@ def make_environments(spec: ActorSpec) -> list[Environment]:
         seeds = [copy_seed(spec.seed, spec.incarnation, first + copy) for copy in range(spec.copies)]
         environments.append(make_environment(spec.backend, task, seeds, spec.threads))
     return environments
+
+
+def make_policy(
+    message: PolicyMessage, row_tasks: np.ndarray, num_actions: np.ndarray, most_actions: int
+) -> NumpyPolicy | GreedyPolicy:
+    """What acts for rows of these tasks, which have so many discrete actions, or none."""
+    if most_actions:
+        return GreedyPolicy(message, row_tasks, num_actions, most_actions)
+    return NumpyPolicy(message, row_tasks)
+
+
+def random_actions(rng: np.random.Generator, num_actions: np.ndarray, action_size: int) -> np.ndarray:
+    """(rows, action) float32, uniform; `num_actions` (rows,) is 0 where they are not discrete.
+
+    The dimensions that smaller tasks do not have hold noise too, as in the reference.
+    """
+    if num_actions[0]:
+        return rng.integers(0, num_actions)[:, None].astype(np.float32)
+    return rng.random((len(num_actions), action_size), dtype=np.float32) * 2.0 - 1.0
+
+
+def room(tasks: Sequence[Task], rows: int, observation_size: int) -> np.ndarray:
+    """For the observations of rows of these tasks, the flat ones as wide as the widest of the run."""
+    shape = tasks[0].image or (observation_size,)
+    return np.zeros((rows, *shape), tasks[0].observation_dtype)
 
 
 class Actor:
@@ -110,9 +140,11 @@ class Actor:
         self.policies = policies
         self.pools = [Pool(spec, position, made) for position, made in enumerate(environments)]
         self.message: PolicyMessage | None = None
-        self.policy: NumpyPolicy | None = None
+        self.policy: NumpyPolicy | GreedyPolicy | None = None
+        tasks = [task for _, task in spec.tasks]
         self.row_tasks = np.repeat([pool.index for pool in self.pools], spec.copies)
-        self.observations = np.zeros((len(self.row_tasks), spec.observation_size), np.float32)
+        self.num_actions = np.repeat([task.num_actions for task in tasks], spec.copies)
+        self.observations = room(tasks, len(self.row_tasks), spec.observation_size)
         self.rng = np.random.default_rng([spec.seed, spec.index, spec.incarnation])
         self.ended: deque[Episode] = deque()  # appended by the loop, emptied by report: perhaps another thread
         self.return_extremes: dict[int, tuple[float, float]] = {}
@@ -149,12 +181,15 @@ class Actor:
             self.seconds[name] += duration
 
     def _act(self) -> np.ndarray:
-        shape = (len(self.row_tasks), self.spec.action_size)
         if self.policy is None:
-            # The padded dimensions of smaller tasks hold noise too, as in the reference.
-            return self.rng.random(shape, dtype=np.float32) * 2.0 - 1.0
+            return random_actions(self.rng, self.num_actions, self.spec.action_size)
         for pool in self.pools:
-            self.observations[pool.rows, : pool.task.observation_size] = pool.inputs
+            self.observations[pool.rows, : pool.inputs.shape[1]] = pool.inputs
+        if isinstance(self.policy, GreedyPolicy):
+            explores = self.rng.random(len(self.row_tasks)) < self.spec.epsilon.at(self.policy.version)
+            others = random_actions(self.rng, self.num_actions, self.spec.action_size)
+            return np.where(explores[:, None], others, self.policy.act(self.observations))
+        shape = (len(self.row_tasks), self.spec.action_size)
         return self.policy.act(self.observations, self.rng.standard_normal(shape, dtype=np.float32))
 
     def pull(self) -> None:
@@ -170,7 +205,7 @@ class Actor:
     def use(self, message: PolicyMessage) -> None:
         """Act with this policy from now on."""
         self.message = message
-        self.policy = NumpyPolicy(message, self.row_tasks)
+        self.policy = make_policy(message, self.row_tasks, self.num_actions, self.spec.most_actions)
 
     def _push(self, stopped: Callable[[], bool]) -> None:
         rows: dict[int, Rows] = {pool.index: pool.segments.take(pool.inputs) for pool in self.pools}

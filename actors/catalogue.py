@@ -19,6 +19,8 @@ class Task:
         library_id: what the benchmark's first backend calls it.
         options: further arguments of that backend's `make`.
         success_key: what that backend's info calls success; "" in tasks that know none.
+        num_actions: how many there are, where actions are discrete: an action is then one number, its index.
+        image: (frames, height, width) of observations that are stacks of frames of bytes.
     """
 
     name: str
@@ -28,6 +30,8 @@ class Task:
     library_id: str
     options: tuple[tuple[str, Any], ...] = ()
     success_key: str = ""
+    num_actions: int = 0
+    image: tuple[int, ...] = ()
 
     @property
     def benchmark(self) -> str:
@@ -40,6 +44,14 @@ class Task:
     @property
     def observation_size(self) -> int:
         return sum(size for _, size in self.observation_keys)
+
+    @property
+    def observation_shape(self) -> tuple[int, ...]:
+        return self.image or (self.observation_size,)
+
+    @property
+    def observation_dtype(self) -> str:
+        return "uint8" if self.image else "float32"
 
 
 SUITES: dict[str, tuple[str, ...]] = {
@@ -59,6 +71,7 @@ SUITES["dmc-hard"] = SUITES["dmc-dogs"] + SUITES["dmc-humanoids"]
 # The modules a backend needs, and what installs them.
 BACKENDS = {
     "envpool": ("envpool", "pip install envpool"),
+    "ale-py": ("ale_py", "pip install ale-py"),
     "dm_control": ("dm_control", "pip install dm_control mujoco==3.17.0"),
     "humanoid-bench": ("humanoid_bench", "make install-humanoid-bench"),
     "shadow-hand": ("dex_envs", "make install-shadow-hand"),
@@ -68,6 +81,7 @@ BACKENDS = {
 RUN_BY = {
     "dmc": ("envpool", "dm_control"),
     "metaworld": ("envpool",),
+    "atari": ("envpool", "ale-py"),
     "humanoid-bench": ("humanoid-bench",),
     "shadow-hand": ("shadow-hand",),
     "gymnasium": ("gymnasium",),
@@ -81,17 +95,18 @@ class UnknownNameError(ValueError):
 @cache
 def all_tasks() -> dict[str, Task]:
     """Every task by name, but for those of gymnasium, which are whatever is installed."""
-    from actors import dmc, humanoid_bench, metaworld, shadow_hand  # these build their tasks from Task
+    from actors import atari, dmc, humanoid_bench, metaworld, shadow_hand  # these build their tasks from Task
 
-    return dmc.TASKS | metaworld.TASKS | humanoid_bench.TASKS | shadow_hand.TASKS
+    return dmc.TASKS | metaworld.TASKS | atari.TASKS | humanoid_bench.TASKS | shadow_hand.TASKS
 
 
 def suites() -> dict[str, tuple[str, ...]]:
     """Every suite: name -> task names."""
-    from actors import humanoid_bench, shadow_hand
+    from actors import atari, humanoid_bench, shadow_hand
 
     return (
         SUITES
+        | atari.SUITES
         | humanoid_bench.SUITES
         | shadow_hand.SUITES
         | {

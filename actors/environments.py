@@ -1,7 +1,8 @@
 """The one interface over all environment libraries: N copies of a task, stepped together.
 
 What differs between libraries ends here: key order, dtypes, action bounds, when a reset happens. Observations are
-float32 and flat, rewards float32, actions in [-1, 1] and as long as the task's action size.
+float32 and flat, or images of bytes; rewards float32; actions in [-1, 1] and as long as the task's action size, or of
+one number, the action's index, where they are discrete.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ COPY_INDICES = 1 << 20  # of copies over all actors of a run
 class Step(NamedTuple):
     """What one step of every copy gave. Nothing of a reset is in here but `next_inputs`."""
 
-    observations: np.ndarray  # (copies, observation) float32; where an episode ended, its true last observation
+    observations: np.ndarray  # (copies, *observation_shape); where an episode ended, its true last observation
     rewards: np.ndarray  # (copies,) float32
     terminated: np.ndarray  # (copies,) bool: the state is terminal, there is no value beyond it
     truncated: np.ndarray  # (copies,) bool: the episode was cut by its limit
     successes: np.ndarray  # (copies,) bool; all False in tasks that know no success
-    next_inputs: np.ndarray  # (copies, observation): what to act on next, the reset observation where one ended
+    next_inputs: np.ndarray  # like observations: what to act on next, the reset observation where one ended
 
 
 class Environment(Protocol):
@@ -37,10 +38,10 @@ class Environment(Protocol):
     copies: int
 
     def reset(self) -> np.ndarray:
-        """Begin: (copies, observation) float32. Called once, before the first step."""
+        """Begin: (copies, *observation_shape). Called once, before the first step."""
 
     def send(self, actions: np.ndarray) -> None:
-        """Start stepping all copies with (copies, action) in [-1, 1]; the array is not read after this returns."""
+        """Start stepping all copies with (copies, action) float32; the array is not read after this returns."""
 
     def recv(self) -> Step:
         """Wait for that step. Copies whose episode ended are reset already, so every step is a transition of each."""
@@ -65,6 +66,10 @@ def make_environment(preferred: str, task: Task, seeds: Sequence[int], threads: 
         from actors.dm_control_backend import DmControlEnvironment
 
         return DmControlEnvironment(task, seeds)
+    if backend == "ale-py":
+        from actors.ale_backend import AleEnvironment
+
+        return AleEnvironment(task, seeds)
     from actors.gymnasium_backend import GymnasiumEnvironment
 
     if backend == "humanoid-bench":
@@ -96,3 +101,8 @@ class ActionScaler:
 
     def __call__(self, actions: np.ndarray) -> np.ndarray:
         return actions if self.identity else self.centre + self.scale * actions
+
+
+def indices(actions: np.ndarray) -> np.ndarray:
+    """(copies,) int32 from (copies, 1): discrete actions as environments take them."""
+    return actions[..., 0].astype(np.int32)

@@ -8,7 +8,7 @@ import envpool
 import numpy as np
 
 from actors.catalogue import Task
-from actors.environments import ActionScaler, Step
+from actors.environments import ActionScaler, Step, indices
 
 
 class EnvpoolEnvironment:
@@ -30,7 +30,8 @@ class EnvpoolEnvironment:
             max_episode_steps=task.episode_limit,
             **dict(task.options),
         )
-        self.scale = ActionScaler(self.pool.action_space.low, self.pool.action_space.high)
+        space = self.pool.action_space
+        self.scale = indices if task.num_actions else ActionScaler(space.low, space.high)
         self.ids = np.arange(self.copies, dtype=np.int32)
         self.never = np.zeros(self.copies, bool)
 
@@ -53,7 +54,7 @@ class EnvpoolEnvironment:
         return Step(observations, rewards, terminated, truncated, successes, next_inputs)
 
     def fast_forward(self, resets: Sequence[int], actions: Sequence[np.ndarray]) -> np.ndarray:
-        inputs = np.zeros((self.copies, self.task.observation_size), np.float32)
+        inputs = np.zeros((self.copies, *self.task.observation_shape), self.task.observation_dtype)
         for copy, (count, taken) in enumerate(zip(resets, actions, strict=True)):
             one = self.ids[copy : copy + 1]
             for _ in range(count):
@@ -67,6 +68,8 @@ class EnvpoolEnvironment:
         self.pool.close()
 
     def _flatten(self, observed: np.ndarray | dict[str, np.ndarray]) -> np.ndarray:
+        if self.task.image:
+            return np.asarray(observed)
         if not isinstance(observed, dict):
             return observed.astype(np.float32)
         parts = []

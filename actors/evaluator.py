@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from actors.actor import make_policy, random_actions, room
 from actors.catalogue import Task
 from actors.environments import copy_seed, make_environment
-from actors.policy import NumpyPolicy
 from replay.policy_store import PolicyMessage
 
 EVALUATION_STREAM = 2046  # no actor reaches this incarnation
@@ -27,6 +27,7 @@ class EvaluatorSpec:
     seed: int
     backend: str = "envpool"
     threads: int = 1
+    most_actions: int = 0  # where they are discrete
 
 
 class Evaluation(NamedTuple):
@@ -53,7 +54,7 @@ class Evaluator:
         self.spec = spec
 
     def evaluate(self, message: PolicyMessage | None, number: int) -> Evaluation:
-        """Play with tanh of the policy's mean; with None, uniformly at random (the baseline of a run).
+        """Play with tanh of the policy's mean, or the best action; with None, uniformly at random (the baseline).
 
         `number` counts the evaluations of the run; each begins from initial states of its own. Tasks are played some
         at a time: a copy of some takes 90 MB.
@@ -83,19 +84,20 @@ class Evaluator:
             seeds = [copy_seed(spec.seed, EVALUATION_STREAM, base + copy) for copy in range(episodes)]
             pools.append(make_environment(spec.backend, spec.tasks[task], seeds, spec.threads))
         inputs = [pool.reset() for pool in pools]
-        policy = None if message is None else NumpyPolicy(message, rows)
-        observations = np.zeros((len(rows), spec.observation_size), np.float32)
+        num_actions = np.repeat([spec.tasks[task].num_actions for task in tasks], episodes)
+        policy = None if message is None else make_policy(message, rows, num_actions, spec.most_actions)
+        observations = room(spec.tasks, len(rows), spec.observation_size)
         returns, lengths = np.zeros(len(rows)), np.zeros(len(rows), np.int64)
         successes, playing = np.zeros(len(rows), bool), np.ones(len(rows), bool)
         places = [slice(p * episodes, (p + 1) * episodes) for p in range(len(pools))]
         while playing.any():
             active = [i for i, place in enumerate(places) if playing[place].any()]
             if policy is None:
-                actions = rng.uniform(-1, 1, (len(rows), spec.action_size)).astype(np.float32)
+                actions = random_actions(rng, num_actions, spec.action_size)
             else:
                 for i in active:
                     observations[places[i], : inputs[i].shape[1]] = inputs[i]
-                actions = policy.act(observations, noise=None)
+                actions = policy.act(observations)
             for i in active:
                 pools[i].send(actions[places[i], : pools[i].task.action_size])
             for i in active:

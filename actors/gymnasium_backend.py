@@ -27,9 +27,8 @@ class GymnasiumEnvironment:
         options = {"max_episode_steps": task.episode_limit} | dict(task.options)
         self.environments = [make(task.library_id, **options) for _ in seeds]
         self.seeds: list[int | None] = [int(seed) for seed in seeds]
-        space = self.environments[0].action_space
-        self.action_shape, self.action_dtype = space.shape, space.dtype
-        self.scale = ActionScaler(space.low.ravel(), space.high.ravel())
+        self.space = self.environments[0].action_space
+        self.scale = None if task.num_actions else ActionScaler(self.space.low.ravel(), self.space.high.ravel())
         self.drawing = [np.random.RandomState(seed).get_state() for seed in seeds]
         self.actions = np.zeros((self.copies, task.action_size), np.float32)
 
@@ -37,7 +36,7 @@ class GymnasiumEnvironment:
         return np.stack([self._reset(copy) for copy in range(self.copies)])
 
     def send(self, actions: np.ndarray) -> None:
-        self.actions[:] = self.scale(actions)
+        self.actions[:] = actions
 
     def recv(self) -> Step:
         observations = np.empty((self.copies, self.task.observation_size), np.float32)
@@ -61,7 +60,7 @@ class GymnasiumEnvironment:
             for _ in range(resets[copy]):
                 inputs[copy] = self._reset(copy)
             for action in actions[copy]:
-                inputs[copy] = self._flatten(self._step(copy, self.scale(action))[0])
+                inputs[copy] = self._flatten(self._step(copy, action)[0])
         return inputs
 
     def close(self) -> None:
@@ -79,7 +78,10 @@ class GymnasiumEnvironment:
             np.random.set_state(others)
 
     def _step(self, copy: int, action: np.ndarray) -> Any:
-        return self.environments[copy].step(action.reshape(self.action_shape).astype(self.action_dtype))
+        if self.scale is None:
+            return self.environments[copy].step(self.space.start + int(action[0]))
+        scaled = self.scale(action).reshape(self.space.shape)
+        return self.environments[copy].step(scaled.astype(self.space.dtype))
 
     def _flatten(self, observed: Any) -> np.ndarray:
         parts = [np.ravel(observed[key] if key else observed) for key, _ in self.task.observation_keys]

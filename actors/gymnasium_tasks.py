@@ -39,12 +39,13 @@ def describe(name: str) -> Task:
                 raise UnknownNameError(
                     f"{name} observes {f'{key}, ' if key else ''}{space}: only a Box can be learned from"
                 )
-        if not isinstance(actions, spaces.Box):
-            raise UnknownNameError(f"{name} takes {actions}: only actions in a Box are learned")
+        if not isinstance(actions, (spaces.Box, spaces.Discrete)):
+            raise UnknownNameError(f"{name} takes {actions}: only Box and Discrete actions are learned")
         limit = environment.spec.max_episode_steps
         if limit is None:
             raise UnknownNameError(f"{name} has no max_episode_steps: register it with one")
         keys = tuple((key, math.prod(space.shape)) for key, space in found.items())
-        return Task(name, keys, math.prod(actions.shape), limit, library_id)
+        num_actions = int(actions.n) if isinstance(actions, spaces.Discrete) else 0
+        return Task(name, keys, math.prod(actions.shape or ()), limit, library_id, num_actions=num_actions)
     finally:
         environment.close()

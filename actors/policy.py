@@ -1,7 +1,8 @@
 """The policy in numpy, so that an actor needs no deep-learning framework: 60 MB private memory against 187 with torch.
 
 It reads the message that the learner publishes: one flat float32 array and the names and shapes of what is in it. The
-names are those of learner.networks.Policy; `task_embeddings` holds the critic's normalised rows.
+names are those of learner.networks.Policy, or of learner.discrete.DiscreteCritic, which actors/greedy.py acts with;
+`task_embeddings` holds the critic's normalised rows.
 """
 
 from __future__ import annotations
@@ -28,8 +29,54 @@ def unpack(message: PolicyMessage) -> dict[str, np.ndarray]:
     return arrays
 
 
+class NumpyBroNet:
+    """A BroNet without its output layer, for a fixed set of rows, whose embeddings are a constant of the first layer.
+
+    Args:
+        prefix: of its layers' names.
+        embeddings: (rows, embedding) that are the last of each row's inputs; None without any.
+    """
+
+    def __init__(self, arrays: dict[str, np.ndarray], prefix: str, embeddings: np.ndarray | None) -> None:
+        first, bias = arrays[prefix + "input.weight"], arrays[prefix + "input.bias"]
+        if embeddings is not None:
+            inputs = first.shape[1] - embeddings.shape[1]
+            bias = embeddings @ first[:, inputs:].T + bias
+            first = first[:, :inputs]
+        self.input = centred(first, bias)
+        self.input_norm = norm(arrays, prefix + "input_norm")
+        self.blocks: list[tuple[Any, ...]] = []
+        while f"{prefix}blocks.{len(self.blocks)}.first.weight" in arrays:
+            block = f"{prefix}blocks.{len(self.blocks)}."
+            self.blocks.append(
+                (
+                    *centred(arrays[block + "first.weight"], arrays[block + "first.bias"]),
+                    norm(arrays, block + "first_norm"),
+                    *centred(arrays[block + "second.weight"], arrays[block + "second.bias"]),
+                    norm(arrays, block + "second_norm"),
+                )
+            )
+
+    def __call__(self, inputs: np.ndarray) -> np.ndarray:
+        weight, bias = self.input
+        x = inputs @ weight
+        x += bias
+        normalize(x, *self.input_norm)
+        np.maximum(x, 0.0, out=x)
+        for first, first_bias, first_norm, second, second_bias, second_norm in self.blocks:
+            hidden = x @ first
+            hidden += first_bias
+            normalize(hidden, *first_norm)
+            np.maximum(hidden, 0.0, out=hidden)
+            hidden = hidden @ second
+            hidden += second_bias
+            normalize(hidden, *second_norm)
+            x += hidden
+        return x
+
+
 class NumpyPolicy:
-    """Acts for a fixed set of rows. The task embedding's share of the first layer is a constant of each row's task.
+    """Acts for a fixed set of rows.
 
     Args:
         message: what the learner published.
@@ -40,31 +87,14 @@ class NumpyPolicy:
         arrays = unpack(message)
         self.version = message.version
         self.published_at = message.published_at
-        first, bias = arrays["trunk.input.weight"], arrays["trunk.input.bias"]
         embeddings = arrays.get("task_embeddings")
-        embedding_size = 0 if embeddings is None else embeddings.shape[1]
-        observation_size = first.shape[1] - embedding_size
-        if embeddings is not None:
-            bias = (embeddings @ first[:, observation_size:].T + bias)[row_tasks]
-        self.input = centred(first[:, :observation_size], bias)
-        self.input_norm = norm(arrays, "trunk.input_norm")
-        self.blocks: list[tuple[Any, ...]] = []
-        while f"trunk.blocks.{len(self.blocks)}.first.weight" in arrays:
-            prefix = f"trunk.blocks.{len(self.blocks)}."
-            self.blocks.append(
-                (
-                    *centred(arrays[prefix + "first.weight"], arrays[prefix + "first.bias"]),
-                    norm(arrays, prefix + "first_norm"),
-                    *centred(arrays[prefix + "second.weight"], arrays[prefix + "second.bias"]),
-                    norm(arrays, prefix + "second_norm"),
-                )
-            )
+        self.trunk = NumpyBroNet(arrays, "trunk.", None if embeddings is None else embeddings[row_tasks])
         # Both heads in one product.
         self.head = np.ascontiguousarray(np.concatenate([arrays["mean.weight"], arrays["log_std.weight"]]).T)
         self.head_bias = np.concatenate([arrays["mean.bias"], arrays["log_std.bias"]])
         self.action_size = len(arrays["mean.bias"])
 
-    def act(self, observations: np.ndarray, noise: np.ndarray | None) -> np.ndarray:
+    def act(self, observations: np.ndarray, noise: np.ndarray | None = None) -> np.ndarray:
         """Actions (rows, action) in [-1, 1] for (rows, observation); deterministic when `noise` is None."""
         mean, log_std = self.distribution(observations)
         if noise is not None:
@@ -82,23 +112,6 @@ class NumpyPolicy:
         log_std *= (LOG_STD_MAX - LOG_STD_MIN) / 2
         log_std += (LOG_STD_MAX + LOG_STD_MIN) / 2
         return mean, log_std
-
-    def trunk(self, observations: np.ndarray) -> np.ndarray:
-        weight, bias = self.input
-        x = observations @ weight
-        x += bias
-        normalize(x, *self.input_norm)
-        np.maximum(x, 0.0, out=x)
-        for first, first_bias, first_norm, second, second_bias, second_norm in self.blocks:
-            hidden = x @ first
-            hidden += first_bias
-            normalize(hidden, *first_norm)
-            np.maximum(hidden, 0.0, out=hidden)
-            hidden = hidden @ second
-            hidden += second_bias
-            normalize(hidden, *second_norm)
-            x += hidden
-        return x
 
 
 def centred(weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from actors.atari import human_normalized
 from actors.catalogue import Task
 from actors.humanoid_bench import solved_at
 
@@ -13,12 +14,15 @@ def normalized(task: Task, episode_return: float, success: float) -> float | Non
     """The score of an episode, or of means over episodes; None where the community has agreed on none.
 
     dm_control: return / 1000. MetaWorld and the Shadow hand: whether the episode had success at some step.
-    HumanoidBench: return over the return at which the library calls the task solved.
+    HumanoidBench: return over the return at which the library calls the task solved. Atari: 0 is what a random player
+    gets, 1 a human.
     """
     if task.benchmark in BY_SUCCESS:
         return float(success)
     if task.benchmark in RETURN_OF_ONE:
         return episode_return / RETURN_OF_ONE[task.benchmark]
+    if task.benchmark == "atari":
+        return human_normalized(task, episode_return)
     if task.benchmark == "humanoid-bench":
         return episode_return / solved_at(task)
     return None

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from actors.catalogue import Task
 from actors.environments import Step
-from replay.rows import LAST, TERMINAL, Rows
+from replay.rows import CONTEXT, LAST, TERMINAL, Rows
 
 
 class SegmentBuilder:
@@ -15,22 +16,33 @@ class SegmentBuilder:
 
     An episode end closes a copy's segment with the true last observation; `take` closes all open ones. So `length`
     steps give one segment a copy, plus one for each episode that ended inside.
+
+    Of stacks of frames a row holds the newest. A segment that goes on with an episode begins with those before it.
     """
 
-    def __init__(self, copies: int, observation_size: int, action_size: int, length: int) -> None:
-        rows = 2 * length + 1  # the most: every step ends an episode and takes a second row
+    def __init__(self, copies: int, task: Task, action_size: int, length: int) -> None:
+        self.stack = task.image[0] if task.image else 1
+        # The most: every step ends an episode and takes a second row.
+        rows = 2 * length + 1 + self.stack - 1
         self.length = length
-        self.observations = np.zeros((copies, rows, observation_size), np.float32)
+        shape = task.image[1:] if self.stack > 1 else task.observation_shape
+        self.observations = np.zeros((copies, rows, *shape), task.observation_dtype)
         self.actions = np.zeros((copies, rows, action_size), np.float32)
         self.rewards = np.zeros((copies, rows), np.float32)
         self.flags = np.zeros((copies, rows), np.uint8)
         self.copies = np.arange(copies)
         self.position = np.zeros(copies, np.int64)
         self.steps = 0
+        self.ages = np.zeros(copies, np.int64)  # of the episodes, in steps; counted to the frames of a stack
 
     def append(self, inputs: np.ndarray, actions: np.ndarray, step: Step) -> None:
         """Add the transition of every copy: what was acted on, the whole action, and what came of it."""
         copies, at = self.copies, self.position
+        if self.stack > 1:
+            if self.steps == 0:
+                self._begin(inputs)
+            inputs = inputs[:, -1]
+            self.ages += 1
         self.observations[copies, at] = inputs
         self.actions[copies, at] = actions
         self.rewards[copies, at] = step.rewards
@@ -38,11 +50,21 @@ class SegmentBuilder:
         at += 1
         self.steps += 1
         if step.next_inputs is not step.observations:  # some episode ended
-            self._end(np.flatnonzero(step.terminated | step.truncated), step.observations)
+            ended = np.flatnonzero(step.terminated | step.truncated)
+            self._end(ended, step.observations)
+            self.ages[ended] = 0
+
+    def _begin(self, inputs: np.ndarray) -> None:
+        """Put in what the stacks of the first rows look back to."""
+        for copy, age in enumerate(np.minimum(self.ages, self.stack - 1).tolist()):
+            self.observations[copy, :age] = inputs[copy, self.stack - 1 - age : -1]
+            self.actions[copy, :age], self.rewards[copy, :age], self.flags[copy, :age] = 0.0, 0.0, CONTEXT
+            self.position[copy] = age
 
     def _end(self, copies: np.ndarray, observations: np.ndarray) -> None:
         at = self.position[copies]
-        self.observations[copies, at] = observations[copies]
+        ended = observations[copies]
+        self.observations[copies, at] = ended[:, -1] if self.stack > 1 else ended
         self.actions[copies, at] = 0.0
         self.rewards[copies, at] = 0.0
         self.flags[copies, at] = LAST
@@ -63,10 +85,13 @@ class SegmentBuilder:
         return rows
 
     def state(self) -> dict[str, Any]:
-        return {"position": self.position, "steps": self.steps} | {name: getattr(self, name) for name in Rows._fields}
+        return {"position": self.position, "steps": self.steps, "ages": self.ages} | {
+            name: getattr(self, name) for name in Rows._fields
+        }
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.position[:] = state["position"]
+        self.ages[:] = state["ages"]
         self.steps = int(state["steps"])
         for name in Rows._fields:
             getattr(self, name)[...] = state[name]

@@ -220,6 +220,8 @@ def export(run: Name = "", folder: str = "", runs_folder: str = "runs") -> int:
     path = existing_run(Path(runs_folder), run)
     _, config = load_config(path)
     plan = check(here(config))
+    if plan.most_actions:
+        raise ConfigError(f"run {run} acts with its critic: brc export writes policies of continuous actions alone")
     message, manifest = newest_policy(path, plan)
     from cluster.export import export as write
 

@@ -24,6 +24,8 @@ class LearnerConfig:
     """Length of a task embedding; unused when there is a single task."""
     embedding_norm: Literal["l2", "l1"] = "l2"
     """Norm that task embeddings are scaled to: l2 as in the published code, l1 as in the paper's text."""
+    encoder_width: int = 1
+    """Multiplies the channels of the encoder of images, 16, 32 and 32."""
     num_bins: int = 101
     """Atoms of the categorical value distribution."""
     value_limit: float = 10.0
@@ -86,8 +88,8 @@ class ActorsConfig:
     """Copies of each task in an actor that serves it, stepped together."""
     threads: int = 1
     """Threads of each task's environment pool."""
-    backend: Literal["envpool", "dm_control"] = "envpool"
-    """Library that runs the tasks of dm_control; other benchmarks have one each."""
+    backend: Literal["envpool", "dm_control", "ale-py"] = "envpool"
+    """Library that runs tasks that several have: those of dm_control, and Atari's."""
     cpus: float = 1.0
     """CPUs that Ray sets aside for an actor. Those that it cannot place wait until it can."""
     deadline: float = 120.0
@@ -97,6 +99,34 @@ class ActorsConfig:
     of: dict[str, float] = field(default_factory=dict)
     """What a benchmark's actors have instead of the above: names and numbers, such as dmc.count 32 metaworld.copies 2;
     count, copies, threads, cpus, deadline and memory can be named."""
+
+
+@dataclass(frozen=True)
+class ExplorationConfig:
+    """How tasks with discrete actions are explored. Others are by the policy's own noise."""
+
+    epsilon: float = 0.01
+    """Share of actions that are random in the end."""
+    steps: int = 10_000
+    """Environment steps of each task, after warm-up, in which that share falls from 1."""
+
+
+@dataclass(frozen=True)
+class AtariConfig:
+    """How Atari games are played, in training and evaluation alike."""
+
+    frame_skip: int = 4
+    """Frames that an action is held for."""
+    stack: int = 4
+    """Frames in an observation."""
+    sticky: float = 0.25
+    """Chance of every frame that the action before is held instead; the Atari 100k benchmark has none."""
+    episodic_life: bool = False
+    """Whether an episode ends with a life; not so in evaluation."""
+    full_actions: bool = True
+    """Whether all games have the joystick's 18 actions, or each those that mean something in it."""
+    noop_max: int = 30
+    """An episode begins with up to so many frames in which nothing is done."""
 
 
 @dataclass(frozen=True)
@@ -169,3 +199,5 @@ class Config:
     actors: ActorsConfig = field(default_factory=ActorsConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
+    atari: AtariConfig = field(default_factory=AtariConfig)

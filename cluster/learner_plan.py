@@ -34,7 +34,7 @@ def learner_spec(plan: Plan, device: str) -> LearnerSpec:
         plan.config.replay.shards,
         plan.config.seed,
         fastest(device) if config.precision == "auto" else config.precision,
-        plan.config.replay.observation_dtype,
+        plan.shards[0].storage.dtype,
         device,
         learner_threads(plan.config),
         config.compile,

@@ -13,12 +13,12 @@ from cluster.errors import ConfigError
 from cluster.plan import Plan
 from cluster.run_folder import load_config, newest_checkpoint, run_checkpoints
 from learner.checkpoint import Checkpoints
-from learner.footprint import NetworkSpec
+from learner.footprint import NetworkSpec, from_json
 
 if TYPE_CHECKING:
     from learner.transfer import Origin
 
-SIZES = ("observation_size", "action_size", "num_tasks")  # that may differ
+SIZES = ("observation_size", "action_size", "num_tasks", "num_actions")  # that may differ
 
 
 def successor(path: Path, tasks: tuple[str, ...], keep: bool) -> tuple[str, Config]:
@@ -106,4 +106,4 @@ def find_origin(plan: Plan) -> Origin | None:
 
 def saved_networks(checkpoints: Checkpoints, name: str) -> NetworkSpec:
     with checkpoints.open(name, "learner.json", "rb") as file:
-        return NetworkSpec(**json.load(file)["networks"])
+        return from_json(json.load(file)["networks"])

@@ -10,10 +10,12 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from actors.actor import ActorSpec, Assignment
+from actors.atari import configured
 from actors.catalogue import Task, resolve
 from actors.environments import COPY_INDICES
 from actors.evaluator import EvaluatorSpec
-from cluster.config import ActorsConfig, Config
+from actors.greedy import Epsilon
+from cluster.config import ActorsConfig, AtariConfig, Config
 from learner.footprint import NetworkSpec, critic_parameters, footprint
 from replay.rate_limiter import RateLimit
 from replay.shard import ShardSpec, share
@@ -44,13 +46,22 @@ class Plan:
     def networks(self) -> NetworkSpec:
         learner = vars(self.config.learner)
         shape = {field.name: learner[field.name] for field in fields(NetworkSpec) if field.name in learner}
-        return NetworkSpec(self.observation_size, self.action_size, len(self.tasks), **shape)
+        discrete = tuple(task.num_actions for task in self.tasks) if self.most_actions else ()
+        image = self.tasks[0].image
+        return NetworkSpec(
+            self.observation_size, self.action_size, len(self.tasks), num_actions=discrete, image=image, **shape
+        )
+
+    @property
+    def most_actions(self) -> int:
+        """Of the task that has most discrete ones; 0 where actions are not discrete."""
+        return max(task.num_actions for task in self.tasks)
 
     @property
     def is_sharded(self) -> bool:
         """Whether each of the learner's ranks holds a part of the critic, not all of it."""
         config = self.config.learner
-        if config.ranks == 1 or config.sharding == "replicate":
+        if config.ranks == 1 or config.sharding == "replicate" or self.most_actions:
             return False
         large = critic_parameters(self.networks) >= SHARD_FROM
         return config.sharding == "shard" or config.replicas > 1 or large
@@ -99,6 +110,11 @@ class Plan:
             part.backend,
             part.threads,
             incarnation,
+            self.most_actions,
+            Epsilon(
+                config.exploration.epsilon,
+                max(1, round(config.exploration.steps * config.learner.updates_per_step)),
+            ),
         )
 
     @property
@@ -148,19 +164,20 @@ class Plan:
     def evaluator(self) -> EvaluatorSpec:
         config = self.config
         return EvaluatorSpec(
-            self.tasks,
+            configured_tasks(self.tasks, replace(config.atari, episodic_life=False)),
             config.evaluation.episodes,
             self.observation_size,
             self.action_size,
             config.seed,
             config.actors.backend,
             config.actors.threads,
+            self.most_actions,
         )
 
 
 def make_plan(config: Config) -> Plan:
     """Raises UnknownNameError for unknown tasks and ValueError for limits that would deadlock."""
-    tasks = resolve(config.tasks)
+    tasks = configured_tasks(resolve(config.tasks), config.atari)
     learner, replay = config.learner, config.replay
     samples_per_step = learner.updates_per_step * learner.batch_size
     copies = most_copies(config, tasks)
@@ -170,12 +187,13 @@ def make_plan(config: Config) -> Plan:
     for index in range(replay.shards):
         storage = StorageSpec(
             tuple(task.name for task in tasks),
-            tuple((task.observation_size,) for task in tasks),
+            tuple(row_shape(task) for task in tasks),
             max(task.action_size for task in tasks),
             (share(replay.capacity, index, replay.shards),) * len(tasks),
             replay.segment_length,
-            push_rows(config, copies),
-            replay.observation_dtype,
+            push_rows(config, copies, stack_of(tasks)),
+            tasks[0].observation_dtype if tasks[0].image else replay.observation_dtype,
+            stack_of(tasks),
             n_step=learner.n_step,
             discount=learner.discount,
             weights=tuple(replay.task_weights.get(task.name, 1.0) for task in tasks) if replay.task_weights else (),
@@ -209,9 +227,25 @@ def most_copies(config: Config, tasks: Sequence[Task]) -> int:
     return max(part_of(config.actors, task.benchmark).copies for task in tasks)
 
 
-def push_rows(config: Config, copies: int) -> int:
-    """The most rows of a task that an actor pushes at once: every step may end an episode and take a second row."""
-    return copies * (2 * config.replay.segment_length + 1)
+def push_rows(config: Config, copies: int, stack: int) -> int:
+    """The most rows of a task that an actor pushes at once: every step may end an episode and take a second row, and
+    before them are the frames that the first stack looks back to."""
+    return copies * (2 * config.replay.segment_length + stack)
+
+
+def configured_tasks(tasks: Sequence[Task], atari: AtariConfig) -> tuple[Task, ...]:
+    """Tasks as the configuration has them played."""
+    return tuple(configured(task, **vars(atari)) if task.benchmark == "atari" else task for task in tasks)
+
+
+def stack_of(tasks: Sequence[Task]) -> int:
+    """Frames in an observation, of which replay keeps each once; 1 where that is all an observation is."""
+    return tasks[0].image[0] if tasks[0].image else 1
+
+
+def row_shape(task: Task) -> tuple[int, ...]:
+    """Of what a row of replay holds of an observation."""
+    return task.image[1:] if task.image and task.image[0] > 1 else task.observation_shape
 
 
 def max_ahead(config: Config, copies: int) -> int:

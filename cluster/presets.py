@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from cluster.config import ActorsConfig, Config, EvaluationConfig, LearnerConfig, ReplayConfig
+from cluster.config import (
+    ActorsConfig,
+    AtariConfig,
+    Config,
+    EvaluationConfig,
+    ExplorationConfig,
+    LearnerConfig,
+    ReplayConfig,
+)
 
 
 def quickstart() -> Config:
@@ -40,6 +48,25 @@ def quickstart_mixed() -> Config:
         learner=replace(small.learner, width=256, policy_width=128, updates_per_step=2.0),
         evaluation=EvaluationConfig(interval=5_000, episodes=10),
     )
+
+
+def quickstart_discrete() -> Config:
+    """Cart-pole and acrobot, whose actions are discrete, in one small agent: learns in minutes on two cores."""
+    small = quickstart()
+    return replace(
+        small,
+        tasks=("gymnasium/CartPole-v1", "gymnasium/Acrobot-v1"),
+        steps=10_000,
+        learner=replace(small.learner, updates_per_step=1.0, learning_rate=3e-4, polyak=0.01, n_step=3),
+        replay=replace(small.replay, warmup=500),
+        evaluation=EvaluationConfig(interval=2_000, episodes=10),
+        exploration=ExplorationConfig(steps=2_000),
+    )
+
+
+def single_task() -> Config:
+    """One task, which --tasks names, at width 4096 with the batch of 256 that the paper's single-task agents have."""
+    return Config(learner=LearnerConfig(batch_size=256), evaluation=EvaluationConfig(interval=25_000))
 
 
 def dmc_dogs() -> Config:
@@ -87,9 +114,42 @@ def shadowhand_85() -> Config:
     return Config(tasks=("shadowhand-85",), actors=ActorsConfig(copies=1), evaluation=EvaluationConfig(interval=25_000))
 
 
+def shadowhand_29() -> Config:
+    """A Shadow hand that turns the paper's 29 objects of transfer: for brc add-task, or from scratch beside it."""
+    return replace(shadowhand_85(), tasks=("shadowhand-29",))
+
+
+def atari_26() -> Config:
+    """The 26 games of Atari 100k in one agent that is played 100,000 steps a game, without sticky actions."""
+    return Config(
+        tasks=("atari-26",),
+        steps=100_000,
+        learner=LearnerConfig(width=1024, encoder_width=4, n_step=3, publish_interval=200),
+        actors=ActorsConfig(copies=1),
+        replay=ReplayConfig(capacity=100_000, warmup=2_000),
+        evaluation=EvaluationConfig(interval=25_000),
+        exploration=ExplorationConfig(steps=5_000),
+        atari=AtariConfig(sticky=0.0),
+    )
+
+
+def atari_57() -> Config:
+    """All 57 games in one agent, with sticky actions, a million steps a game."""
+    return replace(
+        atari_26(),
+        tasks=("atari-57",),
+        steps=1_000_000,
+        replay=ReplayConfig(capacity=100_000, warmup=5_000),
+        exploration=ExplorationConfig(steps=50_000),
+        atari=AtariConfig(),
+    )
+
+
 FUNCTIONS = (
     quickstart,
     quickstart_mixed,
+    quickstart_discrete,
+    single_task,
     dmc_dogs,
     dmc_humanoids,
     dmc_hard,
@@ -98,5 +158,8 @@ FUNCTIONS = (
     hb_medium,
     hb_hard,
     shadowhand_85,
+    shadowhand_29,
+    atari_26,
+    atari_57,
 )
 PRESETS: dict[str, Callable[[], Config]] = {function.__name__.replace("_", "-"): function for function in FUNCTIONS}

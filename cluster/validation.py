@@ -38,6 +38,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "learner.policy_width": (8, 65536),
     "learner.policy_depth": (1, 64),
     "learner.embedding_size": (1, 4096),
+    "learner.encoder_width": (1, 64),
     "learner.num_bins": (2, 4096),
     "learner.value_limit": (1e-6, 1e6),
     "learner.batch_size": (1, 2**20),
@@ -68,6 +69,12 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "replay.segment_length": (1, 65536),
     "replay.warmup": (1, 10**12),
     "replay.max_ahead": (0, 10**12),
+    "exploration.epsilon": (0.0, 1.0),
+    "exploration.steps": (0, 10**12),
+    "atari.frame_skip": (1, 60),
+    "atari.stack": (1, 16),
+    "atari.sticky": (0.0, 0.99),
+    "atari.noop_max": (1, 1000),
     "evaluation.interval": (0, 10**12),
     "evaluation.episodes": (1, 1000),
 }
@@ -100,6 +107,7 @@ def check(config: Config) -> Plan:
     check_backends(config, tasks)
     check_device(config)
     check_ranks(config)
+    check_kinds(config, tasks)
     check_weights(config, [task.name for task in tasks])
     check_actors(config, list(dict.fromkeys(task.benchmark for task in tasks)))
     check_budget(config, tasks)
@@ -144,6 +152,28 @@ def check_backends(config: Config, tasks: Sequence[Task]) -> None:
         module, install = BACKENDS[backend]
         if importlib.util.find_spec(module) is None:
             raise ConfigError(f"--tasks {task.name}: --actors.backend {backend} needs the package {module}: {install}")
+
+
+def check_kinds(config: Config, tasks: Sequence[Task]) -> None:
+    """Whether one agent can learn all of the tasks."""
+    learner = config.learner
+    first = tasks[0]
+    for task in tasks:
+        for kind, of in (("discrete actions", lambda task: task.num_actions > 0), ("images", lambda task: task.image)):
+            if bool(of(task)) != bool(of(first)):
+                have, lack = (task, first) if of(task) else (first, task)
+                raise ConfigError(f"--tasks {have.name} has {kind} and {lack.name} has none: train them in a run each")
+    if first.num_actions and (learner.sharding == "shard" or learner.replicas > 1):
+        raise ConfigError(
+            "--learner.sharding shard: with discrete actions the critic is what actors act with, and each rank must "
+            "hold all of it: use replicate"
+        )
+    atari = any(task.benchmark == "atari" for task in tasks)
+    if atari and config.execution == "serial" and config.atari.sticky:
+        raise ConfigError(
+            f"--atari.sticky {config.atari.sticky:g}: a serial run goes on exactly where it stopped, which random "
+            "steps do not allow: use 0, or distributed execution"
+        )
 
 
 def check_actors(config: Config, benchmarks: list[str]) -> None:

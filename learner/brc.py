@@ -64,13 +64,31 @@ class BRCState:
     policy_optimizer: torch.optim.Optimizer
     temperature_optimizer: torch.optim.Optimizer
 
+    def modules(self) -> dict[str, nn.Module]:
+        return {"critic": self.critic, "target": self.target, "policy": self.policy}
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        return {
+            "critic": self.critic_optimizer,
+            "policy": self.policy_optimizer,
+            "temperature": self.temperature_optimizer,
+        }
+
+    @property
+    def actor(self) -> nn.Module:
+        """What acts."""
+        return self.policy
+
+    def temperature(self) -> Tensor:
+        return self.log_temperature.detach().exp()
+
 
 def initial_state(
     spec: NetworkSpec,
     settings: BRCSettings,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
-    prepare: Callable[[Critic | Policy], None] = lambda module: None,
+    prepare: Callable[[nn.Module], None] = lambda module: None,
 ) -> BRCState:
     """Fresh networks from torch's global generator, the target an exact copy of the critic, optimisers at zero.
 
@@ -84,14 +102,27 @@ def initial_state(
         prepare(module)
     log_temperature = nn.Parameter(torch.tensor(math.log(settings.initial_temperature), dtype=dtype, device=device))
 
-    options: dict[str, Any] = {"lr": settings.learning_rate, "fused": True, "capturable": log_temperature.is_cuda}
+    adam = torch.optim.Adam([log_temperature], betas=(0.5, 0.999), **adam_options(settings, log_temperature.is_cuda))
+    return BRCState(
+        critic,
+        target,
+        policy,
+        log_temperature,
+        adamw(critic, settings),
+        adamw(policy, settings),
+        with_moments(adam),
+    )
 
-    def adamw(module: nn.Module) -> torch.optim.Optimizer:
-        groups = [{"params": kind} for kind in alike(module.parameters())]
-        return with_moments(torch.optim.AdamW(groups, weight_decay=settings.weight_decay, **options))
 
-    adam = torch.optim.Adam([log_temperature], betas=(0.5, 0.999), **options)
-    return BRCState(critic, target, policy, log_temperature, adamw(critic), adamw(policy), with_moments(adam))
+def adam_options(settings: BRCSettings, on_gpu: bool) -> dict[str, Any]:
+    return {"lr": settings.learning_rate, "fused": True, "capturable": on_gpu}
+
+
+def adamw(module: nn.Module, settings: BRCSettings) -> torch.optim.Optimizer:
+    """For all parameters of a network."""
+    groups = [{"params": kind} for kind in alike(module.parameters())]
+    options = adam_options(settings, next(module.parameters()).is_cuda)
+    return with_moments(torch.optim.AdamW(groups, weight_decay=settings.weight_decay, **options))
 
 
 def with_moments(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
@@ -120,7 +151,7 @@ def update(
     Bellman target with `diagnostics`. Temperature in the metrics is the one used by this step, before it was updated.
     """
     metrics: dict[str, Tensor] = {}
-    temperature = state.log_temperature.detach().exp()
+    temperature = state.temperature()
     old_embedding = state.critic.embed(batch.task_ids)
 
     # 1. Critic: both heads learn the projected mean of the target heads' distributions.

@@ -31,11 +31,11 @@ def allocate(spec: LearnerSpec, rows: int) -> Batches:
         return array
 
     return Batches(
-        empty(networks.observation_size, dtype=observation_dtype),
+        empty(*networks.observation_shape, dtype=observation_dtype),
         empty(networks.action_size),
         empty(),
         empty(),
-        empty(networks.observation_size, dtype=observation_dtype),
+        empty(*networks.observation_shape, dtype=observation_dtype),
         empty(dtype=torch.int64),
         *(torch.empty(networks.num_tasks, pin_memory=pinned).numpy() for _ in range(2)),
     )

@@ -14,10 +14,12 @@ from typing import Any
 import fsspec
 import torch
 import torch.distributed as dist
+from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
+from learner.discrete import DiscreteCritic
 from learner.footprint import NetworkSpec
 from learner.learner import Learner
 from learner.networks import Policy, normalized
@@ -79,14 +81,16 @@ def load(learner: Learner, url: str) -> None:
 
 
 def load_policy(networks: NetworkSpec, url: str) -> PolicyMessage:
-    """What is published of a checkpoint: policy and task embeddings, without the rest having to fit anywhere."""
-    policy = Policy(networks)
-    table = torch.empty(networks.num_tasks, networks.embedding_size) if networks.num_tasks > 1 else None
-    wanted = {"policy": {name: parameter.detach() for name, parameter in policy.named_parameters()}}
-    if table is not None:
+    """What is published of a checkpoint: what acts and task embeddings, without the rest having to fit anywhere."""
+    acts: nn.Module = DiscreteCritic(networks) if networks.discrete else Policy(networks)
+    part = "critic" if networks.discrete else "policy"
+    wanted = {part: {name: parameter.detach() for name, parameter in acts.named_parameters()}}
+    table = wanted[part].get("task_embeddings")
+    if networks.num_tasks > 1 and table is None:
+        table = torch.empty(networks.num_tasks, networks.embedding_size)
         wanted["critic"] = {"task_embeddings": table}
     with plain_errors(f"{url} cannot be read"):
         dcp_load(wanted, checkpoint_id=url, no_dist=True)
     with fsspec.open(f"{url}/{COUNTERS}") as file:
         updates = json.load(file)["updates"]
-    return Outgoing(policy, None if table is None else normalized(table, networks.embedding_norm), updates).message()
+    return Outgoing(acts, None if table is None else normalized(table, networks.embedding_norm), updates).message()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
 
 BFLOAT16 = 2
+IMPALA_CHANNELS = (16, 32, 32)
 OVERHEAD_BYTES = 100_000_000
 
 
@@ -23,6 +26,33 @@ class NetworkSpec:
     embedding_size: int = 32
     num_bins: int = 101
     embedding_norm: str = "l2"
+    num_actions: tuple[int, ...] = ()  # of each task, where actions are discrete
+    image: tuple[int, ...] = ()  # (frames, height, width), where observations are images
+    encoder_width: int = 1  # multiplies the image encoder's channels
+
+    @property
+    def discrete(self) -> bool:
+        return bool(self.num_actions)
+
+    @property
+    def most_actions(self) -> int:
+        """Actions of the task that has most."""
+        return max(self.num_actions)
+
+    @property
+    def observation_shape(self) -> tuple[int, ...]:
+        """Of one observation in a batch."""
+        return self.image or (self.observation_size,)
+
+    @property
+    def features(self) -> int:
+        """Of what a discrete critic's heads see of an observation."""
+        if not self.image:
+            return self.observation_size
+        _, height, width = self.image
+        for _ in IMPALA_CHANNELS:  # each stage halves them, rounding up
+            height, width = -(-height // 2), -(-width // 2)
+        return IMPALA_CHANNELS[-1] * self.encoder_width * height * width
 
     @property
     def embedding_inputs(self) -> int:
@@ -30,16 +60,47 @@ class NetworkSpec:
         return self.embedding_size if self.num_tasks > 1 else 0
 
 
+def to_json(spec: NetworkSpec) -> dict[str, Any]:
+    """Its fields, with lists for tuples."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(spec).items()}
+
+
+def from_json(saved: dict[str, Any]) -> NetworkSpec:
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()}
+    return NetworkSpec(**fields)
+
+
 def critic_parameters(spec: NetworkSpec) -> int:
     """How many numbers a Critic learns."""
-    inputs = spec.observation_size + spec.action_size + spec.embedding_inputs
-    width, bins = spec.width, spec.num_bins
-    head = (inputs + 3) * width + spec.depth * 2 * (width + 3) * width + (width + 1) * bins
-    return spec.heads * head + (spec.num_tasks * spec.embedding_size if spec.num_tasks > 1 else 0)
+    width, outputs = spec.width, spec.num_bins * (spec.most_actions if spec.discrete else 1)
+    inputs = (spec.features if spec.discrete else spec.observation_size + spec.action_size) + spec.embedding_inputs
+    head = (inputs + 3) * width + spec.depth * 2 * (width + 3) * width + (width + 1) * outputs
+    encoder = 0
+    if spec.image:
+        channels = [spec.image[0], *(spec.encoder_width * count for count in IMPALA_CHANNELS)]
+        for before, after in pairwise(channels):
+            encoder += (9 * before + 1) * after + 4 * (9 * after + 1) * after
+    return encoder + spec.heads * head + (spec.num_tasks * spec.embedding_size if spec.num_tasks > 1 else 0)
+
+
+def encoder_activations(spec: NetworkSpec) -> int:
+    """Numbers that an image encoder keeps of one image for the way back."""
+    if not spec.image:
+        return 0
+    frames, height, width = spec.image
+    found = frames * height * width
+    for count in IMPALA_CHANNELS:
+        channels = count * spec.encoder_width
+        found += channels * height * width  # what is pooled
+        height, width = -(-height // 2), -(-width // 2)
+        found += 9 * channels * height * width  # and of both blocks: sums, convolutions, ReLUs, places of maxima
+    return found
 
 
 def policy_parameters(spec: NetworkSpec) -> int:
-    """How many numbers a Policy learns."""
+    """How many numbers a Policy learns: none where the critic itself acts."""
+    if spec.discrete:
+        return 0
     inputs, width = spec.observation_size + spec.embedding_inputs, spec.policy_width
     return (inputs + 3) * width + spec.policy_depth * 2 * (width + 3) * width + 2 * (width + 1) * spec.action_size
 
@@ -69,8 +130,10 @@ def footprint(
     rows = batch_size // ranks
     # A layer keeps what went into its LayerNorm and what came out of the ReLU behind it, for the way back.
     layers = spec.heads * (1 + 2 * spec.depth) * 2 * spec.width + (1 + 2 * spec.policy_depth) * 2 * spec.policy_width
-    outputs = 6 * spec.heads * spec.num_bins * number  # logits, softmaxes and their gradients
-    row = 4 * (2 * spec.observation_size + spec.action_size + 2) + 8
+    # Logits, softmaxes and their gradients.
+    outputs = 6 * spec.heads * spec.num_bins * (spec.most_actions if spec.discrete else 1) * number
+    outputs += encoder_activations(spec) * number
+    row = (2 if spec.image else 8) * spec.observation_size + 4 * (spec.action_size + 2) + 8
     block = 2 * (spec.width + 3) * spec.width
     found = {
         "critic": critic * number // parts,

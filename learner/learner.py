@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from learner import brc
-from learner.brc import Batch, BRCSettings, Noise
+from learner import brc, discrete
+from learner.brc import Batch, BRCSettings, BRCState, Noise
 from learner.cuda_graph import Recorded
-from learner.footprint import NetworkSpec, footprint, in_words
-from learner.networks import Critic, Policy, ResidualBlock
+from learner.discrete import DiscreteState
+from learner.footprint import NetworkSpec, footprint, in_words, to_json
+from learner.networks import Critic, ResidualBlock
 from learner.precision import Precision, multiplies_bfloat16, parameter_dtype, run_in_bfloat16, set_products
 from learner.publishing import Outgoing
 from learner.reward_normalizer import RewardNormalizer
@@ -82,7 +83,7 @@ class Trained:
         self.reward_scale = found[len(self.names) :]
         values: dict[str, float] = dict(zip(self.names, found, strict=False))
         for name in ("critic_loss", "policy_loss"):
-            if not math.isfinite(values[name]):
+            if not math.isfinite(values.get(name, 0.0)):
                 raise NonFinite(f"{name} became {values[name]} at update {self.update} or a few before")
         return values
 
@@ -134,15 +135,18 @@ class Learner:
         self.device = torch.device(spec.device)
         set_products(spec.precision)
         torch.manual_seed(spec.seed)
-        self.state = brc.initial_state(spec.networks, spec.settings, self.dtype, self.device, self._prepare)
-        for optimizer in self._optimizers().values():
+        algorithm = discrete if spec.networks.discrete else brc
+        self.state: BRCState | DiscreteState = algorithm.initial_state(
+            spec.networks, spec.settings, self.dtype, self.device, self._prepare
+        )
+        for optimizer in self.state.optimizers().values():
             average_gradients(optimizer, ranks)
         # Networks come from the seed itself; noise from the same stream would repeat their numbers.
         self.generator = torch.Generator(self.device).manual_seed(spec.seed + NOISE_SEED)
         self.normalizer = RewardNormalizer(
             spec.networks.num_tasks,
             spec.settings.discount,
-            brc.target_entropy(spec.networks.action_size, spec.settings),
+            0.0 if spec.networks.discrete else brc.target_entropy(spec.networks.action_size, spec.settings),
             spec.settings.value_limit,
             self.device,
         )
@@ -153,7 +157,7 @@ class Learner:
         self.updates = 0
         self.consumed = [0] * spec.num_shards  # batches used, by the shard they came from
 
-    def _prepare(self, module: Critic | Policy) -> None:
+    def _prepare(self, module: nn.Module) -> None:
         bfloat16, device = self.spec.precision == "bf16", self.device.type
         if bfloat16:
             run_in_bfloat16(module, device)
@@ -163,14 +167,6 @@ class Learner:
                     part.compile(dynamic=False)
         if isinstance(module, Critic):
             shard(module, self.ranks, device, bfloat16 and multiplies_bfloat16(device))
-
-    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        state = self.state
-        return {
-            "critic": state.critic_optimizer,
-            "policy": state.policy_optimizer,
-            "temperature": state.temperature_optimizer,
-        }
 
     def train(
         self,
@@ -197,14 +193,16 @@ class Learner:
                 if index < count - 1:
                     between()
         average_over_ranks(list(metrics.values()), self.ranks)
-        scale = self.normalizer.denominator(self.state.log_temperature.detach().exp())
+        scale = self.normalizer.denominator(self.state.temperature())
         return Trained(metrics, scale.to(self.dtype), self.updates)
 
     def _update(self, batches: Batch, index: int, diagnostics: bool = False) -> dict[str, Tensor]:
         """An update with one of the batches. It waits for nothing, and asks tensors for nothing but more tensors."""
         batch = Batch(*(tensor[index] for tensor in batches))
-        temperature = self.state.log_temperature.detach().exp()
+        temperature = self.state.temperature()
         batch = batch._replace(rewards=self.normalizer.normalize(batch.rewards, batch.task_ids, temperature))
+        if isinstance(self.state, DiscreteState):
+            return discrete.update(self.state, batch, self.spec.settings, diagnostics)[1]
         # All of it on every rank, so that each row has the noise that it would have with any number of ranks.
         shape = (2, self.spec.batch_size, self.spec.networks.action_size)
         noise = torch.randn(shape, generator=self.generator, dtype=self.dtype, device=self.device)
@@ -244,7 +242,7 @@ class Learner:
 
     def outgoing(self) -> Outgoing:
         """The policy as it is now, on its way to the actors."""
-        return Outgoing(self.state.policy, self.state.critic.embedding_table(), self.updates)
+        return Outgoing(self.state.actor, self.state.critic.embedding_table(), self.updates)
 
     def policy(self) -> PolicyMessage:
         return self.outgoing().message()
@@ -254,23 +252,23 @@ class Learner:
 
         Adam's moments go by the names of their parameters, so that another number of ranks finds them.
         """
-        state = self.state
-        modules: dict[str, nn.Module] = {"critic": state.critic, "target": state.target, "policy": state.policy}
+        state, modules = self.state, self.state.modules()
         found: dict[str, Any] = {
             name: {key: parameter.detach() for key, parameter in module.named_parameters()}
             for name, module in modules.items()
         }
-        found["temperature"] = {"log": state.log_temperature.detach()}
         names = {id(p): key for module in modules.values() for key, p in module.named_parameters()}
-        names[id(state.log_temperature)] = "log"
-        for name, optimizer in self._optimizers().items():
+        if isinstance(state, BRCState):
+            found["temperature"] = {"log": state.log_temperature.detach()}
+            names[id(state.log_temperature)] = "log"
+        for name, optimizer in state.optimizers().items():
             found[f"{name}_optimizer"] = {names[id(p)]: dict(moments) for p, moments in optimizer.state.items()}
         return found | {"normalizer": self.normalizer.state_dict()}
 
     def counters(self) -> dict[str, Any]:
         """The rest of what updates go on from, as JSON can hold it."""
         return {
-            "networks": asdict(self.spec.networks),
+            "networks": to_json(self.spec.networks),
             "generator": self.generator.get_state().numpy().tobytes().hex(),
             "device": self.device.type,
             "updates": self.updates,
@@ -283,7 +281,7 @@ class Learner:
         On another kind of device than the one that saved it, noise comes from a new stream: the generators of CPU and
         GPU have nothing in common.
         """
-        ours = asdict(self.spec.networks)
+        ours = to_json(self.spec.networks)
         differing = {
             key: (saved["networks"].get(key), ours[key]) for key in ours if saved["networks"].get(key) != ours[key]
         }

@@ -5,20 +5,19 @@ from __future__ import annotations
 import time
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from learner.networks import Policy
 from replay.policy_store import PolicyMessage
 
 
 class Outgoing:
-    """The policy's parameters under their own names, and a critic's `embedding_table` as `task_embeddings`.
+    """The parameters of what acts under their own names, and a critic's `embedding_table` as `task_embeddings`.
 
     They are as of now; a GPU hands them over when it has come that far.
     """
 
     @torch.no_grad()
-    def __init__(self, policy: Policy, table: Tensor | None, version: int) -> None:
+    def __init__(self, policy: nn.Module, table: Tensor | None, version: int) -> None:
         named: dict[str, Tensor] = dict(policy.named_parameters())
         if table is not None:
             named["task_embeddings"] = table

@@ -36,9 +36,13 @@ class RewardNormalizer:
         torch.maximum(self.maximum, maximum, out=self.maximum)
 
     def denominator(self, temperature: Tensor) -> Tensor:
-        """(tasks,) scale at the current temperature alpha: (max(Gmax, |Gmin|) - alpha H / (2 (1 - gamma))) / V."""
+        """(tasks,) scale at the current temperature alpha: (max(Gmax, |Gmin|) - alpha H / (2 (1 - gamma))) / V.
+
+        Without an entropy term it is infinite as long as all returns were 0, so that rewards stay 0.
+        """
         largest = torch.maximum(self.maximum, self.minimum.abs())
-        return (largest - temperature * self.entropy_return) / self.value_limit
+        scale = (largest - temperature * self.entropy_return) / self.value_limit
+        return torch.where(scale > 0, scale, torch.inf)
 
     def normalize(self, rewards: Tensor, task_ids: Tensor, temperature: Tensor) -> Tensor:
         """Raw rewards (...) of tasks (...) divided by their task's scale, in the rewards' dtype."""

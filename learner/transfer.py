@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from learner.brc import BRCState
 from learner.dcp import plain_errors
+from learner.discrete import DiscreteCritic
 from learner.footprint import NetworkSpec
 from learner.learner import Learner
 from learner.networks import Critic, Policy, normalized
@@ -48,37 +50,40 @@ def begin_from(learner: Learner, origin: Origin) -> None:
     """
     old = origin.networks
     with torch.device("meta"):  # shapes alone: orthogonal matrices of this size would take long to make
-        modules: dict[str, nn.Module] = {"critic": Critic(old), "target": Critic(old), "policy": Policy(old)}
+        modules: dict[str, nn.Module] = (
+            {"critic": DiscreteCritic(old), "target": DiscreteCritic(old)}
+            if old.discrete
+            else {"critic": Critic(old), "target": Critic(old), "policy": Policy(old)}
+        )
     saved = {
         name: {key: torch.empty(tensor.shape) for key, tensor in module.state_dict().items()}
         for name, module in modules.items()
     }
-    others = {
-        "temperature": {"log": torch.zeros(())},
-        "normalizer": {"minimum": torch.zeros(old.num_tasks), "maximum": torch.zeros(old.num_tasks)},
-    }
+    others = {"normalizer": {"minimum": torch.zeros(old.num_tasks), "maximum": torch.zeros(old.num_tasks)}}
+    if not old.discrete:
+        others["temperature"] = {"log": torch.zeros(())}
     with plain_errors(f"{origin.url} cannot be read"):
         dcp_load(saved | others, checkpoint_id=origin.url, no_dist=True)
     new, state = learner.spec.networks, learner.state
-    ours: dict[str, nn.Module] = {"critic": state.critic, "target": state.target, "policy": state.policy}
+    ours = state.modules()
     for name, module in ours.items():
         for key, parameter in module.named_parameters():
             if key == "task_embeddings":
                 continue
-            acts = name != "policy"
+            acts = name != "policy" and not old.discrete
             put(parameter, grow(key, saved[name][key], fresh(parameter), old, new, acts))
     if old.embedding_inputs and not new.embedding_inputs and origin.embeddings[0] != RANDOM:
         fold_embedding(saved, ours, origin)
     if state.critic.task_embeddings is not None:
-        for name, critic in (("critic", state.critic), ("target", state.target)):
-            assert critic.task_embeddings is not None
-            known = saved[name].get("task_embeddings")
-            put(critic.task_embeddings, embeddings(origin, known, critic.task_embeddings))
+        for name in ("critic", "target"):
+            table = ours[name].get_parameter("task_embeddings")
+            put(table, embeddings(origin, saved[name].get("task_embeddings"), table))
         for index, kind in enumerate(origin.embeddings):
             if kind == RANDOM:
                 assert state.target.task_embeddings is not None
                 state.target.task_embeddings[index] = state.critic.task_embeddings[index]
-    state.log_temperature.copy_(others["temperature"]["log"])
+    if isinstance(state, BRCState):
+        state.log_temperature.copy_(others["temperature"]["log"])
     for index, task in enumerate(origin.scales):
         if task >= 0:
             learner.normalizer.minimum[index] = others["normalizer"]["minimum"][task]
@@ -104,7 +109,7 @@ def grow(key: str, saved: Tensor, begun: Tensor, old: NetworkSpec, new: NetworkS
     """
     if key.endswith("input.weight"):
         grown = torch.zeros_like(begun)
-        parts = [(old.observation_size, new.observation_size)]
+        parts = [(old.features, new.features)] if old.discrete else [(old.observation_size, new.observation_size)]
         parts += [(old.action_size, new.action_size)] * acts
         parts.append((old.embedding_inputs, new.embedding_inputs))
         source = target = 0
@@ -113,7 +118,7 @@ def grow(key: str, saved: Tensor, begun: Tensor, old: NetworkSpec, new: NetworkS
             grown[:, target : target + width] = saved[:, source : source + width]
             source, target = source + was, target + becomes
         return grown
-    if key.split(".")[0] in ("mean", "log_std"):
+    if key.split(".")[0] in ("mean", "log_std") or ".output." in key:  # a row, or several, for every action
         grown = begun.clone()
         rows = min(len(saved), len(begun))
         grown[:rows] = saved[:rows]

@@ -18,7 +18,7 @@ class Counting(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     """
 
     observation_space: Any = spaces.Dict({"steps": spaces.Box(0, 1e3, (1,)), "seed": spaces.Box(0, 1, (2, 2))})
-    action_space = spaces.Box(np.array([0.0, -2.0], np.float32), np.array([4.0, 2.0], np.float32))
+    action_space: Any = spaces.Box(np.array([0.0, -2.0], np.float32), np.array([4.0, 2.0], np.float32))
 
     def __init__(self, ends: int = 7, raises: int = 0, hangs: int = 0, leaks: int = 0) -> None:
         self.ends, self.raises, self.hangs, self.leaks = ends, raises, hangs, leaks
@@ -47,6 +47,13 @@ class Counting(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         return {"steps": np.array([self.count], np.float32), "seed": self.drawn.copy()}
 
 
+class Several(Counting):
+    """Takes several discrete actions at once."""
+
+    action_space: Any = spaces.MultiDiscrete([2, 3])
+
+
+gymnasium.register("Several-v0", "tests.counting:Several", max_episode_steps=10)
 gymnasium.register("Counting-v0", "tests.counting:Counting", max_episode_steps=10)
 for fault in ("raises", "hangs", "leaks"):
     gymnasium.register(f"{fault}-v0", "tests.counting:Counting", max_episode_steps=10, kwargs={fault: 400})

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from learner.brc import Batch, BRCSettings, BRCState, initial_state
 from learner.footprint import NetworkSpec
+from learner.learner import Learner
 from learner.networks import BroNet, Critic, Policy, ResidualBlock
 
 FOLDER = Path(__file__).parent / "golden"
@@ -85,3 +86,15 @@ def batch(arrays: dict[str, Tensor], prefix: str) -> Batch:
         arrays[prefix + "next_observations"],
         arrays[prefix + "task_ids"].long() if prefix + "task_ids" in arrays else torch.zeros(16, dtype=torch.int64),
     )
+
+
+def continuous(learner: Learner) -> BRCState:
+    """The state of one whose actions are continuous."""
+    assert isinstance(learner.state, BRCState)
+    return learner.state
+
+
+def critics(learner: Learner) -> dict[str, Critic]:
+    """By their names in checkpoints."""
+    state = continuous(learner)
+    return {"critic": state.critic, "target": state.target}

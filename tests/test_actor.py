@@ -153,7 +153,7 @@ def test_numpy_policy_equals_torch_policy(tasks: int) -> None:
 )
 def test_segments_keep_every_step_of_every_copy(copies: int, length: int, ends: list[list[str]]) -> None:
     """Against streams kept as plain lists, for any pattern of episode ends."""
-    builder = SegmentBuilder(copies, 1, 1, length)
+    builder = SegmentBuilder(copies, Task("", (("", 1),), 1, 1000, ""), 1, length)
     inputs = np.arange(copies, dtype=np.float32)[:, None] * 1000
     expected: list[list[Any]] = [[] for _ in range(copies)]
     found: list[list[Any]] = [[] for _ in range(copies)]

@@ -38,6 +38,17 @@ TABLE: list[tuple[str, list[str]]] = [
     ("train quickstart --name ../elsewhere", ["--name '../elsewhere'", "letters"]),
     ("train quickstart --steps 500 --replay.warmup 500", ["--steps 500", "--replay.warmup 500"]),
     ("train quickstart --steps 1501 --replay.shards 2", ["--steps 1501", "--replay.shards 2", "at least 1502"]),
+    (
+        "train quickstart --tasks dmc/dog-run gymnasium/CartPole-v1",
+        ["--tasks gymnasium/CartPole-v1 has discrete actions and dmc/dog-run has none"],
+    ),
+    (
+        "train quickstart --tasks atari/pong gymnasium/CartPole-v1",
+        ["--tasks atari/pong has images and gymnasium/CartPole-v1 has none"],
+    ),
+    ("train quickstart --tasks atari/pong --execution serial", ["--atari.sticky 0.25", "use 0"]),
+    ("train quickstart --tasks atari/pong --learner.sharding shard", ["--learner.sharding shard", "use replicate"]),
+    ("train quickstart --tasks atari/pong --atari.stack 0", ["--atari.stack 0", "1 to 16"]),
     ("train quickstart --learner.target-entropy-per-action 0.5", ["--learner.target-entropy-per-action 0.5"]),
     ("train quickstart --replay.warmup 2 --replay.shards 3", ["--replay.warmup 2", "at least 3"]),
     (
@@ -72,7 +83,7 @@ TABLE: list[tuple[str, list[str]]] = [
     ("train quickstart --actors.of dmc.cores 3", ["--actors.of dmc.cores", "cpus"]),
     ("train quickstart --actors.of dmc.count 1.5", ["--actors.of dmc.count 1.5", "a whole number from 0 to 4096"]),
     ("train quickstart --actors.of dmc.copies 0", ["--actors.of dmc.copies 0", "from 1"]),
-    ("train quickstart --tasks gymnasium/CartPole-v1", ["gymnasium/CartPole-v1", "Discrete(2)"]),
+    ("train quickstart --tasks gymnasium/tests.counting:Several-v0", ["MultiDiscrete", "only Box and Discrete"]),
     ("train quickstart --tasks metaworld/reech", ["metaworld/reach"]),
     ("scale nothing dmc=3", ["there is no run 'nothing'"]),
     ("scale", ["name a run"]),

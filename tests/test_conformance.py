@@ -20,16 +20,22 @@ FIVE = ["cartpole-swingup", "cheetah-run", "walker-walk", "humanoid-run", "dog-r
 TEN = """
 reach pick-place door-open drawer-close button-press peg-insert-side window-open sweep-into coffee-pull soccer
 """
-GYMNASIUM = ["gymnasium/Pendulum-v1", "gymnasium/Hopper-v5", "gymnasium/tests.counting:Counting-v0"]
+GYMNASIUM = ["Pendulum-v1", "Hopper-v5", "CartPole-v1", "tests.counting:Counting-v0"]
+GAMES = ["pong", "breakout", "ms-pacman"]
 CASES = [
     *(("envpool", f"dmc/{name}") for name in FIVE),
     *(("dm_control", f"dmc/{name}") for name in FIVE[:3]),
     *(("envpool", f"metaworld/{name}") for name in TEN.split()),
-    *(("gymnasium", name) for name in GYMNASIUM),
+    *((backend, f"atari/{name}") for name in GAMES for backend in RUN_BY["atari"]),
+    *(("gymnasium", f"gymnasium/{name}") for name in GYMNASIUM),
     *(("humanoid-bench", f"humanoid-bench/{name}") for name in ("h1-walk", "h1hand-sit_hard", "h1hand-cube")),
     ("shadow-hand", "shadow-hand/cube"),
 ]
-USUAL = [(RUN_BY[task.benchmark][0], name) for name, task in all_tasks().items() if task.benchmark != "metaworld"]
+USUAL = [
+    (RUN_BY[task.benchmark][0], name)
+    for name, task in all_tasks().items()
+    if task.benchmark not in ("metaworld", "atari")
+]
 REST = [case for case in USUAL if case not in CASES]
 COPIES, LIMIT, SEEDS = 3, 40, [11, 22, 33]
 NEVER = np.zeros(COPIES, bool)
@@ -41,6 +47,13 @@ ByHand = tuple[np.ndarray, Callable[[np.ndarray], tuple[Any, ...]], Callable[[in
 def short(name: str) -> Task:
     (task,) = resolve([name])
     return replace(task, episode_limit=min(LIMIT, task.episode_limit))
+
+
+def drawn(task: Task, rng: np.random.Generator, copies: int) -> np.ndarray:
+    """Random actions of copies of a task."""
+    if task.num_actions:
+        return rng.integers(0, task.num_actions, (copies, 1)).astype(np.float32)
+    return rng.uniform(-1, 1, (copies, task.action_size)).astype(np.float32)
 
 
 def flat(task: Task, observed: Any) -> np.ndarray:
@@ -62,11 +75,16 @@ def envpool_by_hand(task: Task) -> ByHand:
     )
 
     def rows(observed: Any) -> np.ndarray:
+        if task.image:
+            return np.asarray(observed)
         if not isinstance(observed, dict):
             return observed.astype(np.float32)
         return np.stack([flat(task, {key: value[i] for key, value in observed.items()}) for i in range(COPIES)])
 
-    scale = ActionScaler(pool.action_space.low, pool.action_space.high)
+    def scale(actions: np.ndarray) -> np.ndarray:
+        if task.num_actions:
+            return actions[:, 0].astype(np.int32)
+        return ActionScaler(pool.action_space.low, pool.action_space.high)(actions)
 
     def step(actions: np.ndarray) -> tuple[Any, ...]:
         observed, rewards, terminated, truncated, info = pool.step(scale(actions))
@@ -79,7 +97,7 @@ def envpool_by_hand(task: Task) -> ByHand:
 
     def reset(copy: int) -> np.ndarray:
         if copy == 0:
-            observed, _, _, _, info = pool.step(np.zeros((COPIES, task.action_size), np.float32))
+            observed, _, _, _, info = pool.step(scale(np.zeros((COPIES, task.action_size), np.float32)))
             assert (info["elapsed_step"] == 0).all()
             cached[:] = [rows(observed)]
         return np.asarray(cached[0][copy])
@@ -114,6 +132,33 @@ def dm_control_by_hand(task: Task) -> ByHand:
     return np.stack([reset(copy) for copy in range(COPIES)]), step, reset
 
 
+def ale_py_by_hand(task: Task) -> ByHand:
+    """A vector of all copies, whose own reset takes the place of a step."""
+    from ale_py.vector_env import AtariVectorEnv
+
+    made = AtariVectorEnv(
+        task.short_name.replace("-", "_"),
+        COPIES,
+        max_num_frames_per_episode=4 * task.episode_limit,
+        repeat_action_probability=0.25,
+        full_action_space=True,
+        reward_clipping=False,
+    )
+
+    def step(actions: np.ndarray) -> tuple[Any, ...]:
+        observed, rewards, terminated, truncated, _ = made.step(actions[:, 0].astype(np.int64))
+        return observed, rewards, terminated, truncated, NEVER
+
+    cached: list[np.ndarray] = []
+
+    def reset(copy: int) -> np.ndarray:
+        if copy == 0:
+            cached[:] = [made.step(np.zeros(COPIES, np.int64))[0]]
+        return np.asarray(cached[0][copy])
+
+    return made.reset(seed=np.array(SEEDS))[0], step, reset
+
+
 def humanoid_bench_by_hand(task: Task) -> ByHand:
     """Its resets draw from numpy's global generator too: of each copy, as if it had the process to itself."""
     humanoid_bench.prepare()
@@ -131,9 +176,15 @@ def gymnasium_by_hand(task: Task) -> ByHand:
     space: Any = made[0].action_space
 
     def step(actions: np.ndarray) -> tuple[Any, ...]:
+        if task.num_actions:
+            found = [environment.step(int(action[0])) for environment, action in zip(made, actions, strict=True)]
+            return results(found)
         # By hand: from [-1, 1] to the bounds.
         scaled = (space.low + space.high) / 2 + (space.high - space.low) / 2 * actions.reshape(COPIES, *space.shape)
         found = [environment.step(action.astype(np.float32)) for environment, action in zip(made, scaled, strict=True)]
+        return results(found)
+
+    def results(found: list[Any]) -> tuple[Any, ...]:
         rewards = np.array([one[1] for one in found], np.float32)
         success = np.array([bool(one[4].get("is_success", one[4].get("success", False))) for one in found])
         ends = [np.array([one[place] for one in found]) for place in (2, 3)]
@@ -155,6 +206,7 @@ def gymnasium_by_hand(task: Task) -> ByHand:
 
 BY_HAND = {
     "envpool": envpool_by_hand,
+    "ale-py": ale_py_by_hand,
     "dm_control": dm_control_by_hand,
     "gymnasium": gymnasium_by_hand,
     "humanoid-bench": humanoid_bench_by_hand,
@@ -180,18 +232,19 @@ def drive_both(backend: str, name: str) -> None:
     expected, step_by_hand, reset_by_hand = BY_HAND[backend](task)
     rng = np.random.default_rng(0)
     inputs = environment.reset()
-    assert inputs.shape == (COPIES, task.observation_size) and inputs.dtype == np.float32
+    assert inputs.shape == (COPIES, *task.observation_shape) and inputs.dtype == task.observation_dtype
     np.testing.assert_array_equal(inputs, expected)
     lengths, ended = np.zeros(COPIES, int), 0
     for _ in range(2 * task.episode_limit + 5):
-        actions = rng.uniform(-1, 1, (COPIES, task.action_size)).astype(np.float32)
+        actions = drawn(task, rng, COPIES)
         environment.send(actions)
         step = environment.recv()
         observed, rewards, terminated, truncated, successes = step_by_hand(actions)
         lengths += 1
         for ours, theirs in zip(step, (observed, rewards, terminated, truncated, successes), strict=False):
             np.testing.assert_array_equal(ours, theirs)
-        assert step.observations.dtype == step.rewards.dtype == np.float32 and np.isfinite(step.observations).all()
+        assert step.observations.dtype == task.observation_dtype and np.isfinite(step.observations).all()
+        assert step.rewards.dtype == np.float32
         assert step.terminated.dtype == step.truncated.dtype == step.successes.dtype == bool
         over = np.flatnonzero(terminated | truncated)
         assert (lengths[truncated] == task.episode_limit).all() and (lengths <= task.episode_limit).all()
@@ -220,20 +273,31 @@ def test_steps_are_those_of_the_library_driven_by_hand_in_every_other_task(backe
 
 
 @pytest.mark.parametrize(
-    ("backend", "name"), [("envpool", "dmc/walker-walk"), ("envpool", "metaworld/reach"), *CASES[5:6], *CASES[-7:]]
+    ("backend", "name"),
+    [
+        ("envpool", "dmc/walker-walk"),
+        ("envpool", "metaworld/reach"),
+        ("dm_control", "dmc/cartpole-swingup"),
+        ("envpool", "atari/pong"),
+        ("ale-py", "atari/pong"),
+        *CASES[-8:],
+    ],
 )
 def test_streams_follow_seeds_and_fast_forward_leads_back(backend: str, name: str) -> None:
     needs(backend)
     task = replace(short(name), episode_limit=10)
+    if task.image:  # sticky actions are drawn by the emulator, which nothing leads back to where it was
+        task = replace(task, options=tuple((dict(task.options) | {"repeat_action_probability": 0.0}).items()))
     environment, again, other = (make_environment(backend, task, seeds) for seeds in ([5, 6], [5, 6], [7, 8]))
     first = environment.reset()
     np.testing.assert_array_equal(first, again.reset())
-    assert len(np.unique(np.concatenate([first, other.reset()]).round(5), axis=0)) == 4, "streams are shared"
+    if not task.image:  # games begin alike but for the frames in which nothing is done
+        assert len(np.unique(np.concatenate([first, other.reset()]).round(5), axis=0)) == 4, "streams are shared"
     rng = np.random.default_rng(0)
     resets = [1, 1]
     taken: list[list[np.ndarray]] = [[], []]
     for _ in range(24):
-        actions = rng.uniform(-1, 1, (2, task.action_size)).astype(np.float32)
+        actions = drawn(task, rng, 2)
         environment.send(actions)
         step = environment.recv()
         for copy in range(2):
@@ -246,7 +310,7 @@ def test_streams_follow_seeds_and_fast_forward_leads_back(backend: str, name: st
     np.testing.assert_array_equal(
         fresh.fast_forward(resets, [np.array(one, np.float32).reshape(shape) for one in taken]), step.next_inputs
     )
-    action = rng.uniform(-1, 1, (2, task.action_size)).astype(np.float32)
+    action = drawn(task, rng, 2)
     for one in (environment, fresh):
         one.send(action)
     np.testing.assert_array_equal(environment.recv().observations, fresh.recv().observations)
@@ -288,7 +352,7 @@ def test_a_task_of_gymnasium_tells_its_sizes_and_order() -> None:
     [
         ("gymnasium/NoSuchThing-v1", "cannot be made"),
         ("gymnasium/no_such_module:Thing-v1", "No module named 'no_such_module'"),
-        ("gymnasium/CartPole-v1", "Discrete"),
+        ("gymnasium/tests.counting:Several-v0", "MultiDiscrete"),
         ("gymnasium/Taxi-v4", "only a Box can be learned from"),
         ("gymnasium/tests.counting:Endless-v0", "max_episode_steps"),
     ],

@@ -54,7 +54,7 @@ def batches(seed: int, count: int = 3) -> Batches:
 
 
 def parameters(learner: Learner) -> list[torch.Tensor]:
-    state = learner.state
+    state = golden.continuous(learner)
     modules = [*state.critic.parameters(), *state.target.parameters(), *state.policy.parameters()]
     return [*modules, state.log_temperature]
 
@@ -177,11 +177,11 @@ def test_embedding_norm_is_a_choice() -> None:
 
 def test_initialisation_is_orthogonal_with_the_reference_gains() -> None:
     learner = Learner(spec())
-    hidden = learner.state.policy.trunk.blocks[0].first.weight.detach()  # type: ignore[union-attr, operator]
+    hidden = golden.continuous(learner).policy.trunk.blocks[0].first.weight.detach()  # type: ignore[union-attr, operator]
     torch.testing.assert_close(hidden @ hidden.T, 2.0 * torch.eye(16), atol=1e-5, rtol=0)
-    log_std = learner.state.policy.log_std.weight.detach()
+    log_std = golden.continuous(learner).policy.log_std.weight.detach()
     torch.testing.assert_close(log_std @ log_std.T, torch.eye(2), atol=1e-5, rtol=0)
-    assert not learner.state.policy.mean.bias.any()
+    assert not golden.continuous(learner).policy.mean.bias.any()
 
 
 def test_target_entropy_is_half_the_widest_action() -> None:
@@ -260,7 +260,7 @@ def test_a_resumed_learner_takes_the_rates_it_is_given(tmp_path: Path) -> None:
     dcp.load(other, str(tmp_path))
     (group,) = other.state.critic_optimizer.param_groups
     assert (group["lr"], group["weight_decay"]) == (1e-5, 0.5)
-    (group,) = other.state.temperature_optimizer.param_groups
+    (group,) = golden.continuous(other).temperature_optimizer.param_groups
     assert (group["lr"], group["weight_decay"]) == (1e-5, 0)
 
 

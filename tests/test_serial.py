@@ -23,6 +23,7 @@ from cluster.session import Session
 from cluster.validation import validate
 from dashboards import records
 from dashboards.console import Console
+from tests import golden_vectors as golden
 from tests import tiny
 
 
@@ -54,7 +55,7 @@ def run(config: Config, stop: StopAt | None = None) -> SerialRun:
 
 
 def parameters(made: SerialRun) -> dict[str, torch.Tensor]:
-    state = made.learner.state
+    state = golden.continuous(made.learner)
     named: dict[str, torch.Tensor] = {}
     for part in ("critic", "target", "policy"):
         named |= {f"{part}.{name}": value for name, value in getattr(state, part).state_dict().items()}

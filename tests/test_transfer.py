@@ -15,6 +15,7 @@ from dashboards import records
 from learner.footprint import NetworkSpec
 from learner.learner import Learner
 from learner.transfer import MEAN, RANDOM, Origin, begin_from
+from tests import golden_vectors as golden
 from tests import tiny
 from tests.test_learner import batches, save, spec
 
@@ -45,15 +46,15 @@ def test_what_was_learned_of_a_task_is_the_same_in_the_larger_agent(tmp_path: Pa
     for before, after in ((2, 1), (0, 3)):
         theirs, ours = (torch.full((6,), task) for task in (before, after))
         for name in ("critic", "target"):
-            one, other = getattr(old.state, name), getattr(new.state, name)
+            one, other = golden.critics(old)[name], golden.critics(new)[name]
             torch.testing.assert_close(
                 other(*more, other.embed(ours)), one(observations, actions, one.embed(theirs)), rtol=1e-5, atol=1e-5
             )
-        mean, log_std = new.state.policy(more[0], new.state.critic.embed(ours))
-        expected = old.state.policy(observations, old.state.critic.embed(theirs))
+        mean, log_std = golden.continuous(new).policy(more[0], golden.continuous(new).critic.embed(ours))
+        expected = golden.continuous(old).policy(observations, golden.continuous(old).critic.embed(theirs))
         torch.testing.assert_close(mean[:, :2], expected[0], rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(log_std[:, :2], expected[1], rtol=1e-5, atol=1e-5)
-    assert new.state.log_temperature == old.state.log_temperature
+    assert golden.continuous(new).log_temperature == golden.continuous(old).log_temperature
     table, rows = old.state.critic.task_embeddings, new.state.critic.task_embeddings
     assert table is not None and rows is not None
     torch.testing.assert_close(rows[0], table.mean(dim=0))
@@ -88,11 +89,11 @@ def test_any_number_of_tasks_of_any_size(
     if new == SINGLE:  # its embedding is part of the bias now
         observations, actions, task = torch.randn(4, 5), torch.rand(4, 2), torch.full((4,), 1)
         for name in ("critic", "target"):
-            one, other = getattr(learner.state, name), getattr(made.state, name)
+            one, other = golden.critics(learner)[name], golden.critics(made)[name]
             expected = one(observations, actions, one.embed(task))
             torch.testing.assert_close(other(observations, actions, None), expected, rtol=1e-5, atol=1e-5)
-        expected = learner.state.policy(observations, learner.state.critic.embed(task))
-        torch.testing.assert_close(made.state.policy(observations, None), expected, rtol=1e-5, atol=1e-5)
+        expected = golden.continuous(learner).policy(observations, golden.continuous(learner).critic.embed(task))
+        torch.testing.assert_close(golden.continuous(made).policy(observations, None), expected, rtol=1e-5, atol=1e-5)
     if new == OLD:
         made.train(batches(0)).finish()
 

@@ -1,0 +1,76 @@
+"""The Arcade Learning Environment through ale-py's own vector of games: what envpool's Atari is checked against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from ale_py.vector_env import AtariVectorEnv
+
+from actors.atari import game
+from actors.catalogue import Task
+from actors.environments import Step, indices
+
+
+class AleEnvironment:
+    """One game, a thread for each copy. A vector of several cannot step or reset a single copy, as a resume must."""
+
+    def __init__(self, task: Task, seeds: Sequence[int]) -> None:
+        self.task = task
+        self.copies = len(seeds)
+        options = dict(task.options)
+        self.games = [
+            AtariVectorEnv(
+                game(task),
+                num_envs=1,
+                num_threads=1,
+                max_num_frames_per_episode=task.episode_limit * options["frame_skip"],
+                repeat_action_probability=options["repeat_action_probability"],
+                full_action_space=options["full_action_space"],
+                stack_num=options["stack_num"],
+                frameskip=options["frame_skip"],
+                noop_max=options["noop_max"],
+                episodic_life=options["episodic_life"],
+                reward_clipping=options["reward_clip"],
+                use_fire_reset=options["use_fire_reset"],
+            )
+            for _ in seeds
+        ]
+        self.seeds: list[int | None] = [int(seed) for seed in seeds]
+
+    def reset(self) -> np.ndarray:
+        return np.stack([self._reset(copy) for copy in range(self.copies)])
+
+    def send(self, actions: np.ndarray) -> None:
+        for copy, action in enumerate(indices(actions)):
+            self.games[copy].send(action[None])
+
+    def recv(self) -> Step:
+        found = [game.recv() for game in self.games]
+        observations = np.concatenate([one[0] for one in found])
+        rewards, terminated, truncated = (np.concatenate([one[part] for one in found]) for part in (1, 2, 3))
+        next_inputs = observations
+        ended = np.flatnonzero(terminated | truncated)
+        if len(ended):
+            next_inputs = observations.copy()
+            for copy in ended.tolist():
+                next_inputs[copy] = self._reset(copy)
+        successes = np.zeros(self.copies, bool)
+        return Step(observations, rewards.astype(np.float32), terminated, truncated, successes, next_inputs)
+
+    def fast_forward(self, resets: Sequence[int], actions: Sequence[np.ndarray]) -> np.ndarray:
+        inputs = np.zeros((self.copies, *self.task.observation_shape), np.uint8)
+        for copy in range(self.copies):
+            for _ in range(resets[copy]):
+                inputs[copy] = self._reset(copy)
+            for action in actions[copy]:
+                inputs[copy] = self.games[copy].step(indices(action[None]))[0][0]
+        return inputs
+
+    def close(self) -> None:
+        self.games.clear()
+
+    def _reset(self, copy: int) -> np.ndarray:
+        seed, self.seeds[copy] = self.seeds[copy], None
+        observed, _ = self.games[copy].reset(seed=seed)
+        return np.asarray(observed[0])
