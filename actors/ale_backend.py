@@ -28,6 +28,8 @@ class AleEnvironment:
                 repeat_action_probability=options["repeat_action_probability"],
                 full_action_space=options["full_action_space"],
                 stack_num=options["stack_num"],
+                img_height=options["img_height"],
+                img_width=options["img_width"],
                 frameskip=options["frame_skip"],
                 noop_max=options["noop_max"],
                 episodic_life=options["episodic_life"],
@@ -37,6 +39,7 @@ class AleEnvironment:
             for _ in seeds
         ]
         self.seeds: list[int | None] = [int(seed) for seed in seeds]
+        self.ages = np.zeros(self.copies, np.int64)  # of the episodes, in steps
 
     def reset(self) -> np.ndarray:
         return np.stack([self._reset(copy) for copy in range(self.copies)])
@@ -47,7 +50,8 @@ class AleEnvironment:
 
     def recv(self) -> Step:
         found = [game.recv() for game in self.games]
-        observations = np.concatenate([one[0] for one in found])
+        self.ages += 1
+        observations = np.stack([self._filled(copy, one[0][0]) for copy, one in enumerate(found)])
         rewards, terminated, truncated = (np.concatenate([one[part] for one in found]) for part in (1, 2, 3))
         next_inputs = observations
         ended = np.flatnonzero(terminated | truncated)
@@ -64,7 +68,8 @@ class AleEnvironment:
             for _ in range(resets[copy]):
                 inputs[copy] = self._reset(copy)
             for action in actions[copy]:
-                inputs[copy] = self.games[copy].step(indices(action[None]))[0][0]
+                self.ages[copy] += 1
+                inputs[copy] = self._filled(copy, self.games[copy].step(indices(action[None]))[0][0])
         return inputs
 
     def close(self) -> None:
@@ -73,4 +78,13 @@ class AleEnvironment:
     def _reset(self, copy: int) -> np.ndarray:
         seed, self.seeds[copy] = self.seeds[copy], None
         observed, _ = self.games[copy].reset(seed=seed)
-        return np.asarray(observed[0])
+        self.ages[copy] = 0
+        return self._filled(copy, observed[0])
+
+    def _filled(self, copy: int, stack: np.ndarray) -> np.ndarray:
+        """An episode's first frame stands for those before it, which ale-py has black: so do envpool and replay."""
+        missing = len(stack) - 1 - int(self.ages[copy])
+        if missing > 0:
+            stack = stack.copy()
+            stack[:missing] = stack[missing]
+        return stack

@@ -1,4 +1,4 @@
-"""The Arcade Learning Environment's 57 games: stacks of grey frames of 84 by 84, and actions by their index.
+"""The Arcade Learning Environment's 57 games: stacks of grey frames, and actions by their index.
 
 All games have the joystick's 18 actions, so that one agent can play them together. How they are played is configured
 for all games of a run (cluster.config.AtariConfig). Scores are made comparable by what a random player and a human got.
@@ -7,10 +7,10 @@ for all games of a run (cluster.config.AtariConfig). Scores are made comparable 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from actors.catalogue import Task
 
-SIZE = 84
 FULL_ACTIONS = 18
 FRAMES_OF_AN_EPISODE = 108_000  # half an hour
 
@@ -82,22 +82,42 @@ up_n_down
 """
 
 
+USUAL: dict[str, Any] = {
+    "frame_skip": 4,
+    "stack": 4,
+    "size": 84,
+    "sticky": 0.25,
+    "episodic_life": False,
+    "full_actions": True,
+    "noop_max": 30,
+}
+
+
 def task(game: str) -> Task:
     """bank_heist -> atari/bank-heist, played the usual way; `configured` changes that."""
     title = "".join(word.capitalize() for word in game.split("_"))
     made = Task(
         f"atari/{game.replace('_', '-')}", (), action_size=1, episode_limit=0, library_id=f"{title}-v5", num_actions=18
     )
-    return configured(made, frame_skip=4, stack=4, sticky=0.25, episodic_life=False, full_actions=True, noop_max=30)
+    return configured(made, **USUAL)
 
 
 def configured(
-    made: Task, frame_skip: int, stack: int, sticky: float, episodic_life: bool, full_actions: bool, noop_max: int
+    made: Task,
+    frame_skip: int,
+    stack: int,
+    size: int,
+    sticky: float,
+    episodic_life: bool,
+    full_actions: bool,
+    noop_max: int,
 ) -> Task:
     """The same game, played so; the fields are those of cluster.config.AtariConfig."""
     options = {
         "frame_skip": frame_skip,
         "stack_num": stack,
+        "img_height": size,
+        "img_width": size,
         "repeat_action_probability": sticky,
         "episodic_life": episodic_life,
         "full_action_space": full_actions,
@@ -107,10 +127,10 @@ def configured(
     }
     return replace(
         made,
-        observation_keys=(("", stack * SIZE * SIZE),),
+        observation_keys=(("", stack * size * size),),
         episode_limit=FRAMES_OF_AN_EPISODE // frame_skip,
         num_actions=FULL_ACTIONS if full_actions else legal_actions(made),
-        image=(stack, SIZE, SIZE),
+        image=(stack, size, size),
         options=tuple(options.items()),
     )
 

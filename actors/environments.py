@@ -55,6 +55,34 @@ class Environment(Protocol):
     def close(self) -> None: ...
 
 
+class Filmable(Environment, Protocol):
+    """One that can be looked at."""
+
+    def frame(self) -> np.ndarray:
+        """What the first copy looks like: (height, width, 3) uint8."""
+
+
+def make_filmable(task: Task, seed: int) -> Filmable:
+    """A copy of the task in its usual backend, which renders."""
+    backend = backend_of(task, "")
+    if backend == "envpool":
+        from actors.envpool_backend import EnvpoolEnvironment
+
+        return EnvpoolEnvironment(task, [seed], film=True)
+    from actors.gymnasium_backend import GymnasiumEnvironment
+
+    prepare(backend)
+    return GymnasiumEnvironment(task, [seed], film=True)
+
+
+def prepare(backend: str) -> None:
+    """What some libraries need before anything of them is made."""
+    if backend == "humanoid-bench":
+        humanoid_bench.prepare()
+    if backend == "shadow-hand":
+        shadow_hand.prepare()
+
+
 def make_environment(preferred: str, task: Task, seeds: Sequence[int], threads: int = 1) -> Environment:
     """One copy a seed, in the preferred backend if that runs the task. `threads` step them where that has threads."""
     backend = backend_of(task, preferred)
@@ -72,10 +100,7 @@ def make_environment(preferred: str, task: Task, seeds: Sequence[int], threads: 
         return AleEnvironment(task, seeds)
     from actors.gymnasium_backend import GymnasiumEnvironment
 
-    if backend == "humanoid-bench":
-        humanoid_bench.prepare()
-    if backend == "shadow-hand":
-        shadow_hand.prepare()
+    prepare(backend)
     return GymnasiumEnvironment(task, seeds)
 
 

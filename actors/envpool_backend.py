@@ -10,6 +10,8 @@ import numpy as np
 from actors.catalogue import Task
 from actors.environments import ActionScaler, Step, indices
 
+FILM = {"render_mode": "rgb_array", "render_width": 320, "render_height": 240}
+
 
 class EnvpoolEnvironment:
     """A synchronous pool whose finished copies are reset at once instead of in the next step.
@@ -18,7 +20,7 @@ class EnvpoolEnvironment:
     resetting explicitly leaves neither a lost step nor a reward to leak.
     """
 
-    def __init__(self, task: Task, seeds: Sequence[int], threads: int = 1) -> None:
+    def __init__(self, task: Task, seeds: Sequence[int], threads: int = 1, film: bool = False) -> None:
         self.task = task
         self.copies = len(seeds)
         self.pool = envpool.make(
@@ -29,6 +31,7 @@ class EnvpoolEnvironment:
             num_threads=min(threads, self.copies),
             max_episode_steps=task.episode_limit,
             **dict(task.options),
+            **(FILM if film else {}),
         )
         space = self.pool.action_space
         self.scale = indices if task.num_actions else ActionScaler(space.low, space.high)
@@ -63,6 +66,10 @@ class EnvpoolEnvironment:
                 self.pool.send(self.scale(action[None]), one)
                 inputs[copy] = self._flatten(self.pool.recv()[0])[0]
         return inputs
+
+    def frame(self) -> np.ndarray:
+        """What the first copy looks like: (height, width, 3) uint8. Aborts the process where there is no OpenGL."""
+        return np.asarray(self.pool.render(env_ids=[0])[0])
 
     def close(self) -> None:
         self.pool.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,9 +19,10 @@ MOST_COPIES = 64  # of all tasks together, at a time
 
 @dataclass(frozen=True)
 class EvaluatorSpec:
-    """Evaluate all tasks, `episodes` each, in as many copies."""
+    """Evaluate some of a run's tasks, those with the indices `played`, `episodes` each, in as many copies."""
 
     tasks: tuple[Task, ...]
+    played: tuple[int, ...]
     episodes: int
     observation_size: int
     action_size: int
@@ -37,6 +39,16 @@ class Evaluation(NamedTuple):
     lengths: dict[str, list[int]]
     successes: dict[str, list[bool]]
     version: int
+
+
+def merged(parts: Sequence[Evaluation]) -> Evaluation:
+    """Of several evaluators that played different tasks with the same policy."""
+    return Evaluation(
+        {name: found for part in parts for name, found in part.returns.items()},
+        {name: found for part in parts for name, found in part.lengths.items()},
+        {name: found for part in parts for name, found in part.successes.items()},
+        parts[0].version,
+    )
 
 
 class Played(NamedTuple):
@@ -59,12 +71,12 @@ class Evaluator:
         `number` counts the evaluations of the run; each begins from initial states of its own. Tasks are played some
         at a time: a copy of some takes 90 MB.
         """
-        tasks = range(len(self.spec.tasks))
+        tasks = self.spec.played
         at_once = max(1, MOST_COPIES // self.spec.episodes)
         played: list[Played] = []
         for begin in range(0, len(tasks), at_once):
             played += self._play(tasks[begin : begin + at_once], message, number)
-        by_name = {task.name: found for task, found in zip(self.spec.tasks, played, strict=True)}
+        by_name = {self.spec.tasks[task].name: found for task, found in zip(tasks, played, strict=True)}
         return Evaluation(
             {name: found.returns.tolist() for name, found in by_name.items()},
             {name: found.lengths.tolist() for name, found in by_name.items()},
@@ -72,12 +84,12 @@ class Evaluator:
             -1 if message is None else message.version,
         )
 
-    def _play(self, tasks: range, message: PolicyMessage | None, number: int) -> list[Played]:
+    def _play(self, tasks: tuple[int, ...], message: PolicyMessage | None, number: int) -> list[Played]:
         """Some of the tasks, given by their indices, all copies of all of them together."""
         spec, episodes = self.spec, self.spec.episodes
         rows = np.repeat(tasks, episodes)
         first = number * len(spec.tasks) * episodes % (1 << 19)
-        rng = np.random.default_rng([spec.seed, EVALUATION_STREAM, number, tasks.start])
+        rng = np.random.default_rng([spec.seed, EVALUATION_STREAM, number, tasks[0]])
         pools = []
         for task in tasks:
             base = first + task * episodes

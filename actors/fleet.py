@@ -230,6 +230,10 @@ class Fleet:
         """The newest report of every living actor that has made one."""
         return [slot.report for slot in [*self.slots, *self.outgoing] if slot.report is not None]
 
+    def reports_of(self, benchmark: str) -> list[ActorReport]:
+        """The same, of those of one benchmark that are to stay."""
+        return [slot.report for slot in self.slots if slot.what.benchmark == benchmark and slot.report is not None]
+
     def stats(self) -> dict[str, dict[str, int]]:
         """By benchmark: actors that are wanted, that have been placed and collect, that have not, and restarts."""
         found = {}

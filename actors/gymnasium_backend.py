@@ -21,10 +21,12 @@ class GymnasiumEnvironment:
     copies would depend on each other, and could not be brought back to where they were.
     """
 
-    def __init__(self, task: Task, seeds: Sequence[int]) -> None:
+    def __init__(self, task: Task, seeds: Sequence[int], film: bool = False) -> None:
         self.task = task
         self.copies = len(seeds)
         options = {"max_episode_steps": task.episode_limit} | dict(task.options)
+        if film:
+            options["render_mode"] = "rgb_array"
         self.environments = [make(task.library_id, **options) for _ in seeds]
         self.seeds: list[int | None] = [int(seed) for seed in seeds]
         self.space = self.environments[0].action_space
@@ -62,6 +64,10 @@ class GymnasiumEnvironment:
             for action in actions[copy]:
                 inputs[copy] = self._flatten(self._step(copy, action)[0])
         return inputs
+
+    def frame(self) -> np.ndarray:
+        """What the first copy looks like: (height, width, 3) uint8."""
+        return np.asarray(self.environments[0].render())
 
     def close(self) -> None:
         for environment in self.environments:

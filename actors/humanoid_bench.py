@@ -121,3 +121,7 @@ def prepare() -> None:
         arrays = sizes.array_sizes[struct]
         for name in [name for name in arrays if not hasattr(kind, name)]:
             del arrays[name]
+    from humanoid_bench.tasks import Task as Base
+
+    # The renderers of later versions of gymnasium are told of their camera when they are made.
+    Base.render = lambda self: self._env.mujoco_renderer.render(self._env.render_mode)

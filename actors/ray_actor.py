@@ -13,7 +13,7 @@ import ray
 from ray.actor import ActorHandle
 
 from actors.actor import Actor, ActorReport, ActorSpec, make_environments
-from actors.evaluator import Evaluator
+from actors.evaluator import Evaluator, EvaluatorSpec
 from replay.handle import ShardHandle
 from replay.placement import on_node
 from replay.policy_store import PolicyMessage
@@ -127,13 +127,20 @@ class ActorProcess:
             self.thread.join()
 
 
-def start_actor(spec: ActorSpec, shards: list[ShardHandle], store: ActorHandle, cpus: float) -> ActorHandle:
-    options: dict[str, Any] = {"num_cpus": cpus, "max_restarts": 0, "runtime_env": {"env_vars": ACTOR_ENVIRONMENT}}
+def start_actor(
+    spec: ActorSpec, shards: list[ShardHandle], store: ActorHandle, cpus: float, runtime: dict[str, Any]
+) -> ActorHandle:
+    options: dict[str, Any] = {"num_cpus": cpus, "max_restarts": 0, "runtime_env": complete(runtime)}
     handle: ActorHandle = ray.remote(ActorProcess).options(**options).remote(spec, shards, store)
     return handle
 
 
-def start_evaluator(spec: Any, cpus: float) -> ActorHandle:
-    options: dict[str, Any] = {"num_cpus": cpus, "max_restarts": 0, "runtime_env": {"env_vars": ACTOR_ENVIRONMENT}}
+def start_evaluator(spec: EvaluatorSpec, runtime: dict[str, Any]) -> ActorHandle:
+    options: dict[str, Any] = {"num_cpus": 0, "max_restarts": 0, "runtime_env": complete(runtime)}
     handle: ActorHandle = ray.remote(Evaluator).options(**options, **on_node()).remote(spec)
     return handle
+
+
+def complete(runtime: dict[str, Any]) -> dict[str, Any]:
+    """A benchmark's runtime environment, with what actors need of theirs."""
+    return runtime | {"env_vars": ACTOR_ENVIRONMENT | runtime.get("env_vars", {})}

@@ -26,6 +26,7 @@ USAGE = """usage: brc COMMAND ...
 
   brc train PRESET [--learner.width 512 ...]   train; `brc train PRESET --help` lists every option
   brc eval RUN [--episodes 10]                 score a run's newest checkpoint
+  brc film RUN                                 film an episode of each task
   brc export RUN                               write its policy for other programs
   brc status [RUN]                             all runs, or one
   brc scale RUN dmc=32                         have another number of a benchmark's actors in a live run
@@ -65,6 +66,7 @@ def run(arguments: list[str]) -> int:
     known: dict[str, Callable[[list[str]], int]] = {
         "train": train,
         "eval": lambda rest: parsed(commands.evaluate, rest, "brc eval"),
+        "film": lambda rest: parsed(commands.film, rest, "brc film"),
         "export": lambda rest: parsed(commands.export, rest, "brc export"),
         "status": lambda rest: parsed(commands.status, rest, "brc status"),
         "scale": lambda rest: parsed(commands.scale, rest, "brc scale"),

@@ -230,6 +230,40 @@ def export(run: Name = "", folder: str = "", runs_folder: str = "runs") -> int:
     return 0
 
 
+def film(
+    run: Name = "", tasks: tuple[str, ...] = (), every: int = 4, folder: str = "", runs_folder: str = "runs"
+) -> int:
+    """Film an episode of each task with the policy of a run's newest checkpoint, as GIFs; the run may be under way.
+
+    Args:
+        run: the run's name.
+        tasks: which of its tasks; all if none is named.
+        every: steps between two frames.
+        folder: where to; empty is `films` in the run's folder.
+        runs_folder: where runs are.
+    """
+    path = existing_run(Path(runs_folder), run)
+    plan = check(here(load_config(path)[1]))
+    names = [task.name for task in plan.tasks]
+    for name in tasks:
+        if name not in names:
+            raise ConfigError(f"--tasks {name!r}: run {run} has no such task; {nearest(name, names)}")
+    if every < 1:
+        raise ConfigError(f"--every {every}: it must be 1 or more")
+    message, manifest = newest_policy(path, plan)
+    from actors.film import film_apart
+
+    place = Path(folder) if folder else path / "films"
+    place.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    for name in tasks or names:
+        file = place / f"{name.replace('/', '-').replace(':', '-')}-{manifest['env_steps']:012d}.gif"
+        done = film_apart(plan.evaluator(), names.index(name), message, every, file)
+        failed += bool(done.trouble)
+        print(f"{name}: not filmed, {done.trouble}" if done.trouble else f"{file}: return {done.episode_return:.1f}")
+    return 1 if failed else 0
+
+
 def here(config: Config) -> Config:
     """The same for this machine, which need not be the one that trained: only the policy is wanted."""
     learner = replace(config.learner, device="cpu", precision="float32", compile=False, ranks=1, replicas=1)

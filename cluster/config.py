@@ -90,12 +90,17 @@ class ActorsConfig:
     """Threads of each task's environment pool."""
     backend: Literal["envpool", "dm_control", "ale-py"] = "envpool"
     """Library that runs tasks that several have: those of dm_control, and Atari's."""
+    balance: Literal["fixed", "auto"] = "fixed"
+    """auto moves actors from benchmarks that wait to the one that all wait for, as long as the learner waits too."""
     cpus: float = 1.0
     """CPUs that Ray sets aside for an actor. Those that it cannot place wait until it can."""
     deadline: float = 120.0
     """Seconds without a step, other than to wait for replay, after which an actor is replaced."""
     memory: float = 8.0
     """Gigabytes of an actor's memory above which it is replaced."""
+    runtime: dict[str, str] = field(default_factory=dict)
+    """Packages of a benchmark's actors and evaluator: names and files with a Ray runtime environment in YAML, such as
+    humanoid-bench actors/humanoid_bench.yaml; the run's own if not named."""
     of: dict[str, float] = field(default_factory=dict)
     """What a benchmark's actors have instead of the above: names and numbers, such as dmc.count 32 metaworld.copies 2;
     count, copies, threads, cpus, deadline and memory can be named."""
@@ -119,6 +124,8 @@ class AtariConfig:
     """Frames that an action is held for."""
     stack: int = 4
     """Frames in an observation."""
+    size: int = 84
+    """Height and width that frames are scaled to; a learner on a CPU gains a factor of four from 42."""
     sticky: float = 0.25
     """Chance of every frame that the action before is held instead; the Atari 100k benchmark has none."""
     episodic_life: bool = False

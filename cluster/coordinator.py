@@ -14,10 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.actor import ActorHandle
 from ray.exceptions import RayError, RayTaskError
 
+from actors.actor import ActorSpec
+from actors.evaluator import merged
 from actors.fleet import DEAD, MOST_DEATHS_IN_A_ROW, Fleet, Limits, Poll, answered
 from actors.ray_actor import start_actor, start_evaluator
+from cluster import balance, desired
 from cluster.desired import Desired
 from cluster.errors import RunFailed
 from cluster.learner_group import CALL_TIMEOUT_S, LearnerGroup, LearnerLost
@@ -26,6 +30,7 @@ from cluster.origin import find_origin
 from cluster.plan import Plan
 from cluster.replay_plan import shard_specs
 from cluster.run_folder import RunFolder
+from cluster.runtime import runtime
 from cluster.session import Session, lowest_inserts
 from cluster.shards import ShardEvent, ShardGroup
 from dashboards import records
@@ -46,7 +51,7 @@ class Asked:
     env_steps: int
     policy: str
     number: int
-    answer: ray.ObjectRef | None  # None when it was lost and is to be asked for again
+    answers: list[ray.ObjectRef]  # of all evaluators; none when it was lost and is to be asked for again
     life: int  # of the learner that was asked
     losses: int = 0
 
@@ -87,17 +92,19 @@ class Coordinator:
             ray.remote(PolicyStore).options(num_cpus=0, max_concurrency=2, max_restarts=-1, **on_node()).remote(ray.put)
         )
         self.learner = LearnerGroup(self._start_learner, config.learner.deadline)
-        self.evaluator = start_evaluator(plan.evaluator(), cpus=0)
+        self.runtimes = {benchmark: runtime(config.actors, benchmark) for benchmark in plan.benchmarks}
+        self.evaluators = self._start_evaluators()
         self.evaluating: list[Asked] = []
         parts = {benchmark: plan.part(benchmark) for benchmark in plan.benchmarks}
         self.fleet = Fleet(
             plan.assignments(plan.counts()),
             first_incarnation(folder),
             plan.actor,
-            lambda spec: start_actor(spec, list(self.handles), self.store, parts[spec.tasks[0][1].benchmark].cpus),
+            self._start_actor,
             {benchmark: Limits(part.deadline, part.memory * 1e9) for benchmark, part in parts.items()},
         )
         self.desired = Desired(folder.path, plan.counts())
+        self.balanced_at = time.monotonic()
         self.saving: Saving | None = None
         self.died_saving = False  # a part has, since the newest checkpoint
 
@@ -197,6 +204,15 @@ class Coordinator:
         except (RayTaskError, RuntimeError) as error:
             raise RunFailed(f"an actor failed: {error}") from error
 
+    def _start_actor(self, spec: ActorSpec) -> ActorHandle:
+        benchmark = spec.tasks[0][1].benchmark
+        cpus = self.plan.part(benchmark).cpus
+        return start_actor(spec, list(self.handles), self.store, cpus, self.runtimes[benchmark])
+
+    def _start_evaluators(self) -> list[ActorHandle]:
+        """One a benchmark: each may have packages of its own, and none waits for the slowest."""
+        return [start_evaluator(self.plan.evaluator(name), self.runtimes[name]) for name in self.plan.benchmarks]
+
     def _start_learner(self, life: int) -> Any:
         config = self.plan.config.learner
         spec = learner_spec(self.plan, self.device)
@@ -240,30 +256,48 @@ class Coordinator:
 
     def _report(self) -> None:
         reports, fleet = self.fleet.reports, self.fleet.stats()
-        self.session.report(self.session.progress.row(reports, fleet, self.learner.report, self.shards.stats))
+        row = self.session.progress.row(reports, fleet, self.learner.report, self.shards.stats)
+        self.session.report(row)
+        if self.plan.config.actors.balance == "auto" and row["learner_wait_share"] > balance.LEAST_WAIT:
+            self._balance(fleet)
+
+    def _balance(self, fleet: dict[str, dict[str, int]]) -> None:
+        """Move actors to the benchmark that all wait for; as if `brc scale` had asked for it."""
+        now = time.monotonic()
+        everybody = all(part["pending"] == 0 for part in fleet.values()) and not self.fleet.outgoing
+        if not everybody or now - self.balanced_at < balance.INTERVAL_S:
+            return
+        self.balanced_at = now
+        seconds = {name: balance.step_seconds(self.fleet.reports_of(name)) for name in fleet}
+        if not all(seconds.values()):
+            return
+        counts = {name: part["desired"] for name, part in fleet.items()}
+        cpus = {name: self.plan.part(name).cpus for name in fleet}
+        found = balance.balanced(counts, self.plan.sizes, seconds, cpus)
+        if found != counts:
+            desired.write(self.session.folder.path, found)
 
     def _evaluate(self, policy: str, env_steps: int) -> None:
         """Ask for an evaluation of the random policy or the learner's."""
         number = self.session.next_evaluation_number()
-        answer = self._ask_evaluator(policy, number)
-        self.evaluating.append(Asked(env_steps, policy, number, answer, self.learner.lives))
+        answers = self._ask_evaluators(policy, number)
+        self.evaluating.append(Asked(env_steps, policy, number, answers, self.learner.lives))
 
-    def _ask_evaluator(self, policy: str, number: int) -> ray.ObjectRef:
-        """The policy passes from the learner to the evaluator directly."""
+    def _ask_evaluators(self, policy: str, number: int) -> list[ray.ObjectRef]:
+        """The policy passes from the learner to the evaluators directly."""
         message = None if policy == "random" else self.learner.first.policy.remote()
-        answer: ray.ObjectRef = self.evaluator.evaluate.remote(message, number)
-        return answer
+        return [evaluator.evaluate.remote(message, number) for evaluator in self.evaluators]
 
     def _collect_evaluations(self) -> None:
         """Tell those that are done, in order; ask again for those that died with the evaluator or the learner."""
         while self.evaluating:
             first = self.evaluating[0]
-            if first.answer is None:
-                first.answer, first.life = self._ask_evaluator(first.policy, first.number), self.learner.lives
-            if not answered(first.answer):
+            if not first.answers:
+                first.answers, first.life = self._ask_evaluators(first.policy, first.number), self.learner.lives
+            if not all(answered(answer) for answer in first.answers):
                 return
             try:
-                self.session.evaluated(ray.get(first.answer), first.env_steps)
+                self.session.evaluated(merged(ray.get(first.answers)), first.env_steps)
                 self.evaluating.pop(0)
             except DEAD as error:  # before RayTaskError: the death of what a task waits for is both
                 self._evaluation_lost(first, str(error))
@@ -284,15 +318,16 @@ class Coordinator:
         return False
 
     def _evaluation_lost(self, first: Asked, cause: str) -> None:
-        """Start another evaluator, whichever side died; what was asked of this one is asked again at the next tick."""
+        """Start other evaluators, whichever side died; what was asked of these is asked again at the next tick."""
         self.session.records.event("evaluation_lost", cause, env_steps=first.env_steps)
         first.losses += 1
         if first.losses >= MOST_DEATHS_IN_A_ROW:
             raise RunFailed(f"the evaluation at {first.env_steps} steps was lost {first.losses} times: {cause}")
-        ray.kill(self.evaluator)
-        self.evaluator = start_evaluator(self.plan.evaluator(), cpus=0)
+        for evaluator in self.evaluators:
+            ray.kill(evaluator)
+        self.evaluators = self._start_evaluators()
         for asked in self.evaluating:
-            asked.answer = None
+            asked.answers = []
 
     def _begin_save(self, env_steps: int) -> None:
         try:

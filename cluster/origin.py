@@ -34,6 +34,7 @@ def successor(path: Path, tasks: tuple[str, ...], keep: bool) -> tuple[str, Conf
         raise ConfigError(str(error)) from error
     named, benchmarks = {task.name for task in known}, {task.benchmark for task in known}
     weights = {task: weight for task, weight in config.replay.task_weights.items() if task in named}
+    runtime = {name: file for name, file in config.actors.runtime.items() if name in benchmarks}
     of = {name: value for name, value in config.actors.of.items() if name.split(".")[0] in benchmarks}
     return preset, replace(
         config,
@@ -43,7 +44,7 @@ def successor(path: Path, tasks: tuple[str, ...], keep: bool) -> tuple[str, Conf
         origin=str(path.absolute()),
         origin_embedding="mean",
         replay=replace(config.replay, task_weights=weights),
-        actors=replace(config.actors, of=of),
+        actors=replace(config.actors, of=of, runtime=runtime),
     )
 
 

@@ -95,7 +95,7 @@ class Plan:
         """The spec of the actor that does this, in its `incarnation`-th life."""
         config, part = self.config, self.part(what.benchmark)
         position = self.benchmarks.index(what.benchmark)
-        most = part.copies * (len(self.tasks) if config.execution == "serial" else self._size(what.benchmark))
+        most = part.copies * (len(self.tasks) if config.execution == "serial" else self.sizes[what.benchmark])
         return ActorSpec(
             what.name,
             position * MOST_ACTORS + what.number,
@@ -135,12 +135,14 @@ class Plan:
         """What the actors ask of Ray to begin with."""
         return sum(count * self.part(benchmark).cpus for benchmark, count in self.counts().items())
 
-    def _size(self, benchmark: str) -> int:
-        return sum(task.benchmark == benchmark for task in self.tasks)
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Tasks of every benchmark."""
+        return dict(Counter(task.benchmark for task in self.tasks))
 
     def most_actors(self, benchmark: str) -> int:
         """For so many are there seeds."""
-        most = COPY_INDICES // len(self.benchmarks) // (self._size(benchmark) * self.part(benchmark).copies)
+        most = COPY_INDICES // len(self.benchmarks) // (self.sizes[benchmark] * self.part(benchmark).copies)
         return min(MOST_ACTORS, most)
 
     def assignments(self, counts: dict[str, int]) -> list[Assignment]:
@@ -161,10 +163,12 @@ class Plan:
         """That of the one actor of serial execution."""
         return Assignment(self.benchmarks[0], 0, tuple(range(len(self.tasks))))
 
-    def evaluator(self) -> EvaluatorSpec:
+    def evaluator(self, benchmark: str = "") -> EvaluatorSpec:
+        """Of a benchmark's tasks, or of all."""
         config = self.config
         return EvaluatorSpec(
             configured_tasks(self.tasks, replace(config.atari, episodic_life=False)),
+            tuple(index for index, task in enumerate(self.tasks) if benchmark in ("", task.benchmark)),
             config.evaluation.episodes,
             self.observation_size,
             self.action_size,

@@ -21,6 +21,7 @@ from actors.catalogue import BACKENDS, Task, UnknownNameError, backend_of, neare
 from cluster.config import Config
 from cluster.errors import ConfigError
 from cluster.plan import Plan, make_plan, max_ahead, most_copies
+from cluster.runtime import runtime
 from learner.footprint import in_words
 from replay.locations import existing, free_bytes, has_room, is_shared_memory, shared_folder
 from replay.shard import share
@@ -73,6 +74,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "exploration.steps": (0, 10**12),
     "atari.frame_skip": (1, 60),
     "atari.stack": (1, 16),
+    "atari.size": (16, 210),
     "atari.sticky": (0.0, 0.99),
     "atari.noop_max": (1, 1000),
     "evaluation.interval": (0, 10**12),
@@ -190,6 +192,12 @@ def check_actors(config: Config, benchmarks: list[str]) -> None:
         if not (math.isfinite(value) and least <= value <= most) or (whole and value != int(value)):
             kind = "a whole number" if whole else "a number"
             raise ConfigError(f"--actors.of {name} {value:g}: it must be {kind} from {least:g} to {most:g}")
+    for benchmark in config.actors.runtime:
+        if benchmark not in benchmarks:
+            raise ConfigError(f"--actors.runtime: this run has no {benchmark!r}; {nearest(benchmark, benchmarks)}")
+        runtime(config.actors, benchmark)
+    if config.actors.runtime and config.execution == "serial":
+        raise ConfigError("--actors.runtime is for processes of their own: leave it out of serial execution")
     if config.actors.of and config.execution == "serial":
         raise ConfigError("--actors.of is for benchmarks with actors of their own: leave it out of serial execution")
 

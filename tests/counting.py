@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import gymnasium
@@ -20,8 +21,8 @@ class Counting(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     observation_space: Any = spaces.Dict({"steps": spaces.Box(0, 1e3, (1,)), "seed": spaces.Box(0, 1, (2, 2))})
     action_space: Any = spaces.Box(np.array([0.0, -2.0], np.float32), np.array([4.0, 2.0], np.float32))
 
-    def __init__(self, ends: int = 7, raises: int = 0, hangs: int = 0, leaks: int = 0) -> None:
-        self.ends, self.raises, self.hangs, self.leaks = ends, raises, hangs, leaks
+    def __init__(self, ends: int = 7, raises: int = 0, hangs: int = 0, leaks: int = 0, takes_s: float = 0.0) -> None:
+        self.ends, self.raises, self.hangs, self.leaks, self.takes_s = ends, raises, hangs, leaks, takes_s
         self.total, self.count = 0, 0
         self.held: list[np.ndarray] = []
 
@@ -38,6 +39,7 @@ class Counting(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             raise ZeroDivisionError("the environment cannot go on")
         if self.total == self.hangs:
             threading.Event().wait()
+        time.sleep(self.takes_s)
         if self.leaks and self.total > self.leaks:
             self.held.append(np.ones(50_000_000, np.uint8))
         over = self.count == self.ends
@@ -57,4 +59,5 @@ gymnasium.register("Several-v0", "tests.counting:Several", max_episode_steps=10)
 gymnasium.register("Counting-v0", "tests.counting:Counting", max_episode_steps=10)
 for fault in ("raises", "hangs", "leaks"):
     gymnasium.register(f"{fault}-v0", "tests.counting:Counting", max_episode_steps=10, kwargs={fault: 400})
+gymnasium.register("slow-v0", "tests.counting:Counting", max_episode_steps=10, kwargs={"takes_s": 0.02})
 gymnasium.register("Endless-v0", "tests.counting:Counting")

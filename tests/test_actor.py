@@ -223,7 +223,7 @@ def test_evaluation_is_deterministic_and_counts_one_episode_a_copy() -> None:
     tasks = (short("cartpole-swingup", 30), short("cheetah-run", 50))
     spec = NetworkSpec(17, 6, 2, width=16, policy_width=16)
     message = Outgoing(Policy(spec), Critic(spec).embedding_table(), 1).message()
-    evaluator = Evaluator(EvaluatorSpec(tasks, 3, 17, 6, seed=0))
+    evaluator = Evaluator(EvaluatorSpec(tasks, tuple(range(len(tasks))), 3, 17, 6, seed=0))
     first, again = evaluator.evaluate(message, 2), evaluator.evaluate(message, 2)
     assert first == again and evaluator.evaluate(message, 3) != first
     assert first.lengths == {"dmc/cartpole-swingup": [30] * 3, "dmc/cheetah-run": [50] * 3}

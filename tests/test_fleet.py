@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster import balance
 from cluster.config import ActorsConfig, Config
 from cluster.plan import make_plan
 from tests import tiny
@@ -47,6 +48,48 @@ def test_every_task_is_served_alike_and_no_two_copies_share_a_seed(metaworld: in
         copies += range(spec.first_copy, spec.first_copy + len(spec.tasks) * spec.copies)
     assert len(set(copies)) == len(copies) and max(copies) < 1 << 20
     assert len({plan.actor(what).index for what in assignments}) == len(assignments)
+
+
+COSTS = st.fixed_dictionaries(
+    {"dmc": st.floats(1e-4, 1.0), "metaworld": st.floats(1e-4, 1.0), "atari": st.floats(1e-4, 1.0)}
+)
+NUMBERS = st.fixed_dictionaries(dict.fromkeys(("dmc", "metaworld", "atari"), st.integers(1, 40)))
+
+
+@given(
+    NUMBERS,
+    NUMBERS,
+    COSTS,
+    st.fixed_dictionaries(dict.fromkeys(("dmc", "metaworld", "atari"), st.sampled_from([0.5, 1.0, 2.0]))),
+)
+def test_balancing_speeds_up_the_slowest_task_or_leaves_all_as_it_is(
+    counts: dict[str, int], tasks: dict[str, int], seconds: dict[str, float], cpus: dict[str, float]
+) -> None:
+    def slowest(of: dict[str, int]) -> float:
+        return min(balance.speed(of[name], tasks[name], seconds[name]) for name in of)
+
+    found = balance.balanced(counts, tasks, seconds, cpus)
+    assert found == counts or slowest(found) > balance.LEAST_GAIN * slowest(counts)
+    assert min(found.values()) >= 1
+    assert sum(found[name] * cpus[name] for name in found) <= sum(counts[name] * cpus[name] for name in counts) + 1e-9
+
+
+def test_actors_go_where_all_wait_until_nothing_is_gained() -> None:
+    """A benchmark whose steps take nine times as long ends with nine times the actors."""
+    counts, none = {"slow": 5, "fast": 5}, {"slow": 1, "fast": 1}
+    for _ in range(20):
+        counts = balance.balanced(counts, none, {"slow": 0.09, "fast": 0.01}, {"slow": 1.0, "fast": 1.0})
+    assert counts == {"slow": 9, "fast": 1}
+
+
+@pytest.mark.long
+def test_a_run_moves_actors_to_the_slow_benchmark(folder: Path) -> None:
+    tasks = ("--tasks", "gymnasium/tests.counting:slow-v0", "dmc/cartpole-swingup", "--steps=4000")
+    options = ("--actors.balance=auto", "--actors.count=3", "--actors.cpus=0.2", "--learner.updates-per-step=0.1")
+    with live(folder, "a", *tasks, *options) as process:
+        moved = wait_for(process, lambda: events(folder, "a", "scaled"))
+        assert moved[0]["actors"]["gymnasium"] > 3 > moved[0]["actors"]["dmc"]
+        assert sum(moved[0]["actors"].values()) == 6
 
 
 THREE = ("dmc/cartpole-swingup", "dmc/cartpole-balance", "dmc/pendulum-swingup")

@@ -1,0 +1,55 @@
+"""Which benchmark should have which actors, so that no task lags: `--actors.balance auto`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from actors.actor import ActorReport
+
+INTERVAL_S = 30.0  # between two moves: what one did must show first
+LEAST_WAIT = 0.1  # share of its time that the learner must wait for actors to be what holds the run up
+LEAST_GAIN = 1.05  # what a move must make of the slowest task's speed: below, measurements decide by chance
+
+
+def step_seconds(reports: Sequence[ActorReport]) -> float:
+    """What one step of one copy takes a benchmark's actors, without their waiting for replay; 0 if they made none."""
+    busy = sum(sum(report.seconds.values()) - report.writer["wait_s"] for report in reports)
+    steps = sum(report.transitions for report in reports)
+    return max(busy, 1e-9) / steps if steps else 0.0
+
+
+def speed(actors: int, tasks: int, seconds: float) -> float:
+    """Steps per second of the slowest of a benchmark's tasks, as plan.assignments deals them to its actors."""
+    return actors // tasks / seconds if actors >= tasks else 1.0 / (-(-tasks // actors) * seconds)
+
+
+def balanced(
+    counts: Mapping[str, int], tasks: Mapping[str, int], seconds: Mapping[str, float], cpus: Mapping[str, float]
+) -> dict[str, int]:
+    """Actors of every benchmark, with as many moved to the slowest one as make its slowest task faster; the same as
+    `counts` when no move makes the whole run faster.
+
+    Args:
+        tasks: of each benchmark.
+        seconds: for a step of each, as measured.
+        cpus: of one actor of each. Together they take no more than before.
+    """
+    before = {name: speed(counts[name], tasks[name], seconds[name]) for name in counts}
+    slowest = min(before, key=lambda name: before[name])
+    found, room = dict(counts), 0.0
+    while found[slowest] < sum(counts.values()):
+        while room < cpus[slowest]:
+            others = [name for name in found if name != slowest and found[name] > 1]
+            if not others:
+                return dict(counts)
+            giver = max(others, key=lambda name: speed(found[name] - 1, tasks[name], seconds[name]))
+            found[giver] -= 1
+            room += cpus[giver]
+        found[slowest] += 1
+        room -= cpus[slowest]
+        least = min(speed(found[name], tasks[name], seconds[name]) for name in found)
+        if least > LEAST_GAIN * before[slowest]:
+            return found
+        if least < before[slowest]:  # by now another would be slower
+            break
+    return dict(counts)
