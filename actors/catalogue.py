@@ -80,6 +80,7 @@ BACKENDS = {
 # The backends that run a benchmark, the usual one first.
 RUN_BY = {
     "dmc": ("envpool", "dm_control"),
+    "dmc-extra": ("dm_control",),
     "metaworld": ("envpool",),
     "atari": ("envpool", "ale-py"),
     "humanoid-bench": ("humanoid-bench",),
@@ -97,15 +98,17 @@ def all_tasks() -> dict[str, Task]:
     """Every task by name, but for those of gymnasium, which are whatever is installed."""
     from actors import atari, dmc, humanoid_bench, metaworld, shadow_hand  # these build their tasks from Task
 
-    return dmc.TASKS | metaworld.TASKS | atari.TASKS | humanoid_bench.TASKS | shadow_hand.TASKS
+    return dmc.TASKS | dmc.EXTRA_TASKS | metaworld.TASKS | atari.TASKS | humanoid_bench.TASKS | shadow_hand.TASKS
 
 
 def suites() -> dict[str, tuple[str, ...]]:
     """Every suite: name -> task names."""
-    from actors import atari, humanoid_bench, shadow_hand
+    from actors import atari, dmc, humanoid_bench, metaworld, shadow_hand
 
+    of_80 = (*metaworld.TASKS, *(f"dmc/{name}" for name in dmc.OF_80.split()), *dmc.EXTRA_TASKS)
     return (
         SUITES
+        | {"metaworld-dmc-80": of_80}
         | atari.SUITES
         | humanoid_bench.SUITES
         | shadow_hand.SUITES

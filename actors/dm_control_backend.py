@@ -17,14 +17,23 @@ os.environ.setdefault("MUJOCO_GL", "disabled")
 from dm_control import suite
 
 
+def load(task: Task, seed: int) -> Any:
+    """An environment of dm_control's interface."""
+    if task.benchmark == "dmc-extra":
+        from actors import dmc_extra
+
+        return dmc_extra.load(task.short_name, seed)
+    domain, name = task.short_name.split("-", 1)
+    return suite.load(domain, name, task_kwargs={"random": seed})
+
+
 class DmControlEnvironment:
     """Steps in `recv`, on the caller's thread."""
 
     def __init__(self, task: Task, seeds: Sequence[int]) -> None:
         self.task = task
         self.copies = len(seeds)
-        domain, name = task.short_name.split("-", 1)
-        self.environments = [suite.load(domain, name, task_kwargs={"random": int(seed)}) for seed in seeds]
+        self.environments = [load(task, int(seed)) for seed in seeds]
         bounds = self.environments[0].action_spec()
         self.scale = ActionScaler(bounds.minimum, bounds.maximum)
         self.lengths = np.zeros(self.copies, np.int64)

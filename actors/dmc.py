@@ -99,6 +99,26 @@ SUITE: dict[tuple[str, str], tuple[Keys, int]] = {
 }
 
 
+# Those of actors/dmc_extra.py, on bodies of the suite.
+EXTRA: dict[str, tuple[Keys, int]] = {
+    "ball_in_cup-spin": ({"position": 4, "velocity": 4}, 2),
+    **dict.fromkeys(
+        ("cheetah-run-backwards", "cheetah-run-front", "cheetah-run-back", "cheetah-jump"),
+        ({"position": 8, "velocity": 9}, 6),
+    ),
+    "hopper-hop-backwards": (HOPPER, 4),
+    "pendulum-spin": ({"orientation": 2, "velocity": 1}, 1),
+    **dict.fromkeys(("reacher-three_easy", "reacher-three_hard"), ({"position": 3, "to_target": 2, "velocity": 3}, 3)),
+    **dict.fromkeys(("walker-walk-backwards", "walker-run-backwards"), (WALKER, 6)),
+}
+# Of dm_control's own, in the 80 tasks that TD-MPC2 (arXiv 2310.16828) learns together.
+OF_80 = """
+walker-stand walker-walk walker-run cheetah-run reacher-easy reacher-hard acrobot-swingup pendulum-swingup
+cartpole-balance cartpole-balance_sparse cartpole-swingup cartpole-swingup_sparse ball_in_cup-catch finger-spin
+finger-turn_easy finger-turn_hard fish-swim hopper-stand hopper-hop
+"""
+
+
 def envpool_id(domain: str, name: str) -> str:
     """humanoid_CMU, run_pure_state -> HumanoidCMURunPureState-v1."""
     words = f"{domain}_{name}".split("_")
@@ -114,4 +134,8 @@ TASKS = {
         library_id=envpool_id(domain, name),
     )
     for (domain, name), (keys, actions) in SUITE.items()
+}
+EXTRA_TASKS = {
+    f"dmc-extra/{name}": Task(f"dmc-extra/{name}", tuple(keys.items()), actions, episode_limit=1000, library_id=name)
+    for name, (keys, actions) in EXTRA.items()
 }

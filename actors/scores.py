@@ -6,7 +6,7 @@ from actors.atari import human_normalized
 from actors.catalogue import Task
 from actors.humanoid_bench import solved_at
 
-RETURN_OF_ONE = {"dmc": 1000.0}  # the return that counts as a score of 1
+RETURN_OF_ONE = {"dmc": 1000.0, "dmc-extra": 1000.0}  # the return that counts as a score of 1
 BY_SUCCESS = {"metaworld", "shadow-hand"}  # whose score is the share of episodes with success
 
 

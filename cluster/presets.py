@@ -89,6 +89,11 @@ def metaworld_50() -> Config:
     return Config(tasks=("metaworld-50",), actors=ActorsConfig(copies=1), evaluation=EvaluationConfig(interval=25_000))
 
 
+def metaworld_dmc_80() -> Config:
+    """TD-MPC2's 80 tasks, MetaWorld's 50 and 30 on dm_control's bodies, in one agent at width 4096."""
+    return replace(metaworld_50(), tasks=("metaworld-dmc-80",), replay=ReplayConfig(capacity=500_000))
+
+
 def dmc_all() -> Config:
     """All 51 tasks of the dm_control suite in one agent, at width 4096."""
     return Config(tasks=("dmc-all",), replay=ReplayConfig(capacity=200_000))
@@ -155,6 +160,7 @@ FUNCTIONS = (
     dmc_hard,
     dmc_all,
     metaworld_50,
+    metaworld_dmc_80,
     hb_medium,
     hb_hard,
     shadowhand_85,

@@ -27,6 +27,7 @@ GAMES = ["pong", "breakout", "ms-pacman"]
 CASES = [
     *(("envpool", f"dmc/{name}") for name in FIVE),
     *(("dm_control", f"dmc/{name}") for name in FIVE[:3]),
+    ("dm_control", "dmc-extra/reacher-three_easy"),
     *(("envpool", f"metaworld/{name}") for name in TEN.split()),
     *((backend, f"atari/{name}") for name in GAMES for backend in RUN_BY["atari"]),
     *(("gymnasium", f"gymnasium/{name}") for name in GYMNASIUM),
@@ -108,10 +109,9 @@ def envpool_by_hand(task: Task) -> ByHand:
 
 
 def dm_control_by_hand(task: Task) -> ByHand:
-    from dm_control import suite
+    from actors.dm_control_backend import load
 
-    domain, name = task.short_name.split("-", 1)
-    made = [suite.load(domain, name, task_kwargs={"random": seed}) for seed in SEEDS]
+    made = [load(task, seed) for seed in SEEDS]
     counts = [0] * COPIES
 
     def step(actions: np.ndarray) -> tuple[Any, ...]:

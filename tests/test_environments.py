@@ -163,6 +163,44 @@ def test_envpool_and_dm_control_agree_in_random_return_in_every_domain(name: str
     compare_random_returns(name)
 
 
+# Sums over the first 60 steps of what TD-MPC2's own tasks paid, at commit e9f5932, for the same seed and actions.
+EXTRA = {
+    "ball_in_cup-spin": 0.286380,
+    "cheetah-run-backwards": 0.540715,
+    "cheetah-run-front": 0.391047,
+    "cheetah-run-back": 0.380932,
+    "cheetah-jump": 10.810425,
+    "hopper-hop-backwards": 0.219100,
+    "pendulum-spin": 26.947552,
+    "walker-walk-backwards": 8.384520,
+    "walker-run-backwards": 3.865014,
+}
+
+
+@pytest.mark.parametrize("name", EXTRA)
+def test_extra_tasks_pay_what_those_of_their_authors_pay(name: str) -> None:
+    (made,) = resolve([f"dmc-extra/{name}"])
+    environment, rng = make_environment("envpool", made, [3]), np.random.default_rng(0)
+    environment.reset()
+    total = 0.0
+    for _ in range(60):
+        environment.send(rng.uniform(-1, 1, (1, made.action_size)).astype(np.float32))
+        total += float(environment.recv().rewards[0])
+    assert total == pytest.approx(EXTRA[name], rel=1e-3, abs=1e-4)
+
+
+def test_reaching_with_three_links_is_paid_at_the_target() -> None:
+    from actors import dmc_extra
+
+    environment = dmc_extra.load("reacher-three_easy", 0)
+    environment.reset()
+    physics = environment.physics
+    assert environment.task.get_reward(physics) == 0.0
+    physics.named.model.geom_pos["target", ["x", "y"]] = physics.named.data.geom_xpos["finger", ["x", "y"]]
+    physics.forward()
+    assert environment.task.get_reward(physics) == 1.0
+
+
 def test_seeds_are_unique_over_streams_and_copies() -> None:
     seeds = {copy_seed(7, stream, index) for stream in (0, 1, 2, 2046) for index in range(5000)}
     assert len(seeds) == 4 * 5000 and min(seeds) >= 0 and max(seeds) < 2**31
