@@ -12,9 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.ray_actor import complete
 from cluster import balance
 from cluster.config import ActorsConfig, Config
+from cluster.errors import ConfigError
 from cluster.plan import make_plan
+from cluster.runtime import runtime
 from tests import tiny
 from tests.live import assert_whole, ended_well, events, live, wait_for
 
@@ -136,10 +139,32 @@ def test_actors_come_and_go_while_the_run_goes_on(folder: Path) -> None:
     ],
 )
 def test_an_actor_of_no_more_use_is_replaced_and_says_why(folder: Path, fault: str, option: str, cause: str) -> None:
-    with live(folder, "a", f"--tasks=gymnasium/tests.counting:{fault}-v0", "--steps=1500", option) as process:
+    """The other benchmark of the run, and the evaluators of both, are not touched by it."""
+    tasks = ("--tasks", f"gymnasium/tests.counting:{fault}-v0", "dmc/cartpole-swingup")
+    with live(folder, "a", *tasks, "--steps=1500", option) as process:
         died = wait_for(process, lambda: events(folder, "a", "actor_died"))[0]
         assert died["actor"] == "gymnasium-0" and cause in died["reason"]
         wait_for(process, lambda: [e for e in events(folder, "a", "actor_started") if e["incarnation"] == 1])
         ended_well(process)
-    assert_whole(folder, "a", 1500)
-    assert json.loads((folder / "runs" / "a" / "desired_actors.json").read_text()) == {"gymnasium": 1}
+    assert_whole(folder, "a", 1500, tasks=2)
+    assert json.loads((folder / "runs" / "a" / "desired_actors.json").read_text()) == {"gymnasium": 1, "dmc": 1}
+
+
+def test_a_benchmark_may_have_packages_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "packages.yaml"
+    actors = ActorsConfig(runtime={"dmc": str(file)})
+    assert runtime(actors, "metaworld") == {}
+    file.write_text("pip: [mujoco==3.1.6]\nenv_vars: {MUJOCO_GL: egl}\n")
+    made = complete(runtime(actors, "dmc"))
+    assert made["pip"] == ["mujoco==3.1.6"]
+    assert (made["env_vars"]["MUJOCO_GL"], made["env_vars"]["OMP_NUM_THREADS"]) == ("egl", "1")
+    for text, sentence in (
+        ("- pip", "it holds list"),
+        ("pipp: []", "has the field 'pipp'"),
+        ("a: [", "cannot be read"),
+    ):
+        file.write_text(text)
+        with pytest.raises(ConfigError, match=sentence):
+            runtime(actors, "dmc")
+    # What comes with the project.
+    assert runtime(ActorsConfig(runtime={"dmc": "actors/humanoid_bench.yaml"}), "dmc") == {"pip": ["mujoco==3.1.6"]}
