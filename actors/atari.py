@@ -87,7 +87,7 @@ USUAL: dict[str, Any] = {
     "stack": 4,
     "size": 84,
     "sticky": 0.25,
-    "episodic_life": False,
+    "one_life": False,
     "full_actions": True,
     "noop_max": 30,
 }
@@ -108,7 +108,7 @@ def configured(
     stack: int,
     size: int,
     sticky: float,
-    episodic_life: bool,
+    one_life: bool,
     full_actions: bool,
     noop_max: int,
 ) -> Task:
@@ -119,7 +119,7 @@ def configured(
         "img_height": size,
         "img_width": size,
         "repeat_action_probability": sticky,
-        "episodic_life": episodic_life,
+        "episodic_life": one_life,
         "full_action_space": full_actions,
         "noop_max": noop_max,
         "use_fire_reset": True,

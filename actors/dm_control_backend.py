@@ -79,6 +79,10 @@ class DmControlEnvironment:
             self.lengths[copy] = len(actions[copy])
         return inputs
 
+    def frame(self) -> np.ndarray:
+        """What the first copy looks like: (height, width, 3) uint8. Not with MUJOCO_GL=disabled."""
+        return np.asarray(self.environments[0].physics.render(240, 320, camera_id=0))
+
     def close(self) -> None:
         for environment in self.environments:
             environment.close()

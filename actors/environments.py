@@ -71,6 +71,10 @@ def make_filmable(task: Task, seed: int) -> Filmable:
         return EnvpoolEnvironment(task, [seed], film=True)
     from actors.gymnasium_backend import GymnasiumEnvironment
 
+    if backend == "dm_control":
+        from actors.dm_control_backend import DmControlEnvironment
+
+        return DmControlEnvironment(task, [seed])
     prepare(backend)
     return GymnasiumEnvironment(task, [seed], film=True)
 

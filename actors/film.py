@@ -21,6 +21,7 @@ from actors.evaluator import EVALUATION_STREAM, EvaluatorSpec
 from replay.policy_store import PolicyMessage
 
 FRAMES_PER_SECOND = 25
+MOST_FRAMES = 1500  # a minute; an episode of Atari may last half an hour
 
 
 class Filmed(NamedTuple):
@@ -32,7 +33,8 @@ class Filmed(NamedTuple):
 
 
 def film(spec: EvaluatorSpec, task: int, message: PolicyMessage, every: int, file: Path) -> Filmed:
-    """Play one episode of a task with the deterministic policy and write every so many frames of it as a GIF."""
+    """Play one episode of a task with the deterministic policy and write every so many frames of it as a GIF,
+    the first minute at most."""
     environment = make_filmable(spec.tasks[task], copy_seed(spec.seed, EVALUATION_STREAM, task))
     num_actions = np.array([spec.tasks[task].num_actions])
     policy = make_policy(message, np.array([task]), num_actions, spec.most_actions)
@@ -40,7 +42,7 @@ def film(spec: EvaluatorSpec, task: int, message: PolicyMessage, every: int, fil
     observations = np.zeros((1, *(spec.tasks[task].image or (spec.observation_size,))), inputs.dtype)
     frames: list[np.ndarray] = []
     while not over:
-        if length % every == 0:
+        if length % every == 0 and len(frames) < MOST_FRAMES:
             frames.append(environment.frame())
         observations[:, : inputs.shape[1]] = inputs
         environment.send(policy.act(observations)[:, : spec.tasks[task].action_size])

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import psutil
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError, RuntimeEnvSetupError
 
 from actors.actor import ActorReport, ActorSpec, Assignment
 
@@ -151,7 +151,8 @@ class Fleet:
                     self._hear(slot, news)
                 elif time.monotonic() - slot.asked_at > self.limits[slot.what.benchmark].deadline_s:
                     self._replace(slot, "it has not answered for its deadline", news)
-            except (*DEAD, RayTaskError) as error:  # the latter when its environment, or our code, raised
+            # The second when its environment, or our code, raised, the third when its packages could not be installed.
+            except (*DEAD, RayTaskError, RuntimeEnvSetupError) as error:
                 self._replace(slot, str(error), news)
         for slot in list(self.outgoing):
             unserved = set(slot.what.tasks) - self._served(self.slots)

@@ -17,7 +17,6 @@ class ImageEncoder:
             for name, array in arrays.items()
             if name.startswith(prefix)
         }
-        torch.set_num_threads(1)
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray) -> np.ndarray:

@@ -24,7 +24,11 @@ def speed(actors: int, tasks: int, seconds: float) -> float:
 
 
 def balanced(
-    counts: Mapping[str, int], tasks: Mapping[str, int], seconds: Mapping[str, float], cpus: Mapping[str, float]
+    counts: Mapping[str, int],
+    tasks: Mapping[str, int],
+    seconds: Mapping[str, float],
+    cpus: Mapping[str, float],
+    most: Mapping[str, int],
 ) -> dict[str, int]:
     """Actors of every benchmark, with as many moved to the slowest one as make its slowest task faster; the same as
     `counts` when no move makes the whole run faster.
@@ -32,21 +36,23 @@ def balanced(
     Args:
         tasks: of each benchmark.
         seconds: for a step of each, as measured.
-        cpus: of one actor of each. Together they take no more than before.
+        cpus: of one actor of each. Together they take no more than before; 0 counts as 1.
+        most: actors that each may have.
     """
     before = {name: speed(counts[name], tasks[name], seconds[name]) for name in counts}
     slowest = min(before, key=lambda name: before[name])
+    takes = {name: cpus[name] or 1.0 for name in counts}
     found, room = dict(counts), 0.0
-    while found[slowest] < sum(counts.values()):
-        while room < cpus[slowest]:
+    while found[slowest] < most[slowest]:
+        while room < takes[slowest]:
             others = [name for name in found if name != slowest and found[name] > 1]
             if not others:
                 return dict(counts)
             giver = max(others, key=lambda name: speed(found[name] - 1, tasks[name], seconds[name]))
             found[giver] -= 1
-            room += cpus[giver]
+            room += takes[giver]
         found[slowest] += 1
-        room -= cpus[slowest]
+        room -= takes[slowest]
         least = min(speed(found[name], tasks[name], seconds[name]) for name in found)
         if least > LEAST_GAIN * before[slowest]:
             return found

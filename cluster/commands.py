@@ -150,7 +150,7 @@ def scale(run: Name = "", counts: Counts = (), runs_folder: str = "runs", timeou
         raise ConfigError(f"run {run} is not live on this machine")
     if not (path / desired.FILE).exists():
         raise ConfigError(f"run {run} has no actors yet, or runs in lock step: there is nothing to scale")
-    asked = check_counts(check(load_config(path)[1]), counts)
+    asked = check_counts(check(here(load_config(path)[1])), counts)
     desired.write(path, desired.read(path) | asked)
     since, deadline = time.time(), time.monotonic() + timeout
     while True:
@@ -199,6 +199,8 @@ def evaluate(run: Name = "", episodes: int = 10, runs_folder: str = "runs", seed
     policy, manifest = newest_policy(path, plan)
     from actors.evaluator import Evaluator
 
+    for benchmark, file in config.actors.runtime.items():
+        print(f"{benchmark} is played with this environment's packages, not those of {file} that the run has")
     evaluator = Evaluator(plan.evaluator())
     learned = evaluator.evaluate(policy, number=0)
     random = evaluator.evaluate(None, number=0)
@@ -267,7 +269,8 @@ def film(
 def here(config: Config) -> Config:
     """The same for this machine, which need not be the one that trained: only the policy is wanted."""
     learner = replace(config.learner, device="cpu", precision="float32", compile=False, ranks=1, replicas=1)
-    return replace(config, learner=replace(learner, sharding="auto"))
+    actors = replace(config.actors, runtime={})
+    return replace(config, learner=replace(learner, sharding="auto"), actors=actors)
 
 
 def newest_policy(path: Path, plan: Plan) -> tuple[PolicyMessage, dict[str, Any]]:

@@ -128,8 +128,8 @@ class AtariConfig:
     """Height and width that frames are scaled to; a learner on a CPU gains a factor of four from 42."""
     sticky: float = 0.25
     """Chance of every frame that the action before is held instead; the Atari 100k benchmark has none."""
-    episodic_life: bool = False
-    """Whether an episode ends with a life; not so in evaluation."""
+    one_life: bool = False
+    """Whether an episode of training ends with the first life lost, and the game begins anew; not in evaluation."""
     full_actions: bool = True
     """Whether all games have the joystick's 18 actions, or each those that mean something in it."""
     noop_max: int = 30

@@ -273,7 +273,8 @@ class Coordinator:
             return
         counts = {name: part["desired"] for name, part in fleet.items()}
         cpus = {name: self.plan.part(name).cpus for name in fleet}
-        found = balance.balanced(counts, self.plan.sizes, seconds, cpus)
+        most = {name: self.plan.most_actors(name) for name in fleet}
+        found = balance.balanced(counts, self.plan.sizes, seconds, cpus, most)
         if found != counts:
             desired.write(self.session.folder.path, found)
 

@@ -65,14 +65,24 @@ def check_origin(plan: Plan) -> None:
     checkpoints, checkpoint, manifest = newest(config)
     checkpoints.verify(checkpoint, manifest)
     saved = saved_networks(checkpoints, checkpoint)
+    if saved.discrete != plan.networks.discrete:
+        kinds = ("continuous", "discrete")
+        raise ConfigError(
+            f"--tasks: the origin {config.origin} takes {kinds[saved.discrete]} actions and these tasks "
+            f"{kinds[plan.networks.discrete]} ones: begin without it"
+        )
+    begun = load_config(Path(config.origin))[1]
+    for name in ("full_actions", "size", "stack"):
+        old, new = getattr(begun.atari, name), getattr(config.atari, name)
+        if plan.networks.image and old != new:
+            raise ConfigError(f"--atari.{name.replace('_', '-')}: the origin {config.origin} has {old}, not {new}")
     for field in fields(NetworkSpec):
         old, new = getattr(saved, field.name), getattr(plan.networks, field.name)
         if old != new and field.name not in SIZES:
             option = "--learner." + field.name.replace("_", "-")
             raise ConfigError(f"{option} {new}: the origin {config.origin} has {old}; use that")
-    begun = load_config(Path(config.origin))[1].learner
     for name in ("value_limit", "discount"):  # they say what its values mean
-        old, new = getattr(begun, name), getattr(config.learner, name)
+        old, new = getattr(begun.learner, name), getattr(config.learner, name)
         if old != new:
             raise ConfigError(
                 f"--learner.{name.replace('_', '-')} {new}: the origin {config.origin} has {old}; use that"

@@ -167,7 +167,7 @@ class Plan:
         """Of a benchmark's tasks, or of all."""
         config = self.config
         return EvaluatorSpec(
-            configured_tasks(self.tasks, replace(config.atari, episodic_life=False)),
+            configured_tasks(self.tasks, replace(config.atari, one_life=False)),
             tuple(index for index, task in enumerate(self.tasks) if benchmark in ("", task.benchmark)),
             config.evaluation.episodes,
             self.observation_size,

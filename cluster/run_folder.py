@@ -35,6 +35,11 @@ FIXED_FIELDS = (
     "learner.embedding_size",
     "learner.embedding_norm",
     "learner.num_bins",
+    "learner.encoder_width",
+    "atari.frame_skip",
+    "atari.stack",
+    "atari.size",
+    "atari.full_actions",
     "learner.value_limit",
     "learner.discount",
     "replay.snapshots",
@@ -48,6 +53,9 @@ SERIAL_FIELDS = (
     "seed",
     "actors.copies",
     "actors.backend",
+    "atari.sticky",
+    "atari.one_life",
+    "atari.noop_max",
     "replay.capacity",
     "replay.shards",
     "replay.segment_length",
@@ -230,7 +238,7 @@ def check_resume(path: Path, plan: Plan) -> tuple[str, dict[str, Any]]:
             raise ConfigError(f"{flag(field)}: run {path.name} has {old}, not {new}; resume with {flag(field)} {old}")
     if config.execution == manifest["execution"] == "serial":
         for field in SERIAL_FIELDS:
-            old, new = manifest[field], get(config, field)
+            old, new = manifest.get(field, get(saved, field)), get(config, field)
             if old != new:
                 raise ConfigError(
                     f"{flag(field)}: run {path.name} goes on in lock step from {old}, not {new}; resume with "

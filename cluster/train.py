@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from cluster.config import Config
@@ -24,6 +25,8 @@ def train(config: Config, preset: str) -> int:
 
     Raises ConfigError, before Ray or torch is imported, for what cannot work, and CheckpointError for a damaged file.
     """
+    files = {name: str(Path(file).absolute()) for name, file in config.actors.runtime.items()}
+    config = replace(config, actors=replace(config.actors, runtime=files))  # it may be resumed from elsewhere
     plan = validate(config)
     check_origin(plan)
     folder = open_run(plan, preset)

@@ -387,4 +387,7 @@ def fitting_width(plan: Plan, available: float) -> str:
         narrower = replace(plan, config=replace(plan.config, learner=replace(learner, width=width)))
         if learner.ranks * sum(narrower.learner_bytes.values()) <= available:
             return f"use at most {width}"
+    if available > 0 and learner.batch_size > 1:
+        images = ", --learner.encoder-width or --atari.size" if plan.networks.image else ""
+        return f"lower --learner.batch-size {learner.batch_size}{images}"
     return "lower --replay.capacity first"

@@ -16,7 +16,7 @@ from learner import brc, discrete
 from learner.brc import Batch, BRCSettings, BRCState, Noise
 from learner.cuda_graph import Recorded
 from learner.discrete import DiscreteState
-from learner.footprint import NetworkSpec, footprint, in_words, to_json
+from learner.footprint import NetworkSpec, footprint, from_json, in_words, to_json
 from learner.networks import Critic, ResidualBlock
 from learner.precision import Precision, multiplies_bfloat16, parameter_dtype, run_in_bfloat16, set_products
 from learner.publishing import Outgoing
@@ -282,9 +282,8 @@ class Learner:
         GPU have nothing in common.
         """
         ours = to_json(self.spec.networks)
-        differing = {
-            key: (saved["networks"].get(key), ours[key]) for key in ours if saved["networks"].get(key) != ours[key]
-        }
+        theirs = to_json(from_json(saved["networks"]))
+        differing = {key: (theirs[key], ours[key]) for key in ours if theirs[key] != ours[key]}
         if differing:
             raise ValueError(f"checkpoint has other networks (saved, asked for): {differing}")
         self.updates = saved["updates"]

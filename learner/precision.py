@@ -2,7 +2,8 @@
 
 float64, float32: products in the parameters' own type. tf32: float32 whose products round their factors to ten bits, on
 NVIDIA GPUs. bf16: linear layers in bfloat16, with float32 parameters; a device without instructions for it rounds to
-bfloat16 what hardware would and multiplies in float32, so that every machine can tell what bf16 does to learning.
+bfloat16 what hardware would and multiplies in float32, so that every machine can tell what bf16 does to learning. Only
+convolutions stay float32 there, which hardware runs in bfloat16 too.
 """
 
 from __future__ import annotations

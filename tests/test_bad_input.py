@@ -48,8 +48,8 @@ TABLE: list[tuple[str, list[str]]] = [
     ),
     ("train quickstart --tasks atari/pong --execution serial", ["--atari.sticky 0.25", "use 0"]),
     ("train quickstart --tasks atari/pong --learner.sharding shard", ["--learner.sharding shard", "use replicate"]),
-    ("train quickstart --actors.runtime dmc nowhere.yaml", ["--actors.runtime dmc nowhere.yaml", "cannot be read"]),
-    ("train quickstart --actors.runtime dmc pyproject.toml", ["--actors.runtime dmc pyproject.toml"]),
+    ("train quickstart --actors.runtime dmc nowhere.yaml", ["--actors.runtime dmc ", "nowhere.yaml", "cannot be read"]),
+    ("train quickstart --actors.runtime dmc /dev/null", ["--actors.runtime dmc /dev/null", "NoneType"]),
     ("train quickstart --actors.runtime atari cluster.yaml", ["--actors.runtime", "no 'atari'"]),
     ("film nothing", ["there is no run 'nothing'"]),
     ("train quickstart --tasks atari/pong --atari.stack 0", ["--atari.stack 0", "1 to 16"]),
@@ -147,7 +147,8 @@ def test_every_number_of_the_configuration_has_bounds() -> None:
     """A field added without bounds would be a wrong setting that nobody refuses."""
     config = tiny.config()
     groups = {"": config} | {
-        f"{name}.": getattr(config, name) for name in ("learner", "actors", "replay", "evaluation")
+        f"{name}.": getattr(config, name)
+        for name in ("learner", "actors", "replay", "evaluation", "exploration", "atari")
     }
     fields = {group + name for group, part in groups.items() for name, value in vars(part).items() if is_number(value)}
     assert fields == set(validation.BOUNDS)

@@ -63,7 +63,7 @@ NUMBERS = st.fixed_dictionaries(dict.fromkeys(("dmc", "metaworld", "atari"), st.
     NUMBERS,
     NUMBERS,
     COSTS,
-    st.fixed_dictionaries(dict.fromkeys(("dmc", "metaworld", "atari"), st.sampled_from([0.5, 1.0, 2.0]))),
+    st.fixed_dictionaries(dict.fromkeys(("dmc", "metaworld", "atari"), st.sampled_from([0.0, 0.5, 1.0, 2.0]))),
 )
 def test_balancing_speeds_up_the_slowest_task_or_leaves_all_as_it_is(
     counts: dict[str, int], tasks: dict[str, int], seconds: dict[str, float], cpus: dict[str, float]
@@ -71,17 +71,18 @@ def test_balancing_speeds_up_the_slowest_task_or_leaves_all_as_it_is(
     def slowest(of: dict[str, int]) -> float:
         return min(balance.speed(of[name], tasks[name], seconds[name]) for name in of)
 
-    found = balance.balanced(counts, tasks, seconds, cpus)
+    found = balance.balanced(counts, tasks, seconds, cpus, dict.fromkeys(counts, 60))
     assert found == counts or slowest(found) > balance.LEAST_GAIN * slowest(counts)
-    assert min(found.values()) >= 1
-    assert sum(found[name] * cpus[name] for name in found) <= sum(counts[name] * cpus[name] for name in counts) + 1e-9
+    assert min(found.values()) >= 1 and (found == counts or max(found.values()) <= 60)
+    takes = {name: value or 1.0 for name, value in cpus.items()}
+    assert sum(found[name] * takes[name] for name in found) <= sum(counts[name] * takes[name] for name in counts) + 1e-9
 
 
 def test_actors_go_where_all_wait_until_nothing_is_gained() -> None:
     """A benchmark whose steps take nine times as long ends with nine times the actors."""
     counts, none = {"slow": 5, "fast": 5}, {"slow": 1, "fast": 1}
     for _ in range(20):
-        counts = balance.balanced(counts, none, {"slow": 0.09, "fast": 0.01}, {"slow": 1.0, "fast": 1.0})
+        counts = balance.balanced(counts, none, {"slow": 0.09, "fast": 0.01}, none, {"slow": 9, "fast": 9})
     assert counts == {"slow": 9, "fast": 1}
 
 
@@ -162,9 +163,11 @@ def test_a_benchmark_may_have_packages_of_its_own(tmp_path: Path) -> None:
         ("- pip", "it holds list"),
         ("pipp: []", "has the field 'pipp'"),
         ("a: [", "cannot be read"),
+        ("env_vars: 3", "not names"),
+        ("{pip: [], conda: x}", "may have one"),
     ):
         file.write_text(text)
         with pytest.raises(ConfigError, match=sentence):
             runtime(actors, "dmc")
     # What comes with the project.
-    assert runtime(ActorsConfig(runtime={"dmc": "actors/humanoid_bench.yaml"}), "dmc") == {"pip": ["mujoco==3.1.6"]}
+    assert runtime(ActorsConfig(runtime={"dmc": "actors/humanoid_bench.yaml"}), "dmc")["pip"] == ["mujoco==3.1.6"]

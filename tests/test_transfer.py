@@ -155,3 +155,15 @@ def test_a_new_task_is_learned_faster_than_from_scratch(tmp_path: Path) -> None:
             found.append(rows[-1]["return"][sparse])
     print(returns)
     assert all(begun > 1.5 * scratch for begun, scratch in zip(*returns.values(), strict=True))
+
+
+def test_an_agent_of_other_actions_is_no_origin(tmp_path: Path) -> None:
+    """Its critic is of another kind: that is said before anything is loaded."""
+    options = [*tiny.OPTIONS, f"--runs-folder={tmp_path}", "--execution=serial", "--steps=400"]
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert cli.main(["train", "quickstart", *options, "--name=old"]) == 0
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors):
+        command = ["add-task", "old", "gymnasium/CartPole-v1", f"--runs-folder={tmp_path}"]
+        assert cli.main(command) == 2
+    assert "takes continuous actions and these tasks discrete ones" in errors.getvalue()
