@@ -13,6 +13,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "learner": ["--widths", "256", "--seconds", "0.3", "--repeats", "2"],
     "actors": ["--tasks", "cartpole-swingup", "--seconds", "0.3", "--repeats", "2"],
     "replay": ["--rows", "50000", "--calls", "5", "--repeats", "2"],
+    "fleet": ["--counts", "3", "1", "--crowd", "4", "--minutes", "0.5", "--steps", "6000"],
     "end_to_end": ["--steps", "900", "--warmup", "500", "--repeats", "1"],
 }
 
@@ -21,7 +22,7 @@ def main(names: tyro.conf.Positional[tuple[str, ...]] = (), quick: bool = False,
     """Run benchmarks; one JSON object a line. The exit code is that of the first that failed, else 0.
 
     Args:
-        names: learner, actors, replay, end_to_end; all when none is named.
+        names: learner, actors, replay, fleet, end_to_end; all when none is named.
         quick: seconds instead of minutes, to see that they work.
         reference: checkout of naumix/BiggerRegularizedCategorical, to compare the learner with.
     """

@@ -54,6 +54,7 @@ class SerialRun:
         self.checkpoints = session.folder.checkpoints
         checkpoint, manifest = session.folder.checkpoint, session.folder.manifest
         saved: dict[str, Any] | None = None
+        begun = False
         self.incarnation = 0
         if checkpoint:
             dcp.load(self.learner, self.checkpoints.url(checkpoint))
@@ -65,6 +66,7 @@ class SerialRun:
                 self.incarnation = manifest["incarnation"] + 1
         elif (origin := find_origin(plan)) is not None:
             begin_from(self.learner, origin)
+            begun = True
         self.sampler = Sampler(
             handles,
             plan.config.learner.batches_per_request,
@@ -90,7 +92,7 @@ class SerialRun:
             self.actor.load_state(saved["actor"])
             self.sampler.load_state(saved["sampler"])
             self._restore_policy(saved)
-        elif self.learner.updates > 0:
+        elif self.learner.updates > 0 or begun:  # what knows something already does not warm up at random
             self._publish()
             self.actor.pull()
 

@@ -201,7 +201,8 @@ class LearnerProcess(RankProcess):
                     raise RuntimeError(f"learner failed:\n{self.failure}") from None
 
     def _work(self) -> None:
-        if self.learner.updates > 0:
+        # What knows something already does not have actors warm up at random.
+        if self.learner.updates > 0 or self.loop.origin is not None:
             self._publish()
         self.sampler = Sampler(
             self.shards,

@@ -128,7 +128,7 @@ def test_brc_add_task_trains_on_with_more_tasks(tmp_path: Path) -> None:
 def test_a_new_task_is_learned_faster_than_from_scratch(tmp_path: Path) -> None:
     """Three seeds: who has learned to balance a pole does it at once for a reward that is given at the top alone."""
     runs = f"--runs-folder={tmp_path}"
-    shared = [runs, "--evaluation.interval=0", "--checkpoint-interval=0", "--evaluation.episodes=5"]
+    shared = [runs, "--evaluation.interval=500", "--checkpoint-interval=0", "--evaluation.episodes=5"]
     small = [
         "--execution=serial",
         "--learner.width=64",
@@ -152,7 +152,8 @@ def test_a_new_task_is_learned_faster_than_from_scratch(tmp_path: Path) -> None:
             assert code == 0, said
         for name, found in returns.items():
             rows = records.read(tmp_path / f"{name}-{seed}" / "eval.jsonl")
-            found.append(rows[-1]["return"][sparse])
+            # Over the whole run, as single evaluations of agents this young are a matter of luck.
+            found.append(sum(row["return"][sparse] for row in rows[1:]) / len(rows[1:]))
     print(returns)
     assert all(begun > 1.5 * scratch for begun, scratch in zip(*returns.values(), strict=True))
 
