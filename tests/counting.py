@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 
 
 class Counting(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
@@ -55,6 +56,16 @@ class Several(Counting):
     action_space: Any = spaces.MultiDiscrete([2, 3])
 
 
+class LongPole(CartPoleEnv):
+    """A pole twice as long and three times as heavy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.length, self.masspole = 2 * self.length, 3 * self.masspole
+        self.total_mass, self.polemass_length = self.masspole + self.masscart, self.masspole * self.length
+
+
+gymnasium.register("LongPole-v0", "tests.counting:LongPole", max_episode_steps=500)
 gymnasium.register("Several-v0", "tests.counting:Several", max_episode_steps=10)
 gymnasium.register("Counting-v0", "tests.counting:Counting", max_episode_steps=10)
 for fault in ("raises", "hangs", "leaks"):
