@@ -165,7 +165,7 @@ class ReplayConfig:
 class EvaluationConfig:
     """Scoring with the deterministic policy."""
 
-    interval: int = 50_000
+    interval: int = 25_000
     """Environment steps of each task between evaluations; 0 evaluates only before and after."""
     episodes: int = 10
     """Episodes of each task in an evaluation."""

@@ -66,27 +66,27 @@ def quickstart_discrete() -> Config:
 
 def single_task() -> Config:
     """One task, which --tasks names, at width 4096 with the batch of 256 that the paper's single-task agents have."""
-    return Config(learner=LearnerConfig(batch_size=256), evaluation=EvaluationConfig(interval=25_000))
+    return Config(learner=LearnerConfig(batch_size=256))
 
 
 def dmc_dogs() -> Config:
     """The paper's four dog tasks at width 4096: half of its DMC-hard benchmark."""
-    return Config(tasks=("dmc-dogs",), evaluation=EvaluationConfig(interval=25_000))
+    return Config(tasks=("dmc-dogs",))
 
 
 def dmc_humanoids() -> Config:
     """The paper's three humanoid tasks at width 4096: the other half of DMC-hard."""
-    return Config(tasks=("dmc-humanoids",), evaluation=EvaluationConfig(interval=25_000))
+    return Config(tasks=("dmc-humanoids",))
 
 
 def dmc_hard() -> Config:
     """Dogs and humanoids in one agent, at width 4096. The paper trains one agent on each."""
-    return Config(tasks=("dmc-hard",), evaluation=EvaluationConfig(interval=25_000))
+    return Config(tasks=("dmc-hard",))
 
 
 def metaworld_50() -> Config:
     """The paper's fifty MetaWorld tasks at width 4096, goals drawn anew at every reset."""
-    return Config(tasks=("metaworld-50",), actors=ActorsConfig(copies=1), evaluation=EvaluationConfig(interval=25_000))
+    return Config(tasks=("metaworld-50",), actors=ActorsConfig(copies=1))
 
 
 def metaworld_dmc_80() -> Config:
@@ -101,7 +101,7 @@ def dmc_all() -> Config:
 
 def hb_medium() -> Config:
     """HumanoidBench without hands, the paper's nine tasks at width 4096. Needs make install-humanoid-bench."""
-    return Config(tasks=("hb-medium",), actors=ActorsConfig(copies=1), evaluation=EvaluationConfig(interval=25_000))
+    return Config(tasks=("hb-medium",), actors=ActorsConfig(copies=1))
 
 
 def hb_hard() -> Config:
@@ -110,13 +110,12 @@ def hb_hard() -> Config:
         tasks=("hb-hard",),
         steps=2_000_000,
         actors=ActorsConfig(copies=1),
-        evaluation=EvaluationConfig(interval=25_000),
     )
 
 
 def shadowhand_85() -> Config:
     """A Shadow hand that turns the paper's 85 objects, at width 4096. Needs make install-shadow-hand."""
-    return Config(tasks=("shadowhand-85",), actors=ActorsConfig(copies=1), evaluation=EvaluationConfig(interval=25_000))
+    return Config(tasks=("shadowhand-85",), actors=ActorsConfig(copies=1))
 
 
 def shadowhand_29() -> Config:
@@ -132,7 +131,6 @@ def atari_26() -> Config:
         learner=LearnerConfig(width=1024, encoder_width=4, n_step=3, publish_interval=200),
         actors=ActorsConfig(copies=1),
         replay=ReplayConfig(capacity=100_000, warmup=2_000),
-        evaluation=EvaluationConfig(interval=25_000),
         exploration=ExplorationConfig(steps=5_000),
         atari=AtariConfig(sticky=0.0),
     )
