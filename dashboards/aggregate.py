@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-from scipy.stats import trim_mean
 
 CHUNK = 256  # resamples at a time, which bounds memory
 
 
 def iqm(scores: np.ndarray) -> float:
     """Mean of the middle half of all scores, (runs, tasks) or of any other shape."""
-    return float(trim_mean(np.asarray(scores, np.float64), proportiontocut=0.25, axis=None))
+    return float(middle_half(np.asarray(scores, np.float64), None))
+
+
+def middle_half(scores: np.ndarray, axis: int | None) -> Any:
+    """Its mean, along an axis or of everything."""
+    from scipy.stats import trim_mean  # a second to load, which no refusal of a setting should wait for
+
+    return trim_mean(scores, proportiontocut=0.25, axis=axis)
 
 
 def iqm_interval(
@@ -27,7 +35,7 @@ def iqm_interval(
     for begun in range(0, resamples, CHUNK):
         drawn = rng.integers(runs, size=(min(CHUNK, resamples - begun), runs, tasks))
         sample = np.take_along_axis(scores[None], drawn, axis=1).reshape(len(drawn), -1)
-        found.append(trim_mean(sample, proportiontocut=0.25, axis=1))
+        found.append(middle_half(sample, 1))
     tail = 50 * (1 - confidence)
     low, high = np.percentile(np.concatenate(found), [tail, 100 - tail])
     return float(low), float(high)
