@@ -9,7 +9,7 @@ from ale_py.vector_env import AtariVectorEnv
 
 from actors.atari import game
 from actors.catalogue import Task
-from actors.environments import Step, indices
+from actors.environments import Step, after_resets, indices
 
 
 class AleEnvironment:
@@ -53,12 +53,7 @@ class AleEnvironment:
         self.ages += 1
         observations = np.stack([self._filled(copy, one[0][0]) for copy, one in enumerate(found)])
         rewards, terminated, truncated = (np.concatenate([one[part] for one in found]) for part in (1, 2, 3))
-        next_inputs = observations
-        ended = np.flatnonzero(terminated | truncated)
-        if len(ended):
-            next_inputs = observations.copy()
-            for copy in ended.tolist():
-                next_inputs[copy] = self._reset(copy)
+        next_inputs = after_resets(observations, terminated | truncated, self._reset)
         successes = np.zeros(self.copies, bool)
         return Step(observations, rewards.astype(np.float32), terminated, truncated, successes, next_inputs)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from actors.catalogue import Task
-from actors.environments import ActionScaler, Step
+from actors.environments import ActionScaler, Step, after_resets
 
 # Rendering needs a display or EGL; training renders nothing, and quadruped-escape alone cannot load without GL.
 os.environ.setdefault("MUJOCO_GL", "disabled")
@@ -40,8 +40,7 @@ class DmControlEnvironment:
         self.actions = np.zeros((self.copies, task.action_size), np.float32)
 
     def reset(self) -> np.ndarray:
-        self.lengths[:] = 0
-        return np.stack([self._flatten(environment.reset().observation) for environment in self.environments])
+        return np.stack([self._reset(copy) for copy in range(self.copies)])
 
     def send(self, actions: np.ndarray) -> None:
         self.actions[:] = self.scale(actions)
@@ -60,13 +59,7 @@ class DmControlEnvironment:
             # lqr has no limit of its own.
             limit = timestep.last() or self.lengths[index] >= self.task.episode_limit
             truncated[index] = limit and not terminated[index]
-        next_inputs = observations
-        ended = np.flatnonzero(terminated | truncated)
-        if len(ended):
-            next_inputs = observations.copy()
-            for index in ended.tolist():
-                next_inputs[index] = self._flatten(self.environments[index].reset().observation)
-                self.lengths[index] = 0
+        next_inputs = after_resets(observations, terminated | truncated, self._reset)
         return Step(observations, rewards, terminated, truncated, np.zeros(self.copies, bool), next_inputs)
 
     def fast_forward(self, resets: Sequence[int], actions: Sequence[np.ndarray]) -> np.ndarray:
@@ -86,6 +79,10 @@ class DmControlEnvironment:
     def close(self) -> None:
         for environment in self.environments:
             environment.close()
+
+    def _reset(self, copy: int) -> np.ndarray:
+        self.lengths[copy] = 0
+        return self._flatten(self.environments[copy].reset().observation)
 
     def _flatten(self, observed: dict[str, Any]) -> np.ndarray:
         parts = [np.ravel(observed[key]) for key, _ in self.task.observation_keys]

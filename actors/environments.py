@@ -7,7 +7,7 @@ one number, the action's index, where they are discrete.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -130,6 +130,16 @@ class ActionScaler:
 
     def __call__(self, actions: np.ndarray) -> np.ndarray:
         return actions if self.identity else self.centre + self.scale * actions
+
+
+def after_resets(observations: np.ndarray, ended: np.ndarray, reset: Callable[[int], np.ndarray]) -> np.ndarray:
+    """What to act on next: the same array, or if copies `ended` (copies,) bool a new one with their `reset`."""
+    if not ended.any():
+        return observations
+    following = observations.copy()
+    for copy in np.flatnonzero(ended).tolist():
+        following[copy] = reset(copy)
+    return following
 
 
 def indices(actions: np.ndarray) -> np.ndarray:

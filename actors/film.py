@@ -15,13 +15,14 @@ from typing import NamedTuple
 import imageio.v3 as imageio
 import numpy as np
 
-from actors.actor import make_policy
+from actors.actor import make_policy, room
 from actors.environments import copy_seed, make_filmable
 from actors.evaluator import EVALUATION_STREAM, EvaluatorSpec
 from replay.policy_store import PolicyMessage
 
 FRAMES_PER_SECOND = 25
 MOST_FRAMES = 1500  # a minute; an episode of Atari may last half an hour
+MARK = b"\0filmed\0"  # between what libraries print and what is answered
 
 
 class Filmed(NamedTuple):
@@ -39,7 +40,7 @@ def film(spec: EvaluatorSpec, task: int, message: PolicyMessage, every: int, fil
     num_actions = np.array([spec.tasks[task].num_actions])
     policy = make_policy(message, np.array([task]), num_actions, spec.most_actions)
     inputs, total, length, over = environment.reset(), 0.0, 0, False
-    observations = np.zeros((1, *(spec.tasks[task].image or (spec.observation_size,))), inputs.dtype)
+    observations = room(spec.tasks[task : task + 1], 1, spec.observation_size)
     frames: list[np.ndarray] = []
     while not over:
         if length % every == 0 and len(frames) < MOST_FRAMES:
@@ -69,9 +70,6 @@ def film_apart(spec: EvaluatorSpec, task: int, message: PolicyMessage, every: in
     said = done.stderr.decode(errors="replace").strip().splitlines()
     how = f"killed by signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
     return Filmed(0.0, 0, f"{how}: {said[-1] if said else 'it said nothing'}")
-
-
-MARK = b"\0filmed\0"  # what libraries print comes before it
 
 
 def main() -> None:

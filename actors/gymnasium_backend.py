@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from actors.catalogue import Task
-from actors.environments import ActionScaler, Step
+from actors.environments import ActionScaler, Step, after_resets
 from actors.gymnasium_tasks import make
 
 SUCCESS_KEYS = ("success", "is_success")
@@ -48,12 +48,7 @@ class GymnasiumEnvironment:
             observed, rewards[copy], terminated[copy], truncated[copy], info = self._step(copy, self.actions[copy])
             observations[copy] = self._flatten(observed)
             successes[copy] = any(info.get(key, False) for key in SUCCESS_KEYS)
-        next_inputs = observations
-        ended = np.flatnonzero(terminated | truncated)
-        if len(ended):
-            next_inputs = observations.copy()
-            for copy in ended.tolist():
-                next_inputs[copy] = self._reset(copy)
+        next_inputs = after_resets(observations, terminated | truncated, self._reset)
         return Step(observations, rewards, terminated, truncated, successes, next_inputs)
 
     def fast_forward(self, resets: Sequence[int], actions: Sequence[np.ndarray]) -> np.ndarray:

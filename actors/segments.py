@@ -91,7 +91,7 @@ class SegmentBuilder:
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.position[:] = state["position"]
-        self.ages[:] = state.get("ages", 0)  # states of before images have none
+        self.ages[:] = state["ages"]
         self.steps = int(state["steps"])
         for name in Rows._fields:
             getattr(self, name)[...] = state[name]

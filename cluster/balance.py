@@ -2,13 +2,48 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from actors.actor import ActorReport
+from actors.fleet import Fleet
+from cluster import desired
+from cluster.plan import Plan
 
 INTERVAL_S = 30.0  # between two moves: what one did must show first
 LEAST_WAIT = 0.1  # share of its time that the learner must wait for actors to be what holds the run up
 LEAST_GAIN = 1.05  # what a move must make of the slowest task's speed: below, measurements decide by chance
+
+
+class Balancer:
+    """Moves a run's actors, if its configuration says so, as if `brc scale` had asked for it. Not within INTERVAL_S of
+    the start or of the last time it looked."""
+
+    def __init__(self, plan: Plan, folder: Path) -> None:
+        self.plan = plan
+        self.folder = folder
+        self.looked_at = time.monotonic()
+
+    def consider(self, row: dict[str, Any], fleet: Fleet) -> None:
+        """`row` is the newest of metrics.jsonl. Nothing is moved while actors are pending or about to leave."""
+        if self.plan.config.actors.balance == "fixed" or row["learner_wait_share"] <= LEAST_WAIT:
+            return
+        parts, now = row["actors_by_benchmark"], time.monotonic()
+        settled = not fleet.outgoing and not any(part["pending"] for part in parts.values())
+        if not settled or now - self.looked_at < INTERVAL_S:
+            return
+        self.looked_at = now
+        seconds = {name: step_seconds(fleet.reports_of(name)) for name in parts}
+        if not all(seconds.values()):
+            return
+        counts = {name: part["desired"] for name, part in parts.items()}
+        cpus = {name: self.plan.part(name).cpus for name in parts}
+        most = {name: self.plan.most_actors(name) for name in parts}
+        found = balanced(counts, self.plan.sizes, seconds, cpus, most)
+        if found != counts:
+            desired.write(self.folder, found)
 
 
 def step_seconds(reports: Sequence[ActorReport]) -> float:

@@ -21,7 +21,7 @@ from actors.actor import ActorSpec
 from actors.evaluator import merged
 from actors.fleet import DEAD, MOST_DEATHS_IN_A_ROW, Fleet, Limits, Poll, answered
 from actors.ray_actor import start_actor, start_evaluator
-from cluster import balance, desired
+from cluster.balance import Balancer
 from cluster.desired import Desired
 from cluster.errors import RunFailed
 from cluster.learner_group import CALL_TIMEOUT_S, LearnerGroup, LearnerLost
@@ -104,7 +104,7 @@ class Coordinator:
             {benchmark: Limits(part.deadline, part.memory * 1e9) for benchmark, part in parts.items()},
         )
         self.desired = Desired(folder.path, plan.counts())
-        self.balanced_at = time.monotonic()
+        self.balancer = Balancer(plan, folder.path)
         self.saving: Saving | None = None
         self.died_saving = False  # a part has, since the newest checkpoint
 
@@ -258,25 +258,7 @@ class Coordinator:
         reports, fleet = self.fleet.reports, self.fleet.stats()
         row = self.session.progress.row(reports, fleet, self.learner.report, self.shards.stats)
         self.session.report(row)
-        if self.plan.config.actors.balance == "auto" and row["learner_wait_share"] > balance.LEAST_WAIT:
-            self._balance(fleet)
-
-    def _balance(self, fleet: dict[str, dict[str, int]]) -> None:
-        """Move actors to the benchmark that all wait for; as if `brc scale` had asked for it."""
-        now = time.monotonic()
-        everybody = all(part["pending"] == 0 for part in fleet.values()) and not self.fleet.outgoing
-        if not everybody or now - self.balanced_at < balance.INTERVAL_S:
-            return
-        self.balanced_at = now
-        seconds = {name: balance.step_seconds(self.fleet.reports_of(name)) for name in fleet}
-        if not all(seconds.values()):
-            return
-        counts = {name: part["desired"] for name, part in fleet.items()}
-        cpus = {name: self.plan.part(name).cpus for name in fleet}
-        most = {name: self.plan.most_actors(name) for name in fleet}
-        found = balance.balanced(counts, self.plan.sizes, seconds, cpus, most)
-        if found != counts:
-            desired.write(self.session.folder.path, found)
+        self.balancer.consider(row, self.fleet)
 
     def _evaluate(self, policy: str, env_steps: int) -> None:
         """Ask for an evaluation of the random policy or the learner's."""

@@ -238,7 +238,7 @@ def check_resume(path: Path, plan: Plan) -> tuple[str, dict[str, Any]]:
             raise ConfigError(f"{flag(field)}: run {path.name} has {old}, not {new}; resume with {flag(field)} {old}")
     if config.execution == manifest["execution"] == "serial":
         for field in SERIAL_FIELDS:
-            old, new = manifest.get(field, get(saved, field)), get(config, field)
+            old, new = manifest[field], get(config, field)
             if old != new:
                 raise ConfigError(
                     f"{flag(field)}: run {path.name} goes on in lock step from {old}, not {new}; resume with "

@@ -54,7 +54,7 @@ class SerialRun:
         self.checkpoints = session.folder.checkpoints
         checkpoint, manifest = session.folder.checkpoint, session.folder.manifest
         saved: dict[str, Any] | None = None
-        begun = False
+        origin = None if checkpoint else find_origin(plan)
         self.incarnation = 0
         if checkpoint:
             dcp.load(self.learner, self.checkpoints.url(checkpoint))
@@ -64,9 +64,8 @@ class SerialRun:
                 self.incarnation = manifest["incarnation"]
             else:  # the run was distributed until now: new episodes, new random streams
                 self.incarnation = manifest["incarnation"] + 1
-        elif (origin := find_origin(plan)) is not None:
+        elif origin is not None:
             begin_from(self.learner, origin)
-            begun = True
         self.sampler = Sampler(
             handles,
             plan.config.learner.batches_per_request,
@@ -92,7 +91,7 @@ class SerialRun:
             self.actor.load_state(saved["actor"])
             self.sampler.load_state(saved["sampler"])
             self._restore_policy(saved)
-        elif self.learner.updates > 0 or begun:  # what knows something already does not warm up at random
+        elif self.learner.updates > 0 or origin is not None:  # what knows something already does not warm up at random
             self._publish()
             self.actor.pull()
 

@@ -169,9 +169,7 @@ def update(
         metrics["target_mean"] = (target_distribution @ atoms).mean()
 
     # 2. Target: every leaf, LayerNorm and embeddings included, moves towards the new critic.
-    with torch.no_grad():
-        for slow, fast in zip(alike(state.target.parameters()), alike(state.critic.parameters()), strict=True):
-            torch._foreach_lerp_(slow, fast, settings.polyak)
+    follow(state.target, state.critic, settings.polyak)
 
     # 3. Policy, against the critic just updated. The embedding trains from the critic loss alone.
     with torch.no_grad():
@@ -198,6 +196,13 @@ def update(
     metrics["temperature"] = temperature
     metrics["q_mean"] = value
     return state, metrics
+
+
+@torch.no_grad()
+def follow(target: nn.Module, critic: nn.Module, polyak: float) -> None:
+    """Move every parameter of the target by a step of `polyak` towards the critic's."""
+    for slow, fast in zip(alike(target.parameters()), alike(critic.parameters()), strict=True):
+        torch._foreach_lerp_(slow, fast, polyak)
 
 
 def bellman_target(

@@ -11,7 +11,6 @@ Tasks share one set of actions, as large as the largest; an action that a task d
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,11 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from learner import categorical
-from learner.brc import Batch, BRCSettings, adamw, norms
+from learner.brc import Batch, BRCSettings, adamw, follow, norms
 from learner.encoder import Encoder
 from learner.footprint import NetworkSpec
-from learner.networks import BroNet, normalized
-from learner.sharding import alike
+from learner.networks import BroNet, normalized, task_embeddings
 
 
 class DiscreteCritic(nn.Module):
@@ -34,16 +32,11 @@ class DiscreteCritic(nn.Module):
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.image = spec.image
         self.encoder = Encoder(spec.image[0], spec.encoder_width) if spec.image else None
         inputs = spec.features + spec.embedding_inputs
         outputs = spec.most_actions * spec.num_bins
         self.heads = nn.ModuleList(BroNet(inputs, spec.width, spec.depth, outputs) for _ in range(spec.heads))
-        self.task_embeddings = (
-            nn.Parameter(torch.randn(spec.num_tasks, spec.embedding_size) / math.sqrt(spec.embedding_size))
-            if spec.num_tasks > 1
-            else None
-        )
+        self.task_embeddings = task_embeddings(spec)
         counts = torch.tensor(spec.num_actions)
         available = torch.arange(spec.most_actions) < counts[:, None]
         self.register_buffer("available", available, persistent=False)
@@ -56,7 +49,7 @@ class DiscreteCritic(nn.Module):
         """Logits (heads, B, actions, bins) for (B, observation), of images in [0, 1]."""
         x = observations
         if self.encoder is not None:
-            x = self.encoder(x.view(len(x), *self.image))
+            x = self.encoder(x.view(len(x), *self.spec.image))
         table = self.embedding_table()
         if table is not None:
             x = torch.cat((x, table[task_ids].to(x.dtype)), dim=-1)
@@ -132,9 +125,7 @@ def update(
     if diagnostics:
         metrics |= norms("critic", state.critic)
         metrics["target_mean"] = (target_distribution @ atoms).mean()
-    with torch.no_grad():
-        for slow, fast in zip(alike(state.target.parameters()), alike(state.critic.parameters()), strict=True):
-            torch._foreach_lerp_(slow, fast, settings.polyak)
+    follow(state.target, state.critic, settings.polyak)
     return state, metrics
 
 

@@ -30,6 +30,14 @@ def normalized(table: Tensor, norm: str) -> Tensor:
     return table / torch.linalg.vector_norm(table, 2 if norm == "l2" else 1, dim=-1, keepdim=True)
 
 
+def task_embeddings(spec: NetworkSpec) -> nn.Parameter | None:
+    """(tasks, embedding) drawn from N(0, 1/32), a standard deviation of 1/sqrt(embedding size), as in the reference;
+    None for a single task."""
+    if spec.num_tasks == 1:
+        return None
+    return nn.Parameter(torch.randn(spec.num_tasks, spec.embedding_size) / math.sqrt(spec.embedding_size))
+
+
 class BroNet(nn.Module):
     """Dense, LayerNorm, ReLU, then `depth` residual blocks x + LN(Dense(ReLU(LN(Dense(x))))), then an optional output.
 
@@ -75,12 +83,7 @@ class Critic(nn.Module):
         self.embedding_norm = spec.embedding_norm
         inputs = spec.observation_size + spec.action_size + spec.embedding_inputs
         self.heads = nn.ModuleList(BroNet(inputs, spec.width, spec.depth, spec.num_bins) for _ in range(spec.heads))
-        # N(0, 1/32): a standard deviation of 1/sqrt(embedding size), as in the reference.
-        self.task_embeddings = (
-            nn.Parameter(torch.randn(spec.num_tasks, spec.embedding_size) / math.sqrt(spec.embedding_size))
-            if spec.num_tasks > 1
-            else None
-        )
+        self.task_embeddings = task_embeddings(spec)
 
     def embedding_table(self) -> Tensor | None:
         """(tasks, embedding) rows normalised by L2 (the reference) or L1 (the paper's text); None for a single task."""
