@@ -17,6 +17,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError, Runtim
 from actors.actor import ActorReport, ActorSpec, Assignment
 
 MOST_DEATHS_IN_A_ROW = 3
+REPORTS_PER_S = 100  # of all actors together: more of them are asked less often, so that hundreds cost no more
 LEAVE_TIMEOUT_S = 60.0  # for an actor that leaves to have its last push taken
 BUILD_TIMEOUT_S = 900.0  # for one to make its environments
 # How a call to a process that is gone ends: the second when Ray's memory monitor has killed it.
@@ -50,9 +51,10 @@ class Limits:
 class Slot:
     """One place in the fleet: the process that fills it now."""
 
-    def __init__(self, what: Assignment, incarnation: int, handle: ActorHandle) -> None:
+    def __init__(self, what: Assignment, incarnation: int, handle: ActorHandle, is_new: bool = True) -> None:
         self.what = what
         self.incarnation = incarnation
+        self.is_new = is_new
         self.handle = handle
         self.placed: ray.ObjectRef | None = handle.placed.remote()  # until it is answered
         self.ready: ray.ObjectRef | None = handle.build.remote()
@@ -74,7 +76,8 @@ class Slot:
 class Fleet:
     """An actor for each assignment, started by `start(spec)` where spec = `make_spec(assignment, incarnation)`.
 
-    `limits` are by benchmark. Incarnations of every name begin at `incarnation`.
+    `limits` are by benchmark. Incarnations of every name begin at `incarnation`. `living` are actors that an earlier
+    fleet has started, by assignment, with their incarnations: they go on as they are.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class Fleet:
         make_spec: Callable[[Assignment, int], ActorSpec],
         start: Callable[[ActorSpec], ActorHandle],
         limits: dict[str, Limits],
+        living: dict[Assignment, tuple[int, ActorHandle]] | None = None,
     ) -> None:
         self.make_spec = make_spec
         self.start_actor = start
@@ -94,7 +98,8 @@ class Fleet:
         self.restarts = dict.fromkeys(limits, 0)
         self.outgoing: list[Slot] = []  # who collect until others do what they did
         self.leaving: list[tuple[Slot, ray.ObjectRef, float]] = []
-        self.slots = [self._begin(what) for what in assignments]
+        found = living or {}
+        self.slots = [Slot(what, *found[what], False) if what in found else self._begin(what) for what in assignments]
 
     def _begin(self, what: Assignment) -> Slot:
         """No name ever has an incarnation twice: its writer's pushes would be taken for those of the one before."""
@@ -141,13 +146,18 @@ class Fleet:
         Raises RuntimeError when one dies again and again and pushes nothing.
         """
         news = Poll([], [], [])
-        for slot in [*self.slots, *self.outgoing]:
+        everyone = [*self.slots, *self.outgoing]
+        answers = ready_among([slot.asked for slot in everyone if slot.asked is not None])
+        now = time.monotonic()
+        interval = len(everyone) / REPORTS_PER_S
+        for slot in everyone:
             try:
                 if slot.ready is not None:
                     self._begin_when_ready(slot, news)
                 elif slot.asked is None:
-                    slot.asked, slot.asked_at = slot.handle.report.remote(), time.monotonic()
-                elif answered(slot.asked):
+                    if now - slot.asked_at >= interval:
+                        slot.asked, slot.asked_at = slot.handle.report.remote(), now
+                elif slot.asked in answers:
                     self._hear(slot, news)
                 elif time.monotonic() - slot.asked_at > self.limits[slot.what.benchmark].deadline_s:
                     self._replace(slot, "it has not answered for its deadline", news)
@@ -173,12 +183,12 @@ class Fleet:
         return {task for slot in slots if slot.ready is None for task in slot.what.tasks}
 
     def _hear(self, slot: Slot, news: Poll) -> None:
-        report: ActorReport = ray.get(slot.asked)
+        asked, slot.asked = slot.asked, None
+        report: ActorReport = ray.get(asked)
         slot.report = report
         if report.writer["pushes"]:
             slot.deaths_in_a_row = 0
         news.reports.append(report)
-        slot.asked, slot.asked_at = slot.handle.report.remote(), time.monotonic()
         limits = self.limits[slot.what.benchmark]
         if report.silent_s > limits.deadline_s:
             self._replace(slot, f"it has not made a step for {report.silent_s:.0f} s", news)
@@ -198,7 +208,8 @@ class Fleet:
             if self.collecting:
                 slot.handle.start.remote()
                 slot.ready = None
-                news.started.append((slot.what.name, slot.incarnation))
+                if slot.is_new:
+                    news.started.append((slot.what.name, slot.incarnation))
         elif time.monotonic() - slot.placed_at > BUILD_TIMEOUT_S:
             self._replace(slot, f"its environments were not made within {BUILD_TIMEOUT_S:.0f} s", news)
 
@@ -262,7 +273,7 @@ class Fleet:
     @property
     def incarnation(self) -> int:
         """The highest so far: a resumed run begins above it."""
-        return self.first_incarnation + max(self.lives.values()) - 1
+        return self.first_incarnation + max(self.lives.values(), default=0) - 1
 
     def stop(self, timeout: float) -> None:
         """Ask all loops to end and wait for them; what they had not pushed is dropped."""
@@ -273,6 +284,11 @@ class Fleet:
         pending += [gone for _, gone, _ in self.leaving]
         if pending:
             ray.wait(pending, num_returns=len(pending), timeout=timeout)
+
+
+def ready_among(references: list[ray.ObjectRef]) -> set[ray.ObjectRef]:
+    """Those that are answered: one question for all of them."""
+    return set(ray.wait(references, num_returns=len(references), timeout=0)[0]) if references else set()
 
 
 def answered(reference: ray.ObjectRef) -> bool:

@@ -15,7 +15,6 @@ from ray.actor import ActorHandle
 from actors.actor import Actor, ActorReport, ActorSpec, make_environments
 from actors.evaluator import Evaluator, EvaluatorSpec
 from replay.handle import ShardHandle
-from replay.placement import on_node
 from replay.policy_store import PolicyMessage
 from replay.ray_shard import GONE
 from replay.writer import Writer
@@ -67,6 +66,7 @@ class ActorProcess:
         self.spec = spec
         self.shards = shards
         self.policies = RayPolicySource(store)
+        self.actor: Actor | None = None
         self.stopping = threading.Event()
         self.leaving = threading.Event()
         self.failure: str | None = None
@@ -79,14 +79,18 @@ class ActorProcess:
         return ray.get_runtime_context().get_node_id(), os.getpid()
 
     def build(self) -> None:
-        """Make its environments."""
+        """Make its environments, if they are not there: a coordinator that took over asks again."""
+        if self.actor is not None:
+            return
         spec, shards = self.spec, self.shards
         writer = Writer(spec.writer_name, shards, first=spec.index % len(shards))
         self.actor = Actor(spec, make_environments(spec), writer, self.policies)
 
     def start(self) -> None:
-        self.beat = time.monotonic()
-        self.thread.start()
+        """Collect from now on; where it does already, that changes nothing."""
+        if self.thread.ident is None:
+            self.beat = time.monotonic()
+            self.thread.start()
 
     def _stopped(self) -> bool:
         """Asked by the loop before every step, and while it waits for replay."""
@@ -94,6 +98,7 @@ class ActorProcess:
         return self.stopping.is_set()
 
     def _collect(self) -> None:
+        assert self.actor is not None
         try:
             self.policies.ask(-1)
             newest = self.policies.wait()  # or a restarted actor would begin with a segment of random actions
@@ -112,6 +117,7 @@ class ActorProcess:
             raise RuntimeError(f"actor {self.spec.name} failed:\n{self.failure}")
         silent_s = time.monotonic() - self.beat if self.thread.is_alive() else 0.0
         memory = self.process.memory_info()
+        assert self.actor is not None
         return self.actor.report()._replace(silent_s=silent_s, memory_bytes=memory.rss - memory.shared)
 
     def leave(self) -> None:
@@ -128,16 +134,17 @@ class ActorProcess:
 
 
 def start_actor(
-    spec: ActorSpec, shards: list[ShardHandle], store: ActorHandle, cpus: float, runtime: dict[str, Any]
+    spec: ActorSpec, shards: list[ShardHandle], store: ActorHandle, runtime: dict[str, Any], **options: Any
 ) -> ActorHandle:
-    options: dict[str, Any] = {"num_cpus": cpus, "max_restarts": 0, "runtime_env": complete(runtime)}
+    """`options` are further ones of the Ray actor: its name, its place, its CPUs."""
+    options |= {"max_restarts": 0, "runtime_env": complete(runtime)}
     handle: ActorHandle = ray.remote(ActorProcess).options(**options).remote(spec, shards, store)
     return handle
 
 
-def start_evaluator(spec: EvaluatorSpec, runtime: dict[str, Any]) -> ActorHandle:
-    options: dict[str, Any] = {"num_cpus": 0, "max_restarts": 0, "runtime_env": complete(runtime)}
-    handle: ActorHandle = ray.remote(Evaluator).options(**options, **on_node()).remote(spec)
+def start_evaluator(spec: EvaluatorSpec, runtime: dict[str, Any], **options: Any) -> ActorHandle:
+    options = {"num_cpus": 0} | options | {"max_restarts": 0, "runtime_env": complete(runtime)}
+    handle: ActorHandle = ray.remote(Evaluator).options(**options).remote(spec)
     return handle
 
 

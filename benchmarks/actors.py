@@ -206,7 +206,7 @@ class MeasuredActorProcess(ActorProcess):
 
 def memory_of_actor(plan: Plan) -> tuple[float, float]:
     """USS in MB of a Ray actor process that has pushed and taken over policies, without its pools, and theirs."""
-    shard = start_shard(plan.shards[0], f"shard-{time.time_ns()}")
+    shard = start_shard(plan.shards[0])
     store = ray.remote(PolicyStore).options(num_cpus=0, max_concurrency=2).remote(ray.put)
     process = ray.remote(MeasuredActorProcess).options(num_cpus=0, runtime_env={"env_vars": ACTOR_ENVIRONMENT})
     actor = process.remote(plan.actor(plan.everything()), [RayShard(shard)], store)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from actors.actor import ActorReport
 from actors.fleet import Fleet
-from cluster import desired
 from cluster.plan import Plan
+from cluster.presence import Presence
 
 INTERVAL_S = 30.0  # between two moves: what one did must show first
 LEAST_WAIT = 0.1  # share of its time that the learner must wait for actors to be what holds the run up
@@ -21,9 +21,9 @@ class Balancer:
     """Moves a run's actors, if its configuration says so, as if `brc scale` had asked for it. Not within INTERVAL_S of
     the start or of the last time it looked."""
 
-    def __init__(self, plan: Plan, folder: Path) -> None:
+    def __init__(self, plan: Plan, presence: Presence) -> None:
         self.plan = plan
-        self.folder = folder
+        self.presence = presence
         self.looked_at = time.monotonic()
 
     def consider(self, row: dict[str, Any], fleet: Fleet) -> None:
@@ -43,7 +43,7 @@ class Balancer:
         most = {name: self.plan.most_actors(name) for name in parts}
         found = balanced(counts, self.plan.sizes, seconds, cpus, most)
         if found != counts:
-            desired.write(self.folder, found)
+            self.presence.say(desired=json.dumps(found))
 
 
 def step_seconds(reports: Sequence[ActorReport]) -> float:

@@ -15,10 +15,11 @@ import tyro
 
 from actors.catalogue import nearest
 from cluster import commands
-from cluster.config import Config
+from cluster.config import RUNS, Config
 from cluster.errors import ConfigError
 from cluster.origin import successor
 from cluster.presets import PRESETS
+from cluster.registry import RegistryAway
 from cluster.run_folder import existing_run
 from learner.checkpoint import CheckpointError
 
@@ -32,6 +33,8 @@ USAGE = """usage: brc COMMAND ...
   brc scale RUN dmc=32                         have another number of a benchmark's actors in a live run
   brc add-task RUN TASK ... [--keep]           train on other tasks, beginning with what a run has learned
   brc stop RUN                                 stop a live run cleanly
+  brc logs RUN                                 follow the console of a run on a cluster
+  brc remote COMMAND ...                       the same on the cluster that is up, or here if none is
   brc suites [SUITE]                           suites, or the tasks of one
   brc presets                                  presets
 """
@@ -53,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         return run(given)
-    except (ConfigError, CheckpointError) as error:
+    except (ConfigError, CheckpointError, RegistryAway) as error:
         print(f"brc: {error}", file=sys.stderr)
         return 2
 
@@ -72,6 +75,8 @@ def run(arguments: list[str]) -> int:
         "scale": lambda rest: parsed(commands.scale, rest, "brc scale"),
         "add-task": add_task,
         "stop": lambda rest: parsed(commands.stop, rest, "brc stop"),
+        "logs": lambda rest: parsed(commands.logs, rest, "brc logs"),
+        "remote": remote,
         "suites": lambda rest: parsed(commands.suites, rest, "brc suites"),
         "presets": lambda rest: parsed(commands.presets, rest, "brc presets"),
     }
@@ -99,12 +104,19 @@ def add_task(arguments: list[str]) -> int:
     if len(words) < 2:
         raise ConfigError("brc add-task needs a run and tasks, such as brc add-task RUN dmc/walker-walk")
     run, *tasks = words
-    path = existing_run(Path(said(options, "--runs-folder") or "runs"), run)
+    path = existing_run(Path(said(options, "--runs-folder") or RUNS), run)
     preset, begun = successor(path, tuple(tasks), keep="--keep" in arguments)
     config = parse(Config, options, "brc add-task RUN TASK", default=begun)
     from cluster.train import train as run_training
 
     return run_training(config, preset)
+
+
+def remote(arguments: list[str]) -> int:
+    """Run a command where the cluster is."""
+    from cluster.remote import run_there
+
+    return run_there(arguments, here=run)
 
 
 def said(words: Sequence[str], option: str) -> str:

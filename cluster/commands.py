@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import signal
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,27 +13,23 @@ import tyro
 
 from actors.catalogue import BACKENDS, all_tasks, nearest
 from actors.catalogue import suites as all_suites
-from cluster import desired
-from cluster.config import Config
+from cluster.config import RUNS, Config
 from cluster.errors import ConfigError
 from cluster.plan import Plan
 from cluster.presets import PRESETS
+from cluster.registry import FileRegistry, find_registry, known_run
 from cluster.run_folder import (
-    check_local,
     existing_run,
-    is_live,
     load_config,
     newest_checkpoint,
-    read_lock,
     run_checkpoints,
-    run_names,
 )
 from cluster.validation import check
-from dashboards.console import duration, plain_line
+from dashboards.console import duration
 from replay.policy_store import PolicyMessage
 
 Name = Annotated[str, tyro.conf.Positional]
-Counts = Annotated[tuple[str, ...], tyro.conf.Positional]
+Names = Annotated[tuple[str, ...], tyro.conf.Positional]
 
 
 def suites(suite: Name = "") -> int:
@@ -76,56 +71,67 @@ def presets() -> int:
     return 0
 
 
-def status(run: Name = "", runs_folder: str = "runs") -> int:
+def status(run: Name = "", runs_folder: str = RUNS) -> int:
     """All runs, or one in detail.
 
     Args:
         run: a run to show in detail.
         runs_folder: where runs are.
     """
-    from dashboards import records
-
-    runs = Path(runs_folder)
-    names = [existing_run(runs, run).name] if run else run_names(runs)
+    registry = find_registry(Path(runs_folder))
+    names = [known_run(registry, run)] if run else registry.names()
     if not names:
-        print(f"no runs in {runs}; start one with `brc train quickstart`")
+        print("there are no runs; start one with `brc train quickstart`")
     for name in names:
-        path = runs / name
-        preset, config = load_config(path)
-        events, row = records.read(path / "events.jsonl"), records.newest(path / "metrics.jsonl")
-        last = events[-1]["event"] if events else "never started"
-        ended = last if last in ("finished", "stopped", "failed", "never started") else "died"  # nothing says how
-        state = "live" if is_live(path) else ended
-        print(
-            f"{name}: {state}, preset {preset}" + (f", process {read_lock(path).get('pid')}" if state == "live" else "")
-        )
-        if row:
-            print(f"  {plain_line(row, config.steps)}")
+        found, owner = registry.read(name), registry.owner(name)
+        state = found["state"] or "never started"
+        if state == "running":
+            state = "live" if owner else "died"  # nothing says how
+        print(f"{name}: {state}, preset {found['preset'] or '?'}" + (f", {owner}" if owner else ""))
+        if found["reason"]:
+            print(f"  {found['reason']}")
+        if found["line"]:
+            print(f"  {found['line']}")
         if run:
-            for scored in records.read(path / "eval.jsonl")[-3:]:
-                scores = ", ".join(f"{task} {value:.1f}" for task, value in scored["return"].items())
-                print(f"  {scored['policy']} at {scored['env_steps']:,}: {scores}")
-            for event in events[-8:]:
-                ago = duration(time.time() - event["time"])
-                print(f"  {ago} ago: {event['event']} {event['reason'].splitlines()[0] if event['reason'] else ''}")
+            for line in json.loads(found["scores"] or "[]"):
+                print(f"  {line}")
+            for at, event, reason in json.loads(found["events"] or "[]"):
+                print(f"  {duration(time.time() - at)} ago: {event} {reason}")
+            print(f"  folder {found['folder']}, newest checkpoint {found['checkpoint'] or 'none'}")
     return 0
 
 
-def stop(run: Name = "", runs_folder: str = "runs", timeout: float = 120.0) -> int:
+def logs(run: Name = "", runs_folder: str = RUNS) -> int:
+    """Follow the console of a run on a cluster. Ctrl-C leaves the run as it is.
+
+    Args:
+        run: the run's name; the one that is live, if there is just one.
+        runs_folder: where runs are.
+    """
+    from cluster.on_cluster import follow
+
+    registry = find_registry(Path(runs_folder))
+    return follow(registry, known_run(registry, run))
+
+
+def stop(run: Name = "", runs_folder: str = RUNS, timeout: float = 120.0) -> int:
     """Stop a live run: it writes a checkpoint and ends.
 
     Args:
-        run: the run's name.
+        run: the run's name; the one that is live, if there is just one.
         runs_folder: where runs are.
         timeout: seconds to wait for it to end.
     """
-    path = existing_run(Path(runs_folder), run)
-    if not is_live(path):
-        raise ConfigError(f"run {run} is not live on this machine")
-    check_local(path)
-    os.kill(int(read_lock(path)["pid"]), signal.SIGINT)
+    registry = find_registry(Path(runs_folder))
+    run = known_run(registry, run)
+    # On a cluster a coordinator may be on its way back: it will hear of this.
+    if not registry.owner(run) and (isinstance(registry, FileRegistry) or registry.read(run)["state"] != "running"):
+        raise ConfigError(f"run {run} is not live")
+    registry.write(run, wish="stop")
     deadline = time.monotonic() + timeout
-    while is_live(path):
+    while registry.owner(run) or registry.read(run)["state"] == "running":
+        if not registry.owner(run) and isinstance(registry, FileRegistry):  # it died
+            break
         if time.monotonic() > deadline:
             print(f"run {run} has not ended within {timeout:.0f} s")
             return 1
@@ -134,28 +140,31 @@ def stop(run: Name = "", runs_folder: str = "runs", timeout: float = 120.0) -> i
     return 0
 
 
-def scale(run: Name = "", counts: Counts = (), runs_folder: str = "runs", timeout: float = 20.0) -> int:
+def scale(run_and_counts: Names = (), runs_folder: str = RUNS, timeout: float = 20.0) -> int:
     """Have another number of actors of a benchmark in a live run.
 
     Args:
-        run: the run's name.
-        counts: benchmarks and their actors, such as dmc=32.
+        run_and_counts: the run's name, which the only one that is live does not need, then benchmarks and their actors,
+            such as dmc=32.
         runs_folder: where runs are.
         timeout: seconds to wait for them; those that the machines have no room for stay pending.
     """
-    from dashboards import records
-
-    path = existing_run(Path(runs_folder), run)
-    if not is_live(path):
-        raise ConfigError(f"run {run} is not live on this machine")
-    if not (path / desired.FILE).exists():
+    named = [word for word in run_and_counts if "=" not in word]
+    if len(named) > 1:
+        raise ConfigError(f"{named[1]}: name a benchmark and its actors, such as dmc=32")
+    registry = find_registry(Path(runs_folder))
+    run = known_run(registry, "".join(named))
+    if not registry.owner(run):
+        raise ConfigError(f"run {run} is not live")
+    found = registry.read(run)
+    if not found["desired"]:
         raise ConfigError(f"run {run} has no actors yet, or runs in lock step: there is nothing to scale")
-    asked = check_counts(check(here(load_config(path)[1])), counts)
-    desired.write(path, desired.read(path) | asked)
+    asked = check_counts(json.loads(found["most"]), [word for word in run_and_counts if "=" in word])
+    registry.write(run, desired=json.dumps(json.loads(found["desired"]) | asked))
     since, deadline = time.time(), time.monotonic() + timeout
     while True:
-        row = records.newest(path / "metrics.jsonl")
-        fleet = row["actors_by_benchmark"] if row.get("time", 0.0) > since else {}
+        said = json.loads(registry.read(run)["fleet"] or '{"time": 0}')
+        fleet = said["actors"] if said["time"] > since else {}
         there = bool(fleet) and all(fleet[benchmark]["alive"] == count for benchmark, count in asked.items())
         if there or time.monotonic() > deadline:
             break
@@ -168,23 +177,24 @@ def scale(run: Name = "", counts: Counts = (), runs_folder: str = "runs", timeou
     return 0
 
 
-def check_counts(plan: Plan, counts: Sequence[str]) -> dict[str, int]:
-    """dmc=32 as {"dmc": 32}. Raises ConfigError for what the run does not have."""
+def check_counts(most: dict[str, int], counts: Sequence[str]) -> dict[str, int]:
+    """dmc=32 as {"dmc": 32}. `most` are the actors that each benchmark of the run may have. Raises ConfigError."""
     found = {}
     for text in counts:
         benchmark, _, count = text.partition("=")
-        if benchmark not in plan.benchmarks:
-            raise ConfigError(f"{text}: this run has no {benchmark!r}; {nearest(benchmark, plan.benchmarks)}")
-        most = plan.most_actors(benchmark)
-        if not count.isdecimal() or not 1 <= int(count) <= most:
-            raise ConfigError(f"{text}: name a whole number of actors from 1 to {most}, such as {benchmark}=4")
+        if benchmark not in most:
+            raise ConfigError(f"{text}: this run has no {benchmark!r}; {nearest(benchmark, most)}")
+        if not count.isdecimal() or not 1 <= int(count) <= most[benchmark]:
+            raise ConfigError(
+                f"{text}: name a whole number of actors from 1 to {most[benchmark]}, such as {benchmark}=4"
+            )
         found[benchmark] = int(count)
     if not found:
-        raise ConfigError(f"name a benchmark and its actors, such as {plan.benchmarks[0]}=4")
+        raise ConfigError(f"name a benchmark and its actors, such as {next(iter(most))}=4")
     return found
 
 
-def evaluate(run: Name = "", episodes: int = 10, runs_folder: str = "runs", seed: int = 0) -> int:
+def evaluate(run: Name = "", episodes: int = 10, runs_folder: str = RUNS, seed: int = 0) -> int:
     """Score the policy of a run's newest checkpoint, deterministically, beside a random one.
 
     Args:
@@ -211,7 +221,7 @@ def evaluate(run: Name = "", episodes: int = 10, runs_folder: str = "runs", seed
     return 0
 
 
-def export(run: Name = "", folder: str = "", runs_folder: str = "runs") -> int:
+def export(run: Name = "", folder: str = "", runs_folder: str = RUNS) -> int:
     """Write the policy of a run's newest checkpoint as safetensors and ONNX, with an example that acts with it.
 
     Args:
@@ -232,9 +242,7 @@ def export(run: Name = "", folder: str = "", runs_folder: str = "runs") -> int:
     return 0
 
 
-def film(
-    run: Name = "", tasks: tuple[str, ...] = (), every: int = 4, folder: str = "", runs_folder: str = "runs"
-) -> int:
+def film(run: Name = "", tasks: tuple[str, ...] = (), every: int = 4, folder: str = "", runs_folder: str = RUNS) -> int:
     """Film an episode of each task with the policy of a run's newest checkpoint, as GIFs; the run may be under way.
 
     Args:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
+
+# A job on a cluster runs in a folder that goes away with it.
+RUNS = str(Path(os.environ.get("BRC_HOME", "")) / "runs")
 
 
 @dataclass(frozen=True)
@@ -192,8 +197,8 @@ class Config:
     """Go on with the run of this name from its newest checkpoint."""
     execution: Literal["distributed", "serial"] = "distributed"
     """distributed runs the parts as Ray processes; serial runs them in lock step in one, bit-identical for a seed."""
-    runs_folder: str = "runs"
-    """Folder that holds a folder for each run."""
+    runs_folder: str = RUNS
+    """Folder that holds a folder for each run; on a cluster's head it is in BRC_HOME, ~/.brc."""
     checkpoint_interval: int = 100_000
     """Environment steps of each task between checkpoints; 0 writes one only at the end or when stopped."""
     keep_checkpoints: int = 2

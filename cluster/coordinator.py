@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,48 +19,28 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError, RayTaskError
 
 from actors.actor import ActorSpec
-from actors.evaluator import merged
-from actors.fleet import DEAD, MOST_DEATHS_IN_A_ROW, Fleet, Limits, Poll, answered
+from actors.fleet import DEAD, Fleet, Limits, Poll, answered
 from actors.ray_actor import start_actor, start_evaluator
 from cluster.balance import Balancer
-from cluster.desired import Desired
 from cluster.errors import RunFailed
+from cluster.evaluators import EvaluatorGroup
 from cluster.learner_group import CALL_TIMEOUT_S, LearnerGroup, LearnerLost
 from cluster.learner_plan import learner_spec, ranks
+from cluster.living import actor_name, first_incarnation, living_actors, living_learner, rank_name
 from cluster.origin import find_origin
+from cluster.parts import Parts
 from cluster.plan import Plan
 from cluster.replay_plan import shard_specs
-from cluster.run_folder import RunFolder
 from cluster.runtime import runtime
 from cluster.session import Session, lowest_inserts
 from cluster.shards import ShardEvent, ShardGroup
-from dashboards import records
 from learner.ray_learner import LoopSpec, start_ranks
-from replay.placement import on_node
 from replay.policy_store import PolicyStore
 
 TICK_S = 0.25
 # Evaluations under way when a run is stopped are waited for so long.
 EVALUATION_TIMEOUT_S = 60.0
 SAVES = 3  # tries of the last checkpoint
-
-
-@dataclass
-class Asked:
-    """An evaluation that was asked for and has not been told yet."""
-
-    env_steps: int
-    policy: str
-    number: int
-    answers: list[ray.ObjectRef]  # of all evaluators; none when it was lost and is to be asked for again
-    life: int  # of the learner that was asked
-    losses: int = 0
-
-
-def first_incarnation(folder: RunFolder) -> int:
-    """Above all that the run has had: shards that outlived it know the pushes of those since the checkpoint too."""
-    known = [event["incarnation"] for event in records.read(folder.path / "events.jsonl") if "incarnation" in event]
-    return 1 + max([*known, folder.manifest.get("incarnation", -1)]) if folder.manifest else 0
 
 
 @dataclass(frozen=True)
@@ -77,44 +58,57 @@ class Saving:
 class Coordinator:
     """Start with `run`, inside an initialised Ray. `live` is the folder for the shards' files."""
 
-    def __init__(self, plan: Plan, session: Session, live: Path, device: str) -> None:
+    def __init__(self, plan: Plan, session: Session, live: Path, device: str, parts: Parts) -> None:
         self.plan = plan
         self.session = session
         self.device = device
-        config = plan.config
-        folder = session.folder
+        self.parts = parts
+        config, folder, self.presence = plan.config, session.folder, session.folder.presence
+        alive = parts.alive()
+        self.attached = any(name.startswith("shard-") for name in alive)
+        kept = folder.kept() if self.attached else {}
+        if kept:
+            session.load_state(kept)
         self.checkpoint = folder.checkpoint
-        if self.checkpoint:
+        if self.checkpoint and not self.attached:
             session.prune()  # what came after this checkpoint in a future that is not to be
-        self.shards = ShardGroup(shard_specs(plan, folder, live), folder.id)
+        self.take = max(1, folder.takes if self.attached else folder.takes + 1)
+        self.shards = ShardGroup(shard_specs(plan, folder, live, self.take), parts, kept.get("shards", ()))
         self.handles = self.shards.handles
-        self.store = (
-            ray.remote(PolicyStore).options(num_cpus=0, max_concurrency=2, max_restarts=-1, **on_node()).remote(ray.put)
-        )
-        self.learner = LearnerGroup(self._start_learner, config.learner.deadline)
+        options = parts.place("learner") | parts.named("policies") | {"get_if_exists": True, "max_restarts": -1}
+        self.store = ray.remote(PolicyStore).options(**({"num_cpus": 0} | options), max_concurrency=2).remote(ray.put)
+        life = living_learner(parts, alive, config.learner.ranks, kept)
+        self.learner = LearnerGroup(self._start_learner, config.learner.deadline, life)
         self.runtimes = {benchmark: runtime(config.actors, benchmark) for benchmark in plan.benchmarks}
-        self.evaluators = self._start_evaluators()
-        self.evaluating: list[Asked] = []
-        parts = {benchmark: plan.part(benchmark) for benchmark in plan.benchmarks}
+        for name in alive:
+            if name.startswith("evaluator-"):  # whoever asked it is no more
+                parts.kill(name)
+        pending = [(steps, policy, number) for steps, policy, number in kept.get("evaluating", ())]
+        self.evaluators = EvaluatorGroup(self._start_evaluators, self.learner, pending)
+        self.counts = plan.counts() | kept.get("counts", {})
+        if not self.attached:
+            self.presence.begin(self.counts, {name: plan.most_actors(name) for name in plan.benchmarks})
+        assignments = plan.assignments(self.counts)
+        limits = {name: plan.part(name) for name in plan.benchmarks}
         self.fleet = Fleet(
-            plan.assignments(plan.counts()),
-            first_incarnation(folder),
+            assignments,
+            first_incarnation(folder, alive),
             plan.actor,
             self._start_actor,
-            {benchmark: Limits(part.deadline, part.memory * 1e9) for benchmark, part in parts.items()},
+            {name: Limits(part.deadline, part.memory * 1e9) for name, part in limits.items()},
+            living_actors(parts, alive, assignments),
         )
-        self.desired = Desired(folder.path, plan.counts())
-        self.balancer = Balancer(plan, folder.path)
+        self.balancer = Balancer(plan, folder.presence)
         self.saving: Saving | None = None
         self.died_saving = False  # a part has, since the newest checkpoint
 
     def run(self, stop: threading.Event) -> bool:
         """Train to the step budget; False when `stop` was set before. Raises RunFailed when a part fails."""
         self._tell_of_shards(self.shards.fresh())
-        self.session.folder.replay_taken()
-        for stats in self.shards.stats:
+        self.session.folder.replay_taken(self.take)
+        for stats in self.shards.stats if not self.attached else []:
             self.session.replay_began(stats)
-        if not self.session.random_is_scored:
+        if not self.session.random_is_scored and not any(kind == "random" for _, kind, _ in self.evaluators.pending):
             self._evaluate("random", 0)
         try:
             self.session.records.event("learner_ready", **self.learner.train())
@@ -135,27 +129,29 @@ class Coordinator:
     def _train(self, stop: threading.Event) -> None:
         """Until the budget is met or `stop` is set."""
         while not stop.is_set():
+            if not self.presence.may_act():  # nobody can tell who conducts this run: all parts go on by themselves
+                stop.wait(TICK_S)
+                continue
             env_steps = self._tick()
             if self.session.report_due():
                 self._report()
-            if self.fleet.finished and self._all_inserted() and self._completed:
+            if self._all_inserted() and self._completed:
                 return
             if self.session.evaluation_due(env_steps):
                 self._evaluate("deterministic", env_steps)
-            if self.saving is None and self.session.checkpoint_due(env_steps):
+            if self.saving is None and not self.shards.away and self.session.checkpoint_due(env_steps):
                 self._begin_save(env_steps)
             stop.wait(TICK_S)
 
     def _all_inserted(self) -> bool:
-        """Whether every shard has met its budget. Actors that end before that are begun anew: a shard that was lost
-        when it was full has forgotten the newest of what it took."""
+        """Whether the budget is met. Actors that end before that are begun anew: a shard that was lost when it was full
+        has forgotten the newest of what it took."""
         steps = self.plan.config.steps
-        if lowest_inserts(self.shards.stats) < steps:
+        if lowest_inserts(self.shards.stats) < steps and self.fleet.finished:
             self._tell_of_shards(self.shards.fresh())
-        if lowest_inserts(self.shards.stats) >= steps:
-            return True
-        self.fleet.renew()
-        return False
+            if lowest_inserts(self.shards.stats) < steps:
+                self.fleet.renew()
+        return lowest_inserts(self.shards.stats) >= steps
 
     @property
     def _completed(self) -> bool:
@@ -191,12 +187,14 @@ class Coordinator:
 
     def _follow_desired(self) -> None:
         """Have as many actors as `brc scale` asks for."""
-        counts = self.desired.changed()
-        if counts is not None:
+        counts = self.presence.desired
+        if counts and counts != self.counts:
+            self.counts = counts
             self.fleet.resize(self.plan.assignments(counts))
             self.session.records.event("scaled", actors=counts)
             words = ", ".join(f"{benchmark} {count}" for benchmark, count in counts.items())
             self.session.console.say(f"actors wanted: {words}")
+            self._keep()
 
     def _poll_fleet(self) -> Poll:
         try:
@@ -206,12 +204,17 @@ class Coordinator:
 
     def _start_actor(self, spec: ActorSpec) -> ActorHandle:
         benchmark = spec.tasks[0][1].benchmark
-        cpus = self.plan.part(benchmark).cpus
-        return start_actor(spec, list(self.handles), self.store, cpus, self.runtimes[benchmark])
+        options = self.parts.place("actors") if "actors" in self.parts.roles else {}
+        options |= {"num_cpus": self.plan.part(benchmark).cpus}
+        options |= self.parts.named(actor_name(spec.name, [task for task, _ in spec.tasks], spec.incarnation))
+        return start_actor(spec, list(self.handles), self.store, self.runtimes[benchmark], **options)
 
     def _start_evaluators(self) -> list[ActorHandle]:
-        """One a benchmark: each may have packages of its own, and none waits for the slowest."""
-        return [start_evaluator(self.plan.evaluator(name), self.runtimes[name]) for name in self.plan.benchmarks]
+        found = []
+        for benchmark in self.plan.benchmarks:
+            options = self.parts.place("actors") | self.parts.named(f"evaluator-{benchmark}-{uuid.uuid4().hex[:8]}")
+            found.append(start_evaluator(self.plan.evaluator(benchmark), self.runtimes[benchmark], **options))
+        return found
 
     def _start_learner(self, life: int) -> Any:
         config = self.plan.config.learner
@@ -230,7 +233,21 @@ class Coordinator:
             life,
             tuple(self.plan.shards[0].storage.probabilities),
         )
-        return start_ranks(spec, loop, list(self.handles), self.store, 1.0 if self.device == "cuda" else 0.0)
+        names = [rank_name(life, rank) for rank in range(config.ranks)]
+        group = f"learner-{life}"
+        if set(self.parts.alive()).issuperset(names):
+            return [self.parts.find(name) for name in names], self.parts.group(group) if config.ranks > 1 else None
+        gpus = 1.0 if self.device == "cuda" else 0.0
+        return start_ranks(
+            spec,
+            loop,
+            list(self.handles),
+            self.store,
+            gpus,
+            self.parts.place("learner"),
+            lambda rank: self.parts.named(names[rank]),
+            self.parts.full_name(group),
+        )
 
     def _replace_learner(self, cause: str) -> None:
         """A new learner from the newest checkpoint, or from nothing before the first. Replay and actors go on under
@@ -246,8 +263,7 @@ class Coordinator:
         ready, lost = self.learner.replace(
             saving, lambda cause, updates: records.event("learner_died", cause, updates=updates), cause
         )
-        for asked in self.evaluating:
-            asked.losses = 0  # those were this learner's
+        self.evaluators.learner_replaced()
         records.event("learner_restarted", updates=ready["updates"], lost_updates=lost)
         self.session.console.say(
             f"the learner died at {ready['updates'] + lost:,} updates and goes on from {ready['updates']:,}, making up "
@@ -258,38 +274,30 @@ class Coordinator:
         reports, fleet = self.fleet.reports, self.fleet.stats()
         row = self.session.progress.row(reports, fleet, self.learner.report, self.shards.stats)
         self.session.report(row)
+        self._keep()
         self.balancer.consider(row, self.fleet)
 
-    def _evaluate(self, policy: str, env_steps: int) -> None:
-        """Ask for an evaluation of the random policy or the learner's."""
-        number = self.session.next_evaluation_number()
-        answers = self._ask_evaluators(policy, number)
-        self.evaluating.append(Asked(env_steps, policy, number, answers, self.learner.lives))
+    def _keep(self) -> None:
+        """Write down what a coordinator that takes over is to know, and what only this one has seen."""
+        self.session.folder.keep(
+            self.session.state()
+            | {
+                "shards": self.shards.stats,
+                "life": self.learner.lives,
+                "counts": self.counts,
+                "evaluating": self.evaluators.pending,
+            }
+        )
 
-    def _ask_evaluators(self, policy: str, number: int) -> list[ray.ObjectRef]:
-        """The policy passes from the learner to the evaluators directly."""
-        message = None if policy == "random" else self.learner.first.policy.remote()
-        return [evaluator.evaluate.remote(message, number) for evaluator in self.evaluators]
+    def _evaluate(self, policy: str, env_steps: int) -> None:
+        self.evaluators.ask(env_steps, policy, self.session.next_evaluation_number())
 
     def _collect_evaluations(self) -> None:
-        """Tell those that are done, in order; ask again for those that died with the evaluator or the learner."""
-        while self.evaluating:
-            first = self.evaluating[0]
-            if not first.answers:
-                first.answers, first.life = self._ask_evaluators(first.policy, first.number), self.learner.lives
-            if not all(answered(answer) for answer in first.answers):
-                return
-            try:
-                self.session.evaluated(merged(ray.get(first.answers)), first.env_steps)
-                self.evaluating.pop(0)
-            except DEAD as error:  # before RayTaskError: the death of what a task waits for is both
-                self._evaluation_lost(first, str(error))
-                return
-            except RayError as error:
-                if first.life == self.learner.lives and not self._learner_was_lost():
-                    raise RunFailed(f"the evaluation at {first.env_steps} steps failed: {error}") from error
-                self._evaluation_lost(first, str(error))
-                return
+        def tell(cause: str, env_steps: int) -> None:
+            self.session.records.event("evaluation_lost", cause, env_steps=env_steps)
+
+        for evaluation, env_steps in self.evaluators.collect(self._learner_was_lost, tell):
+            self.session.evaluated(evaluation, env_steps)
 
     def _learner_was_lost(self) -> bool:
         """Whether it cannot answer, in which case it is replaced now."""
@@ -299,18 +307,6 @@ class Coordinator:
             self._replace_learner(str(error))
             return True
         return False
-
-    def _evaluation_lost(self, first: Asked, cause: str) -> None:
-        """Start other evaluators, whichever side died; what was asked of these is asked again at the next tick."""
-        self.session.records.event("evaluation_lost", cause, env_steps=first.env_steps)
-        first.losses += 1
-        if first.losses >= MOST_DEATHS_IN_A_ROW:
-            raise RunFailed(f"the evaluation at {first.env_steps} steps was lost {first.losses} times: {cause}")
-        for evaluator in self.evaluators:
-            ray.kill(evaluator)
-        self.evaluators = self._start_evaluators()
-        for asked in self.evaluating:
-            asked.answers = []
 
     def _begin_save(self, env_steps: int) -> None:
         try:
@@ -380,7 +376,7 @@ class Coordinator:
 
     def _wait_for_evaluations(self, timeout: float | None) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
-        while self.evaluating and (deadline is None or time.monotonic() < deadline):
+        while self.evaluators.asked and (deadline is None or time.monotonic() < deadline):
             self._hear_learner()
             self._collect_evaluations()
             time.sleep(TICK_S)

@@ -33,10 +33,10 @@ class LearnerGroup:
     One that lets the others wait for longer than `deadline_s` is as good as dead.
     """
 
-    def __init__(self, start: Start, deadline_s: float) -> None:
+    def __init__(self, start: Start, deadline_s: float, life: int = 0) -> None:
         self.start = start
         self.deadline_s = deadline_s
-        self.lives = 0
+        self.lives = life
         self.report: dict[str, Any] = {}
         self.deaths_in_a_row = 0  # without an update in between
         self.restored_updates = 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 from cluster.plan import Plan, learner_threads
 from learner.brc import BRCSettings
 from learner.learner import LearnerSpec
-from learner.precision import fastest
 from learner.sharding import Ranks
 
 
@@ -33,7 +32,7 @@ def learner_spec(plan: Plan, device: str) -> LearnerSpec:
         config.batches_per_request,
         plan.config.replay.shards,
         plan.config.seed,
-        fastest(device) if config.precision == "auto" else config.precision,
+        config.precision,
         plan.shards[0].storage.dtype,
         device,
         learner_threads(plan.config),

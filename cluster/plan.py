@@ -257,12 +257,13 @@ def max_ahead(config: Config, copies: int) -> int:
     return config.replay.max_ahead or 2 * config.replay.segment_length * copies
 
 
-def actor_counts(config: Config, tasks: Sequence[Task]) -> dict[str, int]:
-    """Actors of every benchmark: as configured, or a core each but one for the learner, dealt out by tasks."""
+def actor_counts(config: Config, tasks: Sequence[Task], cores: int = 0) -> dict[str, int]:
+    """Actors of every benchmark: as configured, or a core each, dealt out by tasks; of 0, this machine's but one for
+    the learner."""
     sizes = Counter(task.benchmark for task in tasks)
     if config.execution == "serial":
         return {tasks[0].benchmark: 1}
-    cores = max(1, (os.cpu_count() or 1) - 1)
+    cores = cores or max(1, (os.cpu_count() or 1) - 1)
     found = {}
     for benchmark, size in sizes.items():
         share_of_cores = max(1, round(cores * size / len(tasks)))

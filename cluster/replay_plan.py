@@ -12,8 +12,8 @@ from replay.locations import choose_folder
 from replay.shard import ShardSpec
 
 
-def shard_specs(plan: Plan, folder: RunFolder, live: Path | None = None) -> tuple[ShardSpec, ...]:
-    """Specs of all shards, with files in `live`.
+def shard_specs(plan: Plan, folder: RunFolder, live: Path | None = None, take: int = 1) -> tuple[ShardSpec, ...]:
+    """Specs of all shards, with files in `live`, taken over for the `take`-th time.
 
     In serial execution there are none: what the run loses it makes again, identically.
     """
@@ -25,7 +25,7 @@ def shard_specs(plan: Plan, folder: RunFolder, live: Path | None = None) -> tupl
             folder="" if live is None else str(live / f"shard-{spec.index}"),
             snapshots=folder.replay_url,
             snapshot=snapshot,
-            take=folder.take,
+            take=take,
         )
         for spec in plan.shards
     )

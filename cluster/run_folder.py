@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import socket
+import threading
 import time
 import uuid
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -19,9 +17,10 @@ from actors.catalogue import nearest
 from cluster.config import Config
 from cluster.errors import ConfigError
 from cluster.plan import Plan
+from cluster.presence import Presence
+from cluster.registry import Lease, Registry, find_registry
 from cluster.validation import flag, get
 from learner.checkpoint import CheckpointError, Checkpoints
-from replay.locations import is_locked
 from replay.snapshot import Place, SnapshotError
 
 # Fields that a resumed run cannot change. They shape what is in the checkpoint, or the returns that rewards are scaled
@@ -64,12 +63,13 @@ SERIAL_FIELDS = (
 
 
 class RunFolder:
-    """An open run. This process holds its lock until the `with` block or the process ends, however it ends."""
+    """An open run. This process has its lease, and is heard and seen in the registry within the `with` block."""
 
     def __init__(
         self,
         path: Path,
-        lock: IO[str],
+        registry: Registry,
+        lease: Lease,
         checkpoints: Checkpoints,
         checkpoint: str,
         manifest: dict[str, Any],
@@ -79,27 +79,44 @@ class RunFolder:
         self.name = path.name
         self.id = run_id(path)  # a name that no other run ever has
         takes = path / "takes"
-        # How often replay has begun in this run, this time included: files of earlier times are out of date.
-        self.take = 1 + (int(takes.read_text()) if takes.exists() else 0)
-        self.lock = lock
+        # How often replay has begun in this run before: files of earlier times are out of date.
+        self.takes = int(takes.read_text()) if takes.exists() else 0
+        self.presence = Presence(registry, self.name, lease, threading.Event())
         self.replay_url = replay_url  # of its snapshots
         self.checkpoints = checkpoints
         self.checkpoint = checkpoint  # the one to resume from, or ""
         self.manifest = manifest
 
     def __enter__(self) -> RunFolder:
+        self.presence.__enter__()
         return self
 
     def __exit__(self, *failure: object) -> None:
-        self.lock.close()
+        self.presence.__exit__(*failure)
 
-    def replay_taken(self) -> None:
-        """Note that all shards have begun."""
-        (self.path / "takes").write_text(str(self.take))
+    def replay_taken(self, take: int) -> None:
+        """Note that all shards have begun, for the `take`-th time."""
+        (self.path / "takes").write_text(str(take))
+
+    def keep(self, state: dict[str, Any]) -> None:
+        """What a coordinator that takes over from this one, with all parts alive, is to know."""
+        temporary = self.path / "coordinator.json.new"
+        temporary.write_text(json.dumps(state))
+        temporary.rename(self.path / "coordinator.json")
+
+    def kept(self) -> dict[str, Any]:
+        """What `keep` was last given; {} if nothing."""
+        file = self.path / "coordinator.json"
+        found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+        return found
 
 
-def open_run(plan: Plan, preset: str) -> RunFolder:
-    """Create the run's folder or, with resume, check that it can go on; then lock it.
+def open_run(plan: Plan, preset: str, again: bool = False) -> RunFolder:
+    """Create the run's folder or, with resume, check that it can go on; take its lease first.
+
+    Args:
+        again: whether a coordinator of this run, with this configuration, has died: the run goes on from its newest
+            checkpoint, if it has one, and from what lives.
 
     Raises:
         ConfigError: the name is in use by a live run, exists already, or what is saved does not fit the configuration.
@@ -112,25 +129,48 @@ def open_run(plan: Plan, preset: str) -> RunFolder:
             raise ConfigError("--resume needs --name, the run to go on with; `brc status` lists the runs")
         path = existing_run(runs, config.name)
     else:
-        path = runs / (config.name or f"{preset}-{time.strftime('%Y%m%d-%H%M%S')}")
+        path = runs / run_name(config, preset)
     existed = (path / "config.yaml").exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = take_lock(path)
     except OSError as error:
         raise ConfigError(f"--runs-folder {config.runs_folder}: cannot write there ({error})") from error
-    manifest: dict[str, Any] = {}
-    newest = ""
-    checkpoints = run_checkpoints(config, path)
-    if config.resume:
-        newest, manifest = check_resume(path, plan)
-    elif existed:
-        raise ConfigError(f"run {path.name} exists in {runs}: add --resume to go on with it, or choose another --name")
-    saved = {"preset": preset, **asdict(replace(config, name=path.name, resume=False))}
-    temporary = path / "config.yaml.new"
-    temporary.write_text(yaml.safe_dump(json.loads(json.dumps(saved)), sort_keys=False))
-    temporary.rename(path / "config.yaml")
-    return RunFolder(path, lock, checkpoints, newest, manifest, replay_url(config, path))
+    registry = find_registry(runs)
+    lease = registry.lease(path.name)
+    try:
+        checkpoints = run_checkpoints(config, path)
+        newest, manifest = begin_with(plan, path, checkpoints, existed, again)
+        saved = {"preset": preset, **asdict(replace(config, name=path.name, resume=False))}
+        temporary = path / "config.yaml.new"
+        temporary.write_text(yaml.safe_dump(json.loads(json.dumps(saved)), sort_keys=False))
+        temporary.rename(path / "config.yaml")
+        registry.write(path.name, state="running", reason="", preset=preset, folder=str(path.absolute()))
+        if not again:
+            registry.write(path.name, desired="", wish="")
+    except BaseException:
+        lease.release()
+        raise
+    return RunFolder(path, registry, lease, checkpoints, newest, manifest, replay_url(config, path))
+
+
+def run_name(config: Config, preset: str) -> str:
+    """As configured, or of the preset and the time."""
+    return config.name or f"{preset}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def begin_with(
+    plan: Plan, path: Path, checkpoints: Checkpoints, existed: bool, again: bool
+) -> tuple[str, dict[str, Any]]:
+    """The checkpoint that a run goes on from, and its manifest; ("", {}) for nothing."""
+    if again:
+        return newest_checkpoint(path, checkpoints) if checkpoints.names() else ("", {})
+    if plan.config.resume:
+        return check_resume(path, plan)
+    if existed:
+        raise ConfigError(
+            f"run {path.name} exists in {path.parent}: add --resume to go on with it, or choose another --name"
+        )
+    return "", {}
 
 
 def run_id(path: Path) -> str:
@@ -168,43 +208,6 @@ def existing_run(runs: Path, name: str) -> Path:
 
 def run_names(runs: Path) -> list[str]:
     return sorted(path.parent.name for path in runs.glob("*/config.yaml"))
-
-
-def take_lock(path: Path) -> IO[str]:
-    lock = (path / "lock").open("a+")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        owner = read_lock(path)
-        raise ConfigError(
-            f"run {path.name} is live (process {owner.get('pid', '?')} on {owner.get('host', '?')}): choose another "
-            f"--name, or stop it with `brc stop {path.name}`"
-        ) from None
-    lock.truncate(0)
-    lock.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}))
-    lock.flush()
-    return lock
-
-
-def read_lock(path: Path) -> dict[str, Any]:
-    """Who last held the lock; {} when nobody did."""
-    try:
-        owner: dict[str, Any] = json.loads((path / "lock").read_text())
-    except (OSError, ValueError):
-        return {}
-    return owner
-
-
-def check_local(path: Path) -> None:
-    """ConfigError when a run's process is on another machine, as in a folder that several share."""
-    host = read_lock(path).get("host", "")
-    if host != socket.gethostname():
-        raise ConfigError(f"run {path.name} is live on {host}, not on this machine: stop it there")
-
-
-def is_live(path: Path) -> bool:
-    """Whether a process on this machine holds the run's lock."""
-    return (path / "lock").exists() and is_locked(path / "lock")
 
 
 def load_config(path: Path) -> tuple[str, Config]:

@@ -47,7 +47,7 @@ class SerialRun:
         self.session = session
         self.store = PolicyStore()
         self.shards = [Shard(spec) for spec in shard_specs(plan, session.folder)]
-        session.folder.replay_taken()
+        session.folder.replay_taken(session.folder.takes + 1)
         handles = [LocalShard(shard) for shard in self.shards]
         self.learner = Learner(learner_spec(plan, device))
         self.evaluator = Evaluator(plan.evaluator())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import time
 from collections.abc import Sequence
@@ -13,16 +14,18 @@ import numpy as np
 
 from actors.evaluator import Evaluation
 from actors.scores import normalized
+from cluster.errors import RunFailed
 from cluster.plan import Plan
 from cluster.run_folder import SERIAL_FIELDS, RunFolder
 from cluster.validation import get
 from dashboards import records
 from dashboards.aggregate import iqm
-from dashboards.console import Console, duration, size
+from dashboards.console import Console, duration, plain_line, size
 from dashboards.progress import Progress, mean
 from dashboards.records import Records
 from replay.snapshot import Place
 
+MOST_RETURNS = 8
 VERSIONS = ("torch", "ray", "numpy", "envpool", "dm_control", "mujoco")
 
 
@@ -36,22 +39,41 @@ class Session:
         self.records = Records(folder.path)
         names = [task.name for task in plan.tasks]
         self.progress = Progress(names, plan.config.steps, plan.samples_per_insert, folder.manifest.get("progress"))
-        done = folder.manifest.get("env_steps", 0)
         self.evaluations_begun = folder.manifest.get("evaluations_begun", 0)
         scored = records.read(folder.path / "eval.jsonl")
         self.random_is_scored = any(row["policy"] == "random" for row in scored)
-        self.next_evaluation = next_multiple(done, plan.config.evaluation.interval)
-        self.next_checkpoint = next_multiple(done, plan.config.checkpoint_interval)
+        self._expect(folder.manifest.get("env_steps", 0))
         self.next_report = time.monotonic()
         self.row: dict[str, Any] = {}
 
-    def begin(self, details: dict[str, Any]) -> None:
-        """Tell what is about to run."""
+    def _expect(self, env_steps: int) -> None:
+        """Set the milestones that follow so many steps."""
+        self.next_evaluation = next_multiple(env_steps, self.plan.config.evaluation.interval)
+        self.next_checkpoint = next_multiple(env_steps, self.plan.config.checkpoint_interval)
+
+    def state(self) -> dict[str, Any]:
+        """For a session that takes over from this one while the run goes on."""
+        return {
+            "env_steps": self.row.get("env_steps", 0),
+            "evaluations_begun": self.evaluations_begun,
+            "progress": self.progress.state(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.evaluations_begun = state["evaluations_begun"]
+        self.progress.load_state(state["progress"])
+        self._expect(state["env_steps"])
+
+    def begin(self, details: dict[str, Any], again: bool = False) -> None:
+        """Tell what is about to run. `again`: by a coordinator in the place of one that died."""
         plan, config = self.plan, self.plan.config
         resumed = self.folder.manifest
+        if again:
+            self._count_returns()
         self.records.event(
-            "resume" if resumed else "start",
+            "coordinator_back" if again else "resume" if resumed else "start",
             f"from {self.folder.checkpoint}" if resumed else "",
+            kept_steps=self.folder.kept().get("env_steps", 0),
             execution=config.execution,
             versions={name: version(name) for name in VERSIONS},
             python=platform.python_version(),
@@ -62,8 +84,18 @@ class Session:
             f"updates, samples per insert {plan.samples_per_insert:.2f}, replay {size(plan.replay_bytes)}, "
             f"{config.execution}"
         )
-        if resumed:
+        if again:
+            self.console.say("the coordinator died and is back")
+        elif resumed:
             self.console.say(f"resumed at {resumed['env_steps']:,} steps, {resumed['updates']:,} updates")
+
+    def _count_returns(self) -> None:
+        """Raises RunFailed for a coordinator that dies again and again and gets nowhere in between."""
+        steps = self.folder.kept().get("env_steps", 0)
+        recent = list(self.records.events)[-MOST_RETURNS:]
+        same = [row for row in recent if row["event"] == "coordinator_back" and row["kept_steps"] == steps]
+        if len(same) == MOST_RETURNS:
+            raise RunFailed(f"the coordinator died {MOST_RETURNS} times in a row without a step in between")
 
     def replay_files(self, folder: Path, others: list[tuple[Path, int]]) -> None:
         """Say where replay is about to take its memory, and what dead runs have not given back."""
@@ -109,9 +141,26 @@ class Session:
     def report(self, row: dict[str, Any]) -> None:
         """Record and show a row of metrics; the next is due a report interval later."""
         self.row = row
+        self._say(row)
         self.next_report = time.monotonic() + self.plan.config.report_interval
         self.records.metrics(row)
         self.console.metrics(row)
+
+    def _say(self, row: dict[str, Any]) -> None:
+        """To the registry, for whoever asks how the run is."""
+        scores = [scored(evaluation) for evaluation in list(self.records.evaluations)[-3:]]
+        events = [[event["time"], event["event"], first_line(event["reason"])] for event in self.records.events]
+        self.folder.presence.say(
+            line=plain_line(row, self.plan.config.steps),
+            scores=json.dumps(scores),
+            events=json.dumps(events),
+            fleet=json.dumps({"time": row["time"], "actors": row["actors_by_benchmark"]}),
+        )
+
+    def ended(self, state: str, reason: str = "") -> None:
+        """Record how the run has ended: finished, stopped or failed, and why."""
+        self.folder.presence.say(state=state, reason=first_line(reason))
+        self.records.event(state, reason)
 
     def evaluation_due(self, env_steps: int) -> bool:
         """Whether a periodic evaluation is due; the one at the very end is the driver's."""
@@ -189,6 +238,7 @@ class Session:
             "time": time.time(),
         }
         self.folder.checkpoints.commit(name, manifest, config.keep_checkpoints)
+        self.folder.presence.say(checkpoint=self.folder.checkpoints.url(name))
         seconds = time.monotonic() - started
         self.records.event(
             "checkpoint",
@@ -253,6 +303,16 @@ class Session:
 
     def close(self) -> None:
         self.records.close()
+
+
+def scored(evaluation: dict[str, Any]) -> str:
+    """An evaluation in a line."""
+    returns = ", ".join(f"{task} {value:.1f}" for task, value in evaluation["return"].items())
+    return f"{evaluation['policy']} at {evaluation['env_steps']:,}: {returns}"
+
+
+def first_line(reason: str) -> str:
+    return reason.splitlines()[0] if reason else ""
 
 
 def next_multiple(done: int, interval: int) -> int:

@@ -13,6 +13,7 @@ from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 
 from actors.fleet import MOST_DEATHS_IN_A_ROW, answered
 from cluster.errors import RunFailed
+from cluster.parts import Parts
 from replay.ray_shard import GONE, RayShard, start_shard
 from replay.shard import ShardSpec
 
@@ -45,14 +46,19 @@ class ShardEvent:
 
 
 class ShardGroup:
-    """Starts the shards of `specs` under names that begin with `name`, spread over the nodes of the cluster."""
+    """Shards of `specs`, spread over the nodes that are for replay: those that live, others are started.
 
-    def __init__(self, specs: Sequence[ShardSpec], name: str) -> None:
-        nodes = node_ids()
-        self.seats = [
-            Seat(spec, RayShard(start_shard(spec, f"{name}/shard-{spec.index}", nodes[spec.index % len(nodes)])))
-            for spec in specs
-        ]
+    `known` is what they had last said to a coordinator before this one.
+    """
+
+    def __init__(self, specs: Sequence[ShardSpec], parts: Parts, known: Sequence[dict[str, Any]] = ()) -> None:
+        nodes = parts.nodes("replay")
+        self.seats = []
+        for spec in specs:
+            options = parts.place("replay") | parts.named(f"shard-{spec.index}") | {"get_if_exists": True}
+            options.pop("scheduling_strategy", None)  # the node is named for each
+            handle = RayShard(start_shard(spec, nodes[spec.index % len(nodes)], **options))
+            self.seats.append(Seat(spec, handle, stats=known[spec.index] if known else None))
 
     @property
     def handles(self) -> list[RayShard]:
@@ -72,6 +78,11 @@ class ShardGroup:
     def stats(self) -> list[dict[str, Any]]:
         """What each shard last said; call `fresh` once before."""
         return [seat.stats for seat in self.seats if seat.stats is not None]
+
+    @property
+    def away(self) -> bool:
+        """Whether one is, as far as is known."""
+        return any(seat.absent_since is not None for seat in self.seats)
 
     def poll(self) -> list[ShardEvent]:
         """Hear from every shard that has something to say. Never waits. Raises RunFailed for one that stays away."""
@@ -158,10 +169,3 @@ def progress(stats: dict[str, Any]) -> int:
 def is_final(error: Exception) -> bool:
     """Whether Ray will not start the shard again, as when it cannot be made."""
     return isinstance(error, RayActorError) and not isinstance(error, ActorUnavailableError)
-
-
-def node_ids() -> list[str]:
-    """Of all living nodes, this process's first."""
-    own = ray.get_runtime_context().get_node_id()
-    others = sorted(node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeID"] != own)
-    return [own, *others]

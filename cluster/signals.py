@@ -13,23 +13,25 @@ import psutil
 
 
 @contextmanager
-def stop_requests(say: Callable[[str], None]) -> Iterator[threading.Event]:
-    """An event that SIGINT or SIGTERM sets; a second signal kills this process's children, and exits with code 130."""
-    stop = threading.Event()
+def stop_requests(say: Callable[[str], None], stop: threading.Event) -> Iterator[None]:
+    """SIGINT and SIGTERM set the event; a second signal kills this process's children, and exits with code 130."""
+    asked = False
 
     def handle(number: int, frame: Any) -> None:
-        if stop.is_set():
+        nonlocal asked
+        if asked:
             # Ray's own agents would otherwise linger for a minute after the rest of it.
             for child in psutil.Process().children(recursive=True):
                 with suppress(psutil.NoSuchProcess):
                     child.kill()
             os._exit(130)
+        asked = True
         stop.set()
         say("stopping: writing a checkpoint; once more stops at once")
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield stop
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import threading
+import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from cluster.config import Config
-from cluster.errors import RunFailed
+from cluster.errors import ConfigError, RunFailed
 from cluster.origin import check_origin
 from cluster.plan import Plan
+from cluster.registry import LeaseLost
 from cluster.replay_plan import clear_live, live_folder
 from cluster.run_folder import RunFolder, open_run
 from cluster.session import Session
@@ -21,46 +23,71 @@ from replay.locations import left_behind
 
 
 def train(config: Config, preset: str) -> int:
-    """Run to the end. Returns the exit code: 0 done, 1 a part failed, 130 stopped by a signal.
+    """Run to the end. Returns the exit code: 0 done, 1 a part failed, 130 stopped by a signal or `brc stop`.
 
     Raises ConfigError, before Ray or torch is imported, for what cannot work, and CheckpointError for a damaged file.
     """
     files = {name: str(Path(file).absolute()) for name, file in config.actors.runtime.items()}
     config = replace(config, actors=replace(config.actors, runtime=files))  # it may be resumed from elsewhere
+    address = os.environ.get("RAY_ADDRESS", "")
+    if address.startswith("http"):
+        raise ConfigError(f"RAY_ADDRESS {address} is where jobs are sent: use `brc remote train`, as make does")
+    if address and address != "local":
+        from cluster.on_cluster import train_on_cluster
+
+        return train_on_cluster(config, preset)
     plan = validate(config)
     check_origin(plan)
     folder = open_run(plan, preset)
     with (
         folder,
         Console([task.name for task in plan.tasks], config.steps) as console,
-        stop_requests(console.say) as stop,
+        stop_requests(console.say, folder.presence.stop),
     ):
-        session = Session(plan, folder, console)
-        session.begin({"preset": preset, "actors": plan.counts(), "shards": len(plan.shards)})
-        try:
-            completed = drive(plan, session, stop)
-        except BaseException as error:
-            with suppress(OSError):  # the disk may be full
-                session.records.event("failed", f"{type(error).__name__}: {error}")
-            if not isinstance(error, (RunFailed, OSError)):
-                raise
-            console.say(f"run {folder.name} failed: {error}")
-            if folder.checkpoints.names():
-                console.say(f"go on from its last checkpoint with: {resume_command(config, preset, folder)}")
-            return 1
-        session.records.event("finished" if completed else "stopped", "" if completed else "asked to")
-        session.summary()
-        if not completed:
-            console.say(f"go on with: {resume_command(config, preset, folder)}")
-        session.close()
+        return conduct(plan, preset, folder, console, lambda session: drive(plan, session))
+
+
+def conduct(
+    plan: Plan,
+    preset: str,
+    folder: RunFolder,
+    console: Console,
+    drive: Callable[[Session], bool],
+    again: bool = False,
+) -> int:
+    """A run between its first and its last words; returns its exit code. `drive` trains, and says whether to the end.
+
+    Raises LeaseLost when another process has the run: it goes on there.
+    """
+    session = Session(plan, folder, console)
+    try:
+        session.begin({"preset": preset, "actors": plan.counts(), "shards": len(plan.shards)}, again)
+        completed = drive(session)
+    except LeaseLost:
+        raise
+    except BaseException as error:
+        with suppress(OSError):  # the disk may be full
+            session.ended("failed", f"{type(error).__name__}: {error}")
+        if not isinstance(error, (RunFailed, OSError)):
+            raise
+        console.say(f"run {folder.name} failed: {error}")
+        if folder.checkpoints.names():
+            console.say(f"go on from its last checkpoint with: {resume_command(plan.config, preset, folder)}")
+        return 1
+    session.ended("finished" if completed else "stopped", "" if completed else "asked to")
+    session.summary()
+    if not completed:
+        console.say(f"go on with: {resume_command(plan.config, preset, folder)}")
+    session.close()
     return 0 if completed else 130
 
 
-def drive(plan: Plan, session: Session, stop: threading.Event) -> bool:
-    """The whole run in the configured execution; the heavy imports happen here."""
+def drive(plan: Plan, session: Session) -> bool:
+    """The whole run on this machine, in the configured execution; the heavy imports happen here."""
     import torch
 
     live = live_folder(plan, session.folder)
+    stop = session.folder.presence.stop
     device = plan.config.learner.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -71,11 +98,12 @@ def drive(plan: Plan, session: Session, stop: threading.Event) -> bool:
         return SerialRun(plan, session, device).run(stop)
     from cluster.coordinator import Coordinator
     from cluster.local_ray import local_ray
+    from cluster.parts import Parts
 
     clear_live(live, keep=len(plan.shards))
     session.replay_files(live, left_behind(but=live))
     with local_ray(plan):
-        return Coordinator(plan, session, live, device).run(stop)
+        return Coordinator(plan, session, live, device, Parts(session.folder.id)).run(stop)
 
 
 def resume_command(config: Config, preset: str, folder: RunFolder) -> str:

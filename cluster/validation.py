@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import glob
 import importlib.util
 import math
 import os
 import re
-import shutil
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,6 +18,7 @@ import psutil
 from actors.catalogue import BACKENDS, Task, UnknownNameError, backend_of, nearest, resolve
 from cluster.config import Config
 from cluster.errors import ConfigError
+from cluster.machine import Machine, this_machine
 from cluster.plan import Plan, make_plan, max_ahead, most_copies
 from cluster.runtime import runtime
 from learner.footprint import in_words
@@ -80,14 +79,18 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "evaluation.interval": (0, 10**12),
     "evaluation.episodes": (1, 1000),
 }
+# Where folders need not be made, and making one would make a bucket of a name that is misspelt.
+OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "az"}
 # Part of memory that replay may ask for: the rest is for networks, environments and everything else on the machine.
 MEMORY_SHARE = 0.9
 
 
-def validate(config: Config) -> Plan:
-    """The plan of a configuration that can work on this machine. Raises ConfigError for the first thing that cannot."""
-    plan = check(config)
-    if not config.resume:  # what a resumed run takes it may have already
+def validate(config: Config, machine: Machine | None = None) -> Plan:
+    """The plan of a configuration that can work on a machine, by default this one. Raises ConfigError for the first
+    thing that cannot."""
+    machine = machine or this_machine()
+    plan = check(config, machine)
+    if not config.resume and not machine.is_cluster:  # what a resumed run takes it may have already
         check_memory(plan)
         check_place(plan)
     for name in ("replay.snapshots", "learner.checkpoints"):
@@ -96,8 +99,9 @@ def validate(config: Config) -> Plan:
     return plan
 
 
-def check(config: Config) -> Plan:
+def check(config: Config, machine: Machine | None = None) -> Plan:
     """The same, whatever memory the machine has."""
+    machine = machine or this_machine()
     check_bounds(config)
     check_name(config)
     if not config.tasks:
@@ -107,8 +111,8 @@ def check(config: Config) -> Plan:
     except UnknownNameError as error:
         raise ConfigError(f"--tasks: {error}") from error
     check_backends(config, tasks)
-    check_device(config)
-    check_ranks(config)
+    check_device(config, machine)
+    check_ranks(config, machine)
     check_kinds(config, tasks)
     check_weights(config, [task.name for task in tasks])
     check_actors(config, list(dict.fromkeys(task.benchmark for task in tasks)))
@@ -212,16 +216,17 @@ def check_seeds(plan: Plan) -> None:
             )
 
 
-def check_device(config: Config) -> None:
-    if config.learner.device == "cuda" and not os.path.exists("/dev/nvidiactl"):
-        raise ConfigError("--learner.device cuda: this machine has no NVIDIA GPU; use auto or cpu")
-    if config.learner.precision == "tf32" and (config.learner.device == "cpu" or not os.path.exists("/dev/nvidiactl")):
+def check_device(config: Config, machine: Machine) -> None:
+    learner = config.learner
+    if learner.device == "cuda" and not machine.gpus:
+        raise ConfigError(f"--learner.device cuda: {machine.name} has no NVIDIA GPU; use auto or cpu")
+    if learner.precision == "tf32" and (learner.device == "cpu" or not machine.gpus):
         raise ConfigError("--learner.precision tf32 is for NVIDIA GPUs; use auto, float32 or bf16")
-    if config.learner.compile and not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))):
+    if learner.compile and not machine.compiler:
         raise ConfigError("--learner.compile needs a C++ compiler, and g++ is not found: install it, or leave that out")
 
 
-def check_ranks(config: Config) -> None:
+def check_ranks(config: Config, machine: Machine) -> None:
     learner = config.learner
     if learner.ranks > 1 and config.execution == "serial":
         raise ConfigError(f"--learner.ranks {learner.ranks}: serial execution has one process, so use 1")
@@ -231,9 +236,11 @@ def check_ranks(config: Config) -> None:
             f"--learner.ranks {learner.ranks} cannot deal out --learner.batch-size {learner.batch_size} evenly: use "
             f"{fitting}"
         )
-    gpus = visible_gpus()
+    gpus = machine.gpus
     if learner.ranks > gpus and (learner.device == "cuda" or (learner.device == "auto" and gpus)):
-        raise ConfigError(f"--learner.ranks {learner.ranks}: each needs a GPU, and this machine has {gpus}: use {gpus}")
+        raise ConfigError(
+            f"--learner.ranks {learner.ranks}: each needs a GPU, and {machine.name} has {gpus}: use {gpus}"
+        )
     if learner.ranks % learner.replicas:
         raise ConfigError(
             f"--learner.replicas {learner.replicas} does not divide --learner.ranks {learner.ranks}: use 1"
@@ -242,12 +249,6 @@ def check_ranks(config: Config) -> None:
         raise ConfigError(
             f"--learner.replicas {learner.replicas} is of a critic in parts: use --learner.sharding shard"
         )
-
-
-def visible_gpus() -> int:
-    """NVIDIA GPUs that a process of this machine finds."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return len(glob.glob("/dev/nvidia[0-9]*")) if named is None else len([one for one in named.split(",") if one])
 
 
 def check_weights(config: Config, tasks: list[str]) -> None:
@@ -339,7 +340,8 @@ def check_url(flag: str, url: str) -> None:
         check_writable(flag, root)
         return
     try:
-        files.makedirs(root, exist_ok=True)
+        if not OBJECT_STORES.intersection([files.protocol] if isinstance(files.protocol, str) else files.protocol):
+            files.makedirs(root, exist_ok=True)
         probe = f"{root}/probe-{uuid.uuid4().hex}"
         with files.open(probe, "wb") as file:
             file.write(b"written to see whether that can be done")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import IO, Any
 
 from rich.console import Console as RichConsole
 from rich.console import Group
@@ -15,12 +15,13 @@ MOST_NAMED = 8  # tasks that a line names one by one
 
 
 class Console:
-    """Shows metrics rows and evaluations. Use as a context manager: leaving restores the terminal."""
+    """Shows metrics rows and evaluations, on standard output or in a file. Use as a context manager: leaving restores
+    the terminal."""
 
-    def __init__(self, tasks: list[str], steps: int) -> None:
+    def __init__(self, tasks: list[str], steps: int, file: IO[str] | None = None) -> None:
         self.tasks = tasks
         self.steps = steps
-        self.rich = RichConsole(highlight=False, soft_wrap=True)
+        self.rich = RichConsole(highlight=False, soft_wrap=True, file=file)
         self.live = Live(console=self.rich, auto_refresh=False) if self.rich.is_terminal else None
         self.evaluated: dict[str, float] = {}
         self.random: dict[str, float] = {}

@@ -26,15 +26,21 @@ class Progress:
         self.steps = steps
         self.target = samples_per_insert
         self.recent: list[deque[tuple[float, bool]]] = [deque(maxlen=RECENT_EPISODES) for _ in tasks]
-        self.episodes: list[int] = saved["episodes"] if saved else [0] * len(self.tasks)
+        self.episodes: list[int] = [0] * len(self.tasks)
         self.history: deque[tuple[float, int]] = deque(maxlen=RECENT_ROWS)  # (time, environment steps)
         now = time.time()
-        self.started = now - (saved["elapsed_s"] if saved else 0.0)
+        self.started = now
         self.last: dict[str, float] = {"time": now}
+        if saved:
+            self.load_state(saved)
 
     def state(self) -> dict[str, Any]:
         """What a resumed run counts on from."""
         return {"episodes": self.episodes, "elapsed_s": time.time() - self.started}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.episodes = list(state["episodes"])
+        self.started = time.time() - state["elapsed_s"]
 
     def episodes_ended(self, reports: Iterable[ActorReport]) -> None:
         for report in reports:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 EVALUATED = ("return", "success", "score", "score_mean", "score_iqm")  # what is mirrored of an evaluation
+RECENT = 8  # events and evaluations that are at hand
 NEWEST_BYTES = 1 << 20  # more than two rows of hundreds of tasks take
 
 
@@ -23,10 +25,14 @@ class Records:
         self.folder = folder
         self.files = {name: (folder / f"{name}.jsonl").open("a") for name in ("events", "metrics", "eval")}
         self.tensorboard = EventFileWriter(str(folder / "tensorboard"))
+        self.events = deque(tail(folder / "events.jsonl", RECENT), RECENT)
+        self.evaluations = deque(tail(folder / "eval.jsonl", RECENT), RECENT)
 
     def event(self, kind: str, reason: str = "", **fields: Any) -> None:
         """Something that happened once: start, stop, death, restart, checkpoint, with its reason."""
-        self._append("events", {"time": time.time(), "event": kind, "reason": reason, **fields})
+        row = {"time": time.time(), "event": kind, "reason": reason, **fields}
+        self.events.append(row)
+        self._append("events", row)
 
     def metrics(self, row: dict[str, Any]) -> None:
         """One row of metrics; its numbers go to TensorBoard at row['env_steps']."""
@@ -35,6 +41,7 @@ class Records:
 
     def evaluation(self, row: dict[str, Any]) -> None:
         """Scores of one evaluation; 'returns' and the like by task."""
+        self.evaluations.append(row)
         self._append("eval", row)
         self._mirror(row["env_steps"], {"evaluation": {name: row[name] for name in EVALUATED}})
 
@@ -67,18 +74,20 @@ def flatten(row: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
     return found
 
 
-def newest(file: Path) -> dict[str, Any]:
-    """The last whole row of a .jsonl file, however long the file has become; {} when there is none."""
+def tail(file: Path, count: int) -> list[dict[str, Any]]:
+    """Up to `count` of the last whole rows of a .jsonl file, however long the file has become, oldest first."""
     if not file.exists():
-        return {}
+        return []
     with file.open("rb") as stream:
         stream.seek(max(0, file.stat().st_size - NEWEST_BYTES))
         lines = stream.read().splitlines()
+    rows: list[dict[str, Any]] = []
     for line in reversed(lines):
+        if len(rows) == count:
+            break
         with suppress(ValueError):
-            row: dict[str, Any] = json.loads(line)
-            return row
-    return {}
+            rows.insert(0, json.loads(line))
+    return rows
 
 
 def read(file: Path) -> list[dict[str, Any]]:

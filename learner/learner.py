@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from learner.cuda_graph import Recorded
 from learner.discrete import DiscreteState
 from learner.footprint import NetworkSpec, footprint, from_json, in_words, to_json
 from learner.networks import Critic, ResidualBlock
-from learner.precision import Precision, multiplies_bfloat16, parameter_dtype, run_in_bfloat16, set_products
+from learner.precision import Precision, fastest, multiplies_bfloat16, parameter_dtype, run_in_bfloat16, set_products
 from learner.publishing import Outgoing
 from learner.reward_normalizer import RewardNormalizer
 from learner.sharding import ALONE, Ranks, average_gradients, average_over_ranks, shard
@@ -120,6 +120,11 @@ def finish(trained: Trained, batches: Batches, folder: Path) -> dict[str, float]
         raise NonFinite(f"{error}; the batches that led there are in {file}") from None
 
 
+def settled(spec: LearnerSpec) -> LearnerSpec:
+    """With the precision that this machine does fastest, if none is named."""
+    return replace(spec, precision=fastest(spec.device)) if spec.precision == "auto" else spec
+
+
 class Learner:
     """Not thread-safe. Seeds torch's global generator when made: networks are initialised from it.
 
@@ -127,7 +132,7 @@ class Learner:
     """
 
     def __init__(self, spec: LearnerSpec, ranks: Ranks = ALONE) -> None:
-        self.spec = spec
+        self.spec = spec = settled(spec)
         self.ranks = ranks
         check_room(spec, ranks)
         torch.set_num_threads(spec.threads)

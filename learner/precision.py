@@ -1,5 +1,6 @@
 """In what precision the products of the networks are made. Parameters, losses and moving averages keep theirs.
 
+auto: the fastest that the machine which makes them has and that learns as float32 does (`fastest`).
 float64, float32: products in the parameters' own type. tf32: float32 whose products round their factors to ten bits, on
 NVIDIA GPUs. bf16: linear layers in bfloat16, with float32 parameters; a device without instructions for it rounds to
 bfloat16 what hardware would and multiplies in float32, so that every machine can tell what bf16 does to learning. Only
@@ -15,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Precision = Literal["float64", "float32", "tf32", "bf16"]
+Precision = Literal["auto", "float64", "float32", "tf32", "bf16"]
 
 
 def parameter_dtype(precision: Precision) -> torch.dtype:

@@ -24,13 +24,12 @@ from torch._C._distributed_c10d import TCPStore
 
 from learner import dcp
 from learner.crew import Crew, allocate
-from learner.learner import Learner, LearnerSpec, Trained, finish
+from learner.learner import Learner, LearnerSpec, Trained, finish, settled
 from learner.publishing import Outgoing
 from learner.sharding import ALONE, Ranks, join, meet
 from learner.trace import Trace
 from learner.transfer import Origin, begin_from
 from replay.handle import ShardHandle
-from replay.placement import on_node
 from replay.policy_store import PolicyMessage
 from replay.ray_shard import GONE
 from replay.rows import Batches
@@ -74,7 +73,7 @@ class RankProcess:
     """
 
     def __init__(self, spec: LearnerSpec, loop: LoopSpec, rank: int) -> None:
-        self.spec = spec
+        self.spec = settled(spec)
         self.loop = loop
         self.ranks = replace(loop.ranks, rank=rank)
         self.failure: str | None = None
@@ -314,9 +313,19 @@ def do(jobs: Jobs, wait_s: float = 0.0) -> None:
 
 
 def start_ranks(
-    spec: LearnerSpec, loop: LoopSpec, shards: list[ShardHandle], store: ActorHandle, gpus: float
+    spec: LearnerSpec,
+    loop: LoopSpec,
+    shards: list[ShardHandle],
+    store: ActorHandle,
+    gpus: float,
+    place: dict[str, Any],
+    named: Callable[[int], dict[str, Any]] = lambda rank: {},
+    group_name: str = "",
 ) -> tuple[list[ActorHandle], PlacementGroup | None]:
-    """Start all ranks of a learner, the first first, and what reserves their places; nobody is waited for."""
+    """Start all ranks of a learner, the first first, and what reserves their places; nobody is waited for.
+
+    `place` and `named(rank)` are further options of their Ray actors.
+    """
     options: dict[str, Any] = {
         "num_cpus": 0,
         "num_gpus": gpus,
@@ -325,21 +334,25 @@ def start_ranks(
         # Ray limits a worker's OpenMP threads to its CPU share; the learner decides for itself.
         "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(spec.threads)}},
     }
-    places, group = [on_node()], None
+    places, group = [place], None
     if loop.ranks.count > 1:
         # As few nodes as can be: what the ranks say to each other is more than all else together.
-        group = placement_group([{"GPU": gpus} if gpus else {"CPU": 0.001}] * loop.ranks.count, strategy="PACK")
+        special = place.get("resources", {})
+        bundle = ({"GPU": gpus} if gpus else {"CPU": 0.001}) | special
+        lifetime = "detached" if group_name else None
+        group = placement_group([bundle] * loop.ranks.count, "PACK", group_name, lifetime)
         places = [
             {
                 "num_cpus": 0 if gpus else 0.001,
+                "resources": special,
                 "scheduling_strategy": PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=rank),
             }
             for rank in range(loop.ranks.count)
         ]
-    first = ray.remote(LearnerProcess).options(**(options | places[0])).remote(spec, loop, shards, store)
+    first = ray.remote(LearnerProcess).options(**(options | places[0] | named(0))).remote(spec, loop, shards, store)
     others = [
-        ray.remote(RankProcess).options(**(options | place)).remote(spec, loop, rank)
-        for rank, place in enumerate(places[1:], 1)
+        ray.remote(RankProcess).options(**(options | where | named(rank))).remote(spec, loop, rank)
+        for rank, where in enumerate(places[1:], 1)
     ]
     ranks = [first, *others]
     address = first.listen.remote() if others else None

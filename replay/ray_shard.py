@@ -47,18 +47,14 @@ class ShardProcess(Shard):
         return found
 
 
-def start_shard(spec: ShardSpec, name: str, node_id: str = "") -> ActorHandle:
-    """Start a shard under a name that is unique in its Ray namespace, on a node, by default this process's.
+def start_shard(spec: ShardSpec, node_id: str = "", **options: Any) -> ActorHandle:
+    """Start a shard on a node, by default this process's, with further options of its Ray actor, such as its name.
 
     Ray starts it again when it dies: on the same node, where its files are, for as long as there is that node.
     """
-    options = {
-        "name": name,
-        "num_cpus": 0,
-        "max_restarts": -1,
-        "max_task_retries": 0,
-    }
-    handle: ActorHandle = ray.remote(**THREADS)(ShardProcess).options(**options, **on_node(node_id)).remote(spec)
+    restarts = {"max_restarts": -1, "max_task_retries": 0}
+    options = {"num_cpus": 0} | options | restarts | on_node(node_id)
+    handle: ActorHandle = ray.remote(**THREADS)(ShardProcess).options(**options).remote(spec)
     return handle
 
 

@@ -39,6 +39,16 @@ def relatives(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True) if psutil.pid_exists(pid) else []
 
 
+def wait_until(what: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
+    """The first true value of `what`."""
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        if value := what():
+            return value
+        time.sleep(0.02)
+    raise AssertionError("waited in vain")
+
+
 def wait_for(process: subprocess.Popen[str], what: Callable[[], Any]) -> Any:
     """The first true value of `what`, while the run lives."""
     deadline = time.monotonic() + PATIENCE_S

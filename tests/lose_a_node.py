@@ -17,10 +17,10 @@ import ray
 from ray.cluster_utils import Cluster
 
 from cluster.coordinator import Coordinator
+from cluster.parts import Parts
 from cluster.replay_plan import live_folder
 from cluster.run_folder import open_run
 from cluster.session import Session
-from cluster.shards import node_ids
 from cluster.validation import validate
 from dashboards import records
 from dashboards.console import Console
@@ -52,7 +52,8 @@ def main(folder: Path) -> bool:
     plan = validate(config)
     with open_run(plan, "quickstart") as run, Console([task.name for task in plan.tasks], config.steps) as console:
         session = Session(plan, run, console)
-        nodes = node_ids()
+        parts = Parts(run.id)
+        nodes = parts.nodes("replay")
         live = live_folder(plan, run)
 
         def lose() -> None:
@@ -66,7 +67,7 @@ def main(folder: Path) -> bool:
             shutil.rmtree(live / f"shard-{shard}")  # which was on that node
 
         threading.Thread(target=lose, daemon=True).start()
-        completed = Coordinator(plan, session, live, "cpu").run(threading.Event())
+        completed = Coordinator(plan, session, live, "cpu", parts).run(threading.Event())
         session.records.event("finished" if completed else "stopped")
         session.close()
     ray.shutdown()

@@ -152,7 +152,7 @@ def test_killed_shards_lose_nothing(local_ray: None, tmp_path: Path, place: str,
     with tempfile.TemporaryDirectory(prefix="brc-test-", dir=SHARED if place == "tmpfs" else tmp_path) as live:
         snapshots = str(tmp_path / "snapshots")
         specs = [ShardSpec(k, STORAGE, LIMIT, k, 2, "r", f"{live}/shard-{k}", snapshots) for k in range(2)]
-        shards = [RayShard(start_shard(spec, f"faults-{place}-{rounds}-{spec.index}")) for spec in specs]
+        shards = [RayShard(start_shard(spec)) for spec in specs]
         for shard in shards:
             stats(shard)
         learner = Learner(shards)

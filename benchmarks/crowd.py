@@ -1,0 +1,144 @@
+"""What five hundred actors cost the coordinator: its fleet over real Ray actors, of which each stands for several.
+
+A process that only pretends to step costs no less memory than one that does, and five hundred do not fit on a small
+machine. So some processes make up the reports of many: to the fleet, which asks each of five hundred in turn and takes
+in what it says, nothing differs. Everything else is what a coordinator does between two ticks: metrics rows of hundreds
+of tasks, records on disk. Prints its share of a core and its memory, and how old the oldest report was.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+import tyro
+
+from actors.actor import ActorReport, ActorSpec, Assignment
+from actors.episodes import Episode
+from actors.fleet import Fleet, Limits
+from benchmarks.report import compare
+from dashboards.progress import Progress
+from dashboards.records import Records
+
+TICK_S = 0.25  # of the coordinator
+REPORT_S = 5.0
+
+
+def main(actors: int = 500, processes: int = 25, tasks: int = 100, minutes: float = 5.0) -> None:
+    """Ask a fleet for as long as that.
+
+    Args:
+        actors: to the fleet.
+        processes: that answer for them.
+        tasks: of the run, which the actors share.
+        minutes: how long, once all of them collect.
+    """
+    ray.init(num_cpus=processes, include_dashboard=False, log_to_driver=False, logging_level="WARNING")
+    names = [f"task-{index}" for index in range(tasks)]
+    progress = Progress(names, 10**9, 1.0)
+    crowd = [ray.remote(Crowd).options(num_cpus=1).remote() for _ in range(processes)]
+    what = [Assignment("dmc", number, (number % tasks,)) for number in range(actors)]
+    fleet = Fleet(
+        what,
+        0,
+        lambda one, incarnation: ActorSpec(one.name, one.number, (), 1, 0, 1, 1, 1, 0.99, 0),
+        lambda spec: Member(crowd[spec.index % processes], spec.index % tasks),
+        {"dmc": Limits(60.0, 1e12)},
+    )
+    fleet.collect()
+    while fleet.stats()["dmc"]["alive"] < actors:
+        fleet.poll()
+    process, seconds, memory, oldest = psutil.Process(), [], [], 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        records = Records(Path(folder))
+        began, told = time.monotonic(), 0.0
+        while time.monotonic() - began < 60 * minutes:
+            started = busy(process)
+            minute = time.monotonic() + 10.0
+            while time.monotonic() < minute:
+                progress.episodes_ended(fleet.poll().reports)
+                if time.monotonic() - told > REPORT_S:
+                    told = time.monotonic()
+                    records.metrics(progress.row(fleet.reports, fleet.stats(), LEARNER | scales(tasks), [shard(tasks)]))
+                    ages = [time.time() - report.policy_published_at for report in fleet.reports]
+                    oldest = max(oldest, *ages)
+                time.sleep(TICK_S)
+            seconds.append((busy(process) - started) / 10.0)
+            memory.append(float(process.memory_info().rss))
+        records.close()
+    half = len(memory) // 2
+    result = compare("crowd", "coordinator-memory", "bytes", memory[-half:], memory[:half], True)
+    result.print(
+        actors=actors,
+        processes=processes,
+        minutes=minutes,
+        coordinator_cores=sum(seconds) / len(seconds),
+        most_coordinator_cores=max(seconds),
+        least_bytes=min(memory),
+        most_bytes=max(memory),
+        oldest_report_s=oldest,
+    )
+    ray.shutdown()
+
+
+class Crowd:
+    """A process that answers for several actors."""
+
+    def report(self, task: int) -> ActorReport:
+        """As one that has ended an episode since it was asked last. Its policy is as old as the report."""
+        writer = {"pushes": 1, "transitions": 32, "bytes": 4096, "refusals": 0, "lost": 0, "push_s": 0.0, "wait_s": 0.0}
+        seconds = {"act": 1.0, "step": 1.0, "record": 1.0, "push": 1.0}
+        return ActorReport([Episode(task, 100.0, 1000, False)], 32, 32, 1, time.time(), seconds, writer, False)
+
+    def answer(self) -> tuple[str, int]:
+        return "", 0
+
+
+class Member:
+    """One of several actors in a process, with the methods of a handle that a fleet calls."""
+
+    def __init__(self, crowd: Any, task: int) -> None:
+        self.placed = self.build = self.start = self.stop = self.leave = Method(crowd.answer)
+        self.report = Method(crowd.report, task)
+
+
+class Method:
+    def __init__(self, method: Any, *arguments: int) -> None:
+        self.method = method
+        self.arguments = arguments
+
+    def remote(self) -> ray.ObjectRef:
+        return self.method.remote(*self.arguments)
+
+
+def busy(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+LEARNER: dict[str, Any] = {
+    "updates": 1000,
+    "seconds": {"data_wait": 0.0, "update": 0.0, "publish": 0.0},
+    "policies": 10,
+    "sampler": {},
+    "metrics": {},
+}
+
+
+def scales(tasks: int) -> dict[str, Any]:
+    return {"reward_scale": [1.0] * tasks}
+
+
+def shard(tasks: int) -> dict[str, Any]:
+    """What one says of itself."""
+    zeros = ("insert_wait_s", "sample_wait_s", "insert_refusals", "sample_refusals", "repeated_pushes")
+    numbers = {"samples": 0, "steps_after_warmup": 1, "fill": 0.5, "bytes": 10**9, "steps_ahead": 0.0}
+    return {"inserts_by_task": [1000] * tasks, **numbers, **dict.fromkeys(zeros, 0)}
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

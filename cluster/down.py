@@ -1,0 +1,51 @@
+"""`python -m cluster.down cluster.yaml`: ends a cluster, and leaves no process of it behind on any host."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+STOP = "~/brc-at-scale/cluster/node.sh stop"
+SSH = ("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR")
+SSH_S = 120.0
+
+
+def main(description: Path) -> int:
+    """Machines of a cloud are given back; hosts of one's own stay, without what node.sh keeps running there: that is
+    ended first, workers before the head, as it would start Ray again, and `ray down` forgets such workers."""
+    found = yaml.safe_load(description.read_text())
+    failed = 0
+    if found["provider"]["type"] == "local":
+        for host in [*found["provider"]["worker_ips"], found["provider"]["head_ip"]]:
+            failed += not stopped(host, found["auth"])
+    environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_UP_enable_autoscaler_v2": "0"}
+    command = [sys.executable, "-m", "ray.scripts.scripts", "down", str(description), "-y"]
+    code = subprocess.run(command, env=environment).returncode
+    return code or (1 if failed else 0)
+
+
+def stopped(host: str, auth: dict[str, Any]) -> bool:
+    """Whether a host could be told to end what it runs."""
+    key = ["-i", os.path.expanduser(auth["ssh_private_key"])] if "ssh_private_key" in auth else []
+    proxy = ["-o", f"ProxyCommand={auth['ssh_proxy_command']}"] if auth.get("ssh_proxy_command") else []
+    shell = f"bash --login -i -c '{STOP}' 2>&1"
+    command = ["ssh", *SSH, *proxy, *key, "-o", "ConnectTimeout=10", f"{auth['ssh_user']}@{host}", shell]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SSH_S)
+        if done.returncode == 0:
+            print(f"{host}: nothing runs any more")
+            return True
+        reason = (done.stdout + done.stderr).strip().splitlines()[-1:]
+    except subprocess.TimeoutExpired:
+        reason = [f"no answer within {SSH_S:.0f} s"]
+    print(f"{host}: could not be stopped: {' '.join(reason)}", file=sys.stderr)
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

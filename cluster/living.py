@@ -1,0 +1,65 @@
+"""What of a run outlives its coordinator, and how the next one finds its way in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ray.actor import ActorHandle
+
+from actors.actor import Assignment
+from cluster.parts import Parts
+from cluster.run_folder import RunFolder
+from dashboards import records
+
+Living = dict[Assignment, tuple[int, ActorHandle]]
+
+
+def actor_name(name: str, tasks: Sequence[int], incarnation: int) -> str:
+    """Of the Ray actor in the fleet's place of this name. Its tasks tell it from one of a fleet of another size."""
+    return f"actor-{name}-{incarnation}-{'.'.join(map(str, tasks))}"
+
+
+def incarnation_of(name: str) -> int:
+    return int(name.split("-")[-2])
+
+
+def living_actors(parts: Parts, alive: Sequence[str], assignments: Sequence[Assignment]) -> Living:
+    """By what they do, with their incarnations. Those that do what is not wanted now are ended."""
+    found: Living = {}
+    for name in alive:
+        if not name.startswith("actor-"):
+            continue
+        incarnation = incarnation_of(name)
+        wanted = (one for one in assignments if actor_name(one.name, one.tasks, incarnation) == name)
+        what = next(wanted, None)
+        if what is None or what in found:
+            parts.kill(name)
+        else:
+            found[what] = (incarnation, parts.find(name))
+    return found
+
+
+def first_incarnation(folder: RunFolder, alive: Sequence[str]) -> int:
+    """Above all that the run has had: shards that outlived them know their pushes."""
+    known = [event["incarnation"] for event in records.read(folder.path / "events.jsonl") if "incarnation" in event]
+    known += [incarnation_of(name) for name in alive if name.startswith("actor-")]
+    return 1 + max([*known, folder.manifest.get("incarnation", -1)])
+
+
+def rank_name(life: int, rank: int) -> str:
+    return f"learner-{life}-{rank}"
+
+
+def living_learner(parts: Parts, alive: Sequence[str], ranks: int, kept: dict[str, Any]) -> int:
+    """The life of the learner whose ranks all live, or else of the next; what is left of others is ended."""
+    found = [name for name in alive if name.startswith("learner-")]
+    lives = {int(name.split("-")[1]) for name in found}
+    whole = [life for life in lives if {rank_name(life, rank) for rank in range(ranks)} <= set(found)]
+    life = max(whole) if whole else 1 + max([*lives, kept.get("life", -1)])
+    for name in found:
+        if not name.startswith(f"learner-{life}-"):
+            parts.kill(name)
+    for old in lives - {life}:
+        parts.release(f"learner-{old}")
+    return life

@@ -1,0 +1,133 @@
+"""`brc train` inside a cluster, which is where RAY_ADDRESS leads: has the run conducted there, and follows it.
+
+Ending the follower, as Ctrl-C does, leaves the run as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import ray
+
+from actors.catalogue import resolve
+from cluster.config import Config
+from cluster.errors import ConfigError
+from cluster.nodes import check_nodes, cluster_machine, cpus, declared_roles, wait_for_nodes
+from cluster.origin import check_origin
+from cluster.parts import NAMESPACE, Parts
+from cluster.plan import actor_counts
+from cluster.ray_coordinator import CONSOLE, find_coordinator, start_coordinator
+from cluster.registry import Registry, RegistryAway, find_registry
+from cluster.run_folder import run_name
+from cluster.validation import check_bounds, check_name, validate
+
+EXIT_CODES = {"finished": 0, "failed": 1, "stopped": 130}
+LOOK_S = 0.5
+SHOWN_BYTES = 20_000
+
+
+def train_on_cluster(config: Config, preset: str) -> int:
+    """Start the run, or follow it if it is under way with this configuration. Returns its exit code.
+
+    Raises ConfigError for what cannot work, and when a run of this name is under way with another configuration.
+    """
+    if os.environ.get("RAY_AUTH_MODE") != "token":
+        raise ConfigError(
+            "RAY_AUTH_MODE is not token: this cluster would obey whoever reaches it; start it with cluster/node.sh"
+        )
+    if config.execution == "serial":
+        raise ConfigError("--execution serial is for one process: leave it out on a cluster")
+    check_bounds(config)
+    check_name(config)
+    with connected():
+        parts = Parts("", declared_roles())
+        config = replace(config, name=run_name(config, preset))
+        registry = find_registry(Path(config.runs_folder))
+        registry.names()  # if it cannot be reached, that is said now
+        living = find_coordinator(config.name)
+        if living is None:
+            wait_for_nodes(parts, print)
+            config = fitted(config, parts)
+            plan = validate(config, cluster_machine(parts))
+            check_origin(plan)
+            check_nodes(plan, parts)
+            start_coordinator(config, preset)
+        else:
+            begun: Config = ray.get(living.configuration.remote())
+            differing = [name for name, old, new in differences(begun, fitted(config, parts)) if name != "resume"]
+            if differing:
+                raise ConfigError(
+                    f"run {config.name} is live with another {', '.join(differing)}: choose another --name, or stop it "
+                    f"with `brc stop {config.name}`"
+                )
+            print(f"run {config.name} is live already; this follows it", flush=True)
+    return follow(registry, config.name)
+
+
+@contextmanager
+def connected() -> Iterator[None]:
+    """Ray, as long as it is needed: who only follows is no part of the cluster."""
+    ray.init(address=os.environ["RAY_ADDRESS"], namespace=NAMESPACE, log_to_driver=False, logging_level="WARNING")
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def fitted(config: Config, parts: Parts) -> Config:
+    """With what a cluster lets one leave out: where checkpoints go, actors by their CPUs, the learner's threads."""
+    store = os.environ.get("BRC_STORE", "")
+    learner, replay = config.learner, config.replay
+    learner = replace(learner, checkpoints=learner.checkpoints or store)
+    if not learner.threads and "learner" in parts.roles:
+        nodes = max(1, len(parts.nodes("learner")))
+        learner = replace(learner, threads=max(1, int(cpus(parts, "learner") / nodes) // learner.ranks))
+    cores = int(cpus(parts, "actors")) - ("actors" not in parts.roles)
+    counts = actor_counts(config, resolve(config.tasks), max(1, cores))
+    of = config.actors.of | {f"{benchmark}.count": float(count) for benchmark, count in counts.items()}
+    return replace(
+        config,
+        runs_folder=str(Path(config.runs_folder).absolute()),
+        learner=learner,
+        replay=replace(replay, snapshots=replay.snapshots or store),
+        actors=replace(config.actors, of=of),
+    )
+
+
+def differences(old: object, new: object, prefix: str = "--") -> list[tuple[str, object, object]]:
+    """(option, value, other value) of every field in which two configurations differ."""
+    found: list[tuple[str, object, object]] = []
+    for name, value in vars(old).items():
+        other = getattr(new, name)
+        if hasattr(value, "__dataclass_fields__"):
+            found += differences(value, other, f"{prefix}{name}.")
+        elif value != other:
+            found.append((prefix + name.replace("_", "-"), value, other))
+    return found
+
+
+def follow(registry: Registry, run: str) -> int:
+    """Show the last of a run's console, and what follows until the run ends; its exit code."""
+    file = Path(registry.read(run)["folder"]) / CONSOLE
+    if not file.exists():
+        raise ConfigError(f"run {run} has no console in {file}: it was started in a terminal, or on another host")
+    with file.open() as console:
+        if file.stat().st_size > SHOWN_BYTES:
+            console.seek(file.stat().st_size - SHOWN_BYTES)
+            console.readline()
+        ended = False
+        while True:
+            with suppress(RegistryAway):
+                state = registry.read(run)["state"]
+                ended = state in EXIT_CODES and not registry.owner(run)
+            sys.stdout.write(console.read())
+            sys.stdout.flush()
+            if ended:
+                return EXIT_CODES[state]
+            time.sleep(LOOK_S)

@@ -1,0 +1,149 @@
+"""A run's coordinator as a detached Ray actor on a cluster's head: Ray starts it again when it dies, or its head does.
+
+What starts it need not stay: it follows the console, and whoever comes later can do the same.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import IO, Any
+
+import ray
+from ray.actor import ActorHandle
+
+from cluster.config import Config
+from cluster.coordinator import Coordinator
+from cluster.errors import ConfigError
+from cluster.nodes import cluster_machine, declared_roles, wait_for_nodes
+from cluster.parts import NAMESPACE, Parts
+from cluster.plan import Plan
+from cluster.registry import LeaseLost, RegistryAway
+from cluster.run_folder import RunFolder, open_run
+from cluster.session import Session
+from cluster.train import conduct
+from cluster.validation import validate
+from dashboards.console import Console
+from learner.checkpoint import CheckpointError
+from replay.locations import choose_folder
+
+HEAD = {"node:__internal_head__": 0.001}  # a resource that Ray gives the head alone
+PATIENCE_S = 300.0  # for Redis to be back, or the lease of a coordinator that died to be over
+CONSOLE = "console.log"
+
+
+class CoordinatorProcess:
+    """Conducts a run in a thread and ends itself when that has ended."""
+
+    def __init__(self, config: Config, preset: str) -> None:
+        context = ray.get_runtime_context()
+        self.config = config
+        self.preset = preset
+        self.again = context.was_current_actor_reconstructed
+        self.own: ActorHandle = context.current_actor
+        self.open = threading.Event()
+        self.refusal = ""
+        threading.Thread(target=self._run, name="coordinator", daemon=True).start()
+
+    def begun(self) -> str:
+        """Answers when the run is under way: "", or why it was refused."""
+        self.open.wait()
+        return self.refusal
+
+    def configuration(self) -> Config:
+        return self.config
+
+    def _run(self) -> None:
+        try:
+            folder = self._open_run()
+        except (ConfigError, CheckpointError) as error:
+            self._refuse(str(error))
+            return
+        except BaseException:
+            self._refuse(traceback.format_exc())
+            return
+        parts = Parts(folder.id, declared_roles())
+        with (folder.path / CONSOLE).open("a", buffering=1) as file:
+            self.open.set()
+            try:
+                with folder:  # its lease is given up when nothing of the run is left
+                    self._conduct(folder, parts, file)
+            except LeaseLost as error:  # another conducts this run, with these parts
+                file.write(f"this coordinator ends: {error} has the run\n")
+        ray.kill(self.own)
+
+    def _conduct(self, folder: RunFolder, parts: Parts, file: IO[str]) -> None:
+        try:
+            with Console([task.name for task in self.plan.tasks], self.config.steps, file) as console:
+                conduct(
+                    self.plan, self.preset, folder, console, lambda session: self._drive(session, parts), self.again
+                )
+        except LeaseLost:
+            raise
+        except BaseException:
+            file.write(traceback.format_exc())
+        parts.end()
+
+    def _refuse(self, reason: str) -> None:
+        self.refusal = reason
+        self.open.set()
+
+    def _open_run(self) -> RunFolder:
+        """Again and again for one that was started again: Redis may be on its way back too."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                parts = Parts("", declared_roles())
+                wait_for_nodes(parts, lambda line: None)
+                self.plan = validate(self.config, cluster_machine(parts))
+                return open_run(self.plan, self.preset, self.again)
+            except (RegistryAway, ConfigError, OSError):
+                if not self.again or time.monotonic() > deadline:
+                    raise
+                time.sleep(1.0)
+
+    def _drive(self, session: Session, parts: Parts) -> bool:
+        device = self.config.learner.device
+        if device == "auto":
+            device = "cuda" if cluster_machine(parts).gpus else "cpu"
+        live = live_on_nodes(self.plan, session.folder)
+        return Coordinator(self.plan, session, live, device, parts).run(session.folder.presence.stop)
+
+
+def live_on_nodes(plan: Plan, folder: RunFolder) -> Path:
+    """The folder for a shard's files, wherever it is: each node has its own."""
+    return choose_folder(plan.config.replay.directory, folder.path, folder.id, 0)
+
+
+def coordinator_name(run: str) -> str:
+    return f"coordinator-{run}"
+
+
+def find_coordinator(run: str) -> ActorHandle | None:
+    """Of a run that is under way here."""
+    try:
+        found: ActorHandle = ray.get_actor(coordinator_name(run), namespace=NAMESPACE)
+    except ValueError:
+        return None
+    return found
+
+
+def start_coordinator(config: Config, preset: str) -> ActorHandle:
+    """Have the run of this configuration, which names it, conducted. Raises ConfigError when it is refused."""
+    options: dict[str, Any] = {
+        "name": coordinator_name(config.name),
+        "namespace": NAMESPACE,
+        "lifetime": "detached",
+        "max_restarts": -1,
+        "max_concurrency": 4,
+        "num_cpus": 0,
+        "resources": HEAD,
+    }
+    handle: ActorHandle = ray.remote(CoordinatorProcess).options(**options).remote(config, preset)
+    refusal = ray.get(handle.begun.remote())
+    if refusal:
+        ray.kill(handle)
+        raise ConfigError(refusal)
+    return handle

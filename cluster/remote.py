@@ -1,0 +1,160 @@
+"""`brc remote COMMAND`: runs a command on the cluster that is up, as a Ray job, or here if none is.
+
+The cluster is that of RAY_ADDRESS, when it begins with http, or else the one that CLUSTER, by default cluster.yaml,
+describes, whose head is reached through ssh: its dashboard, which takes jobs, listens on its own loopback alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cluster.errors import ConfigError
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("learner", "actors", "replay", "cluster", "dashboards")
+# What finds the machines of a provider. Whoever does not have it has no cluster there.
+CLIENTS = {"aws": "boto3", "gcp": "googleapiclient", "local": "ray"}
+BRINGS_CODE = ("train", "add-task")  # commands that run with this working tree, not with what the cluster has
+RAY = (sys.executable, "-m", "ray.scripts.scripts")
+DASHBOARD_PORT = 8265
+TUNNEL_S = 60.0
+
+
+def run_there(arguments: Sequence[str], here: Callable[[list[str]], int]) -> int:
+    """Run `brc ARGUMENTS` on the cluster and show what it says; its exit code. Without one, `here(arguments)`."""
+    address = os.environ.get("RAY_ADDRESS", "")
+    if address.startswith("http"):
+        return submit(address, arguments)
+    description = Path(os.environ.get("CLUSTER", "cluster.yaml"))
+    if address or not has_head(description):
+        return here(list(arguments))
+    with tunnel(description) as forwarded:
+        return submit(forwarded, arguments)
+
+
+def has_head(description: Path) -> bool:
+    """Whether the head of a described cluster is up. What cannot be asked is not."""
+    if not description.exists():
+        if "CLUSTER" in os.environ:
+            raise ConfigError(f"CLUSTER {description} is not there: name the file that `ray up` was given")
+        return False
+    found = yaml.safe_load(description.read_text())
+    client = CLIENTS.get(found["provider"]["type"], "")
+    if not client or importlib.util.find_spec(client) is None:
+        return False
+    # In a process of its own: a Ray that is imported has made up its mind about tokens, and a local one has none.
+    asked = subprocess.run([*RAY, "get-head-ip", str(description)], capture_output=True, text=True)
+    if asked.returncode and "not found" not in asked.stderr:
+        reason = (asked.stderr.strip().splitlines() or ["no reason given"])[-1]
+        print(f"{description}: no cluster can be found ({reason})", file=sys.stderr)
+    return asked.returncode == 0
+
+
+@contextmanager
+def tunnel(description: Path) -> Iterator[str]:
+    """The address of the head's dashboard, forwarded through ssh for as long as the block lasts."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["dashboard", str(description), "--port", str(port), "--remote-port", str(DASHBOARD_PORT)]
+    process = subprocess.Popen(
+        [*RAY, *command, "--no-config-cache"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,  # Ctrl-C is for us: what was forwarded is still wanted for the last words
+    )
+    try:
+        deadline = time.monotonic() + TUNNEL_S
+        while not answers(port):
+            if process.poll() is not None or time.monotonic() > deadline:
+                process.kill()
+                said = (process.communicate()[0] or "").strip().splitlines()[-3:]
+                raise ConfigError(f"{description}: its head cannot be reached through ssh: {' '.join(said)}")
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+        process.communicate()
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def submit(address: str, arguments: Sequence[str]) -> int:
+    """Run `brc ARGUMENTS` as a job. Ctrl-C leaves a run as it is."""
+    os.environ["RAY_AUTH_MODE"] = "token"
+    from ray.job_submission import JobSubmissionClient
+
+    try:
+        client = JobSubmissionClient(address)
+        job = client.submit_job(
+            entrypoint=shlex.join(["python", "-m", "cluster", *arguments]),
+            submission_id=f"brc-{arguments[0] if arguments else 'help'}-{uuid.uuid4().hex[:8]}",
+            runtime_env=working_tree() if arguments and arguments[0] in BRINGS_CODE else {},
+        )
+    except (RuntimeError, ConnectionError) as error:
+        raise ConfigError(f"the cluster at {address} takes no job: {' '.join(str(error).split())[:500]}") from error
+    try:
+        asyncio.run(show(client, job))
+        return exit_code(client, job)
+    except KeyboardInterrupt:
+        print("\nno longer followed; a run goes on: `make logs` follows it again, `make stop` stops it")
+        return 0
+    except (RuntimeError, ConnectionError, OSError) as error:
+        print(
+            f"the head is out of reach ({type(error).__name__}); a run goes on or comes back by itself: `make logs` "
+            "follows it again",
+            file=sys.stderr,
+        )
+        return 1
+
+
+async def show(client: Any, job: str) -> None:
+    async for text in client.tail_job_logs(job):
+        print(text, end="", flush=True)
+
+
+def exit_code(client: Any, job: str) -> int:
+    """Of a job that has ended, or will at once."""
+    deadline = time.monotonic() + 30.0
+    while not client.get_job_status(job).is_terminal():
+        if time.monotonic() > deadline:
+            raise ConnectionError
+        time.sleep(0.2)
+    info = client.get_job_info(job)
+    code: int | None = 0 if info.status == "SUCCEEDED" else info.driver_exit_code
+    if code is None:
+        print(info.message, file=sys.stderr)
+        return 1
+    return code
+
+
+def working_tree() -> dict[str, Any]:
+    """A runtime environment with our packages as they are here, the kernel compiled here included: it is loaded where
+    it can be."""
+    if not (ROOT / "pyproject.toml").exists():
+        return {}  # installed, not checked out: the cluster has its own
+    os.environ["RAY_RUNTIME_ENV_IGNORE_GITIGNORE"] = "1"
+    others = sorted(path.name for path in ROOT.iterdir() if path.name not in PACKAGES)
+    return {"working_dir": str(ROOT), "excludes": [*(f"/{name}" for name in others), "__pycache__"]}
