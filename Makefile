@@ -8,10 +8,24 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: help setup install-humanoid-bench install-shadow-hand launch-train test lint proofs benchmark full-width docs clean
+CLUSTER ?= cluster.yaml
+RUN ?=
+BENCHMARK ?=
+ACTORS ?=
+# Ray's newer autoscaler loses nodes of the local provider, and all that is here was tried with this one.
+RAY_UP = RAY_UP_enable_autoscaler_v2=0 RAY_AUTH_MODE=token $(BIN)/ray
+REMOTE = CLUSTER=$(CLUSTER) $(BIN)/brc remote
+
+.PHONY: secrets up down status scale logs stop help setup install-humanoid-bench install-shadow-hand launch-train test lint proofs benchmark full-width docs clean
 
 help:
 	@echo "make launch-train [PRESET=quickstart] [ARGS=...]   set up, then train"
+	@echo "make up [CLUSTER=cluster.yaml]                     set up, then bring a cluster up: launch-train then trains there"
+	@echo "make status [RUN=...]                              runs, there or here, and how they are"
+	@echo "make scale BENCHMARK=dmc ACTORS=64 [RUN=...]       have so many actors"
+	@echo "make logs [RUN=...]                                follow a run on the cluster"
+	@echo "make stop [RUN=...]                                stop a run; it can be resumed"
+	@echo "make down [CLUSTER=cluster.yaml]                   end the cluster and all that runs on it"
 	@echo "make test                                          set up, then lint, type check and test"
 	@echo "make proofs                                        the tests that take many minutes"
 	@echo "make benchmark                                     every benchmark, one JSON object a line"
@@ -45,7 +59,31 @@ install-shadow-hand: setup
 	rm -rf $(VENV)/dex-envs
 
 launch-train: setup
-	@$(BIN)/brc train $(PRESET) $(ARGS)
+	@$(REMOTE) train $(PRESET) $(ARGS)
+
+# What only a cluster's own machines are to know. Made once; `ray up` brings them there.
+secrets: setup
+	@RAY_AUTH_MODE=token $(BIN)/ray get-auth-token --generate > /dev/null
+	@umask 077 && mkdir -p ~/.brc && { [ -s ~/.brc/redis_password ] || \
+	  $(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(32))' > ~/.brc/redis_password; }
+
+up: secrets
+	$(RAY_UP) up $(CLUSTER) -y --no-config-cache
+
+down: setup
+	@$(BIN)/python -m cluster.down $(CLUSTER)
+
+status: setup
+	@$(REMOTE) status $(RUN)
+
+scale: setup
+	@$(REMOTE) scale $(RUN) $(BENCHMARK)=$(ACTORS)
+
+logs: setup
+	@$(REMOTE) logs $(RUN)
+
+stop: setup
+	@$(REMOTE) stop $(RUN)
 
 lint: setup
 	$(BIN)/ruff check .

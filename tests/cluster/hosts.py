@@ -1,0 +1,163 @@
+"""Several hosts on this machine (fakehosts.sh), and a cluster on them as an operator would bring it up."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+ADDRESSES = {"op": "10.77.0.10", "head": "10.77.0.1", "w1": "10.77.0.2", "w2": "10.77.0.3", "store": "10.77.0.4"}
+REDIS = f"{ADDRESSES['store']}:6380"
+S3 = f"http://{ADDRESSES['store']}:5000"
+BUCKET = "brc"
+# What every host that writes to the store has in its environment.
+STORE = {
+    "AWS_ENDPOINT_URL": S3,
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
+
+
+class Hosts:
+    """Those of ADDRESSES. Their files lie in memory, below `folder`; use as a context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = os.environ | {
+            "FAKEHOSTS_DIR": str(folder),
+            "FAKEHOSTS_PATH": f"{ROOT}/.venv/bin" if (ROOT / ".venv").exists() else str(Path(sys.executable).parent),
+        }
+        for name in [name for name in self.environment if name.startswith(("RAY_", "BRC_", "AWS_"))]:
+            del self.environment[name]
+
+    def __enter__(self) -> Hosts:
+        self._script("down")
+        self._script("up", *(f"{name}:{address}" for name, address in ADDRESSES.items()))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._script("down")
+
+    def _script(self, *arguments: str) -> None:
+        subprocess.run([str(HERE / "fakehosts.sh"), *arguments], check=True, env=self.environment)
+
+    def cut(self, host: str) -> None:
+        self._script("cut", host)
+
+    def mend(self, host: str) -> None:
+        self._script("mend", host)
+
+    def kill(self, host: str) -> None:
+        self._script("kill", host)
+
+    def again(self, host: str) -> None:
+        """A host that was killed is back, empty."""
+        subprocess.run(["ip", "netns", "del", f"fh{host}"], check=False)
+        subprocess.run(["rm", "-rf", str(self.folder / "tmpfs" / host), str(self.folder / host)], check=True)
+        self._script("up", f"{host}:{ADDRESSES[host]}")
+
+    def command(self, host: str, line: str) -> list[str]:
+        """What runs a line in a login shell of a host."""
+        return [str(HERE / "fakehosts.sh"), "in", host, "bash", "--login", "-i", "-c", f"cd {ROOT}; {line}"]
+
+    def run(self, host: str, line: str, check: bool = True, timeout: float = 300.0) -> str:
+        done = subprocess.run(
+            self.command(host, line),
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+        )
+        if check and done.returncode:
+            raise RuntimeError(f"{host}: {line} ended with {done.returncode}:\n{done.stdout[-4000:]}")
+        return done.stdout
+
+    def start(self, host: str, line: str, output: Path) -> subprocess.Popen[bytes]:
+        with output.open("wb") as file:
+            return subprocess.Popen(
+                self.command(host, line),
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def file(self, host: str, path: str) -> Path:
+        """Of what a host has written, as seen from here."""
+        return self.folder / "tmpfs" / host / "upper" / path.lstrip("/")
+
+    def processes(self, host: str) -> list[str]:
+        """Command lines of a host, without the shell that it consists of, its ssh daemon and this look."""
+        lines = self.run(host, "ps -eo pid,args --no-headers").splitlines()
+        own = (
+            "/usr/sbin/sshd",
+            "sshd:",
+            "sleep 3600",
+            "ps -eo",
+            "/bin/bash -c /usr/sbin/sshd",
+            "bash --login -i -c cd",
+        )
+        return [line.strip() for line in lines if not any(word in line for word in own)]
+
+
+def description(path: Path) -> None:
+    """cluster/on-prem.yaml for these hosts: their addresses, and the environment that is there already."""
+    found = yaml.safe_load((ROOT / "cluster" / "on-prem.yaml").read_text())
+    found["provider"] |= {"head_ip": ADDRESSES["head"], "worker_ips": [ADDRESSES["w1"], ADDRESSES["w2"]]}
+    found["auth"] = {"ssh_user": "root", "ssh_private_key": "~/.ssh/id_fakehosts"}
+    mounts = found["file_mounts"]
+    found["file_mounts"] = {there: here if here[0] in "~/" else str(ROOT / here) for there, here in mounts.items()}
+    for kind in ("setup_commands", "head_setup_commands", "worker_setup_commands"):
+        found[kind] = []
+    said = " ".join(f"{name}={value}" for name, value in STORE.items())
+    head = found["head_start_ray_commands"][0].replace("BRC_STORE= ", f"BRC_STORE=s3://{BUCKET}/runs {said} ")
+    head = head.replace("BRC_ROLES= ", f"BRC_ROLES= BRC_REDIS={REDIS} ")
+    found["head_start_ray_commands"] = [f"BRC_RAY_OPTIONS='--object-store-memory=200000000' {head}"]
+    options = "--num-cpus=3 --object-store-memory=200000000"
+    worker = found["worker_start_ray_commands"][0]
+    found["worker_start_ray_commands"] = [f"BRC_RAY_OPTIONS='{options}' {said} {worker}"]
+    path.write_text(yaml.safe_dump(found))
+
+
+def rows(file: Path) -> list[dict[str, Any]]:
+    if not file.exists():
+        return []
+    found = []
+    for line in file.read_text().splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found
+
+
+def wait_for(what: Callable[[], Any], patience_s: float, why: str) -> Any:
+    """The first true value."""
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        if value := what():
+            return value
+        time.sleep(0.2)
+    raise RuntimeError(f"waited {patience_s:.0f} s in vain for {why}")
+
+
+def tell(what: str, **figures: Any) -> None:
+    print(json.dumps({"what": what, **figures}), flush=True)
+
+
+def quoted(words: list[str]) -> str:
+    return shlex.join(words)

@@ -1,0 +1,590 @@
+"""The files that start clusters: what Ray, AWS and Kubernetes would refuse is found here, without any of them.
+
+How far this goes: the provider `local` is validated whole. For AWS, Ray's own code makes the network, starts the nodes
+and ends them, against moto. For Google Cloud only Ray's schema and our own checks are applied: whether a machine type,
+an image or a field of node_config exists is decided by Google alone. KubeRay's resources are compared with the fields
+that its operator knows.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+LAUNCHER = {"aws": "cluster.yaml", "gcp": "cluster/gcp.yaml", "local": "cluster/on-prem.yaml"}
+KUBERAY = ROOT / "cluster" / "kuberay.yaml"
+ROLES = {"learner", "replay", "actors"}
+SECRETS = {"~/.ray/auth_token", "~/.brc/redis_password"}  # `make secrets` makes them
+SECRET = re.compile(r"password|secret|token", re.IGNORECASE)
+
+Config = dict[str, Any]
+Edit = Callable[[Any], object]
+
+
+def load(provider: str) -> Config:
+    config: Config = yaml.safe_load((ROOT / LAUNCHER[provider]).read_text())
+    return config
+
+
+def prepared(config: Config) -> Config:
+    """What `ray up` makes of it before it reaches for the provider."""
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    filled: Config = prepare_config(copy.deepcopy(config))
+    validate_config(filled)
+    return filled
+
+
+def node_types(config: Config) -> dict[str, Config]:
+    found: dict[str, Config] = config["available_node_types"]
+    return found
+
+
+def commands(config: Config) -> list[str]:
+    return [command for key, value in config.items() if key.endswith("_commands") for command in value]
+
+
+# ---------------------------------------------------------------------------------------------------- Ray's launcher
+
+
+@pytest.mark.parametrize("provider", LAUNCHER)
+def test_ray_takes_it(provider: str) -> None:
+    filled = prepared(load(provider))
+    assert filled["provider"]["type"] == provider
+    assert sum(kind.get("max_workers", 0) for kind in node_types(filled).values()) == filled["max_workers"]
+
+
+CLOUDS = ("aws", "gcp")
+EVERY = tuple(LAUNCHER)
+# (what is wrong, where it can be, the edit that makes it so, what Ray says)
+WRONG: list[tuple[str, tuple[str, ...], Edit, str]] = [
+    ("unknown key", EVERY, lambda c: c.update(max_worker=3), "'max_worker' was unexpected"),
+    ("unknown key of auth", EVERY, lambda c: c["auth"].update(ssh_port=2222), "'ssh_port' was unexpected"),
+    ("a name that is none", EVERY, lambda c: c.update(cluster_name=None), "None is not of type 'string'"),
+    ("unknown provider", EVERY, lambda c: c["provider"].update(type="asw"), "Unsupported node provider: asw"),
+    ("commands in no list", EVERY, lambda c: c.update(head_start_ray_commands="true"), "not of type 'array'"),
+    ("a command that is no text", EVERY, lambda c: c["setup_commands"].append({"a": "b"}), "not of type 'string'"),
+    ("a number that is none", CLOUDS, lambda c: c.update(idle_timeout_minutes="10"), "'10' is not of type 'number'"),
+    ("misspelt head_node_type", CLOUDS, lambda c: c.update(head_node_type="haed"), "must be one of"),
+    ("a head that is no type", CLOUDS, lambda c: node_types(c).pop("head"), "must be one of"),
+    ("too many min_workers", CLOUDS, lambda c: node_types(c)["replay"].update(min_workers=14), "smaller than the sum"),
+    ("unknown key of a type", CLOUDS, lambda c: node_types(c)["replay"].update(max_worker=4), "was unexpected"),
+    ("no resources", CLOUDS, lambda c: node_types(c)["replay"].pop("resources"), "'resources' is a required"),
+    ("no node_config", CLOUDS, lambda c: node_types(c)["replay"].pop("node_config"), "'node_config' is a required"),
+    ("half a CPU", CLOUDS, lambda c: node_types(c)["replay"]["resources"].update(CPU=0.5), "not of type 'integer'"),
+    ("fewer than no CPUs", CLOUDS, lambda c: node_types(c)["replay"]["resources"].update(CPU=-1), "less than"),
+    ("unknown key of a group", ("aws",), lambda c: c["provider"].update(security_group={"Name": "b"}), "unexpected"),
+    ("no head_ip", ("local",), lambda c: c["provider"].pop("head_ip"), "supply a `head_ip`"),
+    ("no worker_ips", ("local",), lambda c: c["provider"].pop("worker_ips"), "supply a `head_ip`"),
+    ("types of hosts", ("local",), lambda c: c.update(available_node_types={"head": {}}), "is not supported"),
+]
+WRONG_IN = [(provider, edit, said) for _, providers, edit, said in WRONG for provider in providers]
+WRONG_IDS = [f"{provider}: {wrong}" for wrong, providers, _, _ in WRONG for provider in providers]
+
+
+@pytest.mark.parametrize(("provider", "edit", "said"), WRONG_IN, ids=WRONG_IDS)
+def test_ray_refuses(provider: str, edit: Edit, said: str) -> None:
+    from click import ClickException
+    from jsonschema import ValidationError  # type: ignore[import-untyped]
+
+    config = load(provider)
+    edit(config)
+    with pytest.raises((ValidationError, ValueError, NotImplementedError, ClickException), match=re.escape(said)):
+        prepared(config)
+
+
+# ----------------------------------------------------------------------------------------------------- our own checks
+
+
+@pytest.mark.parametrize("provider", CLOUDS)
+def test_every_role_has_nodes_and_actors_alone_are_spot(provider: str) -> None:
+    config = load(provider)
+    assigned = re.findall(r"BRC_ROLES=(\S*)", config["head_start_ray_commands"][0])
+    assert [set(found.split(",")) for found in assigned] == [ROLES]
+    offered: set[str] = set()
+    for name, kind in node_types(config).items():
+        resources = dict(kind["resources"])
+        cpus, gpus = resources.pop("CPU"), resources.pop("GPU", 0)
+        roles = {key.removeprefix("brc-") for key in resources}
+        assert roles <= ROLES and set(resources.values()) <= {1000}, name
+        assert (cpus == 0) == (not roles) == (name == config["head_node_type"]), "the head does no work of a run"
+        assert (gpus > 0) == (roles == {"learner"}), name
+        spot = "InstanceMarketOptions" in kind["node_config"] or "provisioningModel" in str(kind["node_config"])
+        assert spot == (roles == {"actors"}), name
+        offered |= roles
+    assert offered == ROLES
+
+
+@pytest.mark.parametrize("provider", CLOUDS)
+def test_ray_starts_the_nodes_that_500_actors_need(provider: str) -> None:
+    """Ray's scheduler is asked: actors of one CPU, replay and a learner, each where its role is."""
+    from ray.autoscaler._private.resource_demand_scheduler import _default_utilization_scorer, get_nodes_for
+
+    config = prepared(load(provider))
+    demand = [{"GPU": 1, "CPU": 2, "brc-learner": 1}]
+    demand += [{"CPU": 2, "brc-replay": 1}] * 4
+    demand += [{"CPU": 1, "brc-actors": 1}] * 500
+    scorer = functools.partial(_default_utilization_scorer, node_availability_summary=None)
+    nodes, left = get_nodes_for(node_types(config), {"head": 1}, "head", config["max_workers"], demand, scorer)
+    assert left == []
+    assert nodes == {"learner": 1, "replay": 1, "actors_intel": 4, "actors_amd": 4}
+    nodes, left = get_nodes_for(node_types(config), {"head": 1}, "head", 13, [{"brc-actor": 1}], scorer)
+    assert (nodes, len(left)) == ({}, 1), "a role that is misspelt gets no node"
+
+
+@pytest.mark.parametrize("provider", LAUNCHER)
+def test_files_that_are_brought_exist_and_are_enough(provider: str, tmp_path: Path) -> None:
+    """What is imported on a node, and what `make setup` there depends on, is among them; nothing of .venv is."""
+    config = load(provider)
+    mounts = dict(config["file_mounts"])
+    assert {mounts.pop(secret) for secret in SECRETS} == SECRETS, "each to where node.sh reads it"
+    for target, source in mounts.items():
+        assert target == f"~/brc-at-scale/{source}" and (ROOT / source).exists()
+        assert not source.startswith(".") and source not in {"runs", "build"}
+
+    brought = tmp_path / "brc-at-scale"
+    brought.mkdir()
+    without = shutil.ignore_patterns(*config["rsync_exclude"])
+    for source in mounts.values():
+        if (ROOT / source).is_dir():
+            shutil.copytree(ROOT / source, brought / source, ignore=without)
+        else:
+            shutil.copy2(ROOT / source, brought / source)
+    assert sum(file.stat().st_size for file in brought.rglob("*")) < 10e6
+    assert (brought / "cluster" / "node.sh").stat().st_mode & 0o100, "start commands call it as a program"
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert all((brought / file).exists() for file in project["project"]["license-files"])
+    packages = [include.rstrip("*") for include in project["tool"]["setuptools"]["packages"]["find"]["include"]]
+    assert all((brought / package).is_dir() for package in packages)
+    stamp = re.search(r"^\$\(INSTALLED\): (.*)$", (brought / "Makefile").read_text(), re.MULTILINE)
+    assert stamp and all((brought / needed).exists() for needed in stamp[1].split())
+    script = f"import cluster.cli, {', '.join(packages)}; print(cluster.cli.__file__)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=brought, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stdout.startswith(str(brought)), done.stderr
+
+
+@pytest.mark.parametrize("provider", LAUNCHER)
+def test_commands_start_node_sh_and_tell_no_secret(provider: str) -> None:
+    config = load(provider)
+    (head,), (worker,) = config["head_start_ray_commands"], config["worker_start_ray_commands"]
+    assert head.endswith("~/brc-at-scale/cluster/node.sh head")
+    assert "BRC_AUTOSCALING=~/ray_bootstrap_config.yaml" in head, "where Ray puts this file on the head"
+    assert worker.endswith("~/brc-at-scale/cluster/node.sh worker $RAY_HEAD_IP")
+    assert not SECRET.search(" ".join(commands(config)))
+    assert all("ray start" not in command and "ray stop" not in command for command in commands(config))
+    script = "\n".join(commands(config))
+    done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_file_holds_a_secret() -> None:
+    """What is given to a name that means a secret is the file or the Secret that holds it."""
+    value = re.compile(r"(?:password|auth_token|AWS_\w*KEY\w*)[\"']?[ ]*[:=][ ]*[\"']?([^\s\"'{$&]+)", re.IGNORECASE)
+    for file in (*(ROOT / name for name in LAUNCHER.values()), KUBERAY):
+        assert set(value.findall(file.read_text())) <= {"~/.ray/auth_token", "~/.brc/redis_password"}, file
+
+
+@pytest.mark.parametrize("provider", LAUNCHER)
+def test_the_path_is_the_last_line_of_bashrc_however_often_a_node_is_set_up(provider: str, tmp_path: Path) -> None:
+    config = prepared(load(provider))
+    for kind in ("head_setup_commands", "worker_setup_commands"):
+        *before, last = config[kind]
+        assert not any(".bashrc" in command for command in before)
+        home = tmp_path / kind
+        home.mkdir()
+        bashrc = home / ".bashrc"
+        environment = {"HOME": str(home), "PATH": "/usr/bin:/bin"}
+        for _ in range(2):
+            subprocess.run(["bash", "-c", last], env=environment, check=True, timeout=60)
+            with bashrc.open("a") as file:
+                file.write("export PATH=/opt/other/bin:$PATH\n")
+        subprocess.run(["bash", "-c", last], env=environment, check=True, timeout=60)
+        lines = bashrc.read_text().splitlines()
+        assert [".venv/bin" in line for line in lines] == [False, False, True]
+        ray = ["bash", "--login", "-c", "-i", "source ~/.bashrc; echo $PATH"]
+        said = subprocess.run(ray, env=environment, capture_output=True, text=True, check=True, timeout=60).stdout
+        assert said.startswith(f"{home}/brc-at-scale/.venv/bin:")
+
+
+@pytest.mark.parametrize("provider", CLOUDS)
+def test_the_five_things_to_edit_are_marked(provider: str) -> None:
+    text = (ROOT / LAUNCHER[provider]).read_text()
+    assert set(re.findall(r"EDIT (\d)", text)) == set("12345")
+    named = [line for line in text.splitlines() if re.search(r"(InstanceType|machineType):", line)]
+    assert named and all("# EDIT 2" in line for line in named)
+
+
+def test_ray_hands_a_node_the_resources_of_its_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start commands are common to all types: roles arrive in RAY_OVERRIDE_RESOURCES, and `ray start` heeds it."""
+    from ray._private.resource_and_label_spec import ResourceAndLabelSpec
+    from ray.autoscaler._private.updater import NodeUpdater
+
+    for provider, given in (("aws", True), ("gcp", True), ("local", False)):
+        resources = node_types(load("aws"))["actors_amd"]["resources"]
+        nodes = mock.MagicMock(provider_config={})
+        nodes.node_tags.return_value = {}
+        nodes.is_terminated.return_value = False
+        start = "node.sh worker"
+        updater = NodeUpdater(
+            "node", {"type": provider}, nodes, {}, "brc", {}, [], [], [start], "hash", "hash", False, resources
+        )
+        updater.do_update()
+        (call,) = (call for call in nodes.get_command_runner().run.mock_calls if call.args == (start,))
+        assert call.kwargs["environment_variables"] == ({"RAY_OVERRIDE_RESOURCES": resources} if given else {})
+    monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", json.dumps(resources))
+    spec = ResourceAndLabelSpec(resources={})
+    spec.resolve(is_head=False)
+    assert resources.items() <= spec.to_resource_dict().items()
+
+
+# ---------------------------------------------------------------------------------------------------------------- AWS
+
+
+def profiles() -> str:
+    """The commands at the end of cluster.yaml that make the two instance profiles."""
+    comment = (ROOT / LAUNCHER["aws"]).read_text().split("BUCKET=your-bucket\n", 1)[1]
+    return "BUCKET=brc\n" + "\n".join(line.removeprefix("#") for line in comment.splitlines())
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+    """An AWS in this process, in which the commands of cluster.yaml have made the instance profiles."""
+    boto3, moto = pytest.importorskip("boto3"), pytest.importorskip("moto")
+    monkeypatch.setenv("HOME", str(tmp_path))  # the key pair goes to ~/.ssh
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    region = load("aws")["provider"]["region"]
+
+    # The commands are run with a program in the place of `aws` that writes down what it is asked for.
+    stub = tmp_path / "bin" / "aws"
+    stub.parent.mkdir()
+    stub.write_text(
+        f"#!{sys.executable}\nimport json, sys\n"
+        f"if 'get-role' in sys.argv: print('arn:aws:iam::123456789012:role/brc-worker')\n"
+        f"else: open({str(tmp_path / 'asked')!r}, 'a').write(json.dumps(sys.argv[1:]) + '\\n')\n"
+    )
+    stub.chmod(0o755)
+    environment = {"PATH": f"{stub.parent}:/usr/bin:/bin"}
+    subprocess.run(["bash", "-e"], input=profiles(), text=True, env=environment, check=True, timeout=60)
+    with moto.mock_aws(config={"iam": {"load_aws_managed_policies": True}}):
+        iam = boto3.client("iam", region_name=region)
+        for line in (tmp_path / "asked").read_text().splitlines():
+            service, command, *options = json.loads(line)
+            assert service == "iam"
+            given = {
+                "".join(word.capitalize() for word in name.removeprefix("--").split("-")): value
+                for name, value in zip(options[::2], options[1::2], strict=True)
+            }
+            getattr(iam, command.replace("-", "_"))(**given)
+        yield boto3.client("ec2", region_name=region)
+
+
+@pytest.mark.long
+def test_on_aws_ray_makes_the_nodes_and_ends_them(aws: Any, tmp_path: Path) -> None:
+    """Ray's code for AWS against moto: what `ray up`, the autoscaler and `ray down` would ask AWS for.
+
+    moto takes any image and any field of boto3's; that the images exist in a region only AWS can tell.
+    """
+    from ray.autoscaler._private import commands as launcher
+    from ray.autoscaler._private.event_summarizer import EventSummarizer
+    from ray.autoscaler._private.node_launcher import BaseNodeLauncher
+    from ray.autoscaler._private.node_provider_availability_tracker import NodeProviderAvailabilityTracker
+    from ray.autoscaler._private.providers import _clear_provider_cache, _get_node_provider
+    from ray.autoscaler._private.util import ConcurrentCounter, hash_launch_conf
+    from ray.autoscaler.tags import TAG_RAY_NODE_STATUS
+
+    boto3 = pytest.importorskip("boto3")
+    iam = boto3.client("iam")
+    may = {
+        role: json.dumps(iam.get_role_policy(RoleName=role, PolicyName="brc")["PolicyDocument"])
+        for role in ("brc-head", "brc-worker")
+    }
+    assert all("arn:aws:s3:::brc/*" in document for document in may.values())
+    assert ["iam:PassRole" in document for document in may.values()] == [True, False], "workers start no instances"
+
+    written = load("aws")
+    config = launcher._bootstrap_config(copy.deepcopy(written), no_config_cache=True)
+    launcher.try_logging_config(config)  # what `ray up` prints, which trips over fields that are missing
+    kinds = node_types(config)
+
+    # a key pair of its own, which only its owner reads
+    (pair,) = aws.describe_key_pairs()["KeyPairs"]
+    key = tmp_path / ".ssh" / f"{pair['KeyName']}.pem"
+    assert Path(config["auth"]["ssh_private_key"]) == key and key.stat().st_mode & 0o777 == 0o600
+    assert {kind["node_config"]["KeyName"] for kind in kinds.values()} == {pair["KeyName"]}
+
+    # one security group: ssh from outside, everything from the group itself, nothing else
+    (group,) = {tuple(kind["node_config"]["SecurityGroupIds"]) for kind in kinds.values()}
+    (described,) = aws.describe_security_groups(GroupIds=list(group))["SecurityGroups"]
+    outside = [rule for rule in described["IpPermissions"] if rule["IpRanges"]]
+    inside = [rule for rule in described["IpPermissions"] if not rule["IpRanges"]]
+    assert [(rule["FromPort"], rule["ToPort"], rule["IpProtocol"]) for rule in outside] == [(22, 22, "tcp")]
+    assert [[pair["GroupId"] for pair in rule["UserIdGroupPairs"]] for rule in inside] == [list(group)]
+
+    # the resources that are written are those that the instance types have
+    instances = {kind["node_config"]["InstanceType"] for kind in kinds.values()}
+    types = {t["InstanceType"]: t for t in aws.describe_instance_types(InstanceTypes=list(instances))["InstanceTypes"]}
+    for name, kind in kinds.items():
+        has = types[kind["node_config"]["InstanceType"]]
+        gpus = sum(gpu["Count"] for gpu in has.get("GpuInfo", {}).get("Gpus", []))
+        assert kind["resources"].get("GPU", 0) == gpus, name
+        if name != "head":
+            assert kind["resources"]["CPU"] == has["VCpuInfo"]["DefaultVCpus"], name
+            assert kind["resources"]["memory"] > 2**30, "Ray looks it up"
+        assert written["available_node_types"][name]["resources"].items() <= kind["resources"].items()
+
+    _clear_provider_cache()
+    provider = _get_node_provider(config["provider"], config["cluster_name"])
+    asked: list[Config] = []
+    for client in (provider.ec2.meta.client, provider.ec2_fail_fast.meta.client):
+        client.meta.events.register("provide-client-params.ec2.RunInstances", lambda params, **_: asked.append(params))
+    pending = ConcurrentCounter()
+    node_launcher = BaseNodeLauncher(
+        provider, pending, EventSummarizer(), NodeProviderAvailabilityTracker(), mock.MagicMock()
+    )
+    wanted = {name: kind["max_workers"] or 1 for name, kind in kinds.items()}
+    for name, count in wanted.items():
+        if name == config["head_node_type"]:
+            tags = {"ray-node-type": "head", "ray-user-node-type": name, "ray-node-name": "ray-brc-head"}
+            tags |= {"ray-node-status": "uninitialized"}
+            tags |= {"ray-launch-config": hash_launch_conf(kinds[name]["node_config"], config["auth"])}
+            provider.create_node(kinds[name]["node_config"], tags, count)
+        else:
+            # As the autoscaler does, what is missing is asked for again: moto gives one at a time.
+            for missing in range(count, 0, -1):
+                pending.inc(name, missing)
+                node_launcher.launch_node(config, missing, name)
+
+    reservations = aws.describe_instances()["Reservations"]
+    made = [instance for reservation in reservations for instance in reservation["Instances"]]
+    assert len(made) == sum(wanted.values()) == 14
+    for name, count in wanted.items():
+        node_config = written["available_node_types"][name]["node_config"]
+        mine = [i for i in made if {"Key": "ray-user-node-type", "Value": name} in i["Tags"]]
+        assert len(mine) == count
+        for instance in mine:
+            found = {tag["Key"]: tag["Value"] for tag in instance["Tags"]}
+            assert found["ray-cluster-name"] == "brc"
+            assert found["ray-node-type"] == ("head" if name == "head" else "worker")
+            assert found["Name"] == f"ray-brc-{found['ray-node-type']}"
+            assert instance["InstanceType"] == node_config["InstanceType"]
+            assert instance["Placement"]["AvailabilityZone"] == written["provider"]["availability_zone"]
+            assert instance["IamInstanceProfile"]["Arn"].endswith("/" + node_config["IamInstanceProfile"]["Name"])
+            assert instance["State"]["Name"] in {"pending", "running"}
+        request, *_ = (params for params in asked if name in str(params["TagSpecifications"]))
+        assert (request["MinCount"], request["MaxCount"]) == (1, count)
+        assert request["ImageId"] == node_config["ImageId"]
+        assert request["BlockDeviceMappings"] == node_config["BlockDeviceMappings"]
+        assert request.get("InstanceMarketOptions") == ({"MarketType": "spot"} if "actors" in name else None)
+
+    # one goes when it is idle, all when the cluster ends; none is stopped, which would keep its disk
+    node = provider.non_terminated_nodes({"ray-user-node-type": "actors_intel"})[0]
+    provider.set_node_tags(node, {TAG_RAY_NODE_STATUS: "up-to-date"})
+    assert provider.node_tags(node)[TAG_RAY_NODE_STATUS] == "up-to-date"
+    provider.terminate_node(node)
+    assert len(provider.non_terminated_nodes({"ray-user-node-type": "actors_intel"})) == 3
+    provider.terminate_nodes(provider.non_terminated_nodes({}))
+    assert provider.non_terminated_nodes({}) == []
+    reservations = aws.describe_instances()["Reservations"]
+    states = [instance["State"]["Name"] for reservation in reservations for instance in reservation["Instances"]]
+    assert set(states) <= {"shutting-down", "terminated"} and len(states) == 14
+    _clear_provider_cache()
+
+
+# --------------------------------------------------------------------------------------------------------- Kubernetes
+
+# The fields that KubeRay 1.6 knows, (required, optional). Its API server drops others silently.
+RAY_FIELDS: dict[str, tuple[set[str], set[str]]] = {
+    "cluster": (
+        {"headGroupSpec"},
+        {"workerGroupSpecs", "rayVersion", "authOptions", "gcsFaultToleranceOptions", "enableInTreeAutoscaling"}
+        | {"autoscalerOptions", "headServiceAnnotations", "managedBy", "suspend", "upgradeStrategy"},
+    ),
+    "head": (
+        {"rayStartParams", "template"},
+        {"headService", "enableIngress", "resources", "labels", "serviceType"},
+    ),
+    "worker": (
+        {"groupName", "minReplicas", "maxReplicas", "rayStartParams", "template"},
+        {"replicas", "idleTimeoutSeconds", "numOfHosts", "resources", "labels", "scaleStrategy", "suspend"},
+    ),
+    "authOptions": ({"mode"}, {"secretName", "enableK8sTokenAuth"}),
+    "gcsFaultToleranceOptions": ({"redisAddress"}, {"redisUsername", "redisPassword", "externalStorageNamespace"}),
+    "autoscalerOptions": (
+        set(),
+        {"resources", "image", "imagePullPolicy", "securityContext", "idleTimeoutSeconds", "upscalingMode", "version"}
+        | {"env", "envFrom", "volumeMounts"},
+    ),
+    "job": (
+        {"entrypoint"},
+        {"activeDeadlineSeconds", "backoffLimit", "clusterSelector", "deletionStrategy", "entrypointNumCpus", "jobId"}
+        | {"entrypointNumGpus", "entrypointResources", "managedBy", "metadata", "preRunningDeadlineSeconds"}
+        | {"rayClusterSpec", "runtimeEnvYAML", "shutdownAfterJobFinishes", "submissionMode", "submitterConfig"}
+        | {"submitterPodTemplate", "suspend", "ttlSecondsAfterFinished"},
+    ),
+}
+
+
+def wrong_fields(kind: str, value: Config) -> list[str]:
+    required, optional = RAY_FIELDS[kind]
+    found = [f"{kind} has no {name}" for name in sorted(required - value.keys())]
+    return found + [f"{kind} has an unknown {name}" for name in sorted(value.keys() - required - optional)]
+
+
+def wrong_group(kind: str, group: Config) -> list[str]:
+    validate = pytest.importorskip("kubernetes_validate")
+    found = wrong_fields(kind, group)
+    parameters = group.get("rayStartParams", {})
+    found += [f"{kind}: {key} is no text" for key, value in parameters.items() if not isinstance(value, str)]
+    if kind == "worker":
+        try:
+            resources = json.loads(json.loads(parameters["resources"]))
+            found += [f"{key} is no role" for key in resources if key.removeprefix("brc-") not in ROLES]
+        except (KeyError, TypeError, ValueError) as error:
+            found.append(f"worker: resources are no JSON in JSON: {error}")
+        if group.get("minReplicas", 0) > group.get("maxReplicas", 0):
+            found.append("worker: more minReplicas than maxReplicas")
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": kind}, "spec": group.get("template", {}).get("spec")}
+    try:
+        validate.validate(pod, "1.33", strict=True)
+    except validate.ValidationError as error:
+        found.append(f"{kind}: {error.message}")
+    return found
+
+
+def wrong_document(document: Config) -> list[str]:
+    """What its API server would refuse or drop, and what would leave the run without a password, a token or a role."""
+    spec = document["spec"]
+    if document["kind"] == "RayJob":
+        found = wrong_fields("job", spec)
+        if not spec.get("clusterSelector", {}).get("ray.io/cluster"):
+            found.append("job selects no cluster")
+        return found
+    if document["kind"] == "RayCluster":
+        found = wrong_fields("cluster", spec)
+        for name in ("authOptions", "gcsFaultToleranceOptions", "autoscalerOptions"):
+            found += wrong_fields(name, spec.get(name, {}))
+        if spec.get("authOptions") != {"mode": "token"} or "rayVersion" not in spec:
+            found.append("cluster takes requests without a token")
+        found += wrong_group("head", spec.get("headGroupSpec", {}))
+        for group in spec.get("workerGroupSpecs", []):
+            found += wrong_group("worker", group)
+        return found
+    validate = pytest.importorskip("kubernetes_validate")
+    try:
+        validate.validate(document, "1.33", strict=True)
+    except validate.ValidationError as error:
+        return [error.message]
+    return []
+
+
+def documents() -> dict[str, Config]:
+    return {f"{d['kind']} {d['metadata']['name']}": d for d in yaml.safe_load_all(KUBERAY.read_text())}
+
+
+def test_kubernetes_takes_it() -> None:
+    found = documents()
+    assert {name.split()[0] for name in found} >= {"RayCluster", "RayJob", "StatefulSet", "Service"}
+    assert {name: wrong for name, document in found.items() if (wrong := wrong_document(document))} == {}
+
+
+CLUSTER, JOB, REDIS = "RayCluster brc", "RayJob quickstart-0", "StatefulSet brc-redis"
+
+
+def worker(spec: Config) -> Config:
+    group: Config = spec["workerGroupSpecs"][0]
+    return group
+
+
+def container(spec: Config) -> Config:
+    found: Config = worker(spec)["template"]["spec"]["containers"][0]
+    return found
+
+
+# (what is wrong, where, the edit of its spec that makes it so)
+WRONG_MANIFEST: list[tuple[str, str, Edit]] = [
+    ("unknown field of the cluster", CLUSTER, lambda s: s.update(workerGroupSpec=[])),
+    ("no head", CLUSTER, lambda s: s.pop("headGroupSpec")),
+    ("unknown field of a group", CLUSTER, lambda s: worker(s).update(maxReplica=4)),
+    ("a group without a name", CLUSTER, lambda s: worker(s).pop("groupName")),
+    ("a group without limits", CLUSTER, lambda s: worker(s).pop("maxReplicas")),
+    ("more minReplicas than maxReplicas", CLUSTER, lambda s: worker(s).update(minReplicas=9)),
+    ("a number as start parameter", CLUSTER, lambda s: s["headGroupSpec"]["rayStartParams"].update({"num-cpus": 0})),
+    ("resources quoted once", CLUSTER, lambda s: worker(s)["rayStartParams"].update(resources='{"brc-replay": 1}')),
+    ("misspelt role", CLUSTER, lambda s: worker(s)["rayStartParams"].update(resources=r'"{\"brc-actor\": 1}"')),
+    ("no token", CLUSTER, lambda s: s.pop("authOptions")),
+    ("misspelt address of Redis", CLUSTER, lambda s: s.update(gcsFaultToleranceOptions={"redisAdress": "x:6379"})),
+    ("unknown option of the autoscaler", CLUSTER, lambda s: s["autoscalerOptions"].update(idleTimeout=60)),
+    ("unknown field of a container", CLUSTER, lambda s: container(s).update(volumeMount=[])),
+    ("a container without a name", CLUSTER, lambda s: container(s).pop("name")),
+    ("a number as environment variable", CLUSTER, lambda s: container(s)["env"].append({"name": "A", "value": 0})),
+    ("unknown field of a pod", CLUSTER, lambda s: worker(s)["template"]["spec"].update(toleration=[])),
+    ("a job without a cluster", JOB, lambda s: s.pop("clusterSelector")),
+    ("a job without a command", JOB, lambda s: s.pop("entrypoint")),
+    ("unknown field of a job", JOB, lambda s: s.update(entryPoint="true")),
+    ("unknown field of Redis", REDIS, lambda s: s.update(replica=1)),
+    ("no selector of Redis", REDIS, lambda s: s.pop("selector")),
+]
+
+
+@pytest.mark.parametrize(("wrong", "where", "edit"), WRONG_MANIFEST, ids=[wrong for wrong, _, _ in WRONG_MANIFEST])
+def test_kubernetes_refuses(wrong: str, where: str, edit: Edit) -> None:
+    document = copy.deepcopy(documents()[where])
+    edit(document["spec"])
+    assert wrong_document(document)
+
+
+def test_the_parts_on_kubernetes_name_each_other() -> None:
+    found = documents()
+    cluster = found[CLUSTER]["spec"]
+    job = found[JOB]["spec"]
+    redis = found[REDIS]["spec"]
+    (head,) = cluster["headGroupSpec"]["template"]["spec"]["containers"]
+    environment = {entry["name"]: entry for entry in head["env"]}
+    assert environment["RAY_AUTH_MODE"]["value"] == "token"
+    assert set(environment["BRC_ROLES"]["value"].split(",")) == ROLES
+    assert environment["BRC_REDIS"]["value"] == cluster["gcsFaultToleranceOptions"]["redisAddress"] == "brc-redis:6379"
+    assert environment["BRC_HOME"]["value"] in {mount["mountPath"] for mount in head["volumeMounts"]}
+
+    # one password, from one Secret that no file has: Redis, Ray's head and our own processes there
+    (redis_container,) = redis["template"]["spec"]["containers"]
+    secret = {"valueFrom": {"secretKeyRef": {"name": "brc-redis", "key": "password"}}}
+    assert cluster["gcsFaultToleranceOptions"]["redisPassword"] == secret
+    assert environment["BRC_REDIS_PASSWORD"] == {"name": "BRC_REDIS_PASSWORD", **secret}
+    assert redis_container["env"] == [{"name": "REDIS_PASSWORD", **secret}]
+    assert "--appendonly yes" in redis_container["args"][0]
+    assert not any(name.startswith("Secret ") for name in found)
+
+    # Redis is found by its Service, and by its pods' labels
+    service = found["Service brc-redis"]["spec"]
+    assert service["selector"] == redis["selector"]["matchLabels"] == redis["template"]["metadata"]["labels"]
+
+    groups = {group["groupName"]: group for group in cluster["workerGroupSpecs"]}
+    assert set(groups) == ROLES
+    for name, group in groups.items():
+        assert json.loads(json.loads(group["rayStartParams"]["resources"])) == {f"brc-{name}": 1000}
+        (pod,) = group["template"]["spec"]["containers"]
+        assert pod["image"] == head["image"]
+        assert ("nvidia.com/gpu" in pod["resources"]["limits"]) == (name == "learner")
+        assert {"name": "RAY_AUTH_MODE", "value": "token"} in pod["env"]
+    cpus = int(groups["actors"]["template"]["spec"]["containers"][0]["resources"]["requests"]["cpu"])
+    assert cpus * groups["actors"]["maxReplicas"] >= 500
+
+    assert job["clusterSelector"] == {"ray.io/cluster": found[CLUSTER]["metadata"]["name"]}
+    assert job["entrypoint"].startswith("python -m cluster train ")
