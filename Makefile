@@ -16,7 +16,7 @@ ACTORS ?=
 RAY_UP = RAY_UP_enable_autoscaler_v2=0 RAY_AUTH_MODE=token $(BIN)/ray
 REMOTE = CLUSTER=$(CLUSTER) $(BIN)/brc remote
 
-.PHONY: secrets up down status scale logs stop help setup install-humanoid-bench install-shadow-hand launch-train test lint proofs benchmark full-width docs clean
+.PHONY: secrets up down status scale logs stop help setup install-humanoid-bench install-shadow-hand launch-train test lint proofs benchmark full-width docs clean cluster-proof
 
 help:
 	@echo "make launch-train [PRESET=quickstart] [ARGS=...]   set up, then train"
@@ -28,6 +28,7 @@ help:
 	@echo "make down [CLUSTER=cluster.yaml]                   end the cluster and all that runs on it"
 	@echo "make test                                          set up, then lint, type check and test"
 	@echo "make proofs                                        the tests that take many minutes"
+	@echo "make cluster-proof                                 a cluster on several hosts of this machine, as root"
 	@echo "make benchmark                                     every benchmark, one JSON object a line"
 	@echo "make install-humanoid-bench                        HumanoidBench, from its repository"
 	@echo "make install-shadow-hand                           the Shadow hand and its 114 objects, likewise"
@@ -91,7 +92,11 @@ lint: setup
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest -m "not long"
+	$(BIN)/python -m pytest -m "not long and not cluster"
+
+# Several hosts on this machine: needs root, and what tests/cluster/test_proof.py names.
+cluster-proof: setup
+	$(BIN)/python -m pytest -m cluster -s
 
 proofs: setup
 	$(BIN)/python -m pytest -m long --timeout 7200

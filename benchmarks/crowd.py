@@ -8,6 +8,7 @@ of tasks, records on disk. Prints its share of a core and its memory, and how ol
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -37,6 +38,7 @@ def main(actors: int = 500, processes: int = 25, tasks: int = 100, minutes: floa
         tasks: of the run, which the actors share.
         minutes: how long, once all of them collect.
     """
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     ray.init(num_cpus=processes, include_dashboard=False, log_to_driver=False, logging_level="WARNING")
     names = [f"task-{index}" for index in range(tasks)]
     progress = Progress(names, 10**9, 1.0)

@@ -72,8 +72,13 @@ def train_on_cluster(config: Config, preset: str) -> int:
 
 @contextmanager
 def connected() -> Iterator[None]:
-    """Ray, as long as it is needed: who only follows is no part of the cluster."""
-    ray.init(address=os.environ["RAY_ADDRESS"], namespace=NAMESPACE, log_to_driver=False, logging_level="WARNING")
+    """Ray, as long as it is needed: who only follows is no part of the cluster. Raises ConfigError without a token."""
+    address = os.environ["RAY_ADDRESS"]
+    try:
+        ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level="WARNING")
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        reason = " ".join(str(error).split())[:500]
+        raise ConfigError(f"RAY_ADDRESS {address}: this cluster does not let us in ({reason})") from error
     try:
         yield
     finally:

@@ -148,6 +148,7 @@ def test_a_run_is_stopped_and_resumed_from_afar(cluster: Cluster) -> None:
     ("variables", "options", "complaint"),
     [
         ({"RAY_AUTH_MODE": "disabled"}, [], "RAY_AUTH_MODE is not token"),
+        ({"RAY_AUTH_TOKEN_PATH": "/nowhere"}, [], "this cluster does not let us in"),
         ({}, ["--execution=serial"], "--execution serial is for one process"),
         ({}, ["--learner.device=cuda"], "--learner.device cuda: this cluster has no NVIDIA GPU"),
         ({"BRC_ROLES": "learner,actor"}, [], "BRC_ROLES has 'actor'; there are learner, replay, actors"),
