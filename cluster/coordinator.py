@@ -66,9 +66,12 @@ class Coordinator:
         config, folder, self.presence = plan.config, session.folder, session.folder.presence
         alive = parts.alive()
         self.attached = any(name.startswith("shard-") for name in alive)
-        kept = folder.kept() if self.attached else {}
+        kept = folder.kept if self.attached else {}
         if kept:
             session.load_state(kept)
+        if not self.attached:  # what lives without replay is ahead of the checkpoint, or of another time
+            parts.end()
+            alive = []
         self.checkpoint = folder.checkpoint
         if self.checkpoint and not self.attached:
             session.prune()  # what came after this checkpoint in a future that is not to be
@@ -84,10 +87,9 @@ class Coordinator:
             if name.startswith("evaluator-"):  # whoever asked it is no more
                 parts.kill(name)
         pending = [(steps, policy, number) for steps, policy, number in kept.get("evaluating", ())]
-        self.evaluators = EvaluatorGroup(self._start_evaluators, self.learner, pending)
-        self.counts = plan.counts() | kept.get("counts", {})
-        if not self.attached:
-            self.presence.begin(self.counts, {name: plan.most_actors(name) for name in plan.benchmarks})
+        self.evaluators = EvaluatorGroup(self._start_evaluators, self.learner, pending, session.evaluation_lost)
+        self.counts = plan.counts() | (kept.get("counts") or self.presence.desired)
+        self.presence.begin(self.counts, {name: plan.most_actors(name) for name in plan.benchmarks})
         assignments = plan.assignments(self.counts)
         limits = {name: plan.part(name) for name in plan.benchmarks}
         self.fleet = Fleet(
@@ -114,6 +116,7 @@ class Coordinator:
             self.session.records.event("learner_ready", **self.learner.train())
         except LearnerLost as error:
             self._replace_learner(str(error))
+        self._keep()
         self.fleet.collect()
         while True:
             self._train(stop)
@@ -129,9 +132,7 @@ class Coordinator:
     def _train(self, stop: threading.Event) -> None:
         """Until the budget is met or `stop` is set."""
         while not stop.is_set():
-            if not self.presence.may_act():  # nobody can tell who conducts this run: all parts go on by themselves
-                stop.wait(TICK_S)
-                continue
+            self._wait_to_act()
             env_steps = self._tick()
             if self.session.report_due():
                 self._report()
@@ -142,6 +143,11 @@ class Coordinator:
             if self.saving is None and not self.shards.away and self.session.checkpoint_due(env_steps):
                 self._begin_save(env_steps)
             stop.wait(TICK_S)
+
+    def _wait_to_act(self) -> None:
+        """While nobody can tell who conducts this run, all parts go on by themselves. Raises LeaseLost."""
+        while not self.presence.may_act():
+            time.sleep(TICK_S)
 
     def _all_inserted(self) -> bool:
         """Whether the budget is met. Actors that end before that are begun anew: a shard that was lost when it was full
@@ -264,6 +270,7 @@ class Coordinator:
             saving, lambda cause, updates: records.event("learner_died", cause, updates=updates), cause
         )
         self.evaluators.learner_replaced()
+        self._keep()
         records.event("learner_restarted", updates=ready["updates"], lost_updates=lost)
         self.session.console.say(
             f"the learner died at {ready['updates'] + lost:,} updates and goes on from {ready['updates']:,}, making up "
@@ -284,6 +291,7 @@ class Coordinator:
             | {
                 "shards": self.shards.stats,
                 "life": self.learner.lives,
+                "incarnation": self.fleet.incarnation,
                 "counts": self.counts,
                 "evaluating": self.evaluators.pending,
             }
@@ -293,10 +301,7 @@ class Coordinator:
         self.evaluators.ask(env_steps, policy, self.session.next_evaluation_number())
 
     def _collect_evaluations(self) -> None:
-        def tell(cause: str, env_steps: int) -> None:
-            self.session.records.event("evaluation_lost", cause, env_steps=env_steps)
-
-        for evaluation, env_steps in self.evaluators.collect(self._learner_was_lost, tell):
+        for evaluation, env_steps in self.evaluators.collect(self._learner_was_lost):
             self.session.evaluated(evaluation, env_steps)
 
     def _learner_was_lost(self) -> bool:
@@ -352,6 +357,7 @@ class Coordinator:
     def _finish(self) -> bool:
         """Stop the loops, write the last checkpoint, and evaluate the final policy if the budget was met; returns
         whether it was. Raises LearnerLost when the learner died meanwhile."""
+        self._wait_to_act()
         self._commit_save(wait=True)
         self.fleet.stop(timeout=30.0)
         self.learner.ask("stop")
@@ -377,6 +383,7 @@ class Coordinator:
     def _wait_for_evaluations(self, timeout: float | None) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
         while self.evaluators.asked and (deadline is None or time.monotonic() < deadline):
+            self._wait_to_act()
             self._hear_learner()
             self._collect_evaluations()
             time.sleep(TICK_S)

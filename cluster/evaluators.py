@@ -28,12 +28,20 @@ class Asked:
 
 
 class EvaluatorGroup:
-    """One evaluator a benchmark, made by `start`: each may have packages of its own, and none waits for the slowest."""
+    """One evaluator a benchmark, made by `start`: each may have packages of its own, and none waits for the slowest.
+
+    `pending` are those that a coordinator before this one had asked for; `tell(cause, env_steps)` hears of losses.
+    """
 
     def __init__(
-        self, start: Callable[[], list[ActorHandle]], learner: LearnerGroup, pending: list[tuple[int, str, int]]
+        self,
+        start: Callable[[], list[ActorHandle]],
+        learner: LearnerGroup,
+        pending: list[tuple[int, str, int]],
+        tell: Callable[[str, int], None],
     ) -> None:
         self.start = start
+        self.tell = tell
         self.learner = learner
         self.evaluators = start()
         self.asked = [Asked(*one) for one in pending]
@@ -54,11 +62,9 @@ class EvaluatorGroup:
         asked.answers = [evaluator.evaluate.remote(message, asked.number) for evaluator in self.evaluators]
         asked.life = self.learner.lives
 
-    def collect(
-        self, learner_was_lost: Callable[[], bool], tell: Callable[[str, int], None]
-    ) -> list[tuple[Evaluation, int]]:
+    def collect(self, learner_was_lost: Callable[[], bool]) -> list[tuple[Evaluation, int]]:
         """Those that are done, in order, with the environment steps at which they were asked for; those that died with
-        the evaluator or the learner are asked for again, and `tell(cause, env_steps)` is called. Never waits."""
+        the evaluator or the learner are asked for again. Never waits."""
         found: list[tuple[Evaluation, int]] = []
         while self.asked:
             first = self.asked[0]
@@ -70,18 +76,18 @@ class EvaluatorGroup:
                 found.append((merged(ray.get(first.answers)), first.env_steps))
                 self.asked.pop(0)
             except DEAD as error:  # before RayError: the death of what a task waits for is both
-                self._lost(first, str(error), tell)
+                self._lost(first, str(error))
                 break
             except RayError as error:
                 if first.life == self.learner.lives and not learner_was_lost():
                     raise RunFailed(f"the evaluation at {first.env_steps} steps failed: {error}") from error
-                self._lost(first, str(error), tell)
+                self._lost(first, str(error))
                 break
         return found
 
-    def _lost(self, first: Asked, cause: str, tell: Callable[[str, int], None]) -> None:
+    def _lost(self, first: Asked, cause: str) -> None:
         """Start other evaluators, whichever side died; what was asked of these is asked again at the next look."""
-        tell(cause, first.env_steps)
+        self.tell(cause, first.env_steps)
         first.losses += 1
         if first.losses >= MOST_DEATHS_IN_A_ROW:
             raise RunFailed(f"the evaluation at {first.env_steps} steps was lost {first.losses} times: {cause}")

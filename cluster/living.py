@@ -44,7 +44,8 @@ def first_incarnation(folder: RunFolder, alive: Sequence[str]) -> int:
     """Above all that the run has had: shards that outlived them know their pushes."""
     known = [event["incarnation"] for event in records.read(folder.path / "events.jsonl") if "incarnation" in event]
     known += [incarnation_of(name) for name in alive if name.startswith("actor-")]
-    return 1 + max([*known, folder.manifest.get("incarnation", -1)])
+    kept = [one.get("incarnation", -1) for one in (folder.manifest, folder.kept)]
+    return 1 + max([*known, *kept])
 
 
 def rank_name(life: int, rank: int) -> str:
@@ -52,14 +53,17 @@ def rank_name(life: int, rank: int) -> str:
 
 
 def living_learner(parts: Parts, alive: Sequence[str], ranks: int, kept: dict[str, Any]) -> int:
-    """The life of the learner whose ranks all live, or else of the next; what is left of others is ended."""
+    """The life of the learner whose ranks all live and were ready once, or else of the next; what is left of others is
+    ended."""
     found = [name for name in alive if name.startswith("learner-")]
     lives = {int(name.split("-")[1]) for name in found}
-    whole = [life for life in lives if {rank_name(life, rank) for rank in range(ranks)} <= set(found)]
-    life = max(whole) if whole else 1 + max([*lives, kept.get("life", -1)])
+    life = kept.get("life", -1)
+    if not {rank_name(life, rank) for rank in range(ranks)} <= set(found):
+        life = 1 + max([*lives, life])
     for name in found:
         if not name.startswith(f"learner-{life}-"):
             parts.kill(name)
-    for old in lives - {life}:
-        parts.release(f"learner-{old}")
+    for group in parts.groups():
+        if group != f"learner-{life}":
+            parts.release(group)
     return life

@@ -4,11 +4,13 @@
 #   node.sh head              the head, with what it needs to be found again: its tables are in Redis
 #   node.sh worker HEAD_IP    a node that joins the head, and joins it again when it was cut off for too long
 #   node.sh redis             Redis with a password and an append-only file, for a host of its own or beside the head
-#   node.sh stop              end what this script keeps running here
+#   node.sh stop              end what this script keeps running here, and on the head all that Redis knows of Ray
+#   node.sh brc COMMAND ...   `brc` on the head, which knows the cluster's runs
 #
 # systemd keeps it where it runs, a loop of this script elsewhere. Asking for what runs already changes nothing.
 #
 #   BRC_REDIS          host:port of Redis; empty on the head starts one there
+#   BRC_CLUSTER        on the head: a name, brc by default, that no other cluster with this Redis has
 #   BRC_RESOURCES      what this node has beside CPUs and GPUs, such as {"brc-actors": 1000}
 #   BRC_ROLES          on the head: which of learner, replay and actors have nodes of their own, separated by commas
 #   BRC_RAY_OPTIONS    further options of `ray start`
@@ -54,7 +56,7 @@ own_ip() { # the address that other hosts reach this one at
 run_head() {
   token
   local redis=${BRC_REDIS:-$(own_ip):6380}
-  export RAY_REDIS_ADDRESS=$redis RAY_external_storage_namespace=brc BRC_REDIS=$redis
+  export RAY_REDIS_ADDRESS=$redis RAY_external_storage_namespace=${BRC_CLUSTER:-brc} BRC_REDIS=$redis
   BRC_REDIS_PASSWORD=$(password)
   export BRC_REDIS_PASSWORD
   ray stop --force >/dev/null 2>&1 || true # what the last one has left
@@ -79,7 +81,7 @@ run_redis() {
   (
     umask 077
     printf '%s\n' "bind 127.0.0.1 $(own_ip)" "port ${port##*:}" "requirepass $secret" 'protected-mode yes' \
-      "dir $state/redis" 'appendonly yes' 'appendfsync everysec' 'maxmemory-policy noeviction' > "$state/redis/redis.conf"
+      "dir $state/redis" 'appendonly yes' 'appendfsync everysec' 'save ""' 'maxmemory-policy noeviction' > "$state/redis/redis.conf"
   )
   exec redis-server "$state/redis/redis.conf"
 }
@@ -125,7 +127,8 @@ running() {
   if has_systemd; then
     systemctl is-active --quiet "brc-$1"
   else
-    [ -s "$state/$1.pid" ] && kill -0 "$(cat "$state/$1.pid")" 2>/dev/null
+    # After a reboot the number may be another process's.
+    [ -s "$state/$1.pid" ] && grep -qs "keep-$1" "/proc/$(cat "$state/$1.pid")/cmdline"
   fi
 }
 
@@ -181,7 +184,7 @@ halt() {
   local role=$1 pid
   if has_systemd && [ -e "/etc/systemd/system/brc-$role.service" ]; then
     sudo systemctl disable --quiet --now "brc-$role"
-  elif [ -s "$state/$role.pid" ]; then
+  elif running "$role"; then
     pid=$(cat "$state/$role.pid")
     kill -TERM "$pid" 2>/dev/null || true
     for _ in $(seq 100); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
@@ -190,12 +193,39 @@ halt() {
   fi
 }
 
+settings() { # what the head was started with
+  # shellcheck disable=SC1090
+  if [ -f "$state/keep-head" ]; then source <(grep '^export ' "$state/keep-head"); fi
+  export BRC_REDIS=${BRC_REDIS:-$(own_ip):6380} RAY_ADDRESS=${RAY_ADDRESS:-auto}
+  BRC_REDIS_PASSWORD=$(password)
+  export BRC_REDIS_PASSWORD
+}
+
+# Ray would start again what ran when it ended.
+forget() {
+  settings
+  python3 -c 'import os, sys
+from ray._private.gcs_utils import cleanup_redis_storage
+host, port = os.environ["BRC_REDIS"].rsplit(":", 1)
+cleanup_redis_storage(host, int(port), os.environ["BRC_REDIS_PASSWORD"], False, os.environ.get("BRC_CLUSTER", "brc"))' \
+    >/dev/null 2>&1 || echo "node.sh: Redis could not be told that this cluster has ended" >&2
+}
+
 case ${1:-} in
+  brc)
+    shift
+    settings
+    exec python3 -m cluster "$@"
+    ;;
   run) shift; part=$1; shift; "run_$part" "$@" ;;
   head | worker | redis) keep "$@" ;;
   stop)
     for part in worker head; do halt $part; done
     ray stop --force >/dev/null 2>&1 || true
+    if [ -f "$state/keep-head" ]; then
+      forget
+      rm "$state/keep-head"
+    fi
     halt redis
     ;;
   *) sed -n '2,16p' "$0"; exit 2 ;;

@@ -47,6 +47,8 @@ def wait_for_nodes(parts: Parts, say: Callable[[str], None]) -> None:
     """Until there is a node for every role. Raises ConfigError when none has come for long."""
     deadline, told = time.monotonic() + PATIENCE_S, False
     for role in ROLES:
+        if role == "actors" and role in parts.roles:
+            continue  # those that wait for room are what an autoscaler brings machines for
         while not parts.nodes(role):
             what = resource(role) if role in parts.roles else "CPUs"
             if not told:
@@ -93,7 +95,7 @@ def check_nodes(plan: Plan, parts: Parts) -> None:
                     "nodes share, or a URL such as s3://bucket/folder"
                 )
     taken = dict.fromkeys(shards, 0)
-    for spec in plan.shards:
+    for spec in () if plan.config.resume else plan.shards:  # one that is resumed may have its files there
         node_id = shards[spec.index % len(shards)]
         taken[node_id] += spec.storage.nbytes
         node = found[node_id]

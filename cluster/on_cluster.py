@@ -22,7 +22,7 @@ from cluster.nodes import check_nodes, cluster_machine, cpus, declared_roles, wa
 from cluster.origin import check_origin
 from cluster.parts import NAMESPACE, Parts
 from cluster.plan import actor_counts
-from cluster.ray_coordinator import CONSOLE, find_coordinator, start_coordinator
+from cluster.ray_coordinator import CONSOLE, begun, find_coordinator, start_coordinator
 from cluster.registry import Registry, RegistryAway, find_registry
 from cluster.run_folder import run_name
 from cluster.validation import check_bounds, check_name, validate
@@ -53,14 +53,15 @@ def train_on_cluster(config: Config, preset: str) -> int:
         living = find_coordinator(config.name)
         if living is None:
             wait_for_nodes(parts, print)
-            config = fitted(config, parts)
+            config, given = fitted(config, parts), config
             plan = validate(config, cluster_machine(parts))
             check_origin(plan)
             check_nodes(plan, parts)
-            start_coordinator(config, preset)
+            start_coordinator(config, given, preset)
         else:
-            begun: Config = ray.get(living.configuration.remote())
-            differing = [name for name, old, new in differences(begun, fitted(config, parts)) if name != "resume"]
+            begun(living)
+            other: Config = ray.get(living.configuration.remote())
+            differing = [name for name, _, _ in differences(other, config) if name != "--resume"]
             if differing:
                 raise ConfigError(
                     f"run {config.name} is live with another {', '.join(differing)}: choose another --name, or stop it "
@@ -90,6 +91,8 @@ def fitted(config: Config, parts: Parts) -> Config:
     store = os.environ.get("BRC_STORE", "")
     learner, replay = config.learner, config.replay
     learner = replace(learner, checkpoints=learner.checkpoints or store)
+    if learner.device == "auto":  # now, or it would be another when a node with GPUs is late
+        learner = replace(learner, device="cuda" if cluster_machine(parts).gpus else "cpu")
     if not learner.threads and "learner" in parts.roles:
         nodes = max(1, len(parts.nodes("learner")))
         learner = replace(learner, threads=max(1, int(cpus(parts, "learner") / nodes) // learner.ranks))
@@ -119,8 +122,9 @@ def differences(old: object, new: object, prefix: str = "--") -> list[tuple[str,
 
 def follow(registry: Registry, run: str) -> int:
     """Show the last of a run's console, and what follows until the run ends; its exit code."""
-    file = Path(registry.read(run)["folder"]) / CONSOLE
-    if not file.exists():
+    folder = registry.read(run)["folder"]
+    file = Path(folder) / CONSOLE
+    if not folder or not file.exists():
         raise ConfigError(f"run {run} has no console in {file}: it was started in a terminal, or on another host")
     with file.open() as console:
         if file.stat().st_size > SHOWN_BYTES:

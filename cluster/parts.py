@@ -74,9 +74,14 @@ class Parts:
         """End all that lives."""
         for name in self.alive():
             self.kill(name)
-        for group in placement_group_table().values():
-            if group["name"].startswith(f"{self.run}/"):
-                self.release(group["name"].removeprefix(f"{self.run}/"))
+        for group in self.groups():
+            self.release(group)
+
+    def groups(self) -> list[str]:
+        """Names of the placement groups there are."""
+        prefix = f"{self.run}/"
+        names = [group["name"] for group in placement_group_table().values() if group["state"] != "REMOVED"]
+        return [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
 
     def kill(self, name: str) -> None:
         """End the one of this name, if it lives, for good."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import threading
 import time
-from contextlib import suppress
 
+from cluster.errors import ConfigError
 from cluster.registry import LEASE_S, Lease, LeaseLost, Registry, RegistryAway
 
 BEAT_S = 0.5
+LAST_WORDS_S = 120.0  # for which a registry that is away is waited for, or nobody would know how the run ended
 
 
 class Presence:
@@ -25,7 +26,7 @@ class Presence:
         self.run = run
         self.lease = lease
         self.stop = stop
-        self.desired: dict[str, int] = {}
+        self.desired: dict[str, int] = json.loads(registry.read(run)["desired"] or "{}")
         self.unsaid: dict[str, str] = {}
         self.lock = threading.Lock()
         self.renewed = time.monotonic()
@@ -40,15 +41,21 @@ class Presence:
     def __exit__(self, *_: object) -> None:
         self.ending.set()
         self.thread.join()
-        with suppress(RegistryAway, LeaseLost, OSError):
-            if self.loss is None:
+        deadline = time.monotonic() + LAST_WORDS_S
+        while self.loss is None and time.monotonic() < deadline:
+            try:
                 self._say()
                 self.lease.release()
+                return
+            except (RegistryAway, OSError):
+                time.sleep(BEAT_S)
 
     def begin(self, counts: dict[str, int], most: dict[str, int]) -> None:
-        """Have so many actors of every benchmark, whatever was asked of the run before; no more than `most` may be."""
-        self.desired = counts
-        self.say(desired=json.dumps(counts), most=json.dumps(most))
+        """Have so many actors of every benchmark, unless others were asked for; no more than `most` may be."""
+        self.say(most=json.dumps(most))
+        if not self.desired:
+            self.desired = counts
+            self.say(desired=json.dumps(counts))
 
     def say(self, **fields: str) -> None:
         """Have fields written, soon."""
@@ -73,7 +80,7 @@ class Presence:
             except LeaseLost as loss:
                 self.loss = loss
                 return
-            except (RegistryAway, OSError):  # a full disk: what is unsaid is said when there is room
+            except (RegistryAway, OSError, ConfigError):  # a full disk, another password: it is tried again
                 continue
 
     def _say(self) -> None:

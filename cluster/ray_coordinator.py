@@ -8,11 +8,13 @@ from __future__ import annotations
 import threading
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 import ray
 from ray.actor import ActorHandle
+from ray.exceptions import RayError
 
 from cluster.config import Config
 from cluster.coordinator import Coordinator
@@ -20,7 +22,7 @@ from cluster.errors import ConfigError
 from cluster.nodes import cluster_machine, declared_roles, wait_for_nodes
 from cluster.parts import NAMESPACE, Parts
 from cluster.plan import Plan
-from cluster.registry import LeaseLost, RegistryAway
+from cluster.registry import LeaseLost, RegistryAway, find_registry
 from cluster.run_folder import RunFolder, open_run
 from cluster.session import Session
 from cluster.train import conduct
@@ -30,69 +32,83 @@ from learner.checkpoint import CheckpointError
 from replay.locations import choose_folder
 
 HEAD = {"node:__internal_head__": 0.001}  # a resource that Ray gives the head alone
-PATIENCE_S = 300.0  # for Redis to be back, or the lease of a coordinator that died to be over
+PATIENCE_S = 60.0  # for who asked for a run to hear that it was refused
 CONSOLE = "console.log"
 
 
 class CoordinatorProcess:
-    """Conducts a run in a thread and ends itself when that has ended."""
+    """Conducts a run in a thread and ends itself when that has ended, or could not begin.
 
-    def __init__(self, config: Config, preset: str) -> None:
+    Args:
+        config: of the run, which it names.
+        given: what was asked for, before it was fitted to the cluster.
+    """
+
+    def __init__(self, config: Config, given: Config, preset: str) -> None:
         context = ray.get_runtime_context()
         self.config = config
+        self.given = given
         self.preset = preset
         self.again = context.was_current_actor_reconstructed
         self.own: ActorHandle = context.current_actor
         self.open = threading.Event()
         self.refusal = ""
+        self.heard = threading.Event()
         threading.Thread(target=self._run, name="coordinator", daemon=True).start()
 
     def begun(self) -> str:
         """Answers when the run is under way: "", or why it was refused."""
         self.open.wait()
+        self.heard.set()
         return self.refusal
 
     def configuration(self) -> Config:
-        return self.config
+        """What was asked for."""
+        return self.given
 
     def _run(self) -> None:
         try:
-            folder = self._open_run()
+            with self._open_run() as folder:  # the lease is given up when nothing of the run is left
+                parts = Parts(folder.id, declared_roles())
+                with (folder.path / CONSOLE).open("a", buffering=1) as file:
+                    self.open.set()
+                    self._conduct(folder, parts, file)
         except (ConfigError, CheckpointError) as error:
             self._refuse(str(error))
-            return
         except BaseException:
             self._refuse(traceback.format_exc())
-            return
-        parts = Parts(folder.id, declared_roles())
-        with (folder.path / CONSOLE).open("a", buffering=1) as file:
-            self.open.set()
-            try:
-                with folder:  # its lease is given up when nothing of the run is left
-                    self._conduct(folder, parts, file)
-            except LeaseLost as error:  # another conducts this run, with these parts
-                file.write(f"this coordinator ends: {error} has the run\n")
-        ray.kill(self.own)
+        finally:
+            ray.kill(self.own)
 
     def _conduct(self, folder: RunFolder, parts: Parts, file: IO[str]) -> None:
         try:
             with Console([task.name for task in self.plan.tasks], self.config.steps, file) as console:
-                conduct(
-                    self.plan, self.preset, folder, console, lambda session: self._drive(session, parts), self.again
-                )
-        except LeaseLost:
-            raise
+                conduct(self.plan, self.preset, folder, console, lambda one: self._drive(one, parts), self.again)
+            folder.presence.may_act()
+        except LeaseLost as error:  # another conducts this run, with these parts
+            file.write(f"this coordinator ends: {error} has the run\n")
+            return
         except BaseException:
             file.write(traceback.format_exc())
         parts.end()
 
     def _refuse(self, reason: str) -> None:
+        """Before the run was open. Who asked for it is to hear why; one that cannot be taken up again is ended."""
         self.refusal = reason
         self.open.set()
+        if self.again:
+            with suppress(RegistryAway):
+                registry = find_registry(Path(self.config.runs_folder))
+                known = registry.read(self.config.name)
+                Parts(known["id"]).end()
+                registry.write(self.config.name, state="failed", reason=f"its coordinator could not go on: {reason}")
+        else:
+            self.heard.wait(PATIENCE_S)
+            time.sleep(1.0)  # for the answer to leave
 
     def _open_run(self) -> RunFolder:
-        """Again and again for one that was started again: Redis may be on its way back too."""
-        deadline = time.monotonic() + PATIENCE_S
+        """For one that was started again, as often as it takes: Redis may be on its way back too, the nodes may, and
+        the lease of the one before may not be over."""
         while True:
             try:
                 parts = Parts("", declared_roles())
@@ -100,14 +116,12 @@ class CoordinatorProcess:
                 self.plan = validate(self.config, cluster_machine(parts))
                 return open_run(self.plan, self.preset, self.again)
             except (RegistryAway, ConfigError, OSError):
-                if not self.again or time.monotonic() > deadline:
+                if not self.again:
                     raise
                 time.sleep(1.0)
 
     def _drive(self, session: Session, parts: Parts) -> bool:
         device = self.config.learner.device
-        if device == "auto":
-            device = "cuda" if cluster_machine(parts).gpus else "cpu"
         live = live_on_nodes(self.plan, session.folder)
         return Coordinator(self.plan, session, live, device, parts).run(session.folder.presence.stop)
 
@@ -130,20 +144,31 @@ def find_coordinator(run: str) -> ActorHandle | None:
     return found
 
 
-def start_coordinator(config: Config, preset: str) -> ActorHandle:
-    """Have the run of this configuration, which names it, conducted. Raises ConfigError when it is refused."""
+def start_coordinator(config: Config, given: Config, preset: str) -> None:
+    """Have the run of this configuration, which names it, conducted; when it is already, that is all right.
+
+    Raises ConfigError when it is refused.
+    """
     options: dict[str, Any] = {
         "name": coordinator_name(config.name),
         "namespace": NAMESPACE,
         "lifetime": "detached",
+        "get_if_exists": True,
         "max_restarts": -1,
         "max_concurrency": 4,
         "num_cpus": 0,
         "resources": HEAD,
     }
-    handle: ActorHandle = ray.remote(CoordinatorProcess).options(**options).remote(config, preset)
-    refusal = ray.get(handle.begun.remote())
+    handle: ActorHandle = ray.remote(CoordinatorProcess).options(**options).remote(config, given, preset)
+    begun(handle)
+
+
+def begun(handle: ActorHandle) -> None:
+    """Wait until a run is under way. Raises ConfigError when it is refused."""
+    try:
+        refusal = ray.get(handle.begun.remote())
+    except RayError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ConfigError(f"the coordinator died before the run began: {reason}; start it again") from error
     if refusal:
-        ray.kill(handle)
         raise ConfigError(refusal)
-    return handle

@@ -22,12 +22,17 @@ from cluster.errors import ConfigError
 from replay.locations import is_locked
 
 # What a run writes: state is one of running, finished, stopped and failed; line, scores and events are what `brc
-# status` shows; fleet are actors by benchmark and most what they may be, as JSON; heartbeat is a time. What is asked of
-# it: desired are actors by benchmark, as JSON, and wish is "stop" or nothing.
+# status` shows; fleet are actors by benchmark and most what they may be, as JSON; heartbeat is a time. kept, as JSON,
+# is what a coordinator that takes over is to know; with id, config and takes it makes up for a folder that is lost.
+# What is asked of a run: desired are actors by benchmark, as JSON, and wish is "stop" or nothing.
 FIELDS = (
     "state",
     "reason",
+    "id",
     "preset",
+    "config",
+    "takes",
+    "kept",
     "folder",
     "checkpoint",
     "heartbeat",
@@ -156,7 +161,7 @@ class RedisRegistry:
             raise ConfigError(f"BRC_REDIS {address!r} is not an address: name host:port, such as 10.0.0.5:6380")
         self.address = address
         self.milliseconds = round(1000 * lease_s)
-        self.away: Any = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)  # BusyLoading is the former
+        self.away: Any = redis.exceptions.RedisError  # also one that takes no writes, as with a full disk
         self.refused: Any = redis.exceptions.AuthenticationError
         self.client: Any = redis.Redis(
             host, int(port), password=password, decode_responses=True, socket_timeout=5.0, socket_connect_timeout=5.0

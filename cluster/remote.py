@@ -31,6 +31,8 @@ PACKAGES = ("learner", "actors", "replay", "cluster", "dashboards")
 CLIENTS = {"aws": "boto3", "gcp": "googleapiclient", "local": "ray"}
 BRINGS_CODE = ("train", "add-task")  # commands that run with this working tree, not with what the cluster has
 RAY = (sys.executable, "-m", "ray.scripts.scripts")
+# How Ray says that there is none, and boto3 that this machine has no account.
+NO_CLUSTER = ("not found", "Unable to locate credentials", "NoCredentials")
 DASHBOARD_PORT = 8265
 TUNNEL_S = 60.0
 
@@ -53,15 +55,23 @@ def has_head(description: Path) -> bool:
         if "CLUSTER" in os.environ:
             raise ConfigError(f"CLUSTER {description} is not there: name the file that `ray up` was given")
         return False
-    found = yaml.safe_load(description.read_text())
+    try:
+        found = yaml.safe_load(description.read_text())
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"CLUSTER {description} is not what `ray up` takes: name another, or the cluster itself as RAY_ADDRESS=http://..."
+        ) from error
     client = CLIENTS.get(found["provider"]["type"], "")
     if not client or importlib.util.find_spec(client) is None:
         return False
     # In a process of its own: a Ray that is imported has made up its mind about tokens, and a local one has none.
     asked = subprocess.run([*RAY, "get-head-ip", str(description)], capture_output=True, text=True)
-    if asked.returncode and "not found" not in asked.stderr:
+    if asked.returncode and not any(words in asked.stderr for words in NO_CLUSTER):
         reason = (asked.stderr.strip().splitlines() or ["no reason given"])[-1]
-        print(f"{description}: no cluster can be found ({reason})", file=sys.stderr)
+        raise ConfigError(
+            f"{description}: whether its cluster is up cannot be told ({reason}); mend that, or set RAY_ADDRESS=local "
+            "to work on this machine"
+        )
     return asked.returncode == 0
 
 
@@ -104,6 +114,7 @@ def answers(port: int) -> bool:
 def submit(address: str, arguments: Sequence[str]) -> int:
     """Run `brc ARGUMENTS` as a job. Ctrl-C leaves a run as it is."""
     os.environ["RAY_AUTH_MODE"] = "token"
+    from ray.exceptions import RayError
     from ray.job_submission import JobSubmissionClient
 
     try:
@@ -113,14 +124,15 @@ def submit(address: str, arguments: Sequence[str]) -> int:
             submission_id=f"brc-{arguments[0] if arguments else 'help'}-{uuid.uuid4().hex[:8]}",
             runtime_env=working_tree() if arguments and arguments[0] in BRINGS_CODE else {},
         )
-    except (RuntimeError, ConnectionError) as error:
+    except (RuntimeError, OSError, RayError) as error:
         raise ConfigError(f"the cluster at {address} takes no job: {' '.join(str(error).split())[:500]}") from error
     try:
         asyncio.run(show(client, job))
         return exit_code(client, job)
     except KeyboardInterrupt:
+        client.stop_job(job)  # which only follows
         print("\nno longer followed; a run goes on: `make logs` follows it again, `make stop` stops it")
-        return 0
+        return 130
     except (RuntimeError, ConnectionError, OSError) as error:
         print(
             f"the head is out of reach ({type(error).__name__}); a run goes on or comes back by itself: `make logs` "

@@ -78,9 +78,11 @@ class RunFolder:
         self.path = path
         self.name = path.name
         self.id = run_id(path)  # a name that no other run ever has
-        takes = path / "takes"
+        known = registry.read(path.name)
         # How often replay has begun in this run before: files of earlier times are out of date.
-        self.takes = int(takes.read_text()) if takes.exists() else 0
+        self.takes = int(known["takes"] or 0)
+        # What `keep` was last given; {} if nothing.
+        self.kept: dict[str, Any] = json.loads(known["kept"] or "{}")
         self.presence = Presence(registry, self.name, lease, threading.Event())
         self.replay_url = replay_url  # of its snapshots
         self.checkpoints = checkpoints
@@ -96,19 +98,11 @@ class RunFolder:
 
     def replay_taken(self, take: int) -> None:
         """Note that all shards have begun, for the `take`-th time."""
-        (self.path / "takes").write_text(str(take))
+        self.presence.say(takes=str(take))
 
     def keep(self, state: dict[str, Any]) -> None:
         """What a coordinator that takes over from this one, with all parts alive, is to know."""
-        temporary = self.path / "coordinator.json.new"
-        temporary.write_text(json.dumps(state))
-        temporary.rename(self.path / "coordinator.json")
-
-    def kept(self) -> dict[str, Any]:
-        """What `keep` was last given; {} if nothing."""
-        file = self.path / "coordinator.json"
-        found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-        return found
+        self.presence.say(kept=json.dumps(state))
 
 
 def open_run(plan: Plan, preset: str, again: bool = False) -> RunFolder:
@@ -124,29 +118,30 @@ def open_run(plan: Plan, preset: str, again: bool = False) -> RunFolder:
     """
     config = plan.config
     runs = Path(config.runs_folder)
+    if config.resume and not config.name:
+        raise ConfigError("--resume needs --name, the run to go on with; `brc status` lists the runs")
+    path, registry = runs / run_name(config, preset), find_registry(runs)
+    if config.resume or again:
+        restore_folder(path, registry)
     if config.resume:
-        if not config.name:
-            raise ConfigError("--resume needs --name, the run to go on with; `brc status` lists the runs")
-        path = existing_run(runs, config.name)
-    else:
-        path = runs / run_name(config, preset)
-    existed = (path / "config.yaml").exists()
+        existing_run(runs, config.name)
+    existed = bool((path / "config.yaml").exists() or registry.read(path.name)["config"])
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"--runs-folder {config.runs_folder}: cannot write there ({error})") from error
-    registry = find_registry(runs)
     lease = registry.lease(path.name)
     try:
         checkpoints = run_checkpoints(config, path)
         newest, manifest = begin_with(plan, path, checkpoints, existed, again)
         saved = {"preset": preset, **asdict(replace(config, name=path.name, resume=False))}
+        text = yaml.safe_dump(json.loads(json.dumps(saved)), sort_keys=False)
         temporary = path / "config.yaml.new"
-        temporary.write_text(yaml.safe_dump(json.loads(json.dumps(saved)), sort_keys=False))
+        temporary.write_text(text)
         temporary.rename(path / "config.yaml")
-        registry.write(path.name, state="running", reason="", preset=preset, folder=str(path.absolute()))
-        if not again:
-            registry.write(path.name, desired="", wish="")
+        about = {"preset": preset, "config": text, "id": run_id(path), "folder": str(path.absolute())}
+        asked = {} if again else {"desired": "", "wish": "", "kept": ""}
+        registry.write(path.name, state="running", reason="", **about, **asked)
     except BaseException:
         lease.release()
         raise
@@ -156,6 +151,16 @@ def open_run(plan: Plan, preset: str, again: bool = False) -> RunFolder:
 def run_name(config: Config, preset: str) -> str:
     """As configured, or of the preset and the time."""
     return config.name or f"{preset}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def restore_folder(path: Path, registry: Registry) -> None:
+    """Make the folder of a run that is known but has none here, as when its head was lost with its disk: records of
+    what was are gone, checkpoints elsewhere are not."""
+    known = registry.read(path.name)
+    if known["config"] and not (path / "config.yaml").exists():
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "id").write_text(known["id"])
+        (path / "config.yaml").write_text(known["config"])
 
 
 def begin_with(

@@ -73,7 +73,7 @@ class Session:
         self.records.event(
             "coordinator_back" if again else "resume" if resumed else "start",
             f"from {self.folder.checkpoint}" if resumed else "",
-            kept_steps=self.folder.kept().get("env_steps", 0),
+            kept_steps=self.folder.kept.get("env_steps", 0),
             execution=config.execution,
             versions={name: version(name) for name in VERSIONS},
             python=platform.python_version(),
@@ -91,10 +91,10 @@ class Session:
 
     def _count_returns(self) -> None:
         """Raises RunFailed for a coordinator that dies again and again and gets nowhere in between."""
-        steps = self.folder.kept().get("env_steps", 0)
-        recent = list(self.records.events)[-MOST_RETURNS:]
-        same = [row for row in recent if row["event"] == "coordinator_back" and row["kept_steps"] == steps]
-        if len(same) == MOST_RETURNS:
+        steps = self.folder.kept.get("env_steps", 0)
+        recent = records.tail(self.folder.path / "events.jsonl", 20 * MOST_RETURNS)
+        returns = [row for row in recent if row["event"] == "coordinator_back"][-MOST_RETURNS:]
+        if [row["kept_steps"] for row in returns] == [steps] * MOST_RETURNS:
             raise RunFailed(f"the coordinator died {MOST_RETURNS} times in a row without a step in between")
 
     def replay_files(self, folder: Path, others: list[tuple[Path, int]]) -> None:
@@ -197,6 +197,9 @@ class Session:
         }
         self.records.evaluation(row)
         self.console.evaluation(row)
+
+    def evaluation_lost(self, cause: str, env_steps: int) -> None:
+        self.records.event("evaluation_lost", cause, env_steps=env_steps)
 
     def _scores(self, evaluation: Evaluation) -> dict[str, list[float]]:
         """Of every episode, by tasks that have a score."""

@@ -125,6 +125,9 @@ class ShardGroup:
     def _told(self, seat: Seat, stats: dict[str, Any]) -> list[ShardEvent]:
         """Take in what a shard says. A new process is first told how far its predecessor had counted."""
         before = seat.stats
+        if before is None and not stats["caught_up"]:  # it died before anyone had heard of it
+            self._ask(seat, seat.handle.actor.catch_up.remote([0] * len(stats["inserts_by_task"])))
+            return []
         if before is None or stats["token"] == before["token"]:
             if before is not None and progress(stats) > progress(before):
                 seat.deaths_in_a_row = 0

@@ -59,15 +59,19 @@ def conduct(
 
     Raises LeaseLost when another process has the run: it goes on there.
     """
-    session = Session(plan, folder, console)
+    session = None
     try:
+        session = Session(plan, folder, console)
         session.begin({"preset": preset, "actors": plan.counts(), "shards": len(plan.shards)}, again)
         completed = drive(session)
     except LeaseLost:
         raise
     except BaseException as error:
-        with suppress(OSError):  # the disk may be full
-            session.ended("failed", f"{type(error).__name__}: {error}")
+        reason = f"{type(error).__name__}: {error}"
+        folder.presence.say(state="failed", reason=reason)
+        if session is not None:
+            with suppress(OSError):  # the disk may be full
+                session.ended("failed", reason)
         if not isinstance(error, (RunFailed, OSError)):
             raise
         console.say(f"run {folder.name} failed: {error}")

@@ -136,6 +136,7 @@ class LearnerProcess(RankProcess):
         self.seconds = {"data_wait": 0.0, "update": 0.0, "publish": 0.0}
         self.metrics: dict[str, float] = {}
         self.reward_scale = [math.inf] * spec.networks.num_tasks
+        self.saving = threading.Lock()
         self.jobs: Jobs = queue.SimpleQueue()  # done between two updates
         self.pauses: Jobs = queue.SimpleQueue()  # done when no batch is in hand
         self.training = threading.Event()
@@ -186,7 +187,8 @@ class LearnerProcess(RankProcess):
             self._finish_all()  # a state that is no number is not to be the newest checkpoint
             return self.crew.save(url)
 
-        return self._ask(begin, self.pauses).result()
+        with self.saving:  # a coordinator that died may have asked for one that is still being written
+            return self._ask(begin, self.pauses).result()
 
     def _ask(self, job: Callable[[], T], jobs: Jobs | None = None) -> T:
         """Have the training thread do a job. Raises what stopped that thread, if it failed."""

@@ -67,7 +67,8 @@ class Proof:
 
     def inserts(self) -> list[int]:
         """Of each shard: one that was away has taken less."""
-        state = json.loads((self.run_folder / "coordinator.json").read_text())
+        line = "redis-cli -p 6380 -a $(cat ~/.brc/redis_password) --no-auth-warning hget brc:run:proof kept"
+        state = json.loads(self.hosts.run("store", line).splitlines()[-1])
         return [max(shard["inserts_by_task"]) for shard in state["shards"]]
 
     def trains(self, since: float) -> dict[str, Any] | None:
@@ -203,7 +204,7 @@ class Proof:
         tell("resumed to its end", steps=last["env_steps"], updates=last["updates"], ratio=last["samples_per_insert"])
         assert last["env_steps"] == steps and last["updates"] == (steps - 1000) // 4, last["updates"]
         assert abs(last["samples_per_insert"] / last["samples_per_insert_target"] - 1) < 0.02
-        self.make("down", check=False)
+        self.make("down")
         left = {host: hosts.processes(host) for host in ("head", "w1", "w2")}
         tell("after make down", left=left, total_s=round(time.monotonic() - self.began))
         assert not any(left.values()), left
