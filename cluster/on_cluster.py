@@ -45,11 +45,11 @@ def train_on_cluster(config: Config, preset: str) -> int:
         raise ConfigError("--execution serial is for one process: leave it out on a cluster")
     check_bounds(config)
     check_name(config)
+    registry = find_registry(Path(config.runs_folder))
+    registry.names()  # if it cannot be reached, that is said now
     with connected():
         parts = Parts("", declared_roles())
         config = replace(config, name=run_name(config, preset))
-        registry = find_registry(Path(config.runs_folder))
-        registry.names()  # if it cannot be reached, that is said now
         living = find_coordinator(config.name)
         if living is None:
             wait_for_nodes(parts, print)

@@ -33,6 +33,7 @@ class Seat:
     absent_since: float | None = None
     deaths_in_a_row: int = 0  # without getting on
     stats: dict[str, Any] | None = None
+    restored: int | None = None  # inserts that a process knew when it began, until it is told what there were
     answers: int = 0  # that `stats` has been taken from
 
 
@@ -134,11 +135,15 @@ class ShardGroup:
             self._take(seat, stats)
             return []
         if not stats["caught_up"]:
+            seat.restored = sum(stats["inserts_by_task"])
             self._ask(seat, seat.handle.actor.catch_up.remote(before["inserts_by_task"]))
             return []
         # Quick deaths are only noticed by their successor's token.
         events = [] if seat.absent_since is not None else [self._death(seat, "another process answers")]
-        lost = sum(before["transitions_by_task"]) - sum(stats["transitions_by_task"])
+        # Not by what it holds: one that was full is full again, of older transitions.
+        restored = sum(stats["inserts_by_task"]) if seat.restored is None else seat.restored
+        lost = min(sum(before["inserts_by_task"]) - restored, sum(before["transitions_by_task"]))
+        seat.restored = None
         details = {
             "shard": seat.spec.index,
             "origin": stats["origin"],

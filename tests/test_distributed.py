@@ -167,6 +167,7 @@ def test_a_resume_with_other_shards_and_capacity_begins_full(folder: Path) -> No
     assert_whole(folder, "a", 4200)
 
 
+@pytest.mark.long  # tests/cluster loses one with its host
 def test_a_node_is_lost(folder: Path) -> None:
     """One of three, with a shard and actors: the run goes on, and the shard comes back elsewhere from its snapshot."""
     done = subprocess.run(

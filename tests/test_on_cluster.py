@@ -16,6 +16,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from cluster import cli
+from cluster.errors import ConfigError
+from cluster.nodes import declared_roles
 from tests import tiny
 from tests.live import assert_whole, events, live, relatives, wait_for, wait_for_steps, wait_until
 
@@ -147,12 +150,8 @@ def test_a_run_is_stopped_and_resumed_from_afar(cluster: Cluster) -> None:
 @pytest.mark.parametrize(
     ("variables", "options", "complaint"),
     [
-        ({"RAY_AUTH_MODE": "disabled"}, [], "RAY_AUTH_MODE is not token"),
         ({"RAY_AUTH_TOKEN_PATH": "/nowhere"}, [], "this cluster does not let us in"),
-        ({}, ["--execution=serial"], "--execution serial is for one process"),
         ({}, ["--learner.device=cuda"], "--learner.device cuda: this cluster has no NVIDIA GPU"),
-        ({"BRC_ROLES": "learner,actor"}, [], "BRC_ROLES has 'actor'; there are learner, replay, actors"),
-        ({"BRC_REDIS": "127.0.0.1:1", "BRC_REDIS_PASSWORD": "x"}, [], "Redis at 127.0.0.1:1 cannot be reached"),
         ({}, ["--replay.capacity=4000000000"], "lower it, or have more --replay.shards on more nodes"),
     ],
 )
@@ -164,3 +163,37 @@ def test_what_cannot_work_there_is_refused(
     )
     assert done.returncode == 2 and complaint in done.stderr, done.stderr
     assert not (cluster.folder / "runs" / "c" / "config.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("variables", "options", "complaint"),
+    [
+        ({"RAY_ADDRESS": "http://10.0.0.1:8265"}, [], "is where jobs are sent: use `brc remote train`"),
+        ({"RAY_AUTH_MODE": "disabled"}, [], "RAY_AUTH_MODE is not token"),
+        ({}, ["--execution=serial"], "--execution serial is for one process"),
+        ({"BRC_REDIS": "127.0.0.1:1", "BRC_REDIS_PASSWORD": "x"}, [], "Redis at 127.0.0.1:1 cannot be reached"),
+        ({"BRC_REDIS": "127.0.0.1:1", "BRC_REDIS_PASSWORD": ""}, [], "BRC_REDIS is named, but no password"),
+    ],
+)
+def test_what_needs_no_cluster_to_be_refused(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    variables: dict[str, str],
+    options: list[str],
+    complaint: str,
+) -> None:
+    there = {"RAY_ADDRESS": "127.0.0.1:1", "RAY_AUTH_MODE": "token", "HOME": str(tmp_path)}
+    for name, value in (there | variables).items():
+        monkeypatch.setenv(name, value)
+    assert cli.main(tiny.train_command(tmp_path, "a", *options)[3:]) == 2
+    assert complaint in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_roles_that_are_none_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BRC_ROLES", "learner,actor")
+    with pytest.raises(ConfigError, match="BRC_ROLES has 'actor'; there are learner, replay, actors"):
+        declared_roles()
+    monkeypatch.setenv("BRC_ROLES", "actors,learner")
+    assert declared_roles() == ("learner", "actors")
