@@ -1,6 +1,8 @@
-"""What turns the parts into a system: configuration, command line, and the drivers of a run.
+"""Makes a system of the parts: the `brc` command, what a run is and whether it can work, and who conducts it.
 
-config and presets say what a run is, validation refuses what cannot work before anything starts, plan derives the specs
-that learner, actors and replay are made from. coordinator drives a run on Ray, serial the same classes in one process;
-both share session (records, evaluations, checkpoints) and run_folder (names, locks, resume). cli is the `brc` command.
+config and presets say what a run is, validation refuses what cannot work, plan derives every part. coordinator conducts
+a run on Ray, serial one in a process of its own; session, run_folder and registry are what both leave behind and listen
+to. On a cluster ray_coordinator keeps the coordinator alive, on_cluster starts and follows it, remote brings commands
+there, and node.sh keeps Ray running on a host. The yaml files describe clusters. Imports all other folders; nothing
+imports this one.
 """

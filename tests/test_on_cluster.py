@@ -197,3 +197,21 @@ def test_roles_that_are_none_are_refused(monkeypatch: pytest.MonkeyPatch) -> Non
         declared_roles()
     monkeypatch.setenv("BRC_ROLES", "actors,learner")
     assert declared_roles() == ("learner", "actors")
+
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize(
+    ("described", "code", "said"),
+    [
+        ("nowhere.yaml", 2, "CLUSTER nowhere.yaml is not there: name the file that `ray up` was given"),
+        (str(ROOT / "cluster" / "kuberay.yaml"), 2, "is not what `ray up` takes"),
+        (str(ROOT / "cluster.yaml"), 0, "quickstart"),  # nobody has an account here, so no cluster
+    ],
+)
+def test_a_command_runs_here_when_no_cluster_is_up(tmp_path: Path, described: str, code: int, said: str) -> None:
+    mine = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RAY_"))}
+    mine |= {"HOME": str(tmp_path), "CLUSTER": described, "AWS_EC2_METADATA_DISABLED": "true"}
+    done = subprocess.run(tiny.command(["remote", "presets"]), capture_output=True, text=True, env=mine)
+    assert (done.returncode, said in done.stdout + done.stderr) == (code, True), done.stdout + done.stderr

@@ -24,6 +24,9 @@ from cluster.registry import (
     find_registry,
     known_run,
 )
+from cluster.run_folder import open_run
+from cluster.validation import validate
+from tests import tiny
 from tests.live import wait_until
 
 SECRET = "a-password"
@@ -201,3 +204,24 @@ def test_redis_without_its_password_is_refused(
 def test_redis_that_is_not_there_is_said_so() -> None:
     with pytest.raises(RegistryAway, match=r"Redis at 127\.0\.0\.1:1 cannot be reached"):
         RedisRegistry("127.0.0.1:1", SECRET).names()
+
+
+def test_a_run_whose_folder_is_lost_is_known_by_redis(
+    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As when a head comes back without its disk: it is the same run, and knows what was kept last."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BRC_REDIS", server.address)
+    monkeypatch.setenv("BRC_REDIS_PASSWORD", SECRET)
+    plan = validate(tiny.config(name="a"))
+    with open_run(plan, "quickstart") as run:
+        run.keep({"env_steps": 7})
+        run.replay_taken(3)
+        first = run.id
+    shutil.rmtree("runs")
+    with pytest.raises(ConfigError, match="run a exists"):
+        open_run(plan, "quickstart")
+    shutil.rmtree("runs")
+    with open_run(plan, "quickstart", again=True) as run:
+        assert (run.id, run.kept, run.takes) == (first, {"env_steps": 7}, 3)
+        assert (run.path / "config.yaml").exists()
