@@ -100,7 +100,10 @@ def test_a_killed_actor_is_replaced_and_the_run_ends_as_if_nothing_had_been(fold
     assert_whole(folder, "a", 6000)
 
 
-@pytest.mark.parametrize("interval", [1000, 0], ids=["checkpointed", "never checkpointed"])
+@pytest.mark.parametrize(
+    "interval",
+    [pytest.param(1000, id="checkpointed"), pytest.param(0, id="never checkpointed", marks=pytest.mark.long)],
+)
 def test_a_killed_learner_goes_on_from_the_last_checkpoint(folder: Path, interval: int) -> None:
     """Two learners one after the other, the second perhaps before its first update, and the evaluator with them."""
     with live(
@@ -156,6 +159,7 @@ def test_a_run_killed_as_a_whole_resumes_with_all_that_was_pushed(folder: Path) 
     assert not list((folder / "live").rglob("rows")), "files that a checkpoint has made needless"
 
 
+@pytest.mark.long
 def test_a_resume_with_other_shards_and_capacity_begins_full(folder: Path) -> None:
     with live(folder, "a", "--steps=2000", "--replay.shards=2") as process:
         ended_well(process)
@@ -193,6 +197,7 @@ def test_a_node_is_lost(folder: Path) -> None:
     assert last["env_steps"] == 7000
 
 
+@pytest.mark.long
 def test_a_serial_run_goes_on_distributed_and_back(folder: Path) -> None:
     """One checkpoint format: the debugging mode can take over a run and hand it back."""
     for steps, execution in ((1000, "serial"), (2000, "distributed"), (3000, "serial")):

@@ -153,6 +153,7 @@ def compare_random_returns(name: str) -> None:
     assert abs(ours.mean() - theirs.mean()) < 4 * error + 0.5, (ours.mean(), theirs.mean(), error)
 
 
+@pytest.mark.long
 def test_envpool_and_dm_control_agree_in_random_return() -> None:
     compare_random_returns("walker-walk")
 

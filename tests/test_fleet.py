@@ -135,7 +135,7 @@ def test_actors_come_and_go_while_the_run_goes_on(folder: Path) -> None:
     ("fault", "option", "cause"),
     [
         pytest.param("raises", "--actors.deadline=60", "ZeroDivisionError: the environment", marks=pytest.mark.long),
-        ("hangs", "--actors.deadline=3", "it has not made a step for"),
+        pytest.param("hangs", "--actors.deadline=3", "it has not made a step for", marks=pytest.mark.long),
         pytest.param("leaks", "--actors.memory=0.8", "it has grown to", marks=pytest.mark.long),
     ],
 )
@@ -148,7 +148,7 @@ def test_an_actor_of_no_more_use_is_replaced_and_says_why(folder: Path, fault: s
         wait_for(process, lambda: [e for e in events(folder, "a", "actor_started") if e["incarnation"] == 1])
         ended_well(process)
     assert_whole(folder, "a", 1500, tasks=2)
-    assert json.loads((folder / "runs" / "a" / "desired_actors.json").read_text()) == {"gymnasium": 1, "dmc": 1}
+    assert json.loads((folder / "runs" / "a" / "registry" / "desired").read_text()) == {"gymnasium": 1, "dmc": 1}
 
 
 def test_a_benchmark_may_have_packages_of_its_own(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from tests import tiny
 from tests.live import assert_whole, ended_well, events, live, ray_process, wait_for, wait_for_steps
 
 RANKS = ["--learner.ranks=2", "--checkpoint-interval=500", "--steps=2400", "--learner.deadline=10"]
-KINDS = ["RankProcess", pytest.param("LearnerProcess", marks=pytest.mark.long)]
+KINDS = [pytest.param(kind, marks=pytest.mark.long) for kind in ("RankProcess", "LearnerProcess")]
 
 
 def back_after(folder: Path, cause: str) -> float:

@@ -61,10 +61,10 @@ def test_a_run_that_lost_its_machine_goes_on_from_s3(folder: Path, bucket: str) 
     import s3fs
 
     stores = [f"--learner.checkpoints={bucket}", f"--replay.snapshots={bucket}"]
-    options = ["--steps=6000", "--checkpoint-interval=1000", "--keep-checkpoints=2", *stores]
+    options = ["--steps=3000", "--checkpoint-interval=500", "--keep-checkpoints=2", *stores]
     with live(folder, "a", *options) as process:
         wait_for(process, lambda: len(events(folder, "a", "checkpoint")) > 2)
-        wait_for_steps(process, folder, "a", 3300)
+        wait_for_steps(process, folder, "a", 1600)
         for part in [*relatives(process.pid), psutil.Process(process.pid)]:
             part.kill()
         process.wait()
@@ -74,13 +74,15 @@ def test_a_run_that_lost_its_machine_goes_on_from_s3(folder: Path, bucket: str) 
     kept = {Path(path).parent.name for path in store.glob(f"{bucket}/{name}/checkpoints/*/manifest.json")}
     assert len(kept) == 2
     with live(folder, "a", *options, "--resume") as process:
-        began = wait_for(process, lambda: [e for e in events(folder, "a", "shard_began") if e["origin"] == "snapshot"])
+        began = wait_for(
+            process, lambda: [e for e in events(folder, "a", "shard_began") if e["origin"].startswith("snapshot")]
+        )
         output, _ = process.communicate(timeout=180)
         assert process.returncode == 0, output
-    assert began[0]["transitions"] >= 3000
+    assert began[0]["transitions"] >= 1500
     assert all(event["checkpoint"].startswith(bucket) for event in events(folder, "a", "checkpoint"))
     last = tiny.rows(folder, "a", "metrics")[-1]
-    assert (last["env_steps"], last["updates"]) == (6000, (6000 - 300) // 2)
+    assert (last["env_steps"], last["updates"]) == (3000, (3000 - 300) // 2)
     assert not (folder / "runs" / "a" / "checkpoints").exists() and not (folder / "runs" / "a" / "replay").exists()
 
 
