@@ -224,7 +224,7 @@ def main(folder: Path) -> None:
         try:
             Proof(hosts).prove()
         except BaseException:
-            for log in sorted(folder.glob("*.log")):
+            for log in [*sorted(folder.glob("*.log")), *folder.glob(f"tmpfs/head/upper/root/.brc/runs/{RUN}/*.log")]:
                 print(f"--- {log.name}\n{log.read_text()[-3000:]}", file=sys.stderr)
             raise
 
