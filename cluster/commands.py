@@ -97,6 +97,8 @@ def status(run: Name = "", runs_folder: str = RUNS) -> int:
                 print(f"  {line}")
             for at, event, reason in json.loads(found["events"] or "[]"):
                 print(f"  {duration(time.time() - at)} ago: {event} {reason}")
+            if found["heartbeat"]:
+                print(f"  last heard of {duration(time.time() - float(found['heartbeat']))} ago")
             print(f"  folder {found['folder']}, newest checkpoint {found['checkpoint'] or 'none'}")
     return 0
 
@@ -125,11 +127,13 @@ def stop(run: Name = "", runs_folder: str = RUNS, timeout: float = 120.0) -> int
     registry = find_registry(Path(runs_folder))
     run = known_run(registry, run)
     # On a cluster a coordinator may be on its way back: it will hear of this.
-    if not registry.owner(run) and (isinstance(registry, FileRegistry) or registry.read(run)["state"] != "running"):
+    if not registry.owner(run) and (
+        isinstance(registry, FileRegistry) or registry.read(run, "state")["state"] != "running"
+    ):
         raise ConfigError(f"run {run} is not live")
     registry.write(run, wish="stop")
     deadline = time.monotonic() + timeout
-    while registry.owner(run) or registry.read(run)["state"] == "running":
+    while registry.owner(run) or registry.read(run, "state")["state"] == "running":
         if not registry.owner(run) and isinstance(registry, FileRegistry):  # it died
             break
         if time.monotonic() > deadline:
@@ -163,7 +167,7 @@ def scale(run_and_counts: Names = (), runs_folder: str = RUNS, timeout: float = 
     registry.write(run, desired=json.dumps(json.loads(found["desired"]) | asked))
     since, deadline = time.time(), time.monotonic() + timeout
     while True:
-        said = json.loads(registry.read(run)["fleet"] or '{"time": 0}')
+        said = json.loads(registry.read(run, "fleet")["fleet"] or '{"time": 0}')
         fleet = said["actors"] if said["time"] > since else {}
         there = bool(fleet) and all(fleet[benchmark]["alive"] == count for benchmark, count in asked.items())
         if there or time.monotonic() > deadline:

@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from cluster.remote import RAY
+
 NODE = "~/brc-at-scale/cluster/node.sh"
 STOP = f"test ! -x {NODE} || {NODE} stop"  # where it never was, nothing of ours runs
 SSH = ("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR")
@@ -25,7 +27,7 @@ def main(description: Path) -> int:
         for host in [*found["provider"]["worker_ips"], found["provider"]["head_ip"]]:
             failed += not stopped(host, found["auth"])
     environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_UP_enable_autoscaler_v2": "0"}
-    command = [sys.executable, "-m", "ray.scripts.scripts", "down", str(description), "-y"]
+    command = [*RAY, "down", str(description), "-y"]
     code = subprocess.run(command, env=environment).returncode
     return code or (1 if failed else 0)
 

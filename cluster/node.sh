@@ -15,7 +15,8 @@
 #   BRC_ROLES          on the head: which of learner, replay and actors have nodes of their own, separated by commas
 #   BRC_RAY_OPTIONS    further options of `ray start`
 #   BRC_STORE          on the head: folder or URL for checkpoints and snapshots of runs that name none
-# Secrets are in files, ~/.brc/redis_password and ~/.ray/auth_token, or in BRC_REDIS_PASSWORD and RAY_AUTH_TOKEN. State, logs and runs are in ~/.brc.
+# Secrets are in files, ~/.brc/redis_password and ~/.ray/auth_token, or in BRC_REDIS_PASSWORD and RAY_AUTH_TOKEN. State,
+# logs and runs are in ~/.brc.
 set -euo pipefail
 
 state=$HOME/.brc
@@ -120,7 +121,7 @@ keep() {
     mv "$state/keep-$role.new" "$state/keep-$role"
     start "$role"
   fi
-  ready "$role" "${2:-}"
+  ready "$role"
 }
 
 running() {
@@ -204,7 +205,7 @@ settings() { # what the head was started with
 # Ray would start again what ran when it ended.
 forget() {
   settings
-  python3 -c 'import os, sys
+  python3 -c 'import os
 from ray._private.gcs_utils import cleanup_redis_storage
 host, port = os.environ["BRC_REDIS"].rsplit(":", 1)
 cleanup_redis_storage(host, int(port), os.environ["BRC_REDIS_PASSWORD"], False, os.environ.get("BRC_CLUSTER", "brc"))' \
@@ -228,5 +229,5 @@ case ${1:-} in
     fi
     halt redis
     ;;
-  *) sed -n '2,16p' "$0"; exit 2 ;;
+  *) sed -n '2,21p' "$0"; exit 2 ;;
 esac

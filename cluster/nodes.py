@@ -61,15 +61,13 @@ def wait_for_nodes(parts: Parts, say: Callable[[str], None]) -> None:
 
 def cluster_machine(parts: Parts) -> Machine:
     """What the nodes have together that are there now."""
-    wanted = set(parts.nodes("learner"))
-    gpus = sum(int(node["Resources"].get("GPU", 0)) for node in ray.nodes() if node["NodeID"] in wanted)
-    return Machine("this cluster", gpus, True, is_cluster=True)
+    return Machine("this cluster", int(total(parts, "learner", "GPU")), True, is_cluster=True)
 
 
-def cpus(parts: Parts, role: Role) -> float:
-    """Of all nodes for a role."""
+def total(parts: Parts, role: Role, resource: str) -> float:
+    """What all nodes for a role have of a resource."""
     wanted = set(parts.nodes(role))
-    return float(sum(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["NodeID"] in wanted))
+    return float(sum(node["Resources"].get(resource, 0) for node in ray.nodes() if node["NodeID"] in wanted))
 
 
 def check_nodes(plan: Plan, parts: Parts) -> None:

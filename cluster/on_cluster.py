@@ -18,7 +18,7 @@ import ray
 from actors.catalogue import resolve
 from cluster.config import Config
 from cluster.errors import ConfigError
-from cluster.nodes import check_nodes, cluster_machine, cpus, declared_roles, wait_for_nodes
+from cluster.nodes import check_nodes, cluster_machine, declared_roles, total, wait_for_nodes
 from cluster.origin import check_origin
 from cluster.parts import NAMESPACE, Parts
 from cluster.plan import actor_counts
@@ -61,7 +61,7 @@ def train_on_cluster(config: Config, preset: str) -> int:
         else:
             begun(living)
             other: Config = ray.get(living.configuration.remote())
-            differing = [name for name, _, _ in differences(other, config) if name != "--resume"]
+            differing = [name for name in differences(other, config) if name != "--resume"]
             if differing:
                 raise ConfigError(
                     f"run {config.name} is live with another {', '.join(differing)}: choose another --name, or stop it "
@@ -95,8 +95,8 @@ def fitted(config: Config, parts: Parts) -> Config:
         learner = replace(learner, device="cuda" if cluster_machine(parts).gpus else "cpu")
     if not learner.threads and "learner" in parts.roles:
         nodes = max(1, len(parts.nodes("learner")))
-        learner = replace(learner, threads=max(1, int(cpus(parts, "learner") / nodes) // learner.ranks))
-    cores = int(cpus(parts, "actors")) - ("actors" not in parts.roles)
+        learner = replace(learner, threads=max(1, int(total(parts, "learner", "CPU") / nodes) // learner.ranks))
+    cores = int(total(parts, "actors", "CPU")) - ("actors" not in parts.roles)
     counts = actor_counts(config, resolve(config.tasks), max(1, cores))
     of = config.actors.of | {f"{benchmark}.count": float(count) for benchmark, count in counts.items()}
     return replace(
@@ -108,21 +108,21 @@ def fitted(config: Config, parts: Parts) -> Config:
     )
 
 
-def differences(old: object, new: object, prefix: str = "--") -> list[tuple[str, object, object]]:
-    """(option, value, other value) of every field in which two configurations differ."""
-    found: list[tuple[str, object, object]] = []
+def differences(old: object, new: object, prefix: str = "--") -> list[str]:
+    """The options in which two configurations differ."""
+    found: list[str] = []
     for name, value in vars(old).items():
         other = getattr(new, name)
         if hasattr(value, "__dataclass_fields__"):
             found += differences(value, other, f"{prefix}{name}.")
         elif value != other:
-            found.append((prefix + name.replace("_", "-"), value, other))
+            found.append(prefix + name.replace("_", "-"))
     return found
 
 
 def follow(registry: Registry, run: str) -> int:
     """Show the last of a run's console, and what follows until the run ends; its exit code."""
-    folder = registry.read(run)["folder"]
+    folder = registry.read(run, "folder")["folder"]
     file = Path(folder) / CONSOLE
     if not folder or not file.exists():
         raise ConfigError(f"run {run} has no console in {file}: it was started in a terminal, or on another host")
@@ -133,7 +133,7 @@ def follow(registry: Registry, run: str) -> int:
         ended = False
         while True:
             with suppress(RegistryAway):
-                state = registry.read(run)["state"]
+                state = registry.read(run, "state")["state"]
                 ended = state in EXIT_CODES and not registry.owner(run)
             sys.stdout.write(console.read())
             sys.stdout.flush()

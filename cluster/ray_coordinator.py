@@ -99,7 +99,7 @@ class CoordinatorProcess:
         if self.again:
             with suppress(RegistryAway):
                 registry = find_registry(Path(self.config.runs_folder))
-                known = registry.read(self.config.name)
+                known = registry.read(self.config.name, "id")
                 Parts(known["id"]).end()
                 registry.write(self.config.name, state="failed", reason=f"its coordinator could not go on: {reason}")
         else:

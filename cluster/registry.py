@@ -69,8 +69,8 @@ class Registry(Protocol):
     def names(self) -> list[str]:
         """Of all runs."""
 
-    def read(self, run: str) -> dict[str, str]:
-        """Every field of a run, "" for those never written."""
+    def read(self, run: str, *fields: str) -> dict[str, str]:
+        """These fields of a run, by default all, "" for those never written."""
 
     def write(self, run: str, **fields: str) -> None: ...
 
@@ -90,9 +90,9 @@ class FileRegistry:
     def names(self) -> list[str]:
         return sorted(path.parent.name for path in self.runs.glob("*/config.yaml"))
 
-    def read(self, run: str) -> dict[str, str]:
+    def read(self, run: str, *fields: str) -> dict[str, str]:
         folder = self.runs / run / "registry"
-        return {name: (folder / name).read_text() if (folder / name).exists() else "" for name in FIELDS}
+        return {name: (folder / name).read_text() if (folder / name).exists() else "" for name in fields or FIELDS}
 
     def write(self, run: str, **fields: str) -> None:
         folder = self.runs / run / "registry"
@@ -178,8 +178,9 @@ class RedisRegistry:
     def names(self) -> list[str]:
         return sorted(self._call("smembers", "brc:runs"))
 
-    def read(self, run: str) -> dict[str, str]:
-        return dict.fromkeys(FIELDS, "") | self._call("hgetall", f"brc:run:{run}")
+    def read(self, run: str, *fields: str) -> dict[str, str]:
+        found = self._call("hmget", f"brc:run:{run}", fields or FIELDS)
+        return {name: value or "" for name, value in zip(fields or FIELDS, found, strict=True)}
 
     def write(self, run: str, **fields: str) -> None:
         self._call("hset", f"brc:run:{run}", mapping=fields)

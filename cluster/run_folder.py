@@ -78,7 +78,7 @@ class RunFolder:
         self.path = path
         self.name = path.name
         self.id = run_id(path)  # a name that no other run ever has
-        known = registry.read(path.name)
+        known = registry.read(path.name, "takes", "kept")
         # How often replay has begun in this run before: files of earlier times are out of date.
         self.takes = int(known["takes"] or 0)
         # What `keep` was last given; {} if nothing.
@@ -125,7 +125,7 @@ def open_run(plan: Plan, preset: str, again: bool = False) -> RunFolder:
         restore_folder(path, registry)
     if config.resume:
         existing_run(runs, config.name)
-    existed = bool((path / "config.yaml").exists() or registry.read(path.name)["config"])
+    existed = bool((path / "config.yaml").exists() or registry.read(path.name, "config")["config"])
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -156,7 +156,7 @@ def run_name(config: Config, preset: str) -> str:
 def restore_folder(path: Path, registry: Registry) -> None:
     """Make the folder of a run that is known but has none here, as when its head was lost with its disk: records of
     what was are gone, checkpoints elsewhere are not."""
-    known = registry.read(path.name)
+    known = registry.read(path.name, "config", "id")
     if known["config"] and not (path / "config.yaml").exists():
         path.mkdir(parents=True, exist_ok=True)
         (path / "id").write_text(known["id"])

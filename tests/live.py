@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -39,14 +40,22 @@ def relatives(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True) if psutil.pid_exists(pid) else []
 
 
-def wait_until(what: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
+def free_port() -> int:
+    """One that nothing listened on a moment ago."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def wait_until(what: Callable[[], Any], patience_s: float = PATIENCE_S, why: str = "it") -> Any:
     """The first true value of `what`."""
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         if value := what():
             return value
         time.sleep(0.02)
-    raise AssertionError("waited in vain")
+    raise AssertionError(f"waited {patience_s:.0f} s in vain for {why}")
 
 
 def wait_for(process: subprocess.Popen[str], what: Callable[[], Any]) -> Any:

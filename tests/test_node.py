@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.live import wait_until
+from tests.live import free_port, wait_until
 
 SCRIPT = Path(__file__).parent.parent / "cluster" / "node.sh"
 
@@ -48,10 +47,7 @@ def test_what_it_keeps_comes_back_when_it_is_killed_and_not_when_it_is_ended(tmp
     """Redis, where there is no systemd."""
     if shutil.which("redis-server") is None or Path("/run/systemd/system").exists():
         pytest.skip("needs redis-server, and no systemd")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = {"BRC_REDIS": f"127.0.0.1:{port}", "BRC_REDIS_PASSWORD": "a-password"}
+    options = {"BRC_REDIS": f"127.0.0.1:{free_port()}", "BRC_REDIS_PASSWORD": "a-password"}
     try:
         assert node(tmp_path, "redis", **options).returncode == 0
         keeper = psutil.Process(int((tmp_path / ".brc" / "redis.pid").read_text()))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from cluster import cli
 from cluster.errors import ConfigError
 from cluster.nodes import declared_roles
 from tests import tiny
-from tests.live import assert_whole, events, live, relatives, wait_for, wait_for_steps, wait_until
+from tests.live import assert_whole, events, free_port, live, relatives, wait_for, wait_for_steps, wait_until
 
 
 @dataclass
@@ -43,13 +42,6 @@ def command(process: psutil.Process) -> str:
         return " ".join(process.cmdline())
     except psutil.NoSuchProcess:
         return ""
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="module")

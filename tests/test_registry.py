@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -27,7 +26,7 @@ from cluster.registry import (
 from cluster.run_folder import open_run
 from cluster.validation import validate
 from tests import tiny
-from tests.live import wait_until
+from tests.live import free_port, wait_until
 
 SECRET = "a-password"
 
@@ -37,9 +36,7 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.start()
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -17,7 +16,7 @@ import pytest
 
 from replay.locations import shared_folder
 from tests import tiny
-from tests.live import events, live, relatives, wait_for, wait_for_steps, wait_until
+from tests.live import events, free_port, live, relatives, wait_for, wait_for_steps, wait_until
 
 
 @pytest.fixture
@@ -25,9 +24,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A URL on a server of the test's own."""
     pytest.importorskip("moto")
     pytest.importorskip("s3fs")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     endpoint = f"http://127.0.0.1:{port}"
     for name, value in {
         "AWS_ENDPOINT_URL": endpoint,

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -133,31 +130,5 @@ def description(path: Path) -> None:
     path.write_text(yaml.safe_dump(found))
 
 
-def rows(file: Path) -> list[dict[str, Any]]:
-    if not file.exists():
-        return []
-    found = []
-    for line in file.read_text().splitlines():
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
-    return found
-
-
-def wait_for(what: Callable[[], Any], patience_s: float, why: str) -> Any:
-    """The first true value."""
-    deadline = time.monotonic() + patience_s
-    while time.monotonic() < deadline:
-        if value := what():
-            return value
-        time.sleep(0.2)
-    raise RuntimeError(f"waited {patience_s:.0f} s in vain for {why}")
-
-
 def tell(what: str, **figures: Any) -> None:
     print(json.dumps({"what": what, **figures}), flush=True)
-
-
-def quoted(words: list[str]) -> str:
-    return shlex.join(words)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,7 +19,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.hosts import BUCKET, REDIS, ROOT, S3, Hosts, description, quoted, rows, tell, wait_for
+from dashboards import records
+from tests.cluster.hosts import BUCKET, REDIS, ROOT, S3, Hosts, description, tell
+from tests.live import wait_until
 
 RUN = "proof"
 TRAIN = [
@@ -55,15 +58,15 @@ class Proof:
 
     def make(self, *words: str, check: bool = True, timeout: float = 400.0) -> str:
         started = time.monotonic()
-        said = self.hosts.run("op", f"make {quoted([*words, f'CLUSTER={CLUSTER}'])}", check=check, timeout=timeout)
+        said = self.hosts.run("op", f"make {shlex.join([*words, f'CLUSTER={CLUSTER}'])}", check=check, timeout=timeout)
         tell(f"make {words[0]}", seconds=round(time.monotonic() - started, 1))
         return said
 
     def metrics(self) -> list[dict[str, Any]]:
-        return rows(self.run_folder / "metrics.jsonl")
+        return records.read(self.run_folder / "metrics.jsonl")
 
     def events(self, kind: str) -> list[dict[str, Any]]:
-        return [row for row in rows(self.run_folder / "events.jsonl") if row["event"] == kind]
+        return [row for row in records.read(self.run_folder / "events.jsonl") if row["event"] == kind]
 
     def inserts(self) -> list[int]:
         """Of each shard: one that was away has taken less."""
@@ -83,7 +86,7 @@ class Proof:
         """Do harm; `fault` returns when that was over. Training must go on without a hand."""
         before = self.metrics()[-1]
         over = fault()
-        row = wait_for(lambda: self.trains(over), PATIENCE_S, f"training after: {what}")
+        row = wait_until(lambda: self.trains(over), PATIENCE_S, f"training after: {what}")
         lost = sum(event["lost"] for event in self.events("shard_back") if event["time"] > before["time"])
         tell(
             what,
@@ -103,7 +106,7 @@ class Proof:
         hosts.run("op", "scp -q -r -o StrictHostKeyChecking=no -i ~/.ssh/id_fakehosts ~/.brc root@10.77.0.4:")
         hosts.run("store", f"BRC_REDIS={REDIS} cluster/node.sh redis")
         hosts.start("store", "moto_server -H 0.0.0.0 -p 5000", hosts.folder / "moto.log")
-        wait_for(
+        wait_until(
             lambda: "200" in hosts.run("store", f"curl -s -o /dev/null -w '%{{http_code}}' {S3}/", check=False),
             60,
             "S3",
@@ -112,7 +115,9 @@ class Proof:
         self.make("up")
 
     def launch(self, name: str, *options: str) -> subprocess.Popen[bytes]:
-        line = f"make launch-train PRESET=quickstart CLUSTER={CLUSTER} ARGS={quoted([quoted([*TRAIN, *options])])}"
+        line = (
+            f"make launch-train PRESET=quickstart CLUSTER={CLUSTER} ARGS={shlex.join([shlex.join([*TRAIN, *options])])}"
+        )
         return self.hosts.start("op", line, self.hosts.folder / f"{name}.log")
 
     def workers(self) -> dict[str, str]:
@@ -157,7 +162,7 @@ class Proof:
         self.bring_up()
         started = time.time()
         follower = self.launch("launch")
-        row = wait_for(lambda: self.trains(started), PATIENCE_S, "training")
+        row = wait_until(lambda: self.trains(started), PATIENCE_S, "training")
         tell("make launch-train", until_it_trains_s=round(row["time"] - started, 1))
         nodes = {event["node"] for event in self.events("shard_began")}
         acting = {host for host in ("w1", "w2") if any("ray::Actor" in line for line in hosts.processes(host))}
@@ -172,7 +177,7 @@ class Proof:
         assert "is live with another" in again, again
         second = self.launch("second")
         log = hosts.folder / "second.log"
-        wait_for(lambda: "this follows it" in log.read_text(), 120.0, "the second to follow")
+        wait_until(lambda: "this follows it" in log.read_text(), 120.0, "the second to follow")
         os.killpg(second.pid, signal.SIGINT)
         second.wait()
         tell("two of one name", other_options="refused", same_options="followed")
@@ -182,7 +187,7 @@ class Proof:
         shard_host = self.workers()["ShardProcess"]
         self.recovers(f"worker {shard_host} cut off for 40 s", lambda: self.cut(shard_host, 40.0))
         self.recovers(f"worker {shard_host} lost, with a shard", lambda: self.lose(shard_host))
-        back = wait_for(lambda: self.events("shard_back"), PATIENCE_S, "the shard to be back")[-1]
+        back = wait_until(lambda: self.events("shard_back"), PATIENCE_S, "the shard to be back")[-1]
         since = [event for event in self.events("checkpoint") if event["time"] < back["time"]][-1]["env_steps"]
         tell("its shard", back_after_s=round(back["seconds"], 1), lost=back["lost"], snapshot_at=since)
         before = [row for row in self.metrics() if row["time"] < back["time"]][-1]
