@@ -12,7 +12,13 @@ from typing import Any, NamedTuple
 import psutil
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError, RuntimeEnvSetupError
+from ray.exceptions import (
+    ActorUnavailableError,
+    OutOfMemoryError,
+    RayActorError,
+    RayTaskError,
+    RuntimeEnvSetupError,
+)
 
 from actors.actor import ActorReport, ActorSpec, Assignment
 
@@ -22,6 +28,7 @@ LEAVE_TIMEOUT_S = 60.0  # for an actor that leaves to have its last push taken
 BUILD_TIMEOUT_S = 900.0  # for one to make its environments
 # How a call to a process that is gone ends: the second when Ray's memory monitor has killed it.
 DEAD = (RayActorError, OutOfMemoryError)
+NODE_DIED = "its node has died"  # in what Ray says of a process that went with its node: it has no class for that
 
 
 class Death(NamedTuple):
@@ -61,9 +68,10 @@ class Slot:
         self.placed_at = 0.0
         self.asked: ray.ObjectRef | None = None
         self.asked_at = 0.0
+        self.away_since: float | None = None  # out of reach, and not known to be dead
         self.report: ActorReport | None = None
         self.process: psutil.Process | None = None  # if it is on this node
-        self.deaths_in_a_row = 0  # without a push that replay took
+        self.deaths_in_a_row = 0  # by itself, without having anything for replay in between
 
     def kill(self) -> None:
         """End the process, also one that is stopped, which does not hear Ray."""
@@ -143,7 +151,7 @@ class Fleet:
     def poll(self) -> Poll:
         """Look at every actor; one that died, hangs, leaks or failed is replaced at once. Never waits.
 
-        Raises RuntimeError when one dies again and again and pushes nothing.
+        Raises RuntimeError when one dies again and again, its nodes alive, and has nothing for replay.
         """
         news = Poll([], [], [])
         everyone = [*self.slots, *self.outgoing]
@@ -161,6 +169,8 @@ class Fleet:
                     self._hear(slot, news)
                 elif time.monotonic() - slot.asked_at > self.limits[slot.what.benchmark].deadline_s:
                     self._replace(slot, "it has not answered for its deadline", news)
+            except ActorUnavailableError as error:
+                self._out_of_reach(slot, error, news)
             # The second when its environment, or our code, raised, the third when its packages could not be installed.
             except (*DEAD, RayTaskError, RuntimeEnvSetupError) as error:
                 self._replace(slot, str(error), news)
@@ -185,8 +195,8 @@ class Fleet:
     def _hear(self, slot: Slot, news: Poll) -> None:
         asked, slot.asked = slot.asked, None
         report: ActorReport = ray.get(asked)
-        slot.report = report
-        if report.writer["pushes"]:
+        slot.report, slot.away_since = report, None
+        if report.writer["pushes"] or report.writer["refusals"]:  # the limiter may have everyone wait
             slot.deaths_in_a_row = 0
         news.reports.append(report)
         limits = self.limits[slot.what.benchmark]
@@ -213,12 +223,26 @@ class Fleet:
         elif time.monotonic() - slot.placed_at > BUILD_TIMEOUT_S:
             self._replace(slot, f"its environments were not made within {BUILD_TIMEOUT_S:.0f} s", news)
 
+    def _out_of_reach(self, slot: Slot, error: ActorUnavailableError, news: Poll) -> None:
+        """Ask again what it did not answer: it may be there, or Ray is about to say that it died, and whether its node
+        did."""
+        now = time.monotonic()
+        if slot.away_since is None:
+            slot.away_since = now
+        if now - slot.away_since > self.limits[slot.what.benchmark].deadline_s:
+            self._replace(slot, str(error), news)
+        elif slot.ready is None:
+            slot.asked, slot.asked_at = None, now
+        else:
+            slot.placed, slot.ready = slot.handle.placed.remote(), slot.handle.build.remote()
+
     def _replace(self, slot: Slot, cause: str, news: Poll) -> None:
+        """Begin it anew elsewhere. Nodes come and go, spot ones by the dozen: that is no fault of who was on them."""
         news.deaths.append(Death(slot.what.name, slot.incarnation, cause))
-        deaths = slot.deaths_in_a_row + 1
+        deaths = slot.deaths_in_a_row + (NODE_DIED not in cause)
         if deaths >= MOST_DEATHS_IN_A_ROW:
             raise RuntimeError(
-                f"actor {slot.what.name} died {deaths} times without adding to replay in between, at last: {cause}"
+                f"actor {slot.what.name} died {deaths} times without anything for replay in between, at last: {cause}"
             )
         slot.kill()  # it may only have been out of reach
         self.restarts[slot.what.benchmark] += 1

@@ -115,7 +115,7 @@ class Coordinator:
         try:
             self.session.records.event("learner_ready", **self.learner.train())
         except LearnerLost as error:
-            self._replace_learner(str(error))
+            self._replace_learner(error)
         self._keep()
         self.fleet.collect()
         while True:
@@ -123,7 +123,7 @@ class Coordinator:
             try:
                 completed = self._finish()
             except LearnerLost as error:  # what it had not saved is made up for
-                self._replace_learner(str(error))
+                self._replace_learner(error)
                 continue
             if completed or stop.is_set():
                 self.shards.close()
@@ -189,7 +189,7 @@ class Coordinator:
         try:
             self.learner.hear()
         except LearnerLost as error:
-            self._replace_learner(str(error))
+            self._replace_learner(error)
 
     def _follow_desired(self) -> None:
         """Have as many actors as `brc scale` asks for."""
@@ -255,7 +255,7 @@ class Coordinator:
             self.parts.full_name(group),
         )
 
-    def _replace_learner(self, cause: str) -> None:
+    def _replace_learner(self, error: LearnerLost) -> None:
         """A new learner from the newest checkpoint, or from nothing before the first. Replay and actors go on under
         the limiter meanwhile."""
         saving = self.saving is not None or self.died_saving
@@ -267,7 +267,7 @@ class Coordinator:
         records = self.session.records
         # One that dies whenever it saves would otherwise make the same updates for ever.
         ready, lost = self.learner.replace(
-            saving, lambda cause, updates: records.event("learner_died", cause, updates=updates), cause
+            saving, lambda cause, updates: records.event("learner_died", cause, updates=updates), error
         )
         self.evaluators.learner_replaced()
         self._keep()
@@ -309,7 +309,7 @@ class Coordinator:
         try:
             self.learner.refresh()
         except LearnerLost as error:
-            self._replace_learner(str(error))
+            self._replace_learner(error)
             return True
         return False
 

@@ -10,10 +10,10 @@ from typing import Any, NoReturn
 import psutil
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import GetTimeoutError, RayTaskError
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayTaskError
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
-from actors.fleet import DEAD, MOST_DEATHS_IN_A_ROW, answered
+from actors.fleet import DEAD, MOST_DEATHS_IN_A_ROW, NODE_DIED, answered
 from cluster.errors import RunFailed
 
 # What a part may take for an answer: it may be in the midst of writing a large checkpoint, or of a very large update.
@@ -25,6 +25,11 @@ Start = Callable[[int], tuple[list[ActorHandle], PlacementGroup | None]]
 
 class LearnerLost(Exception):
     """A rank died, or does not answer; the message says which and why. All of them are to be replaced."""
+
+    def __init__(self, message: str, error: Exception | None = None) -> None:
+        super().__init__(message)
+        # Nodes and networks come and go: that is no fault of the learner.
+        self.by_itself = NODE_DIED not in message and not isinstance(error, ActorUnavailableError)
 
 
 class LearnerGroup:
@@ -38,7 +43,7 @@ class LearnerGroup:
         self.deadline_s = deadline_s
         self.lives = life
         self.report: dict[str, Any] = {}
-        self.deaths_in_a_row = 0  # without an update in between
+        self.deaths_in_a_row = 0  # by itself, without an update in between
         self.restored_updates = 0
         self._begin()
 
@@ -55,7 +60,7 @@ class LearnerGroup:
         answer = self.first.ready.remote()
         first, _ = ray.wait([answer, *self.watches], num_returns=1, timeout=CALL_TIMEOUT_S)
         if first and first[0] != answer:
-            self._failed(first[0], f"rank {self.watches.index(first[0])}")
+            self._failed(first[0], self.watches.index(first[0]))
         ready: dict[str, Any] = self._get(answer, CALL_TIMEOUT_S)
         places = [self._get(rank.ping.remote(), CALL_TIMEOUT_S) for rank in self.ranks]
         here = ray.get_runtime_context().get_node_id()
@@ -77,7 +82,7 @@ class LearnerGroup:
         """
         for rank, watch in enumerate(self.watches):
             if answered(watch):
-                self._failed(watch, f"rank {rank}")
+                self._failed(watch, rank)
         if self.asked is None:
             self.asked, self.asked_at = self.first.report.remote(), time.monotonic()
         elif answered(self.asked):
@@ -86,7 +91,7 @@ class LearnerGroup:
         elif time.monotonic() - self.asked_at > self.deadline_s + PING_TIMEOUT_S:
             silent = self._silent()
             if silent or len(self.ranks) > 1:
-                raise LearnerLost(silent or f"rank 0 has not answered for {self.deadline_s:.0f} s")
+                raise silent or LearnerLost(f"rank 0 has not answered for {self.deadline_s:.0f} s")
             self.asked_at = time.monotonic()  # alone, it keeps nobody waiting: its updates may take that long
 
     def ask(self, method: str) -> Any:
@@ -97,24 +102,24 @@ class LearnerGroup:
         try:
             return ray.get(reference, timeout=timeout)
         except GetTimeoutError:
-            raise LearnerLost(self._silent() or f"rank 0 has not answered for {timeout:.0f} s") from None
+            raise self._silent() or LearnerLost(f"rank 0 has not answered for {timeout:.0f} s") from None
         except (*DEAD, RayTaskError):
-            self._failed(reference, "rank 0")
+            self._failed(reference, 0)
 
-    def _failed(self, reference: ray.ObjectRef, who: str) -> NoReturn:
+    def _failed(self, reference: ray.ObjectRef, rank: int) -> NoReturn:
         """Say why a call came to nothing: whoever died or is stopped, or, if all are there, what went wrong."""
         try:
             ray.get(reference)
         except DEAD as error:
-            raise LearnerLost(f"{who} died: {error}") from error
+            raise self._lost(rank, error) from error
         except RayTaskError as error:
             silent = self._silent()
             if silent:
-                raise LearnerLost(silent) from error
+                raise silent from error
             # What one rank cannot do, others report as a connection that was closed.
             ended, _ = ray.wait(self.watches, num_returns=len(self.watches), timeout=PING_TIMEOUT_S)
             raise RunFailed("\n".join(self._reason(watch) for watch in ended) or str(error)) from error
-        raise AssertionError(f"{who} did not fail")
+        raise AssertionError(f"rank {rank} did not fail")
 
     @staticmethod
     def _reason(watch: ray.ObjectRef) -> str:
@@ -123,21 +128,35 @@ class LearnerGroup:
         except (*DEAD, RayTaskError) as error:
             return str(error)
 
-    def _silent(self) -> str:
-        """Which rank is dead or does not answer, in words; "" when all are there."""
+    def _lost(self, rank: int, error: Exception) -> LearnerLost:
+        """Of one that is out of reach Ray says only later whether it died, and whether its node did."""
+        give_up = time.monotonic() + PING_TIMEOUT_S
+        while isinstance(error, ActorUnavailableError) and time.monotonic() < give_up:
+            try:
+                ray.get(self.ranks[rank].ping.remote(), timeout=PING_TIMEOUT_S)
+                break  # it is there, but what it was asked is lost
+            except GetTimeoutError:
+                break
+            except DEAD as later:
+                error = later
+            time.sleep(0.1)
+        return LearnerLost(f"rank {rank} died: {error}", error)
+
+    def _silent(self) -> LearnerLost | None:
+        """Which rank is dead or does not answer; None when all are there."""
         pings = [rank.ping.remote() for rank in self.ranks]
         ray.wait(pings, num_returns=len(pings), timeout=PING_TIMEOUT_S)
         for rank, ping in enumerate(pings):
             if not answered(ping):
-                return f"rank {rank} does not answer"
+                return LearnerLost(f"rank {rank} does not answer")
             try:
                 ray.get(ping)
             except DEAD as error:
-                return f"rank {rank} died: {error}"
-        return ""
+                return self._lost(rank, error)
+        return None
 
     def replace(
-        self, may_have_caused: bool, tell: Callable[[str, int], None], cause: str
+        self, may_have_caused: bool, tell: Callable[[str, int], None], cause: LearnerLost
     ) -> tuple[dict[str, Any], int]:
         """Kill what is left and start anew until that lasts; (what the new ranks say, updates that are lost).
 
@@ -146,20 +165,20 @@ class LearnerGroup:
         """
         lost = self.report.get("updates", 0)
         on = lost > self.restored_updates and not may_have_caused
-        self.deaths_in_a_row = 1 if on else self.deaths_in_a_row + 1
+        self.deaths_in_a_row = 0 if on else self.deaths_in_a_row
         while True:
+            self.deaths_in_a_row += cause.by_itself
             if self.deaths_in_a_row >= MOST_DEATHS_IN_A_ROW:
                 self.kill()
                 raise RunFailed(f"the learner died {self.deaths_in_a_row} times without getting on: {cause}")
-            tell(cause, lost)
+            tell(str(cause), lost)
             self.kill()
             self.lives += 1
             self._begin()
             try:
                 return self.train(), max(0, lost - self.restored_updates)
             except LearnerLost as error:
-                cause = str(error)
-                self.deaths_in_a_row += 1
+                cause = error
 
     def kill(self) -> None:
         """End every rank, also one that is stopped or out of reach."""

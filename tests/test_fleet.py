@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.fleet import MOST_DEATHS_IN_A_ROW, NODE_DIED
 from actors.ray_actor import complete
 from cluster import balance
 from cluster.config import ActorsConfig, Config
@@ -149,6 +151,23 @@ def test_an_actor_of_no_more_use_is_replaced_and_says_why(folder: Path, fault: s
         ended_well(process)
     assert_whole(folder, "a", 1500, tasks=2)
     assert json.loads((folder / "runs" / "a" / "registry" / "desired").read_text()) == {"gymnasium": 1, "dmc": 1}
+
+
+@pytest.mark.long  # Ray takes 15 seconds to miss a node
+def test_deaths_with_a_node_do_not_count(folder: Path) -> None:
+    """Of an actor that has nothing for replay yet; by itself it dies three times, and then the fleet gives up."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.lose_nodes", str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        env=tiny.environment(),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    with_node, by_itself, raised = done.stdout.splitlines()[:3]
+    assert [NODE_DIED in cause for cause in json.loads(with_node)] == [True] * MOST_DEATHS_IN_A_ROW
+    assert [NODE_DIED in cause for cause in json.loads(by_itself)] == [False] * (MOST_DEATHS_IN_A_ROW - 1)
+    assert raised.startswith(f"actor dmc-0 died {MOST_DEATHS_IN_A_ROW} times without anything for replay in between")
 
 
 def test_a_benchmark_may_have_packages_of_its_own(tmp_path: Path) -> None:

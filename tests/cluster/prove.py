@@ -186,8 +186,12 @@ class Proof:
         self.recovers("redis killed", self.kill_redis)
         shard_host = self.workers()["ShardProcess"]
         self.recovers(f"worker {shard_host} cut off for 40 s", lambda: self.cut(shard_host, 40.0))
+        shard_host = self.workers()["ShardProcess"]  # it may have moved
+        lost = time.time()
         self.recovers(f"worker {shard_host} lost, with a shard", lambda: self.lose(shard_host))
-        back = wait_until(lambda: self.events("shard_back"), PATIENCE_S, "the shard to be back")[-1]
+        back = wait_until(
+            lambda: [event for event in self.events("shard_back") if event["time"] > lost], PATIENCE_S, "it to be back"
+        )[0]
         since = [event for event in self.events("checkpoint") if event["time"] < back["time"]][-1]["env_steps"]
         tell("its shard", back_after_s=round(back["seconds"], 1), lost=back["lost"], snapshot_at=since)
         before = [row for row in self.metrics() if row["time"] < back["time"]][-1]

@@ -1,0 +1,83 @@
+"""`python -m tests.lose_nodes FOLDER`: a fleet of one actor whose node is lost again and again, and which then dies
+itself again and again.
+
+Prints the causes of its deaths as the fleet tells them, one JSON list each for the former and the latter, and then
+what the fleet raised.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import ray
+from ray.cluster_utils import Cluster
+
+from actors.actor import ActorSpec, Assignment
+from actors.fleet import MOST_DEATHS_IN_A_ROW, Fleet, Limits
+
+NODE = {"num_cpus": 1, "resources": {"there": 1}, "object_store_memory": 80_000_000}
+
+
+class Idle:
+    """An actor that is never ready to collect."""
+
+    def placed(self) -> tuple[str, int]:
+        return ray.get_runtime_context().get_node_id(), os.getpid()
+
+    def build(self) -> None:
+        time.sleep(1000)
+
+
+def main(folder: Path) -> None:
+    """FOLDER must have a short path: Ray's sockets have a limit of 107 bytes."""
+    os.environ |= {"RAY_TMPDIR": str(folder / "ray"), "RAY_AUTH_MODE": "disabled"}
+    os.environ["RAY_BACKEND_LOG_LEVEL"] = "fatal"
+    (folder / "ray" / "ray").mkdir(parents=True)
+    head = {"num_cpus": 0, "object_store_memory": 80_000_000, "dashboard_port": None}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    node = cluster.add_node(**NODE)
+    ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
+    fleet = Fleet(
+        [Assignment("dmc", 0, (0,))],
+        0,
+        lambda one, incarnation: ActorSpec(one.name, 0, (), 1, 0, 1, 1, 1, 0.99, 0),
+        lambda _: ray.remote(Idle).options(resources={"there": 1}).remote(),
+        {"dmc": Limits(60.0, 1e12)},
+    )
+
+    def is_placed() -> None:
+        while fleet.slots[0].placed is not None:
+            fleet.poll()
+            time.sleep(0.05)
+
+    def dies() -> str:
+        while not (deaths := fleet.poll().deaths):
+            time.sleep(0.05)
+        return deaths[0].cause
+
+    causes = []
+    for _ in range(MOST_DEATHS_IN_A_ROW):
+        is_placed()
+        cluster.remove_node(node, allow_graceful=False)
+        node = cluster.add_node(**NODE)
+        causes.append(dies())
+    print(json.dumps(causes))
+    causes = []
+    try:
+        while True:
+            is_placed()
+            ray.kill(fleet.slots[0].handle)
+            causes.append(dies())
+    except RuntimeError as error:
+        print(json.dumps(causes))
+        print(error)
+    ray.shutdown()
+    cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
