@@ -108,7 +108,10 @@ class Hosts:
             "/bin/bash -c /usr/sbin/sshd",
             "bash --login -i -c cd",
         )
-        return [line.strip() for line in lines if not any(word in line for word in own)]
+        found = [
+            line.strip() for line in lines if line.split()[0].isdigit()
+        ]  # a login shell without a terminal complains
+        return [line for line in found if not any(word in line for word in own)]
 
 
 def description(path: Path) -> None:
