@@ -98,7 +98,7 @@ class Hosts:
         return self.folder / "tmpfs" / host / "upper" / path.lstrip("/")
 
     def processes(self, host: str) -> list[str]:
-        """Command lines of a host, without the shell that it consists of, its ssh daemon and this look."""
+        """Process ids and command lines of a host, without the shell that it consists of, its ssh daemon and this look."""
         lines = self.run(host, "ps -eo pid,args --no-headers").splitlines()
         own = (
             "/usr/sbin/sshd",
