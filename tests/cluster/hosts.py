@@ -98,7 +98,7 @@ class Hosts:
         return self.folder / "tmpfs" / host / "upper" / path.lstrip("/")
 
     def processes(self, host: str) -> list[str]:
-        """Process ids and command lines of a host, without the shell that it consists of, its ssh daemon and this look."""
+        """Process ids and command lines of a host, but for the shell that it consists of, its ssh daemon, this look."""
         lines = self.run(host, "ps -eo pid,args --no-headers").splitlines()
         own = (
             "/usr/sbin/sshd",
@@ -108,9 +108,7 @@ class Hosts:
             "/bin/bash -c /usr/sbin/sshd",
             "bash --login -i -c cd",
         )
-        found = [
-            line.strip() for line in lines if line.split()[0].isdigit()
-        ]  # a login shell without a terminal complains
+        found = [line.strip() for line in lines if line.split()[0].isdigit()]  # the shell may complain
         return [line for line in found if not any(word in line for word in own)]
 
 
