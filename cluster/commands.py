@@ -169,7 +169,10 @@ def scale(run_and_counts: Names = (), runs_folder: str = RUNS, timeout: float = 
     while True:
         said = json.loads(registry.read(run, "fleet")["fleet"] or '{"time": 0}')
         fleet = said["actors"] if said["time"] > since else {}
-        there = bool(fleet) and all(fleet[benchmark]["alive"] == count for benchmark, count in asked.items())
+        # What is told may still be of before: as many alive by chance, and others wanted.
+        there = bool(fleet) and all(
+            fleet[benchmark]["alive"] == fleet[benchmark]["desired"] == count for benchmark, count in asked.items()
+        )
         if there or time.monotonic() > deadline:
             break
         time.sleep(0.2)
