@@ -3,7 +3,8 @@
 A process that only pretends to step costs no less memory than one that does, and five hundred do not fit on a small
 machine. So some processes make up the reports of many: to the fleet, which asks each of five hundred in turn and takes
 in what it says, nothing differs. Everything else is what a coordinator does between two ticks: metrics rows of hundreds
-of tasks, records on disk. Prints its share of a core and its memory, and how old the oldest report was.
+of tasks, records on disk, and Prometheus' questions. Prints its share of a core and its memory, how old the oldest
+report was, how many series Prometheus got, and how long a question took.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import psutil
@@ -22,8 +25,10 @@ from actors.actor import ActorReport, ActorSpec, Assignment
 from actors.episodes import Episode
 from actors.fleet import Fleet, Limits
 from benchmarks.report import compare
+from dashboards.exporter import Exporter
 from dashboards.progress import Progress
 from dashboards.records import Records
+from dashboards.tally import Tally
 
 TICK_S = 0.25  # of the coordinator
 REPORT_S = 5.0
@@ -57,6 +62,10 @@ def main(actors: int = 500, processes: int = 25, tasks: int = 100, minutes: floa
     process, seconds, memory, oldest = psutil.Process(), [], [], 0.0
     with tempfile.TemporaryDirectory() as folder:
         records = Records(Path(folder))
+        exporter = Exporter("crowd", Tally(10**9, 0), "127.0.0.1", 0, Path(folder))
+        records.mirrors.append(exporter)
+        asked: list[float] = []
+        series = 0
         began, told = time.monotonic(), 0.0
         while time.monotonic() - began < 60 * minutes:
             started = busy(process)
@@ -68,6 +77,10 @@ def main(actors: int = 500, processes: int = 25, tasks: int = 100, minutes: floa
                     records.metrics(progress.row(fleet.reports, fleet.stats(), LEARNER | scales(tasks), [shard(tasks)]))
                     ages = [time.time() - report.policy_published_at for report in fleet.reports]
                     oldest = max(oldest, *ages)
+                    began_to_ask = time.perf_counter()
+                    with urllib.request.urlopen(exporter.url) as answer:
+                        series = sum(not line.startswith(b"#") for line in answer.read().splitlines())
+                    asked.append(time.perf_counter() - began_to_ask)
                 time.sleep(TICK_S)
             seconds.append((busy(process) - started) / 10.0)
             memory.append(float(process.memory_info().rss))
@@ -78,6 +91,8 @@ def main(actors: int = 500, processes: int = 25, tasks: int = 100, minutes: floa
         actors=actors,
         processes=processes,
         minutes=minutes,
+        series=series,
+        scrape_ms=[1000 * median(asked), 1000 * max(asked)],
         coordinator_cores=sum(seconds) / len(seconds),
         most_coordinator_cores=max(seconds),
         least_bytes=min(memory),
@@ -138,7 +153,8 @@ def scales(tasks: int) -> dict[str, Any]:
 def shard(tasks: int) -> dict[str, Any]:
     """What one says of itself."""
     zeros = ("insert_wait_s", "sample_wait_s", "insert_refusals", "sample_refusals", "repeated_pushes")
-    numbers = {"samples": 0, "steps_after_warmup": 1, "fill": 0.5, "bytes": 10**9, "steps_ahead": 0.0}
+    numbers = {"shard": 0, "inserts": 0, "samples": 0, "steps_after_warmup": 1, "fill": 0.5, "steps_ahead": 0.0}
+    numbers |= {"bytes": 10**9, "node_available_bytes": 10**9, "node_total_bytes": 10**10}
     return {"inserts_by_task": [1000] * tasks, **numbers, **dict.fromkeys(zeros, 0)}
 
 

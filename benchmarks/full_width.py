@@ -23,11 +23,8 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.learner import learner_spec, noise, update
 from benchmarks.report import rounded, versions
 from benchmarks.sample_efficiency import Curves, draw
-from dashboards import records
+from dashboards import published, records
 from learner.learner import Learner
-
-PUBLISHED = json.loads((Path(__file__).parent / "published_curves.json").read_text())
-POINT = PUBLISHED["interval_env_steps_per_task"]
 
 
 def main(
@@ -117,10 +114,13 @@ def over_published(evaluations: list[dict[str, Any]]) -> Curves:
     """Ours and the paper's curves of every task."""
     curves: Curves = {}
     for task in evaluations[0]["return"]:
-        published = PUBLISHED["suites"]["dmc"]["multitask"][task.removeprefix("dmc/")]
-        paper = [(POINT * (point + 1), value) for point, value in enumerate(published["mean"])]
+        paper = published.curve(task)
+        assert paper is not None
         ours = [(row["env_steps"], row["return"][task]) for row in evaluations]
-        curves[task] = {"ours": [ours], f"paper, mean of {published['seeds']} seeds": [paper]}
+        curves[task] = {
+            "ours": [ours],
+            f"paper, mean of {paper.seeds} seeds": [list(zip(paper.steps, paper.mean, strict=True))],
+        }
     return curves
 
 

@@ -177,6 +177,20 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True)
+class MetricsConfig:
+    """Who is told of a live run's metrics, besides its folder."""
+
+    serve: bool = True
+    """Answer Prometheus while the run lives."""
+    port: int = 0
+    """Port to answer at; 0 takes any that is free, and Prometheus is told which."""
+    address: str = ""
+    """Address of this machine to answer at; empty is 127.0.0.1, on a cluster the head's own."""
+    targets: str = ""
+    """Folder where Prometheus finds whom to ask, a file for each run; empty is .prometheus in the folder of runs."""
+
+
+@dataclass(frozen=True)
 class Config:
     """A run: one agent on a list of tasks."""
 
@@ -213,3 +227,4 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
     atari: AtariConfig = field(default_factory=AtariConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)

@@ -106,7 +106,8 @@ def bound(value: float) -> str:
 def option_row(option: Option) -> str:
     name = f"`{flag(option.path)}`"
     if option.kind == "flag":
-        name += f", `--no-{flag(option.path).removeprefix('--')}`"
+        group, dot, own = flag(option.path).removeprefix("--").rpartition(".")
+        name += f", `--{group}{dot}no-{own}`"
     limits = BOUNDS.get(option.path)
     span = "" if limits is None else f"{bound(limits[0])} to {bound(limits[1])}"
     return f"| {name} | {option.kind} | {shown(option.default)} | {span} | {option.meaning} |"

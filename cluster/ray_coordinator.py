@@ -83,7 +83,10 @@ class CoordinatorProcess:
     def _conduct(self, folder: RunFolder, parts: Parts, file: IO[str]) -> None:
         try:
             with Console([task.name for task in self.plan.tasks], self.config.steps, file) as console:
-                conduct(self.plan, self.preset, folder, console, lambda one: self._drive(one, parts), self.again)
+                address = ray.util.get_node_ip_address()
+                conduct(
+                    self.plan, self.preset, folder, console, lambda one: self._drive(one, parts), self.again, address
+                )
             folder.presence.may_act()
         except LeaseLost as error:  # another conducts this run, with these parts
             file.write(f"this coordinator ends: {error} has the run\n")

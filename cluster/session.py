@@ -23,6 +23,7 @@ from dashboards.aggregate import iqm
 from dashboards.console import Console, duration, plain_line, size
 from dashboards.progress import Progress, mean
 from dashboards.records import Records
+from dashboards.tensorboard import TensorBoard
 from replay.snapshot import Place
 
 MOST_RETURNS = 8
@@ -37,6 +38,7 @@ class Session:
         self.folder = folder
         self.console = console
         self.records = Records(folder.path)
+        self.records.mirrors.append(TensorBoard(folder.path))
         names = [task.name for task in plan.tasks]
         self.progress = Progress(names, plan.config.steps, plan.samples_per_insert, folder.manifest.get("progress"))
         self.evaluations_begun = folder.manifest.get("evaluations_begun", 0)

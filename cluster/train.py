@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cluster.config import Config
 from cluster.errors import ConfigError, RunFailed
+from cluster.mirrors import LOCAL, show
 from cluster.origin import check_origin
 from cluster.plan import Plan
 from cluster.registry import LeaseLost
@@ -54,14 +55,17 @@ def conduct(
     console: Console,
     drive: Callable[[Session], bool],
     again: bool = False,
+    address: str = LOCAL,
 ) -> int:
     """A run between its first and its last words; returns its exit code. `drive` trains, and says whether to the end.
+    `address` is this machine's, for who wants to know of the run.
 
     Raises LeaseLost when another process has the run: it goes on there.
     """
     session = None
     try:
         session = Session(plan, folder, console)
+        show(session, plan, address)
         session.begin({"preset": preset, "actors": plan.counts(), "shards": len(plan.shards)}, again)
         completed = drive(session)
     except LeaseLost:

@@ -32,6 +32,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "checkpoint_interval": (0, 10**12),
     "keep_checkpoints": (1, 1000),
     "report_interval": (0.1, 3600),
+    "metrics.port": (0, 65535),
     "learner.width": (8, 65536),
     "learner.depth": (1, 64),
     "learner.heads": (1, 64),

@@ -1,6 +1,8 @@
 """Views of a run: the files it writes and what a person sees of it.
 
-records appends to events.jsonl, metrics.jsonl and eval.jsonl and mirrors metrics to TensorBoard; progress turns the
-parts' reports into one row of metrics; console shows rows in a terminal or as plain lines; learning_curves draws the
-PNG at a run's end. The drivers in cluster/ call these; nothing here knows Ray or torch.
+records appends to events.jsonl, metrics.jsonl and eval.jsonl; everything else is a mirror of these: tensorboard, and
+exporter, which answers Prometheus with what metrics declares (samples and tally say how it is made). prometheus/ has
+Prometheus' configuration and rules. progress turns the parts' reports into one row of metrics; console shows rows in a
+terminal or as plain lines; learning_curves draws the PNG at a run's end; published has the paper's curves. The drivers
+in cluster/ call these; nothing here knows Ray or torch.
 """

@@ -12,7 +12,19 @@ import numpy as np
 from actors.actor import ActorReport
 
 RECENT_EPISODES = 20
+QUANTILES = {"p10": 10, "p50": 50, "p90": 90}
 LIMITER_COUNTS = ("insert_wait_s", "sample_wait_s", "insert_refusals", "sample_refusals", "repeated_pushes")
+OF_SHARD = (
+    "shard",
+    "fill",
+    "bytes",
+    "node_available_bytes",
+    "node_total_bytes",
+    "inserts",
+    "samples",
+    "steps_ahead",
+    *LIMITER_COUNTS,
+)
 RECENT_ROWS = 12  # a minute, at the default interval: what the time left is reckoned from
 
 
@@ -90,6 +102,9 @@ class Progress:
             "return": {
                 task: mean([r for r, _ in recent]) for task, recent in zip(self.tasks, self.recent, strict=True)
             },
+            "return_quantiles": {
+                task: quantiles([r for r, _ in recent]) for task, recent in zip(self.tasks, self.recent, strict=True)
+            },
             "success": {
                 task: mean([s for _, s in recent]) for task, recent in zip(self.tasks, self.recent, strict=True)
             },
@@ -106,6 +121,7 @@ class Progress:
             "learner_seconds": dict(learner["seconds"]),
             "actor_seconds": sums([report.seconds for report in actors]),
             "limiter": {name: sum(shard[name] for shard in shards) for name in LIMITER_COUNTS},
+            "shards": [{name: shard[name] for name in OF_SHARD} for shard in shards],
             "writers": sums([report.writer for report in actors]),
             "sampler": learner["sampler"],
             "bottleneck": bottleneck(learner_waits, actors_wait),
@@ -128,15 +144,26 @@ class Progress:
 
 
 def bottleneck(learner_waits: float, actors_wait: float) -> str:
-    """The side that the other waits for; 'balanced' when neither waits a tenth of its time."""
-    if max(learner_waits, actors_wait) < 0.1:
+    """The side that the other waits for; 'balanced' when neither waits a tenth of its time, 'limiter' when both do by
+    turns, as where it lets neither get ahead far enough."""
+    most, least = max(learner_waits, actors_wait), min(learner_waits, actors_wait)
+    if most < 0.1:
         return "balanced"
+    if least > most / 2:
+        return "limiter"
     return "actors" if learner_waits > actors_wait else "learner"
 
 
 def sums(counters: Sequence[dict[str, float]]) -> dict[str, float]:
     """The sum of every counter over the parts."""
     return {name: sum(part[name] for part in counters) for name in (counters[0] if counters else ())}
+
+
+def quantiles(values: Sequence[float]) -> dict[str, float]:
+    """By name; none of no values."""
+    if not values:
+        return {}
+    return dict(zip(QUANTILES, np.percentile(values, list(QUANTILES.values())).tolist(), strict=True))
 
 
 def mean(values: Sequence[float]) -> float | None:

@@ -1,4 +1,4 @@
-"""The files that tell what a run did, one JSON object a line; every other view is made from these."""
+"""The files that tell what a run did, one JSON object a line; every other view is a mirror of these."""
 
 from __future__ import annotations
 
@@ -7,24 +7,35 @@ import time
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-from tensorboard.compat.proto.event_pb2 import Event
-from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from typing import Any, Protocol
 
 EVALUATED = ("return", "success", "score", "score_mean", "score_iqm")  # what is mirrored of an evaluation
 RECENT = 8  # events and evaluations that are at hand
 NEWEST_BYTES = 1 << 20  # more than two rows of hundreds of tasks take
 
 
+class Mirror(Protocol):
+    """Shows the same rows elsewhere. None may keep its caller waiting for a network."""
+
+    def event(self, row: dict[str, Any]) -> None: ...
+
+    def metrics(self, row: dict[str, Any]) -> None: ...
+
+    def evaluation(self, row: dict[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class Records:
-    """Appends to the run's files; a line is on its way to disk when a call returns."""
+    """Appends to the run's files; a line is on its way to disk when a call returns. Then the mirrors get it.
+
+    A mirror that raises is given up, which is an event; the run goes on without it.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.mirrors: list[Mirror] = []
         self.files = {name: (folder / f"{name}.jsonl").open("a") for name in ("events", "metrics", "eval")}
-        self.tensorboard = EventFileWriter(str(folder / "tensorboard"))
         self.events = deque(tail(folder / "events.jsonl", RECENT), RECENT)
         self.evaluations = deque(tail(folder / "eval.jsonl", RECENT), RECENT)
 
@@ -33,17 +44,18 @@ class Records:
         row = {"time": time.time(), "event": kind, "reason": reason, **fields}
         self.events.append(row)
         self._append("events", row)
+        self._mirror("event", row)
 
     def metrics(self, row: dict[str, Any]) -> None:
-        """One row of metrics; its numbers go to TensorBoard at row['env_steps']."""
+        """One row of metrics."""
         self._append("metrics", row)
-        self._mirror(row["env_steps"], row)
+        self._mirror("metrics", row)
 
     def evaluation(self, row: dict[str, Any]) -> None:
         """Scores of one evaluation; 'returns' and the like by task."""
         self.evaluations.append(row)
         self._append("eval", row)
-        self._mirror(row["env_steps"], {"evaluation": {name: row[name] for name in EVALUATED}})
+        self._mirror("evaluation", row)
 
     def _append(self, name: str, row: dict[str, Any]) -> None:
         file = self.files[name]
@@ -53,14 +65,20 @@ class Records:
         except OSError as error:  # of a full disk it does not say which file
             raise OSError(error.errno, error.strerror, file.name) from error
 
-    def _mirror(self, step: int, row: dict[str, Any]) -> None:
-        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in flatten(row)]
-        self.tensorboard.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+    def _mirror(self, what: str, row: dict[str, Any]) -> None:
+        for mirror in list(self.mirrors):
+            try:
+                getattr(mirror, what)(row)
+            except Exception as error:  # of whatever kind another library has
+                self.mirrors.remove(mirror)
+                self.event("mirror_failed", f"{type(error).__name__}: {error}", mirror=type(mirror).__name__)
 
     def close(self) -> None:
         for file in self.files.values():
             file.close()
-        self.tensorboard.close()
+        for mirror in self.mirrors:
+            with suppress(Exception):
+                mirror.close()
 
 
 def flatten(row: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:

@@ -34,7 +34,7 @@ def test_a_run_ends_at_its_budget_and_tells_everything(folder: Path) -> None:
     run = folder / "runs" / "a"
     assert (run / "learning_curves.png").stat().st_size > 10_000
     assert list((run / "tensorboard").iterdir())
-    assert last["bottleneck"] in ("actors", "learner", "balanced")
+    assert last["bottleneck"] in ("actors", "learner", "limiter", "balanced")
     for part in ("dmc/cartpole-swingup", "dmc/cheetah-run", "samples per insert", "learning_curves.png"):
         assert part in done.stdout
     policies = [row["policy"] for row in tiny.rows(folder, "a", "eval")]

@@ -1,0 +1,84 @@
+"""Answers Prometheus with the newest metrics of a run, and tells it where."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from dashboards.metrics import METRICS
+from dashboards.samples import Labels
+from dashboards.tally import Tally
+
+
+class Exporter:
+    """A mirror of a run's records. What it answers is made when a row comes, so that a question costs little.
+
+    Args:
+        run: value of the label `run`.
+        address: of this machine, to listen on and to be asked at.
+        port: 0 takes any that is free.
+        targets: folder of files that Prometheus finds its targets in (file_sd); one named for the run is written.
+            It is left there when the run fails, so that somebody is told: the target does not answer any more.
+
+    Raises OSError when the port cannot be listened on.
+    """
+
+    def __init__(self, run: str, tally: Tally, address: str, port: int, targets: Path) -> None:
+        self.run = run
+        self.tally = tally
+        self.families: list[Metric] = []
+        self.totals: dict[tuple[str, Labels], tuple[float, float]] = {}  # (what is shown, what was last said)
+        registry = CollectorRegistry()
+        registry.register(self)
+        self.server, self.thread = start_http_server(port, address, registry)
+        self.url = f"http://{address}:{self.server.server_port}/metrics"
+        self.target = targets / f"{run}.json"
+        targets.mkdir(parents=True, exist_ok=True)
+        partial = self.target.with_suffix(".partial")
+        partial.write_text(json.dumps([{"targets": [f"{address}:{self.server.server_port}"], "labels": {"run": run}}]))
+        os.replace(partial, self.target)
+
+    def collect(self) -> Iterator[Metric]:
+        """For prometheus_client, in a thread of its own."""
+        return iter(self.families)
+
+    def event(self, row: dict[str, Any]) -> None:
+        self.tally.event(row)
+
+    def evaluation(self, row: dict[str, Any]) -> None:
+        self.tally.evaluation(row)
+
+    def metrics(self, row: dict[str, Any]) -> None:
+        state = self.tally.state(row)
+        families: list[Metric] = []
+        for metric in METRICS:
+            labels = ("run", *metric.labels)
+            is_counter = metric.kind == "counter"
+            family = (CounterMetricFamily if is_counter else GaugeMetricFamily)(metric.name, metric.help, labels=labels)
+            for values, value in metric.samples(state):
+                if value is not None:
+                    shown = self._total(metric.name, values, value) if is_counter else value
+                    family.add_metric((self.run, *values), shown)
+            families.append(family)
+        self.families = families
+
+    def _total(self, name: str, labels: Labels, value: float) -> float:
+        """A counter that does not go back. What a part counted is gone with it: the sum over those that live falls,
+        and Prometheus would take all that is left for new."""
+        total, last = self.totals.get((name, labels), (value, value))
+        total += max(0.0, value - last)
+        self.totals[name, labels] = total, value
+        return total
+
+    def close(self) -> None:
+        """Of a run that has ended as it should."""
+        self.target.unlink(missing_ok=True)
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()

@@ -1,0 +1,53 @@
+"""The paper's learning curves (arXiv 2505.23150), from the data that its authors have published under the MIT licence.
+
+published_curves.json has, by suite and task, mean and standard deviation over seeds at each evaluation. Its note says
+why a point stands for 25,000 environment steps of each task.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+SUITES = {"dmc": ("dmc",), "humanoid-bench": ("humanoidbench", "humanoidbench_hard"), "metaworld": ("metaworld",)}
+ENDINGS = ("", "-v0", "-v2-goal-observable")
+
+
+class Curve(NamedTuple):
+    """One agent for all tasks of the paper's suite. `field` is what of an evaluation it is to be compared with."""
+
+    field: str  # return or success
+    steps: list[int]  # environment steps of this task
+    mean: list[float]
+    std: list[float]  # over seeds
+    seeds: int
+
+    def at(self, steps: float) -> float | None:
+        """Its mean after so many steps, None where it has no point yet, or has ended."""
+        if not self.steps[0] <= steps <= self.steps[-1]:
+            return None
+        return float(np.interp(steps, self.steps, self.mean))
+
+
+@cache
+def document() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((Path(__file__).parent / "published_curves.json").read_text())
+    return found
+
+
+def curve(task: str) -> Curve | None:
+    """Of a task, such as dmc/dog-run; None for one that the paper has no curve of."""
+    benchmark, _, name = task.partition("/")
+    for suite in SUITES.get(benchmark, ()):
+        for ending in ENDINGS:
+            found = document()["suites"][suite]["multitask"].get(name + ending)
+            if found is not None:
+                interval = document()["interval_env_steps_per_task"]
+                steps = [interval * (point + 1) for point in range(len(found["mean"]))]
+                field = "success" if benchmark == "metaworld" else "return"
+                return Curve(field, steps, found["mean"], found["std"], found["seeds"])
+    return None

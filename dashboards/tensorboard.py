@@ -1,0 +1,36 @@
+"""Mirrors a run's numbers to TensorBoard event files, which lie beside its records."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from dashboards.records import EVALUATED, flatten
+
+
+class TensorBoard:
+    """Every number of a row under its slash-joined name, at row['env_steps']."""
+
+    def __init__(self, folder: Path) -> None:
+        self.writer = EventFileWriter(str(folder / "tensorboard"))
+
+    def event(self, row: dict[str, Any]) -> None:
+        """Not a number."""
+
+    def metrics(self, row: dict[str, Any]) -> None:
+        self._write(row["env_steps"], row)
+
+    def evaluation(self, row: dict[str, Any]) -> None:
+        self._write(row["env_steps"], {"evaluation": {name: row[name] for name in EVALUATED}})
+
+    def _write(self, step: int, row: dict[str, Any]) -> None:
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in flatten(row)]
+        self.writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+
+    def close(self) -> None:
+        self.writer.close()

@@ -1,0 +1,190 @@
+"""Metrics of a run: what is declared is served, counters do not go back, and a mirror that fails stops nothing."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import socket
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from actors.catalogue import resolve
+from dashboards import published
+from dashboards.exporter import Exporter
+from dashboards.metrics import METRICS
+from dashboards.metrics_docs import page
+from dashboards.records import Records, read
+from dashboards.tally import Tally, cause_of
+from tests import tiny
+from tests.live import ended_well, live, wait_for
+
+# Of what has not happened, or is not there, in a short run of one task on a CPU.
+ABSENT = {"brc_restarts_total", "brc_published", "brc_reward_scale", "brc_run_left_seconds", "brc_evaluation_success"}
+
+
+def scrape(url: str) -> dict[str, list[tuple[dict[str, str], float]]]:
+    """Samples by name, as (labels, value)."""
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        text = answer.read().decode()
+    found: dict[str, list[tuple[dict[str, str], float]]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found.setdefault(sample.name, []).append((sample.labels, sample.value))
+    return found
+
+
+def address(folder: Path, run: str) -> str:
+    """Where Prometheus is told to ask."""
+    (entry,) = json.loads((folder / "runs" / ".prometheus" / f"{run}.json").read_text())
+    assert entry["labels"] == {"run": run}
+    return f"http://{entry['targets'][0]}/metrics"
+
+
+def test_declarations_follow_the_conventions_of_prometheus() -> None:
+    names = [metric.name for metric in METRICS]
+    assert len(set(names)) == len(names)
+    for metric in METRICS:
+        assert re.fullmatch(r"brc_[a-z_]+", metric.name) and metric.help.endswith(".") and metric.unit
+        assert metric.name.endswith("_total") == (metric.kind == "counter")
+        assert not {"actor", "pid", "node", "run"}.intersection(metric.labels), "labels that nothing bounds"
+
+
+def test_the_page_of_metrics_is_what_the_code_writes() -> None:
+    assert (Path(__file__).parents[1] / "docs" / "metrics.md").read_text() == page(), "run `make docs`"
+
+
+def test_a_live_run_answers_and_all_that_is_declared_is_there(folder: Path) -> None:
+    with live(folder, "a", "--steps=8000", "--checkpoint-interval=1000", "--evaluation.interval=1000") as process:
+        target = folder / "runs" / ".prometheus" / "a.json"
+        wait_for(process, lambda: read(folder / "runs" / "a" / "eval.jsonl")[1:])
+        wait_for(process, lambda: tiny.rows(folder, "a", "metrics")[-1]["learner"].get("critic_gradient_norm"))
+        url = address(folder, "a")
+        late = {"brc_checkpoint_seconds", "brc_episode_return"}
+        found = wait_for(process, lambda: (now := scrape(url)) and late <= now.keys() and now)
+        row = tiny.rows(folder, "a", "metrics")[-1]
+        missing = {metric.name for metric in METRICS if metric.name not in found}
+        assert missing <= ABSENT, missing - ABSENT
+        assert {labels["run"] for samples in found.values() for labels, _ in samples if "run" in labels} == {"a"}
+        ((labels, steps),) = found["brc_environment_steps_total"]
+        assert labels == {"run": "a", "benchmark": "dmc", "task": "dmc/cartpole-swingup"}
+        assert 0 < steps <= row["env_steps"]
+        assert sum(value for _, value in found["brc_bottleneck"]) == 1
+        ended_well(process)
+    assert not target.exists(), "who has ended is not asked any more"
+
+
+def test_a_run_that_dies_stays_a_target(folder: Path) -> None:
+    """Prometheus then finds that nobody answers, which is what the alert is for."""
+    with live(folder, "a", "--steps=100000", "--execution=serial") as process:
+        wait_for(process, lambda: tiny.rows(folder, "a", "metrics"))
+        url = address(folder, "a")
+        assert scrape(url)["brc_run_steps"]
+        process.kill()
+        process.wait()
+    assert address(folder, "a") == url
+
+
+def test_a_port_that_is_taken_is_refused(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = tiny.train(folder, "a", "--execution=serial", f"--metrics.port={port}")
+        assert done.returncode == 2
+        assert f"--metrics.port {port} of 127.0.0.1 cannot be listened on" in done.stderr
+        done = tiny.train(
+            folder, "b", "--execution=serial", f"--metrics.port={port}", "--metrics.no-serve", "--steps=400"
+        )
+        assert done.returncode == 0, done.stderr
+    assert not (folder / "runs" / ".prometheus" / "b.json").exists()
+
+
+@given(st.lists(st.integers(0, 1000), min_size=1, max_size=30))
+def test_a_counter_never_goes_back_and_misses_nothing_that_grew(values: list[int]) -> None:
+    exporter = Exporter.__new__(Exporter)
+    exporter.totals = {}
+    shown = [exporter._total("x", (), value) for value in values]
+    grown = sum(max(0, after - before) for before, after in itertools.pairwise(values))
+    assert shown == sorted(shown) and shown[0] == values[0] and shown[-1] == values[0] + grown
+
+
+def test_series_are_bounded_by_tasks_and_shards(tmp_path: Path) -> None:
+    """300 tasks, 8 shards and 500 actors; docs/metrics.md states the number."""
+    tasks = [f"dmc/task-{index}" for index in range(300)]
+    numbers = dict.fromkeys(tasks, 1.0)
+    counts = {"inserts": 1, "samples": 1, "repeated_pushes": 0, "steps_ahead": 0.0, "fill": 0.5, "bytes": 10**9}
+    sides = {f"{side}_{what}": 0 for side in ("insert", "sample") for what in ("wait_s", "refusals")}
+    node = {"node_available_bytes": 1, "node_total_bytes": 2}
+    row: dict[str, Any] = {
+        "time": 0.0,
+        "env_steps": 1,
+        "return": numbers,
+        "return_quantiles": {task: {"p10": 0.0, "p50": 0.0, "p90": 0.0} for task in tasks},
+        **dict.fromkeys(("env_steps_by_task", "episodes", "success", "reward_scale"), numbers),
+        "shards": [{"shard": shard, **counts, **sides, **node} for shard in range(8)],
+        "actors_by_benchmark": {"dmc": {"desired": 500, "alive": 500, "pending": 0, "restarts": 0}},
+        "bottleneck": "learner",
+    }
+    evaluation = {"return": numbers, "success": numbers, "score": numbers, "env_steps": 1}
+    tally = Tally(10, 1, lambda task, steps: 1.0)
+    exporter = Exporter("a", tally, "127.0.0.1", 0, tmp_path)
+    exporter.evaluation({"policy": "random", **evaluation})
+    exporter.evaluation({"policy": "deterministic", **evaluation})
+    exporter.metrics(row)
+    series = sum(len(samples) for samples in scrape(exporter.url).values())
+    exporter.close()
+    assert not list(tmp_path.glob("*.json"))
+    assert 3_950 < series < 4_050
+
+
+class Broken:
+    """A mirror whose service is away."""
+
+    def metrics(self, row: dict[str, Any]) -> None:
+        raise ConnectionError("away")
+
+    def close(self) -> None:
+        """Nothing to give up."""
+
+    event = evaluation = metrics
+
+
+def test_a_mirror_that_fails_is_told_once_and_left_out(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    records.mirrors.append(Broken())
+    records.metrics({"env_steps": 1})
+    records.metrics({"env_steps": 2})
+    records.close()
+    assert [row["env_steps"] for row in read(tmp_path / "metrics.jsonl")] == [1, 2]
+    (event,) = read(tmp_path / "events.jsonl")
+    assert (event["event"], event["reason"], event["mirror"]) == ("mirror_failed", "ConnectionError: away", "Broken")
+
+
+@pytest.mark.parametrize(
+    ("reason", "cause"),
+    [
+        ("The actor died because its node has died. Node Id: 1", "node lost"),
+        ("it has not made a step for 130 s", "hung"),
+        ("rank 0 does not answer", "hung"),
+        ("it has grown to 9,000,000,000 bytes", "out of memory"),
+        ("actor a failed:\nTraceback (most recent call last)", "raised"),
+        ("The actor is dead because its worker process has died.", "died"),
+    ],
+)
+def test_deaths_have_a_few_causes(reason: str, cause: str) -> None:
+    assert cause_of(reason) == cause
+
+
+@pytest.mark.parametrize("suite", ["dmc-hard", "metaworld-50", "hb-medium", "hb-hard"])
+def test_the_paper_has_a_curve_of_every_task_of_its_suites(suite: str) -> None:
+    for task in resolve((suite,)):
+        curve = published.curve(task.name)
+        assert curve is not None and len(curve.steps) == len(curve.mean) == len(curve.std)
+        assert curve.at(curve.steps[3]) == curve.mean[3] and curve.at(curve.steps[-1] + 1) is None
+        assert min(curve.mean[:2]) <= curve.at(37_500) <= max(curve.mean[:2])  # type: ignore[operator]
+    assert published.curve("dmc/cartpole-swingup") is None

@@ -1,0 +1,107 @@
+"""Prometheus' side: its configuration and rules, with promtool, and a real server that finds and asks a live run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dashboards.metrics import METRICS
+from tests.live import free_port, live, wait_for
+
+FOLDER = Path(__file__).parents[1] / "dashboards" / "prometheus"
+pytestmark = pytest.mark.skipif(not shutil.which("promtool"), reason="needs Prometheus and its promtool")
+
+
+def promtool(*words: str, cwd: Path = FOLDER) -> str:
+    done = subprocess.run(["promtool", *words], cwd=cwd, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def rules(file: str) -> list[dict[str, Any]]:
+    groups = yaml.safe_load((FOLDER / file).read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def test_the_configuration_and_the_rules_are_valid() -> None:
+    promtool("check", "config", "prometheus.yml")
+    promtool("check", "rules", "recording.yml", "alerts.yml")
+
+
+def test_every_alert_fires_when_it_should_and_only_then() -> None:
+    promtool("test", "rules", "tests.yml")
+    cases = yaml.safe_load((FOLDER / "tests.yml").read_text())["tests"]
+    for alert in (rule["alert"] for rule in rules("alerts.yml")):
+        found = [test for case in cases for test in case["alert_rule_test"] if test["alertname"] == alert]
+        assert {bool(test["exp_alerts"]) for test in found} == {True, False}, (
+            f"{alert} is to fire once and to be silent once"
+        )
+
+
+def test_a_wrong_expectation_is_noticed(tmp_path: Path) -> None:
+    for file in FOLDER.iterdir():
+        shutil.copy(file, tmp_path)
+    alerts = tmp_path / "alerts.yml"
+    alerts.write_text(alerts.read_text().replace('up{job="brc"} == 0', 'up{job="brc"} == 2'))
+    with pytest.raises(AssertionError, match="BrcRunGone"):
+        promtool("test", "rules", "tests.yml", cwd=tmp_path)
+
+
+def test_rules_ask_only_for_what_there_is() -> None:
+    known = {metric.name for metric in METRICS} | {rule["record"] for rule in rules("recording.yml")}
+    for rule in [*rules("recording.yml"), *rules("alerts.yml")]:
+        words = rule["expr"].replace("(", " ").replace(")", " ").replace("{", " ").replace("[", " ").split()
+        asked = {word for word in words if word.startswith(("brc_", "brc:"))}
+        assert asked <= known, asked - known
+
+
+def test_a_server_finds_a_live_run_and_follows_it(folder: Path) -> None:
+    """With this folder's configuration, but for the places and for how often it asks."""
+    for file in FOLDER.iterdir():
+        shutil.copy(file, folder)
+    config = yaml.safe_load((folder / "prometheus.yml").read_text())
+    config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    for job in config["scrape_configs"]:
+        job["file_sd_configs"][0] |= {"refresh_interval": "1s", "files": [f"{folder}/runs/.prometheus/*.json"]}
+    config["scrape_configs"] = config["scrape_configs"][:1]
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+    port = free_port()
+    options = [f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
+    command = ["prometheus", *options, f"--web.listen-address=127.0.0.1:{port}"]
+
+    def ask(expression: str) -> list[dict[str, Any]]:
+        query = urllib.parse.urlencode({"query": expression})
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/query?{query}", timeout=10) as answer:
+                found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+        except OSError:  # it is not up yet
+            return []
+        return found
+
+    with (folder / "prometheus.log").open("w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        with live(folder, "a", "--steps=100000", "--checkpoint-interval=500") as process:
+            (up,) = wait_for(process, lambda: ask('up{job="brc"} == 1'))
+            assert up["metric"]["run"] == "a"
+            wait_for(process, lambda: ask("increase(brc_environment_steps_total[1m]) > 100"))
+            for rule in rules("recording.yml"):
+                (value,) = wait_for(process, lambda rule=rule: ask(rule["record"]))  # type: ignore[misc]
+                assert value["metric"]["run"] == "a" and float(value["value"][1]) >= 0
+            wait_for(process, lambda: ask("brc_checkpoints_total > 0"))
+            assert not ask('ALERTS{alertstate="firing"}')
+            process.kill()
+            process.wait()
+        with live(folder, "b", "--steps=100000", "--execution=serial") as process:
+            wait_for(process, lambda: ask('up{run="a"} == 0') and ask('up{run="b"} == 1'))
+    finally:
+        server.kill()
+        server.wait()
