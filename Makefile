@@ -111,6 +111,7 @@ full-width: setup
 docs: setup
 	$(BIN)/python -m cluster.configuration_docs > docs/configuration.md
 	$(BIN)/python -m dashboards.metrics_docs > docs/metrics.md
+	$(BIN)/python -m dashboards.grafana
 
 clean:
 	rm -rf $(VENV) build replay/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -1,0 +1,95 @@
+"""Writes the JSON of Grafana's dashboards: `python -m dashboards.grafana`, into dashboards/grafana/.
+
+The files are committed, and mounted by docker/compose.yaml; a test sees that they are what this writes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from grafana_foundation_sdk.builders import dashboard, prometheus, timeseries
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models import common
+from grafana_foundation_sdk.models import dashboard as models
+
+from dashboards.boards import BOARDS
+from dashboards.panels import Board, Panel
+
+FOLDER = Path(__file__).parent / "grafana"
+SOURCE = "prometheus"  # uid of the data source, as docker/grafana/datasources.yaml has it
+VARIABLES = {
+    "run": "label_values(brc_run_steps, run)",
+    "benchmark": 'label_values(brc_environment_steps_total{run=~"$run"}, benchmark)',
+    "task": 'label_values(brc_environment_steps_total{run=~"$run", benchmark=~"$benchmark"}, task)',
+}
+
+
+def source() -> models.DataSourceRef:
+    return common.DataSourceRef(type_val="prometheus", uid=SOURCE)
+
+
+def render(board: Board) -> str:
+    """A dashboard as JSON, the same for the same panels."""
+    built = (
+        dashboard.Dashboard(board.title)
+        .uid(board.uid)
+        .description(board.description)
+        .tags(["brc"])
+        .refresh("15s")
+        .time("now-1h", "now")
+        .timezone("browser")
+    )
+    for name in board.variables:
+        built = built.with_variable(
+            dashboard.QueryVariable(name)
+            .label(name)
+            .query(VARIABLES[name])
+            .datasource(source())
+            .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
+            .multi(True)
+            .include_all(True)
+            .sort(models.VariableSort.ALPHABETICAL_ASC)
+        )
+    for title, panels in board.rows.items():
+        built = built.with_row(dashboard.Row(title))
+        for panel in panels:
+            built = built.with_panel(render_panel(panel, len(panels)))
+    return JSONEncoder(sort_keys=True, indent=1).encode(built.build()) + "\n"
+
+
+def render_panel(panel: Panel, of: int) -> timeseries.Panel:
+    """A panel, one of so many in its row."""
+    built = (
+        timeseries.Panel()
+        .title(panel.title)
+        .description(panel.description)
+        .unit(panel.unit)
+        .datasource(source())
+        .height(8)
+        .span(12 if panel.wide or of < 3 else 8 if of == 3 else 6)
+        .thresholds(thresholds(panel))
+    )
+    for letter, (expression, legend) in zip("ABCDEFG", panel.queries, strict=False):
+        built = built.with_target(prometheus.Dataquery().expr(expression).legend_format(legend).ref_id(letter))
+    return built
+
+
+def thresholds(panel: Panel) -> dashboard.ThresholdsConfig:
+    """Green and red, from the values that a panel names."""
+    worse_below = panel.bad < panel.good
+    first, then = ("red", "green") if worse_below else ("green", "red")
+    steps = [
+        models.Threshold(value=None, color=first),
+        models.Threshold(value=panel.good if worse_below else panel.bad, color=then),
+    ]
+    return dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps)
+
+
+def main() -> None:
+    FOLDER.mkdir(exist_ok=True)
+    for board in BOARDS:
+        (FOLDER / f"{board.uid}.json").write_text(render(board))
+
+
+if __name__ == "__main__":
+    main()

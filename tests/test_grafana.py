@@ -1,0 +1,77 @@
+"""Grafana's dashboards: the committed JSON is what the code writes, whole, and asks for what there is."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+pytest.importorskip("grafana_foundation_sdk")
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from dashboards.boards import BOARDS
+from dashboards.grafana import FOLDER, render
+from dashboards.metrics import METRICS
+from dashboards.panels import Board
+
+EACH = pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.uid)
+
+
+def test_the_files_are_what_the_code_writes() -> None:
+    assert {file.name: file.read_text() for file in FOLDER.iterdir()} == {
+        f"{board.uid}.json": render(board) for board in BOARDS
+    }, "run `make docs`"
+
+
+@EACH
+def test_nothing_is_lost_on_the_way_through_the_sdk(board: Board) -> None:
+    """A key that is misspelt would be dropped."""
+    register_default_plugins()
+    document = json.loads(render(board))
+    assert json.loads(JSONEncoder().encode(Dashboard.from_json(document))) == document
+
+
+@EACH
+def test_every_panel_says_what_it_is_and_in_what_unit_and_when_it_is_bad(board: Board) -> None:
+    panels = [panel for panel in json.loads(render(board))["panels"] if panel["type"] != "row"]
+    assert len(panels) == sum(len(row) for row in board.rows.values())
+    for panel in panels:
+        defaults: dict[str, Any] = panel["fieldConfig"]["defaults"]
+        assert panel["title"] and panel["description"].endswith(".") and defaults["unit"]
+        first, then = defaults["thresholds"]["steps"]
+        assert {first["color"], then["color"]} == {"green", "red"}
+        assert all(target["expr"] and target["legendFormat"] for target in panel["targets"])
+
+
+@EACH
+def test_queries_name_known_metrics_labels_and_variables(board: Board) -> None:
+    labels = {metric.name: {"run", *metric.labels} for metric in METRICS}
+    for row in board.rows.values():
+        for panel in row:
+            for expression, legend in panel.queries:
+                asked = set(re.findall(r"brc_\w+", expression))
+                assert asked and asked <= labels.keys(), asked - labels.keys()
+                known = set.intersection(*(labels[name] for name in asked))
+                assert set(re.findall(r"{{(\w+)}}", legend)) <= known
+                assert set(re.findall(r'(\w+)[=!]~?"', expression)) <= known
+                used = set(re.findall(r"\$(\w+)", expression)) - {"__rate_interval", "__range"}
+                assert used <= set(board.variables)
+
+
+def test_every_metric_is_on_a_dashboard() -> None:
+    text = "".join(
+        query for board in BOARDS for row in board.rows.values() for panel in row for query, _ in panel.queries
+    )
+    shown = set(re.findall(r"brc_\w+", text))
+    elsewhere = {
+        "brc_evaluation_steps",
+        "brc_run_elapsed_seconds",
+        "brc_checkpoints_total",
+        "brc_push_wait_seconds_total",
+    }
+    in_alerts = {"brc_checkpoint_interval_steps", "brc_checkpoint_timestamp_seconds"}
+    assert {metric.name for metric in METRICS} - shown == elsewhere | in_alerts
