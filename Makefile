@@ -10,13 +10,15 @@ INSTALLED := $(VENV)/installed
 
 CLUSTER ?= cluster.yaml
 RUN ?=
+GRAFANA_URL ?= http://localhost:3000
+PROMETHEUS_URL ?= http://localhost:9090
 BENCHMARK ?=
 ACTORS ?=
 # Ray's newer autoscaler loses nodes of the local provider, and all that is here was tried with this one.
 RAY_UP = RAY_UP_enable_autoscaler_v2=0 RAY_AUTH_MODE=token $(BIN)/ray
 REMOTE = CLUSTER=$(CLUSTER) $(BIN)/brc remote
 
-.PHONY: secrets up down status scale logs stop help setup install-humanoid-bench install-shadow-hand launch-train test lint proofs benchmark full-width docs clean cluster-proof
+.PHONY: dashboards secrets up down status scale logs stop help setup install-humanoid-bench install-shadow-hand launch-train test lint proofs benchmark full-width docs clean cluster-proof
 
 help:
 	@echo "make launch-train [PRESET=quickstart] [ARGS=...]   set up, then train"
@@ -26,6 +28,7 @@ help:
 	@echo "make logs [RUN=...]                                follow a run on the cluster"
 	@echo "make stop [RUN=...]                                stop a run; it can be resumed"
 	@echo "make down [CLUSTER=cluster.yaml]                   end the cluster and all that runs on it"
+	@echo "make dashboards GRAFANA_URL=... PROMETHEUS_URL=... put the dashboards there; the token is in GRAFANA_TOKEN"
 	@echo "make test                                          set up, then lint, type check and test"
 	@echo "make proofs                                        the tests that take many minutes"
 	@echo "make cluster-proof                                 a cluster on several hosts of this machine, as root"
@@ -107,6 +110,9 @@ benchmark: setup
 
 full-width: setup
 	$(BIN)/python -m benchmarks.full_width $(ARGS)
+
+dashboards: setup
+	@$(BIN)/python -m dashboards.grafana_push $(GRAFANA_URL) --prometheus $(PROMETHEUS_URL)
 
 docs: setup
 	$(BIN)/python -m cluster.configuration_docs > docs/configuration.md

@@ -7,8 +7,6 @@ import re
 from typing import Any
 
 import pytest
-
-pytest.importorskip("grafana_foundation_sdk")
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
