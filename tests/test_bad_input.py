@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import subprocess
@@ -147,10 +148,8 @@ def test_a_refusal_loads_neither_ray_nor_torch_and_takes_less_than_two_seconds(t
 def test_every_number_of_the_configuration_has_bounds() -> None:
     """A field added without bounds would be a wrong setting that nobody refuses."""
     config = tiny.config()
-    groups = {"": config} | {
-        f"{name}.": getattr(config, name)
-        for name in ("learner", "actors", "replay", "evaluation", "exploration", "atari")
-    }
+    parts = {name: part for name, part in vars(config).items() if dataclasses.is_dataclass(part)}
+    groups = {"": config} | {f"{name}.": part for name, part in parts.items()}
     fields = {group + name for group, part in groups.items() for name, value in vars(part).items() if is_number(value)}
     assert fields == set(validation.BOUNDS)
 
