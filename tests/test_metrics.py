@@ -20,6 +20,7 @@ from dashboards import published
 from dashboards.exporter import Exporter
 from dashboards.metrics import METRICS
 from dashboards.metrics_docs import page
+from dashboards.progress import bottleneck
 from dashboards.records import Records, read
 from dashboards.tally import Tally, cause_of
 from tests import tiny
@@ -140,6 +141,21 @@ def test_series_are_bounded_by_tasks_and_shards(tmp_path: Path) -> None:
     exporter.close()
     assert not list(tmp_path.glob("*.json"))
     assert 3_950 < series < 4_050
+
+
+@pytest.mark.parametrize(
+    ("learner_waits", "actors_wait", "side"),
+    [
+        (0.0, 0.05, "balanced"),
+        (0.9, 0.0, "actors"),
+        (0.0, 0.9, "learner"),
+        (0.6, 0.2, "actors"),
+        (0.3, 0.4, "limiter"),
+        (0.4, 0.3, "limiter"),
+    ],
+)
+def test_the_bottleneck_is_who_is_waited_for(learner_waits: float, actors_wait: float, side: str) -> None:
+    assert bottleneck(learner_waits, actors_wait) == side
 
 
 class Broken:
