@@ -13,7 +13,7 @@ from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models import dashboard as models
 
 from dashboards.boards import BOARDS
-from dashboards.panels import Board, Panel
+from dashboards.panels import MARKS, Board, Panel
 
 FOLDER = Path(__file__).parent / "grafana"
 SOURCE = "prometheus"  # uid of the data source, as docker/grafana/datasources.yaml has it
@@ -39,6 +39,9 @@ def render(board: Board) -> str:
         .time("now-1h", "now")
         .timezone("browser")
     )
+    for name, (expression, title, color) in MARKS.items():
+        mark = dashboard.AnnotationQuery().name(name).datasource(source()).expr(expression).title_format(title)
+        built = built.annotation(mark.step("60s").icon_color(color).enable(True))
     for name in board.variables:
         built = built.with_variable(
             dashboard.QueryVariable(name)

@@ -43,6 +43,17 @@ def of_run(metric: str) -> str:
     return f"sum by (run) (rate({metric}{RUN}[$__rate_interval]))"
 
 
+# What happened, marked on every panel of a dashboard: name -> (PromQL that has a value then, title, color).
+MARKS = {
+    "deaths": (f"increase(brc_restarts_total{RUN}[1m]) > 0", "{{part}} of {{run}}: {{cause}}", "red"),
+    "checkpoints": (f"changes(brc_checkpoint_timestamp_seconds{RUN}[1m]) > 0", "checkpoint of {{run}}", "blue"),
+    "scaled": (
+        'changes(brc_actors{run=~"$run", state="desired"}[1m]) > 0',
+        "other actors of {{benchmark}} wanted in {{run}}",
+        "yellow",
+    ),
+}
+
 # What several dashboards show, or one above all.
 BOTTLENECK = Panel(
     "Who is waited for",

@@ -16,6 +16,7 @@ import yaml
 
 from dashboards.boards import BOARDS
 from dashboards.metrics import METRICS
+from dashboards.panels import MARKS
 from tests.live import free_port, live, wait_for
 
 FOLDER = Path(__file__).parents[1] / "dashboards" / "prometheus"
@@ -116,6 +117,8 @@ def test_a_server_finds_a_live_run_and_follows_it(folder: Path) -> None:
             for query in queries():
                 if not any(name in query for name in EMPTY):
                     wait_for(process, lambda query=query: ask(query))  # type: ignore[misc]
+            mark = MARKS["checkpoints"][0].replace("$run", ".*")
+            wait_for(process, lambda: ask(mark))
             assert not ask('ALERTS{alertstate="firing"}')
             process.kill()
             process.wait()
