@@ -1,8 +1,8 @@
 """`python -m tests.lose_nodes FOLDER`: a fleet of one actor whose node is lost again and again, and which then dies
 itself again and again.
 
-Prints the causes of its deaths as the fleet tells them, one JSON list each for the former and the latter, and then
-what the fleet raised.
+Writes told.json there, for Ray prints too: the causes of its deaths as the fleet tells them, a list each for the former
+and the latter, and then what the fleet raised.
 """
 
 from __future__ import annotations
@@ -59,22 +59,20 @@ def main(folder: Path) -> None:
             time.sleep(0.05)
         return deaths[0].cause
 
-    causes = []
+    with_node, by_itself, raised = [], [], ""
     for _ in range(MOST_DEATHS_IN_A_ROW):
         is_placed()
         cluster.remove_node(node, allow_graceful=False)
         node = cluster.add_node(**NODE)
-        causes.append(dies())
-    print(json.dumps(causes))
-    causes = []
+        with_node.append(dies())
     try:
         while True:
             is_placed()
             ray.kill(fleet.slots[0].handle)
-            causes.append(dies())
+            by_itself.append(dies())
     except RuntimeError as error:
-        print(json.dumps(causes))
-        print(error)
+        raised = str(error)
+    (folder / "told.json").write_text(json.dumps([with_node, by_itself, raised]))
     ray.shutdown()
     cluster.shutdown()
 

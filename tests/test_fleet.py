@@ -164,9 +164,9 @@ def test_deaths_with_a_node_do_not_count(folder: Path) -> None:
         env=tiny.environment(),
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    with_node, by_itself, raised = done.stdout.splitlines()[:3]
-    assert [NODE_DIED in cause for cause in json.loads(with_node)] == [True] * MOST_DEATHS_IN_A_ROW
-    assert [NODE_DIED in cause for cause in json.loads(by_itself)] == [False] * (MOST_DEATHS_IN_A_ROW - 1)
+    with_node, by_itself, raised = json.loads((folder / "told.json").read_text())
+    assert [NODE_DIED in cause for cause in with_node] == [True] * MOST_DEATHS_IN_A_ROW
+    assert [NODE_DIED in cause for cause in by_itself] == [False] * (MOST_DEATHS_IN_A_ROW - 1)
     assert raised.startswith(f"actor dmc-0 died {MOST_DEATHS_IN_A_ROW} times without anything for replay in between")
 
 
