@@ -26,7 +26,7 @@ class Exporter:
         targets: folder of files that Prometheus finds its targets in (file_sd); one named for the run is written.
             It is left there when the run fails, so that somebody is told: the target does not answer any more.
 
-    Raises OSError when the port cannot be listened on.
+    Raises OSError when the port cannot be listened on, and, with a file name, when that file cannot be written.
     """
 
     def __init__(self, run: str, tally: Tally, address: str, port: int, targets: Path) -> None:
@@ -34,12 +34,12 @@ class Exporter:
         self.tally = tally
         self.families: list[Metric] = []
         self.totals: dict[tuple[str, Labels], tuple[float, float]] = {}  # (what is shown, what was last said)
+        self.target = targets / f"{run}.json"
+        targets.mkdir(parents=True, exist_ok=True)
         registry = CollectorRegistry()
         registry.register(self)
         self.server, self.thread = start_http_server(port, address, registry)
         self.url = f"http://{address}:{self.server.server_port}/metrics"
-        self.target = targets / f"{run}.json"
-        targets.mkdir(parents=True, exist_ok=True)
         partial = self.target.with_suffix(".partial")
         partial.write_text(json.dumps([{"targets": [f"{address}:{self.server.server_port}"], "labels": {"run": run}}]))
         os.replace(partial, self.target)

@@ -81,18 +81,26 @@ def test_a_live_run_answers_and_all_that_is_declared_is_there(folder: Path) -> N
     assert not target.exists(), "who has ended is not asked any more"
 
 
-def test_a_run_that_dies_stays_a_target(folder: Path) -> None:
-    """Prometheus then finds that nobody answers, which is what the alert is for."""
-    with live(folder, "a", "--steps=100000", "--execution=serial") as process:
-        wait_for(process, lambda: tiny.rows(folder, "a", "metrics"))
+def test_a_run_that_dies_stays_a_target_and_a_resumed_one_knows_its_past(folder: Path) -> None:
+    """Prometheus finds that nobody answers, which is what an alert is for. Another asks for the newest checkpoint."""
+    options = ("--steps=100000", "--execution=serial", "--checkpoint-interval=500")
+    with live(folder, "a", *options) as process:
+        wait_for(process, lambda: [row for row in tiny.rows(folder, "a", "events") if row["event"] == "checkpoint"])
         url = address(folder, "a")
         assert scrape(url)["brc_run_steps"]
         process.kill()
         process.wait()
     assert address(folder, "a") == url
+    written = [row["env_steps"] for row in tiny.rows(folder, "a", "events") if row["event"] == "checkpoint"]
+    with live(folder, "a", *options[:2], "--checkpoint-interval=50000", "--resume") as process:
+        wait_for(process, lambda: address(folder, "a") != url)
+        found = wait_for(process, lambda: (now := scrape(address(folder, "a"))) and "brc_run_steps" in now and now)
+        ((_, steps),) = found["brc_checkpoint_steps"]
+        assert steps == written[-1]
+        assert found["brc_random_return"]
 
 
-def test_a_port_that_is_taken_is_refused(folder: Path) -> None:
+def test_a_port_that_is_taken_and_a_folder_that_is_none_are_refused(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = tiny.train(folder, "a", "--execution=serial", f"--metrics.port={port}")
@@ -103,6 +111,10 @@ def test_a_port_that_is_taken_is_refused(folder: Path) -> None:
         )
         assert done.returncode == 0, done.stderr
     assert not (folder / "runs" / ".prometheus" / "b.json").exists()
+    (folder / "file").touch()
+    done = tiny.train(folder, "c", "--execution=serial", f"--metrics.targets={folder}/file")
+    assert done.returncode == 2
+    assert f"--metrics.targets {folder}/file cannot be written to" in done.stderr
 
 
 @given(st.lists(st.integers(0, 1000), min_size=1, max_size=30))
