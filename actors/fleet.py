@@ -212,7 +212,7 @@ class Fleet:
                 if node == ray.get_runtime_context().get_node_id():
                     with suppress(psutil.NoSuchProcess):  # it will be missed soon enough
                         slot.process = psutil.Process(pid)
-                slot.placed, slot.placed_at = None, time.monotonic()
+                slot.placed, slot.placed_at, slot.away_since = None, time.monotonic(), None
         elif slot.ready is not None and answered(slot.ready):
             ray.get(slot.ready)
             if self.collecting:

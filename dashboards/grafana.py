@@ -5,6 +5,7 @@ The files are committed, and mounted by docker/compose.yaml; a test sees that th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from grafana_foundation_sdk.builders import dashboard, prometheus, timeseries
@@ -55,13 +56,21 @@ def render(board: Board) -> str:
         )
     for title, panels in board.rows.items():
         built = built.with_row(dashboard.Row(title))
-        for panel in panels:
-            built = built.with_panel(render_panel(panel, len(panels)))
+        for panel, span in zip(panels, spans(panels), strict=True):
+            built = built.with_panel(render_panel(panel, span))
     return JSONEncoder(sort_keys=True, indent=1).encode(built.build()) + "\n"
 
 
-def render_panel(panel: Panel, of: int) -> timeseries.Panel:
-    """A panel, one of so many in its row."""
+def spans(panels: Sequence[Panel]) -> list[int]:
+    """Widths in a row of 24: beside a wide one at most two others are in its line."""
+    others = sum(not panel.wide for panel in panels)
+    beside = others <= 2 and others < len(panels)
+    narrow = 12 // others if beside else 24 // min(others, 4 if others % 4 == 0 else 3)
+    return [(12 if beside else 24) if panel.wide else narrow for panel in panels]
+
+
+def render_panel(panel: Panel, span: int) -> timeseries.Panel:
+    """A panel of this width."""
     built = (
         timeseries.Panel()
         .title(panel.title)
@@ -69,7 +78,7 @@ def render_panel(panel: Panel, of: int) -> timeseries.Panel:
         .unit(panel.unit)
         .datasource(source())
         .height(8)
-        .span(12 if panel.wide or of < 3 else 8 if of == 3 else 6)
+        .span(span)
         .thresholds(thresholds(panel))
     )
     for letter, (expression, legend) in zip("ABCDEFG", panel.queries, strict=False):

@@ -81,7 +81,8 @@ def bottleneck(state: State) -> Iterable[Sample]:
 
 
 def restarts(state: State) -> Iterable[Sample]:
-    return [(labels, count) for labels, count in state["restarts"].items()]
+    found: dict[Labels, int] = state["restarts"]
+    return found.items()
 
 
 def task_labels(task: str) -> Labels:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import psutil
@@ -174,14 +173,7 @@ def test_a_resume_with_other_shards_and_capacity_begins_full(folder: Path) -> No
 @pytest.mark.long  # tests/cluster loses one with its host
 def test_a_node_is_lost(folder: Path) -> None:
     """One of three, with a shard and actors: the run goes on, and the shard comes back elsewhere from its snapshot."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.lose_a_node", str(folder)],
-        capture_output=True,
-        text=True,
-        timeout=280,
-        env=tiny.environment(),
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    tiny.script("lose_a_node", folder)
     (removed,) = events(folder, "a", "node_removed")
     (died,) = events(folder, "a", "shard_died")
     (back,) = events(folder, "a", "shard_back")

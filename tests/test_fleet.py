@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -156,14 +155,7 @@ def test_an_actor_of_no_more_use_is_replaced_and_says_why(folder: Path, fault: s
 @pytest.mark.long  # Ray takes 15 seconds to miss a node
 def test_deaths_with_a_node_do_not_count(folder: Path) -> None:
     """Of an actor that has nothing for replay yet; by itself it dies three times, and then the fleet gives up."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.lose_nodes", str(folder)],
-        capture_output=True,
-        text=True,
-        timeout=280,
-        env=tiny.environment(),
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    tiny.script("lose_nodes", folder)
     with_node, by_itself, raised = json.loads((folder / "told.json").read_text())
     assert [NODE_DIED in cause for cause in with_node] == [True] * MOST_DEATHS_IN_A_ROW
     assert [NODE_DIED in cause for cause in by_itself] == [False] * (MOST_DEATHS_IN_A_ROW - 1)

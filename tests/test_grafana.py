@@ -7,12 +7,13 @@ import re
 from typing import Any
 
 import pytest
+import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from dashboards.boards import BOARDS
-from dashboards.grafana import FOLDER, render
+from dashboards.grafana import FOLDER, SOURCE, render, spans
 from dashboards.metrics import METRICS
 from dashboards.panels import MARKS, Board
 
@@ -58,6 +59,17 @@ def test_queries_name_known_metrics_labels_and_variables(board: Board) -> None:
                 assert set(re.findall(r'(\w+)[=!]~?"', expression)) <= known
                 used = set(re.findall(r"\$(\w+)", expression)) - {"__rate_interval", "__range"}
                 assert used <= set(board.variables)
+
+
+@EACH
+def test_rows_are_filled(board: Board) -> None:
+    for panels in board.rows.values():
+        assert sum(spans(panels)) % 24 == 0 and min(spans(panels)) >= 6
+
+
+def test_dashboards_ask_the_source_that_compose_provides() -> None:
+    provided = yaml.safe_load((FOLDER.parents[1] / "docker" / "grafana" / "datasources.yaml").read_text())
+    assert [source["uid"] for source in provided["datasources"]] == [SOURCE]
 
 
 def test_every_metric_is_on_a_dashboard() -> None:

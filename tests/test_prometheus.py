@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import urllib.parse
 import urllib.request
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,12 +112,12 @@ def test_a_server_finds_a_live_run_and_follows_it(folder: Path) -> None:
             assert up["metric"]["run"] == "a"
             wait_for(process, lambda: ask("increase(brc_environment_steps_total[1m]) > 100"))
             for rule in rules("recording.yml"):
-                (value,) = wait_for(process, lambda rule=rule: ask(rule["record"]))  # type: ignore[misc]
+                (value,) = wait_for(process, partial(ask, rule["record"]))
                 assert value["metric"]["run"] == "a" and float(value["value"][1]) >= 0
             wait_for(process, lambda: ask("brc_checkpoints_total > 0"))
             for query in queries():
                 if not any(name in query for name in EMPTY):
-                    wait_for(process, lambda query=query: ask(query))  # type: ignore[misc]
+                    wait_for(process, partial(ask, query))
             mark = MARKS["checkpoints"][0].replace("$run", ".*")
             wait_for(process, lambda: ask(mark))
             assert not ask('ALERTS{alertstate="firing"}')

@@ -62,6 +62,13 @@ def train(folder: Path, name: str, *options: str, timeout: float = 240) -> subpr
     )
 
 
+def script(module: str, folder: Path) -> None:
+    """Run `python -m tests.MODULE FOLDER`, which is to succeed."""
+    command = [sys.executable, "-m", f"tests.{module}", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=environment())
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def environment() -> dict[str, str]:
     return os.environ | {"COLUMNS": "200"}
 
