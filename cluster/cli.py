@@ -29,6 +29,7 @@ USAGE = """usage: brc COMMAND ...
   brc eval RUN [--episodes 10]                 score a run's newest checkpoint
   brc film RUN                                 film an episode of each task
   brc export RUN                               write its policy for other programs
+  brc report RUN [RUN ...]                     write a page of one run, or of several side by side
   brc status [RUN]                             all runs, or one
   brc scale RUN dmc=32                         have another number of a benchmark's actors in a live run
   brc add-task RUN TASK ... [--keep]           train on other tasks, beginning with what a run has learned
@@ -71,6 +72,7 @@ def run(arguments: list[str]) -> int:
         "eval": lambda rest: parsed(commands.evaluate, rest, "brc eval"),
         "film": lambda rest: parsed(commands.film, rest, "brc film"),
         "export": lambda rest: parsed(commands.export, rest, "brc export"),
+        "report": lambda rest: parsed(commands.report, rest, "brc report"),
         "status": lambda rest: parsed(commands.status, rest, "brc status"),
         "scale": lambda rest: parsed(commands.scale, rest, "brc scale"),
         "add-task": add_task,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import time
 from collections.abc import Sequence
@@ -17,12 +18,14 @@ from cluster.config import RUNS, Config
 from cluster.errors import ConfigError
 from cluster.plan import Plan
 from cluster.presets import PRESETS
-from cluster.registry import FileRegistry, find_registry, known_run
+from cluster.registry import FileRegistry, Registry, find_registry, known_run
 from cluster.run_folder import (
+    REPORT,
     existing_run,
     load_config,
     newest_checkpoint,
     run_checkpoints,
+    run_names,
 )
 from cluster.validation import check
 from dashboards.console import duration
@@ -84,10 +87,7 @@ def status(run: Name = "", runs_folder: str = RUNS) -> int:
         print("there are no runs; start one with `brc train quickstart`")
     for name in names:
         found, owner = registry.read(name), registry.owner(name)
-        state = found["state"] or "never started"
-        if state == "running":
-            state = "live" if owner else "died"  # nothing says how
-        print(f"{name}: {state}, preset {found['preset'] or '?'}" + (f", {owner}" if owner else ""))
+        print(f"{name}: {state_of(registry, name)}, preset {found['preset'] or '?'}" + (f", {owner}" if owner else ""))
         if found["reason"]:
             print(f"  {found['reason']}")
         if found["line"]:
@@ -100,6 +100,38 @@ def status(run: Name = "", runs_folder: str = RUNS) -> int:
             if found["heartbeat"]:
                 print(f"  last heard of {duration(time.time() - float(found['heartbeat']))} ago")
             print(f"  folder {found['folder']}, newest checkpoint {found['checkpoint'] or 'none'}")
+    return 0
+
+
+def state_of(registry: Registry, run: str) -> str:
+    """How a run is, in a word or two."""
+    state = registry.read(run, "state")["state"] or "never started"
+    if state == "running":
+        return "live" if registry.owner(run) else "died"  # nothing says how
+    return state
+
+
+def report(runs: Names = (), output: str = "", apart: bool = False, runs_folder: str = RUNS) -> int:
+    """Write a page with curves, speed, events and configuration of a run, or of several side by side, for a browser.
+
+    Args:
+        runs: their names, or patterns such as 'dogs-*'. Runs that differ in their seed alone become one curve.
+        output: the file; empty is report.html in the run's folder, of several runs in the folder of runs.
+        apart: draw every run by itself.
+        runs_folder: where runs are.
+    """
+    folder = Path(runs_folder)
+    registry = find_registry(folder)
+    names = [name for pattern in runs or ("",) for name in fnmatch.filter(run_names(folder), pattern) or [pattern]]
+    found = [(existing_run(folder, name), name) for name in dict.fromkeys(names)]
+    file = Path(output) if output else (found[0][0] if len(found) == 1 else folder) / REPORT
+    from dashboards.report import page  # matplotlib comes with it, and this is for bad input to be refused fast
+
+    try:
+        page.write([(path, state_of(registry, name)) for path, name in found], file, apart)
+    except OSError as error:
+        raise ConfigError(f"--output {file} cannot be written: {error.strerror or error}") from error
+    print(file)
     return 0
 
 

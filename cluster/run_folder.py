@@ -60,6 +60,7 @@ SERIAL_FIELDS = (
     "replay.segment_length",
     "replay.observation_dtype",
 )
+REPORT = "report.html"
 
 
 class RunFolder:

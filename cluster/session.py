@@ -16,7 +16,7 @@ from actors.evaluator import Evaluation
 from actors.scores import normalized
 from cluster.errors import RunFailed
 from cluster.plan import Plan
-from cluster.run_folder import SERIAL_FIELDS, RunFolder
+from cluster.run_folder import REPORT, SERIAL_FIELDS, RunFolder
 from cluster.validation import get
 from dashboards import records
 from dashboards.aggregate import iqm
@@ -38,6 +38,7 @@ class Session:
         self.folder = folder
         self.console = console
         self.records = Records(folder.path)
+        self.report_file = folder.path / REPORT
         self.records.mirrors.append(TensorBoard(folder.path))
         names = [task.name for task in plan.tasks]
         self.progress = Progress(names, plan.config.steps, plan.samples_per_insert, folder.manifest.get("progress"))
@@ -86,6 +87,7 @@ class Session:
             f"updates, samples per insert {plan.samples_per_insert:.2f}, replay {size(plan.replay_bytes)}, "
             f"{config.execution}"
         )
+        self.console.say(f"at its end, or whenever `brc report {self.folder.name}` is called: {self.report_file}")
         if again:
             self.console.say("the coordinator died and is back")
         elif resumed:
@@ -195,6 +197,7 @@ class Session:
             "score_mean": mean([value for values in scores.values() for value in values]),
             "score_iqm": None if not scores else iqm(np.array(list(scores.values()))),
             "returns": evaluation.returns,
+            "scores": scores,
             "lengths": evaluation.lengths,
         }
         self.records.evaluation(row)
@@ -281,17 +284,13 @@ class Session:
         self.records.event("checkpoint_failed", str(error) or reason, env_steps=env_steps)
         self.console.say(f"checkpoint at {env_steps:,} steps failed: {reason}")
 
-    def summary(self) -> None:
-        """Draw the curves and say where everything is."""
+    def summary(self, state: str) -> None:
+        """Write the report and say where everything is. `state` is how the run has ended."""
         evaluations = records.read(self.folder.path / "eval.jsonl")
         tasks = [task.name for task in self.plan.tasks]
-        file = self.folder.path / "learning_curves.png"
         learned = [row for row in evaluations if row["policy"] != "random"]
         random = [row for row in evaluations if row["policy"] == "random"]
         if learned:
-            from dashboards import learning_curves  # matplotlib is wanted only now
-
-            learning_curves.draw(evaluations, tasks, file)
             for task in tasks:
                 before = f"random {random[0]['return'][task]:8.1f}   " if random else ""
                 success = learned[-1]["success"][task]
@@ -303,8 +302,19 @@ class Session:
                 f"{self.row['samples_per_insert']:.3f} of {self.row['samples_per_insert_target']:.3f}, "
                 f"in {duration(self.row['elapsed_s'])}"
             )
-        self.console.say(f"curves in {file}" if learned else "no evaluation was made")
+        if not learned:
+            self.console.say("no evaluation was made")
+        self._write_report(state)
         self.console.say(f"everything in {self.folder.path}; `tensorboard --logdir {self.folder.path}` shows more")
+
+    def _write_report(self, state: str) -> None:
+        from dashboards.report import page  # matplotlib is wanted only now
+
+        try:
+            page.write([(self.folder.path, state)], self.report_file)
+            self.console.say(f"report in {self.report_file}")
+        except OSError as error:  # a full disk: the run has all it needs
+            self.console.say(f"{self.report_file} could not be written: {error.strerror}")
 
     def close(self) -> None:
         self.records.close()

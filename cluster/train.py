@@ -82,8 +82,9 @@ def conduct(
         if folder.checkpoints.names():
             console.say(f"go on from its last checkpoint with: {resume_command(plan.config, preset, folder)}")
         return 1
-    session.ended("finished" if completed else "stopped", "" if completed else "asked to")
-    session.summary()
+    state, reason = ("finished", "") if completed else ("stopped", "asked to")
+    session.ended(state, reason)
+    session.summary(state)
     if not completed:
         console.say(f"go on with: {resume_command(plan.config, preset, folder)}")
     session.close()

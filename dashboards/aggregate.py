@@ -1,7 +1,8 @@
-"""Many scores as one: the interquartile mean and its bootstrap interval (Agarwal et al. 2021, arXiv 2108.13264)."""
+"""Many scores as one: means, interquartile means, their bootstrap intervals (Agarwal et al. 2021, arXiv 2108.13264)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,20 @@ def iqm_interval(
 
     With a single run there is nothing to draw from, and both bounds are its IQM.
     """
+    return interval(scores, lambda sample: middle_half(sample, 1), confidence, resamples, seed)
+
+
+def mean_interval(
+    scores: np.ndarray, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """The same of the mean."""
+    return interval(scores, lambda sample: sample.mean(1), confidence, resamples, seed)
+
+
+def interval(
+    scores: np.ndarray, statistic: Callable[[np.ndarray], Any], confidence: float, resamples: int, seed: int
+) -> tuple[float, float]:
+    """Bounds of a statistic, which is along the last axis of (resamples, runs * tasks)."""
     scores = np.asarray(scores, np.float64)
     runs, tasks = scores.shape
     rng = np.random.default_rng(seed)
@@ -35,7 +50,7 @@ def iqm_interval(
     for begun in range(0, resamples, CHUNK):
         drawn = rng.integers(runs, size=(min(CHUNK, resamples - begun), runs, tasks))
         sample = np.take_along_axis(scores[None], drawn, axis=1).reshape(len(drawn), -1)
-        found.append(middle_half(sample, 1))
+        found.append(statistic(sample))
     tail = 50 * (1 - confidence)
     low, high = np.percentile(np.concatenate(found), [tail, 100 - tail])
     return float(low), float(high)

@@ -108,6 +108,37 @@ def tail(file: Path, count: int) -> list[dict[str, Any]]:
     return rows
 
 
+def sample(file: Path, count: int) -> list[dict[str, Any]]:
+    """Rows of a .jsonl file, evenly spread over its bytes, its first and last among them: at most `count` and one, in
+    their order. How long it takes does not depend on how long the file has become."""
+    if not file.exists():
+        return []
+    size = file.stat().st_size
+    rows: list[dict[str, Any]] = []
+    begun = -1  # where the row that was read last begins
+    with file.open("rb") as stream:
+        for offset in (size * part // count for part in range(count)):
+            if offset <= begun:
+                continue
+            stream.seek(max(0, offset - 1))
+            if offset:
+                stream.readline()  # what is left of the row before the one that begins here or later
+            begun = stream.tell()
+            with suppress(ValueError):
+                rows.append(json.loads(stream.readline()))
+    last = tail(file, 1)
+    return rows + last if rows[-1:] != last else rows
+
+
+def standing(rows: list[dict[str, Any]], field: str) -> list[dict[str, Any]]:
+    """Without those that a resume has undone: what was done again counts, and `field` grows from row to row."""
+    kept: list[dict[str, Any]] = []
+    for row in reversed(rows):
+        if not kept or row[field] < kept[-1][field]:
+            kept.append(row)
+    return kept[::-1]
+
+
 def read(file: Path) -> list[dict[str, Any]]:
     """The rows of a .jsonl file; a last line cut short by a crash is left out, a missing file is empty."""
     if not file.exists():

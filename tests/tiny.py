@@ -62,6 +62,11 @@ def train(folder: Path, name: str, *options: str, timeout: float = 240) -> subpr
     )
 
 
+def run(*words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """`brc WORDS`."""
+    return subprocess.run(command(list(words)), capture_output=True, text=True, timeout=timeout, env=environment())
+
+
 def script(module: str, folder: Path) -> None:
     """Run `python -m tests.MODULE FOLDER`, which is to succeed."""
     command = [sys.executable, "-m", f"tests.{module}", str(folder)]

@@ -1,0 +1,148 @@
+"""Draws a figure as SVG whose colors are names of the page's, so that it follows the page into the dark."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib
+
+matplotlib.use("svg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
+
+COLORS = 8  # of series, in page.css; more of them begin again
+SIDES = ("actors", "learner", "limiter", "balanced")
+# Colors that nobody draws with stand for names: matplotlib takes no others. Black it would leave out.
+NAMES = {
+    **{f"#0100{number:02x}": f"series-{number}" for number in range(COLORS)},
+    **{f"#0100{0x10 + number:02x}": side for number, side in enumerate(SIDES)},
+    "#010020": "ink",
+    "#010021": "rule",
+    "#010022": "paper",
+    "#010023": "random",
+}
+HEX = {name: color for color, name in NAMES.items()}
+DECIMALS, FIRST = r"(\d+\.\d)\d+", r"\1"
+STYLE = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 8,
+    "text.color": HEX["ink"],
+    "axes.labelcolor": HEX["ink"],
+    "axes.edgecolor": HEX["rule"],
+    "xtick.color": HEX["ink"],
+    "ytick.color": HEX["ink"],
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": HEX["rule"],
+    "grid.linewidth": 0.4,
+    "axes.xmargin": 0.01,
+}
+
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve of a series, or with number -1 of none: then it stays when series are hidden."""
+
+    number: int
+    label: str  # empty for what the page does not tell of
+    points: Sequence[Point]
+    band: tuple[Sequence[float], Sequence[float]] | None = None
+    color: str = ""  # empty is that of the series
+    style: str = "-"
+    width: float = 1.4
+
+
+@dataclass(frozen=True)
+class Spans:
+    """What a run was in, one after another: (from, to, which of SIDES)."""
+
+    number: int
+    label: str
+    spans: Sequence[tuple[float, float, str]]
+
+
+@dataclass(frozen=True)
+class Figure:
+    title: str
+    x: str
+    lines: Sequence[Line] = ()
+    spans: Sequence[Spans] = ()
+    marks: Sequence[tuple[int, float]] = ()  # (number of the series, x)
+    share: bool = False  # whether values are between 0 and 1
+
+
+def color(number: int) -> str:
+    return HEX[f"series-{number % COLORS}"]
+
+
+def svg(figure: Figure) -> tuple[str, dict[str, float]]:
+    """The drawing, and where in it x is: `left` and `right` of its plot as shares of its width, at `from` and `to`."""
+    # Names within the drawing are made of the salt: each drawing has its own, for one that is hidden lends nothing.
+    with matplotlib.rc_context(STYLE | {"svg.hashsalt": figure.title}):
+        height = 0.45 + 0.22 * len(figure.spans) if figure.spans else 2.1
+        canvas, axes = plt.subplots(figsize=(3.6, height), layout="constrained")
+        for line in figure.lines:
+            group = f"series-{line.number}" if line.number >= 0 else "always"
+            drawn = HEX[line.color] if line.color else color(line.number)
+            alone = {"marker": "o", "markersize": 3} if len(line.points) == 1 else {}
+            at, values = zip(*line.points, strict=True)
+            axes.plot(at, values, line.style, color=drawn, linewidth=line.width, gid=group, **alone)
+            if line.band:
+                axes.fill_between(at, *line.band, color=drawn, alpha=0.18, linewidth=0, gid=group)
+        draw_spans(axes, figure.spans)
+        for number, x in figure.marks:
+            axes.axvline(x, color=color(number), linewidth=0.6, linestyle=":", gid=f"series-{number}")
+        if figure.share:
+            axes.set_ylim(-0.03, 1.03)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+        if not figure.spans:
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+        axes.set_xlabel(figure.x)
+        text = io.StringIO()
+        canvas.savefig(
+            text, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        )
+        place, (low, high) = axes.get_position(), axes.get_xlim()
+        plt.close(canvas)
+    return adopted(text.getvalue()), {"left": place.x0, "right": place.x1, "from": low, "to": high}
+
+
+def draw_spans(axes: Axes, rows: Sequence[Spans]) -> None:
+    for row, spans in enumerate(rows):
+        for side in SIDES:
+            pieces = [(begun, ended - begun) for begun, ended, what in spans.spans if what == side]
+            if pieces:
+                axes.broken_barh(pieces, (row - 0.35, 0.7), facecolor=HEX[side], gid=f"series-{spans.number}")
+    if rows:
+        axes.set_yticks(range(len(rows)), [row.label for row in rows])
+        axes.grid(False)
+        axes.invert_yaxis()
+
+
+def adopted(text: str) -> str:
+    """As part of a page: without a file's head and fixed size, in few bytes, groups as classes, colors by name."""
+    text = text[text.index("<svg") :]
+    text = re.sub(r'(<svg [^>]*?) width="[^"]*" height="[^"]*"', r'\1 role="img"', text, count=1)
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
+    text = re.sub(r'id="(series-\d+|always)"', r'class="\1"', text)
+    text = re.sub(r' id="(?:figure|axes|patch|matplotlib|xtick|ytick|text|line2d|LineCollection)[^"]*"', "", text)
+    text = re.sub(r"#0100[012][0-9a-f]", lambda found: f"var(--{NAMES[found[0]]})", text)
+    text = re.sub(r' d="([^"]*)"', lambda found: f' d="{re.sub(DECIMALS, FIRST, found[1])}"', text)
+    return re.sub(r"\s*\n\s*", " ", text)
+
+
+def short(value: float) -> str:
+    """A number of few letters, such as 250k."""
+    for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= unit:
+            return f"{value / unit:.3g}{name}"
+    return f"{value:.3g}"

@@ -1,0 +1,103 @@
+"""Puts a report together: one file that holds all it needs."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from dashboards.console import duration
+from dashboards.report import sections
+from dashboards.report.curves import Series, group
+from dashboards.report.figures import COLORS, Figure, svg
+from dashboards.report.runs import EVENTS, Run, load
+
+FOLDER = Path(__file__).parent
+
+
+def write(folders: Sequence[tuple[Path, str]], file: Path, apart: bool = False) -> None:
+    """The report of runs, each a folder and what the registry calls its state.
+
+    `apart` draws every run by itself, where those that differ in their seed alone would be one curve. Raises OSError
+    when the file cannot be written; a reader never sees half of it.
+    """
+    text = render(group([load(path, state) for path, state in folders], apart))
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_text(text)
+    os.replace(partial, file)
+
+
+def render(series: Sequence[Series]) -> str:
+    """The page."""
+    runs = [run for one in series for run in one.runs]
+    tasks = sections.tasks_of(series)
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html").render(
+        title=" and ".join(one.label for one in series),
+        made=time.strftime("%Y-%m-%d %H:%M %Z"),
+        style=Markup((FOLDER / "page.css").read_text()),
+        script=Markup((FOLDER / "page.js").read_text()),
+        series=series,
+        colors=COLORS,
+        runs=[sections.run_row(one, run) for one in series for run in one.runs],
+        scores=[drawing(figure) for figure in sections.score_figures(series)],
+        tasks=[drawing(sections.task_figure(series, task)) for task in tasks],
+        table=[sections.task_row(series, task) for task in tasks],
+        times=[drawing(figure) for figure in sections.time_figures(series)],
+        events=[events(one, run) for one in series for run in one.runs],
+        differing=sections.differing(runs),
+        configurations=[(run.name, yaml.safe_dump(run.config, sort_keys=False)) for run in runs],
+        packages=list(dict.fromkeys(name for run in runs for name in run.versions)),
+        versions=[(run.name, run.versions) for run in runs],
+        everyone=len(runs),
+    )
+
+
+def drawing(figure: Figure) -> dict[str, Any]:
+    """A figure's parts for the template. `points` is what the page tells of the place that is pointed to."""
+    picture, place = svg(figure)
+    curves = [
+        {"series": line.number, "label": line.label, "points": [[rounded(x), rounded(y)] for x, y in line.points]}
+        for line in figure.lines
+        if line.label
+    ]
+    points = json.dumps({**place, "unit": figure.x, "curves": curves}, separators=(",", ":"))
+    return {"title": figure.title, "svg": Markup(picture), "points": points, "legend": bool(figure.spans)}
+
+
+def rounded(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def events(series: Series, run: Run) -> dict[str, Any]:
+    """How often each happened, and the newest, with the time that the run had taken."""
+    newest = run.events[-EVENTS:][::-1]
+    return {
+        "series": series.number,
+        "name": run.name,
+        "counts": Counter(row["event"] for row in run.events).most_common(),
+        "rows": [
+            (
+                time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["time"])),
+                duration(run.elapsed(row["time"])),
+                row["event"],
+                (row["reason"].strip().splitlines() or [""])[-1],
+            )
+            for row in newest
+        ],
+        "left_out": len(run.events) - len(newest),
+    }

@@ -1,0 +1,251 @@
+"""What a report shows: its figures and tables, made of series of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from actors.catalogue import all_tasks
+from actors.scores import normalized
+from dashboards import published
+from dashboards.console import duration
+from dashboards.report.curves import Curve, Series, by_success, episodes, score_curve, task_curve
+from dashboards.report.figures import SIDES, Figure, Line, Spans
+from dashboards.report.runs import Run
+
+STEPS = "environment steps of each task"
+Row = dict[str, Any]
+
+
+def tasks_of(series: Sequence[Series]) -> list[str]:
+    """Of all runs, in the order of the first."""
+    return list(dict.fromkeys(task for one in series for run in one.runs for task in run.tasks))
+
+
+def score_figures(series: Sequence[Series]) -> list[Figure]:
+    """Mean and interquartile mean over all tasks, the former beside the paper's; none if no task has a score."""
+    found = []
+    for title, interquartile in (("Mean score", False), ("Interquartile mean score", True)):
+        lines = [line for one in series for line in drawn(one, score_curve(one, interquartile))]
+        if lines and not interquartile:
+            lines += paper_line(lambda steps: paper_score(tasks_of(series), steps), most_steps(series))
+        if lines:
+            found.append(Figure(title, STEPS, lines))
+    return found
+
+
+def paper_score(tasks: Sequence[str], steps: int) -> float | None:
+    """Of the paper's means after so many steps; None unless it has all of the tasks."""
+    scores = []
+    for task in tasks:
+        curve = published.curve(task)
+        value = None if curve is None else curve.at(steps)
+        score = None if value is None else normalized(all_tasks()[task], value, value)
+        if score is None:
+            return None
+        scores.append(score)
+    return float(np.mean(scores)) if scores else None
+
+
+def paper_line(value: Callable[[int], float | None], most: int) -> list[Line]:
+    """The paper's curve at its own points, no further than the runs have come."""
+    interval = published.document()["interval_env_steps_per_task"]
+    found = [(steps, value(steps)) for steps in range(interval, most + interval, interval)]
+    known = [(steps, at) for steps, at in found if at is not None]
+    return [Line(-1, "paper", known, color="paper", style="--")] if known else []
+
+
+def most_steps(series: Sequence[Series]) -> int:
+    return max((run.evaluations[-1]["env_steps"] for one in series for run in one.runs if run.evaluations), default=0)
+
+
+def task_figure(series: Sequence[Series], task: str) -> Figure:
+    """Evaluations with their interval; thin, every run of several; dotted, training; dashed, paper and random."""
+    lines: list[Line] = []
+    for one in series:
+        for run in one.runs:
+            if task in run.tasks:
+                lines += thin_lines(one, run, task)
+        lines += drawn(one, task_curve(one, task))
+    curve = published.curve(task)
+    if curve is not None:
+        lines += paper_line(curve.at, most_steps(series))
+    random = random_value(series, task)
+    if random is not None and most_steps(series):
+        lines.append(
+            Line(-1, "random", ((0, random), (most_steps(series), random)), color="random", style="--", width=0.8)
+        )
+    return Figure(task, STEPS, lines, share=by_success(task))
+
+
+def drawn(series: Series, curve: Curve | None) -> list[Line]:
+    if curve is None:
+        return []
+    points = list(zip(curve.steps, curve.mean, strict=True))
+    return [Line(series.number, series.label, points, (curve.low, curve.high))]
+
+
+def thin_lines(series: Series, run: Run, task: str) -> list[Line]:
+    """A run's training and, when it is one of several, its own evaluations."""
+    field = "success" if by_success(task) else "return"
+    training = [(row["env_steps"], row[field][task]) for row in run.rows if row[field].get(task) is not None]
+    found = [Line(series.number, "", training, style=":", width=0.7)] if training else []
+    evaluated = [
+        (row["env_steps"], float(np.mean(episodes(row, task)))) for row in run.evaluations if episodes(row, task)
+    ]
+    if len(series.runs) > 1 and evaluated:
+        found.append(Line(series.number, "", evaluated, width=0.4))
+    return found
+
+
+def random_value(series: Sequence[Series], task: str) -> float | None:
+    """Mean over the runs whose random policy was evaluated."""
+    means = [
+        np.mean(episodes(run.random, task))
+        for one in series
+        for run in one.runs
+        if run.random and episodes(run.random, task)
+    ]
+    return float(np.mean(means)) if means else None
+
+
+def task_row(series: Sequence[Series], task: str) -> Row:
+    """The newest numbers of a task: those of each series, of random actions, and the paper's at the same steps."""
+    curves = [task_curve(one, task) for one in series]
+    paper = published.curve(task)
+    steps = max((curve.steps[-1] for curve in curves if curve), default=0)
+    return {
+        "task": task,
+        "random": random_value(series, task),
+        "newest": [curve and (curve.mean[-1], curve.low[-1], curve.high[-1]) for curve in curves],
+        "paper": paper and paper.at(steps),
+        "digits": 2 if by_success(task) else 1,
+    }
+
+
+def run_row(series: Series, run: Run) -> Row:
+    """How a run is, in a line of the table."""
+    row = run.rows[-1] if run.rows else {}
+    newest = run.evaluations[-1] if run.evaluations else {}
+    return {
+        "series": series.number,
+        "name": run.name,
+        "state": run.state,
+        "preset": run.config["preset"],
+        "seed": run.config["seed"],
+        "tasks": len(run.tasks),
+        "steps": row.get("env_steps", 0),
+        "budget": run.config["steps"],
+        "updates": row.get("updates", 0),
+        "elapsed": duration(row.get("elapsed_s", 0.0)),
+        "ratio": (row.get("samples_per_insert", 0.0), row.get("samples_per_insert_target", 0.0)),
+        "mean": newest.get("score_mean"),
+        "iqm": newest.get("score_iqm"),
+        "bottleneck": usual_bottleneck(run),
+    }
+
+
+def usual_bottleneck(run: Run) -> str:
+    """The side that was waited for most of the time, and how much of it."""
+    spans = bottlenecks(run, 1.0)
+    whole = sum(ended - begun for begun, ended, _ in spans)
+    if not whole:
+        return ""
+    share = {side: sum(ended - begun for begun, ended, what in spans if what == side) / whole for side in SIDES}
+    side = max(share, key=lambda side: share[side])
+    return f"{side} {share[side]:.0%}"
+
+
+def bottlenecks(run: Run, unit: float) -> list[tuple[float, float, str]]:
+    """(from, to, side) by what each row says of the time since the one before, those that are alike in one."""
+    found: list[tuple[float, float, str]] = []
+    for before, row in zip(run.rows, run.rows[1:], strict=False):
+        begun, ended, side = before["elapsed_s"] / unit, row["elapsed_s"] / unit, row["bottleneck"]
+        if found and found[-1][2] == side:
+            begun = found.pop()[0]
+        found.append((begun, ended, side))
+    return found
+
+
+def time_figures(series: Sequence[Series]) -> list[Figure]:
+    """Speed, waiting, who is waited for, and the learner's numbers, over the time that runs have taken."""
+    longest = max((run.rows[-1]["elapsed_s"] for one in series for run in one.runs if run.rows), default=0.0)
+    unit, name = (3600.0, "hours") if longest > 7200 else (60.0, "minutes")
+    each = [(one, run) for one in series for run in one.runs if run.rows]
+    marks = [(one.number, seconds / unit) for one, run in each for seconds, _ in run.marks()]
+
+    def over_time(title: str, *fields: tuple[str, Callable[[Run], list[float | None]], str]) -> Figure:
+        lines = []
+        for one, run in each:
+            for what, values, style in fields:
+                points = zip([row["elapsed_s"] / unit for row in run.rows], values(run), strict=True)
+                known = [(x, y) for x, y in points if y is not None and np.isfinite(y)]
+                if known:
+                    lines.append(Line(one.number, f"{run.name}{what}", known, style=style, width=1))
+        return Figure(title, name, lines, marks=marks)
+
+    def value(*path: str) -> Callable[[Run], list[float | None]]:
+        return lambda run: [dig(row, path) for row in run.rows]
+
+    strips = [Spans(one.number, run.name, bottlenecks(run, unit)) for one, run in each if len(run.rows) > 1]
+    figures = [
+        over_time("Environment steps a second, all tasks", ("", lambda run: speed(run, all_steps), "-")),
+        over_time("Updates a second", ("", lambda run: speed(run, lambda row: row["updates"]), "-")),
+        over_time(
+            "Share of time waiting: learner (dashed: actors)",
+            (" learner", value("learner_wait_share"), "-"),
+            (" actors", value("actor_wait_share"), "--"),
+        ),
+        Figure("Who is waited for", name, spans=strips),
+        over_time("Actors that collect", ("", value("actors"), "-")),
+        over_time("Age of the oldest policy, seconds", ("", value("policy_age_s"), "-")),
+        over_time("Samples per insert", ("", value("samples_per_insert"), "-")),
+        over_time("Replay's fill", ("", value("replay_fill"), "-")),
+        over_time("Critic's loss", ("", value("learner", "critic_loss"), "-")),
+        over_time("Policy's loss", ("", value("learner", "policy_loss"), "-")),
+        over_time("Entropy, nats", ("", value("learner", "entropy"), "-")),
+        over_time("Temperature", ("", value("learner", "temperature"), "-")),
+        over_time("Norm of the critic's gradient", ("", value("learner", "critic_gradient_norm"), "-")),
+        over_time("Norm of the critic's parameters", ("", value("learner", "critic_parameter_norm"), "-")),
+    ]
+    return [figure for figure in figures if figure.lines or figure.spans]
+
+
+def all_steps(row: Row) -> float:
+    return float(sum(row["env_steps_by_task"].values()))
+
+
+def speed(run: Run, count: Callable[[Row], float]) -> list[float | None]:
+    """A second, between a row and the one before. A count that a part's death took back says nothing."""
+    found: list[float | None] = [None]
+    for before, row in zip(run.rows, run.rows[1:], strict=False):
+        seconds = row["elapsed_s"] - before["elapsed_s"]
+        found.append(max(0.0, count(row) - count(before)) / seconds)
+    return found
+
+
+def dig(row: Row, path: Sequence[str]) -> float | None:
+    for key in path[:-1]:
+        row = row.get(key) or {}
+    value: float | None = row.get(path[-1])
+    return value
+
+
+def differing(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
+    """(option, its value in each run) of the options in which they differ, but for names."""
+    tables = [flat(run.config) for run in runs]
+    options = dict.fromkeys(option for table in tables for option in table)
+    found = [(option, [table.get(option, "") for table in tables]) for option in options if option != "name"]
+    return [(option, values) for option, values in found if len(set(values)) > 1]
+
+
+def flat(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in config.items():
+        if isinstance(value, dict) and value:
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return found

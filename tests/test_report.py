@@ -1,0 +1,248 @@
+"""The report: what it makes of runs' folders, and the page itself in a browser."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dashboards import records
+from dashboards.aggregate import mean_interval
+from dashboards.records import Records
+from dashboards.report import sections
+from dashboards.report.curves import group, score_curve, task_curve
+from dashboards.report.page import render, write
+from dashboards.report.runs import load
+from tests import tiny
+from tests.live import PATIENCE_S, live, wait_for
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+SIZES = {"desktop": (1280, 900), "phone": (400, 800)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs a and b, which differ in their seed, and c, which is another configuration, each in lock step."""
+    folder = tmp_path_factory.mktemp("r")
+    options = ["--execution=serial", "--steps=1200", "--evaluation.interval=400", "--evaluation.episodes=2"]
+    options += ["--tasks", "dmc/cartpole-swingup", "metaworld/reach"]
+    for name, *others in (("a", "--seed=0"), ("b", "--seed=1"), ("c", "--learner.width=32")):
+        done = tiny.train(folder, name, *options, *others)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert str(folder / "runs" / name / "report.html") in done.stdout
+    return folder
+
+
+def report(folder: Path, *words: str) -> str:
+    done = tiny.run("report", *words, f"--runs-folder={folder}/runs")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.strip()
+
+
+def test_a_live_run_has_a_report_and_says_that_it_is_live(folder: Path) -> None:
+    with live(folder, "d", "--steps=100000") as process:
+        wait_for(process, lambda: len(tiny.rows(folder, "d", "metrics")) > 3)
+        page = Path(report(folder, "d"))
+        assert page == folder / "runs" / "d" / "report.html"
+        assert "<td>live</td>" in page.read_text()
+        process.terminate()
+        process.wait(PATIENCE_S)
+        assert "<td>stopped</td>" in page.read_text()
+
+
+def test_seeds_are_one_curve_and_other_configurations_another(folder: Path) -> None:
+    runs = [load(folder / "runs" / name, "finished") for name in "abc"]
+    seeds, other = group(runs)
+    assert [run.name for run in seeds.runs] == ["a", "b"] and [run.name for run in other.runs] == ["c"]
+    assert (seeds.label, other.label) == ("a, b (2 runs)", "c")
+    assert [len(one.runs) for one in group(runs, apart=True)] == [1, 1, 1]
+    assert sections.differing(runs) == [("seed", ["0", "1", "0"]), ("learner.width", ["16", "16", "32"])]
+
+
+def test_curves_are_means_over_runs_with_their_interval(folder: Path) -> None:
+    runs = [load(folder / "runs" / name, "finished") for name in "ab"]
+    task = "dmc/cartpole-swingup"
+    (series,) = group(runs)
+    curve = task_curve(series, task)
+    assert curve is not None and curve.steps[-1] == 1200
+    finals = [run.evaluations[-1]["return"][task] for run in runs]
+    assert curve.mean[-1] == pytest.approx(np.mean(finals))
+    assert (curve.low[-1], curve.high[-1]) == pytest.approx((min(finals), max(finals)))  # of two, all that there is
+    alone = task_curve(group(runs[:1])[0], task)
+    episodes = runs[0].evaluations[-1]["returns"][task]
+    assert alone is not None and (alone.low[-1], alone.high[-1]) == pytest.approx((min(episodes), max(episodes)))
+    score = score_curve(series, interquartile=False)
+    assert score is not None
+    assert score.mean[-1] == pytest.approx(np.mean([run.evaluations[-1]["score_mean"] for run in runs]))
+    assert score.low[-1] <= score.mean[-1] <= score.high[-1]
+    assert task_curve(series, "metaworld/reach") is not None  # by success
+
+
+@given(st.lists(st.floats(-100, 100), min_size=1, max_size=12))
+def test_the_interval_of_a_mean_is_around_it_and_within_the_values(values: list[float]) -> None:
+    low, high = mean_interval(np.array(values)[:, None], resamples=300)
+    assert min(values) - 1e-9 <= low <= high <= max(values) + 1e-9
+
+
+def test_the_interval_of_a_mean_is_that_of_theory() -> None:
+    values = np.random.default_rng(0).normal(5.0, 2.0, 400)
+    low, high = mean_interval(values[:, None], resamples=4000)
+    assert (low, high) == pytest.approx((values.mean() - 1.96 * 0.1, values.mean() + 1.96 * 0.1), abs=0.02)
+
+
+@given(st.lists(st.integers(0, 3000), min_size=1, max_size=120), st.integers(1, 40))
+def test_a_sample_has_the_first_row_and_the_last(tmp_path_factory: pytest.TempPathFactory, sizes: Any, n: int) -> None:
+    file = tmp_path_factory.mktemp("s") / "rows.jsonl"
+    file.write_text("".join(json.dumps({"n": n, "x": "y" * size}) + "\n" for n, size in enumerate(sizes)) + '{"n": 1')
+    found = [row["n"] for row in records.sample(file, n)]
+    assert found[0] == 0 and found[-1] == len(sizes) - 1
+    assert found == sorted(set(found)) and len(found) <= n + 1
+
+
+def test_short_files_are_sampled_whole(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps({"n": n, "text": "x" * 100}) + "\n" for n in range(50)))
+    assert records.sample(file, 400) == records.read(file)
+    assert records.sample(tmp_path / "none", 4) == []
+
+
+@pytest.mark.parametrize(
+    ("steps", "standing"), [([1, 2, 3], [1, 2, 3]), ([1, 2, 3, 2, 3, 4], [1, 2, 3, 4]), ([5, 1], [1]), ([], [])]
+)
+def test_what_a_resume_undid_is_left_out(steps: list[int], standing: list[int]) -> None:
+    rows = [{"steps": step, "place": place} for place, step in enumerate(steps)]
+    found = records.standing(rows, "steps")
+    assert [row["steps"] for row in found] == standing
+    assert all(row == max((r for r in rows if r["steps"] == row["steps"]), key=lambda r: r["place"]) for row in found)
+
+
+def test_a_run_that_has_said_nothing_yet_has_a_page(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / "config.yaml").write_text(yaml.safe_dump({"preset": "quickstart", "seed": 0, "steps": 5}))
+    write([(tmp_path / "new", "live")], tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert "No row of metrics yet." in text and "No evaluation yet" in text
+
+
+def test_words_of_a_run_are_shown_and_not_obeyed(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "runs" / "a", tmp_path / "a")
+    told = Records(tmp_path / "a")
+    told.event("actor_died", "<script>alert(1)</script>")
+    told.close()
+    text = render(group([load(tmp_path / "a", "died")]))
+    assert "&lt;script&gt;alert(1)" in text and "<script>alert" not in text
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["nothing"], "there is no run 'nothing'"),
+        ([], "name a run, such as one of"),
+        (["a", "--output=/proc/none/report.html"], "--output /proc/none/report.html cannot be written"),
+    ],
+)
+def test_what_cannot_be_reported_is_one_sentence(folder: Path, words: list[str], sentence: str) -> None:
+    done = tiny.run("report", *words, f"--runs-folder={folder}/runs")
+    assert done.returncode == 2 and sentence in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, which tells what it asks the network for and what its console says."""
+    if not (CHROMIUM and DRIVER):
+        pytest.skip("needs chromium and chromedriver")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(word)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> Path:
+    return Path(report(folder, "?"))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_page_needs_nobody_and_fits(browser: Any, page: Path, size: str) -> None:
+    browser.set_window_size(*SIZES[size])
+    browser.get(page.as_uri())
+    assert browser.get_log("browser") == []
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"]
+    assert page.as_uri() in asked and all(url.startswith(("file:", "data:")) for url in asked), asked
+    wide = browser.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wide <= 0  # nothing but tables is scrolled sideways
+    assert len(browser.find_elements("css selector", "figure.task svg")) == 2
+
+
+def test_the_filter_leaves_tasks_with_all_words(browser: Any, page: Path) -> None:
+    browser.get(page.as_uri())
+    box, found = browser.find_element("id", "filter"), browser.find_element("id", "found")
+    for words, count in (("metaworld", 1), ("REACH meta", 1), ("nothing", 0), ("", 2)):
+        box.clear()
+        box.send_keys(words or " ")
+        assert found.text == f"{count} of 2"
+        figures = browser.find_elements("css selector", "figure.task")
+        assert [figure.is_displayed() for figure in figures].count(True) == count
+        assert len([row for row in browser.find_elements("css selector", "tr.task") if row.is_displayed()]) == count
+
+
+def test_a_series_that_is_switched_off_is_nowhere(browser: Any, page: Path) -> None:
+    browser.get(page.as_uri())
+    drawn = browser.find_elements("css selector", "svg .series-0")
+    others = browser.find_elements("css selector", "svg .series-1")
+    assert drawn and others and all(one.is_displayed() for one in [*drawn, *others])
+    box = browser.find_element("css selector", "input[data-series='0']")
+    box.click()
+    assert not any(one.is_displayed() for one in drawn) and all(one.is_displayed() for one in others)
+    box.click()
+    assert all(one.is_displayed() for one in drawn)
+
+
+def test_light_and_dark(browser: Any, page: Path) -> None:
+    def colors() -> list[str]:
+        line = browser.find_element("css selector", "svg .series-0 path[style*=stroke]")
+        return [browser.find_element("tag name", "body").value_of_css_property("background-color")] + [
+            line.value_of_css_property("stroke")
+        ]
+
+    found = {}
+    for theme in ("light", "dark"):
+        browser.execute_cdp_cmd(
+            "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": theme}]}
+        )
+        browser.get(page.as_uri())
+        found[theme] = colors()
+    assert found == {
+        "light": ["rgba(255, 255, 255, 1)", "rgb(0, 100, 177)"],
+        "dark": ["rgba(21, 24, 28, 1)", "rgb(92, 179, 255)"],
+    }
+    browser.find_element("id", "theme").click()
+    assert colors() == found["light"]
+
+
+def test_what_is_pointed_to_is_told(browser: Any, page: Path, folder: Path) -> None:
+    from selenium.webdriver import ActionChains
+
+    browser.set_window_size(*SIZES["desktop"])
+    browser.get(page.as_uri())
+    figure = browser.find_element("css selector", "figure.task")
+    drawing = figure.find_element("css selector", "svg")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", figure)
+    ActionChains(browser).move_to_element_with_offset(drawing, int(drawing.size["width"] * 0.45), 0).perform()
+    told = figure.find_element("tag name", "output").text
+    assert told.startswith("at 1,") and "c " in told and "a, b (2 runs) " in told and "random " in told
