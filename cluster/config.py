@@ -219,6 +219,8 @@ class Config:
     """Checkpoints kept; older ones are removed."""
     report_interval: float = 5.0
     """Seconds between two rows of metrics and two refreshes of the console."""
+    wandb: str = ""
+    """Project of Weights & Biases, such as entity/project, that gets the run's metrics as well; empty is none."""
     ray_folder: str = ""
     """Folder of a local Ray's sessions and logs; empty is Ray's own choice, /tmp/ray."""
     learner: LearnerConfig = field(default_factory=LearnerConfig)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from cluster.errors import ConfigError
@@ -13,13 +14,37 @@ TARGETS = ".prometheus"  # no run can have this name
 
 
 def show(session: Session, plan: Plan, address: str) -> None:
-    """Have Prometheus answered, if that is wanted, and say where. `address` is of this machine, for who is named none.
+    """Begin the mirrors that are wanted, and say where they are. `address` is of this machine, for who is named none.
 
     Raises ConfigError when the port is taken, or Prometheus cannot be told of it.
     """
-    config = plan.config.metrics
-    if not config.serve:
+    if plan.config.metrics.serve:
+        serve(session, plan, address)
+    if plan.config.wandb:
+        send(session, plan)
+
+
+def send(session: Session, plan: Plan) -> None:
+    """To Weights & Biases. A server out of reach is told, and the run goes on without it."""
+    import wandb
+
+    from dashboards.wandb import WandB
+
+    try:
+        mirror = WandB(
+            session.folder.path, session.folder.name, session.folder.id, plan.config.wandb, asdict(plan.config)
+        )
+    except wandb.Error as error:
+        session.records.event("mirror_failed", f"{type(error).__name__}: {error}", mirror="WandB")
+        session.console.say(f"Weights & Biases does not take the run: {error}")
         return
+    session.records.mirrors.append(mirror)
+    session.console.say(f"metrics for Weights & Biases at {mirror.run.url or mirror.run.dir}")
+
+
+def serve(session: Session, plan: Plan, address: str) -> None:
+    """Answer Prometheus, and tell it where."""
+    config = plan.config.metrics
     from dashboards import published, records  # half a second of imports, which no refusal of a setting should wait for
     from dashboards.exporter import Exporter
     from dashboards.tally import Tally

@@ -216,9 +216,8 @@ def test_a_series_that_is_switched_off_is_nowhere(browser: Any, page: Path) -> N
 def test_light_and_dark(browser: Any, page: Path) -> None:
     def colors() -> list[str]:
         line = browser.find_element("css selector", "svg .series-0 path[style*=stroke]")
-        return [browser.find_element("tag name", "body").value_of_css_property("background-color")] + [
-            line.value_of_css_property("stroke")
-        ]
+        sheet = browser.find_element("tag name", "body")
+        return [sheet.value_of_css_property("background-color"), line.value_of_css_property("stroke")]
 
     found = {}
     for theme in ("light", "dark"):
