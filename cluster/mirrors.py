@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -42,6 +45,29 @@ def send(session: Session, plan: Plan) -> None:
     session.console.say(f"metrics for Weights & Biases at {mirror.run.url or mirror.run.dir}")
 
 
+@contextmanager
+def ray_shown(plan: Plan, run: str) -> Iterator[None]:
+    """Have Prometheus find, for as long as the block lasts, the Ray that this process is connected to."""
+    if not plan.config.metrics.serve:
+        yield
+        return
+    import ray
+
+    file = targets(plan) / "ray" / f"{run}.json"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps([{"targets": [f"{LOCAL}:{ray.nodes()[0]['MetricsExportPort']}"]}]))
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def targets(plan: Plan) -> Path:
+    """Where Prometheus finds whom to ask."""
+    named = plan.config.metrics.targets
+    return Path(named) if named else Path(plan.config.runs_folder) / TARGETS
+
+
 def serve(session: Session, plan: Plan, address: str) -> None:
     """Answer Prometheus, and tell it where."""
     config = plan.config.metrics
@@ -62,12 +88,12 @@ def serve(session: Session, plan: Plan, address: str) -> None:
     for row in records.read(session.folder.path / "eval.jsonl"):
         tally.evaluation(row)
     listens = config.address or address
-    targets = Path(config.targets) if config.targets else Path(plan.config.runs_folder) / TARGETS
+    place = targets(plan)
     try:
-        exporter = Exporter(session.folder.name, tally, listens, config.port, targets)
+        exporter = Exporter(session.folder.name, tally, listens, config.port, place)
     except OSError as error:
         if error.filename is not None:
-            raise ConfigError(f"--metrics.targets {targets} cannot be written to: {error.strerror}") from error
+            raise ConfigError(f"--metrics.targets {place} cannot be written to: {error.strerror}") from error
         raise ConfigError(
             f"--metrics.port {config.port} of {listens} cannot be listened on: {error.strerror or error}; name "
             f"another, or 0 for any, or give --metrics.no-serve"

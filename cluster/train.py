@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cluster.config import Config
 from cluster.errors import ConfigError, RunFailed
-from cluster.mirrors import LOCAL, show
+from cluster.mirrors import LOCAL, ray_shown, show
 from cluster.origin import check_origin
 from cluster.plan import Plan
 from cluster.registry import LeaseLost
@@ -111,7 +111,7 @@ def drive(plan: Plan, session: Session) -> bool:
 
     clear_live(live, keep=len(plan.shards))
     session.replay_files(live, left_behind(but=live))
-    with local_ray(plan):
+    with local_ray(plan), ray_shown(plan, session.folder.name):
         return Coordinator(plan, session, live, device, Parts(session.folder.id)).run(stop)
 
 

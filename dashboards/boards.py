@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dashboards.cluster_board import CLUSTER
 from dashboards.panels import (
     BENCHMARK,
     BOTTLENECK,
@@ -395,4 +396,5 @@ BOARDS = (
             ),
         },
     ),
+    CLUSTER,
 )

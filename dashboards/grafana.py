@@ -21,6 +21,7 @@ SOURCE = "prometheus"  # uid of the data source, as docker/grafana/datasources.y
 VARIABLES = {
     "run": "label_values(brc_run_steps, run)",
     "benchmark": 'label_values(brc_environment_steps_total{run=~"$run"}, benchmark)',
+    "node": "label_values(ray_node_cpu_utilization, ip)",
     "task": 'label_values(brc_environment_steps_total{run=~"$run", benchmark=~"$benchmark"}, task)',
 }
 
@@ -40,7 +41,7 @@ def render(board: Board) -> str:
         .time("now-1h", "now")
         .timezone("browser")
     )
-    for name, (expression, title, color) in MARKS.items():
+    for name, (expression, title, color) in MARKS.items() if "run" in board.variables else ():
         mark = dashboard.AnnotationQuery().name(name).datasource(source()).expr(expression).title_format(title)
         built = built.annotation(mark.step("60s").icon_color(color).enable(True))
     for name in board.variables:

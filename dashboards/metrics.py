@@ -262,6 +262,13 @@ METRICS = (
     ),
     gauge("reward_scale", "short", TASK, "What rewards are divided by.", by_task("row", "reward_scale")),
     # What breaks, and what is kept
+    gauge(
+        "begun_timestamp_seconds",
+        "dateTimeAsIso",
+        (),
+        "When the run was started, resumed, or its coordinator was.",
+        number("begun", "time"),
+    ),
     counter("restarts", "short", ("part", "cause"), "Parts that died and were begun again.", restarts),
     counter("checkpoints", "short", (), "Checkpoints written.", number("checkpoints")),
     counter(

@@ -20,7 +20,7 @@ class Panel(NamedTuple):
 
 
 class Board(NamedTuple):
-    """A dashboard: rows of panels. `variables` are those of run, benchmark and task that its queries use."""
+    """A dashboard: rows of panels. `variables` are those of run, benchmark, task and node that its queries use."""
 
     uid: str
     title: str
@@ -45,6 +45,7 @@ def of_run(metric: str) -> str:
 
 # What happened, marked on every panel of a dashboard: name -> (PromQL that has a value then, title, color).
 MARKS = {
+    "begun": (f"time() - brc_begun_timestamp_seconds{RUN} < 60", "{{run}} has begun", "green"),
     "deaths": (f"increase(brc_restarts_total{RUN}[1m]) > 0", "{{part}} of {{run}}: {{cause}}", "red"),
     "checkpoints": (f"changes(brc_checkpoint_timestamp_seconds{RUN}[1m]) > 0", "checkpoint of {{run}}", "blue"),
     "scaled": (

@@ -14,6 +14,7 @@ DEATHS = {
     "coordinator_back": "coordinator",
     "evaluation_lost": "evaluator",
 }
+BEGINNINGS = ("start", "resume", "coordinator_back")
 # By words in the reason of a death; the first that is found.
 CAUSES = (
     ("its node has died", "node lost"),
@@ -47,6 +48,8 @@ class Tally:
         if kind in DEATHS:
             labels = (DEATHS[kind], "killed" if kind == "coordinator_back" else cause_of(row["reason"]))
             self.found["restarts"] = self.found["restarts"] | {labels: self.found["restarts"].get(labels, 0) + 1}
+        if kind in BEGINNINGS:
+            self.found["begun"] = row
         elif kind == "checkpoint":
             self.found["checkpoint"] = row
             self.found["checkpoints"] += 1

@@ -67,8 +67,9 @@ def test_rules_ask_only_for_what_there_is() -> None:
         assert asked <= known, asked - known
 
 
-# What a short run of a task that the paper has not, and in which nothing dies, does not have.
-EMPTY = ("brc_published", "brc_evaluation_success", "brc_evaluation_score", "brc_restarts_total", "brc_suite_score")
+# What a short run, in which nothing dies, on a machine without a GPU does not have: the paper's curves begin at 25,000
+# steps.
+EMPTY = ("brc_published", "brc_restarts_total", "ray_node_gpus_utilization", "ray_node_gram_used")
 
 
 def queries() -> list[str]:
@@ -76,7 +77,7 @@ def queries() -> list[str]:
     found = []
     for board in BOARDS:
         for expression in (query for row in board.rows.values() for panel in row for query, _ in panel.queries):
-            chosen = re.sub(r"\$(run|benchmark|task)\b", ".*", expression)
+            chosen = re.sub(r"\$(run|benchmark|task|node)\b", ".*", expression)
             found.append(chosen.replace("$__rate_interval", "20s").replace("$__range", "1m"))
     return found
 
@@ -87,9 +88,8 @@ def test_a_server_finds_a_live_run_and_follows_it(folder: Path) -> None:
         shutil.copy(file, folder)
     config = yaml.safe_load((folder / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
-    for job in config["scrape_configs"]:
-        job["file_sd_configs"][0] |= {"refresh_interval": "1s", "files": [f"{folder}/runs/.prometheus/*.json"]}
-    config["scrape_configs"] = config["scrape_configs"][:1]
+    for job, place in zip(config["scrape_configs"], ("", "ray/"), strict=True):
+        job["file_sd_configs"][0] |= {"refresh_interval": "1s", "files": [f"{folder}/runs/.prometheus/{place}*.json"]}
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     port = free_port()
     options = [f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
@@ -118,8 +118,8 @@ def test_a_server_finds_a_live_run_and_follows_it(folder: Path) -> None:
             for query in queries():
                 if not any(name in query for name in EMPTY):
                     wait_for(process, partial(ask, query))
-            mark = MARKS["checkpoints"][0].replace("$run", ".*")
-            wait_for(process, lambda: ask(mark))
+            for name in ("begun", "checkpoints"):
+                wait_for(process, partial(ask, MARKS[name][0].replace("$run", ".*")))
             assert not ask('ALERTS{alertstate="firing"}')
             process.kill()
             process.wait()

@@ -11,10 +11,10 @@ import numpy as np
 import yaml
 
 from dashboards import records
+from dashboards.tally import BEGINNINGS
 
 POINTS = 400  # of a curve over time
 EVENTS = 200  # that are listed
-BEGINNINGS = ("start", "resume", "coordinator_back")
 MARKED = (*BEGINNINGS[1:], "actor_died", "shard_died", "learner_died", "node_removed")
 
 

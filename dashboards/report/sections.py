@@ -50,9 +50,9 @@ def paper_score(tasks: Sequence[str], steps: int) -> float | None:
 
 
 def paper_line(value: Callable[[int], float | None], most: int) -> list[Line]:
-    """The paper's curve at its own points, no further than the runs have come."""
+    """The paper's curve at its own points, as far as the runs have come."""
     interval = published.document()["interval_env_steps_per_task"]
-    found = [(steps, value(steps)) for steps in range(interval, most + interval, interval)]
+    found = [(steps, value(steps)) for steps in (*range(interval, most, interval), most)]
     known = [(steps, at) for steps, at in found if at is not None]
     return [Line(-1, "paper", known, color="paper", style="--")] if known else []
 
