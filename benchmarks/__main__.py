@@ -15,6 +15,7 @@ BENCHMARKS: dict[str, list[str]] = {
     "replay": ["--rows", "50000", "--calls", "5", "--repeats", "2"],
     "fleet": ["--counts", "3", "1", "--crowd", "4", "--minutes", "0.5", "--steps", "6000"],
     "crowd": ["--actors", "20", "--processes", "2", "--tasks", "4", "--minutes", "0.4"],
+    "monitoring": ["--steps", "900", "--warmup", "500", "--repeats", "1"],
     "end_to_end": ["--steps", "900", "--warmup", "500", "--repeats", "1"],
 }
 
@@ -23,7 +24,7 @@ def main(names: tyro.conf.Positional[tuple[str, ...]] = (), quick: bool = False,
     """Run benchmarks; one JSON object a line. The exit code is that of the first that failed, else 0.
 
     Args:
-        names: learner, actors, replay, fleet, crowd, end_to_end; all when none is named.
+        names: learner, actors, replay, fleet, crowd, monitoring, end_to_end; all when none is named.
         quick: seconds instead of minutes, to see that they work.
         reference: checkout of naumix/BiggerRegularizedCategorical, to compare the learner with.
     """

@@ -6,8 +6,11 @@ import json
 import re
 import shutil
 import subprocess
+import time
 import urllib.parse
 import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ import yaml
 
 from dashboards.boards import BOARDS
 from dashboards.metrics import METRICS
-from dashboards.panels import MARKS
+from dashboards.panels import BOTTLENECK, MARKS
 from tests.live import free_port, live, wait_for
 
 FOLDER = Path(__file__).parents[1] / "dashboards" / "prometheus"
@@ -82,8 +85,9 @@ def queries() -> list[str]:
     return found
 
 
-def test_a_server_finds_a_live_run_and_follows_it(folder: Path) -> None:
-    """With this folder's configuration, but for the places and for how often it asks."""
+@contextmanager
+def prometheus(folder: Path) -> Iterator[Callable[[str], list[dict[str, Any]]]]:
+    """A server with this folder's configuration, but for the places and for how often it asks; what asks it in turn."""
     for file in FOLDER.iterdir():
         shutil.copy(file, folder)
     config = yaml.safe_load((folder / "prometheus.yml").read_text())
@@ -107,6 +111,14 @@ def test_a_server_finds_a_live_run_and_follows_it(folder: Path) -> None:
     with (folder / "prometheus.log").open("w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log)
     try:
+        yield ask
+    finally:
+        server.kill()
+        server.wait()
+
+
+def test_a_server_finds_a_live_run_and_follows_it(folder: Path) -> None:
+    with prometheus(folder) as ask:
         with live(folder, "a", "--steps=100000", "--checkpoint-interval=500", "--evaluation.interval=500") as process:
             (up,) = wait_for(process, lambda: ask('up{job="brc"} == 1'))
             assert up["metric"]["run"] == "a"
@@ -125,6 +137,33 @@ def test_a_server_finds_a_live_run_and_follows_it(folder: Path) -> None:
             process.wait()
         with live(folder, "b", "--steps=100000", "--execution=serial") as process:
             wait_for(process, lambda: ask('up{run="a"} == 0') and ask('up{run="b"} == 1'))
-    finally:
-        server.kill()
-        server.wait()
+
+
+# Side -> a run in which it is the one that is waited for.
+STAGED: dict[str, list[str]] = {
+    "actors": [
+        "--tasks",
+        "dmc/dog-run",
+        "--actors.backend=dm_control",
+        "--actors.copies=1",
+        "--learner.updates-per-step=0.05",
+    ],
+    "learner": ["--learner.width=256", "--learner.updates-per-step=1"],
+    # Not ahead by more than makes an update due: neither has anything to do while the other does it.
+    "limiter": ["--actors.copies=1", "--learner.updates-per-step=0.04", "--replay.max-ahead=25"],
+}
+
+
+@pytest.mark.long
+def test_the_overview_names_the_bottleneck_of_staged_runs(folder: Path) -> None:
+    (panel,) = (panel for row in BOARDS[0].rows.values() for panel in row if panel == BOTTLENECK)
+    ((query, _),) = panel.queries
+    with prometheus(folder) as ask:
+        for side, options in STAGED.items():
+            with live(folder, side, "--steps=1000000", "--replay.capacity=200000", *options) as process:
+                wait_for(process, partial(ask, f'increase(brc_updates_total{{run="{side}"}}[5s]) > 0'))
+                seen: list[str] = []
+                while len(seen) < 40:  # the interval between two rows is half a second
+                    time.sleep(0.25)
+                    seen += [one["metric"]["side"] for one in ask(query.replace("$run", side))]
+                assert seen.count(side) > 0.8 * len(seen), (side, seen)
