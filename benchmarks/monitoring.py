@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ class Asker(threading.Thread):
                 with urllib.request.urlopen(f"http://{target}/metrics", timeout=10) as answer:
                     answer.read()
                 self.seconds.append(time.perf_counter() - began)
-            except OSError:  # it has not begun, or has ended
+            except (OSError, HTTPException):  # it has not begun, or has ended
                 continue
 
 

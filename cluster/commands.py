@@ -115,7 +115,7 @@ def report(runs: Names = (), output: str = "", apart: bool = False, runs_folder:
     """Write a page with curves, speed, events and configuration of a run, or of several side by side, for a browser.
 
     Args:
-        runs: their names, or patterns such as 'dogs-*'. Runs that differ in their seed alone become one curve.
+        runs: their names, or patterns such as 'dogs-*'. Runs that learn the same in the same way become one curve.
         output: the file; empty is report.html in the run's folder, of several runs in the folder of runs.
         apart: draw every run by itself.
         runs_folder: where runs are.
@@ -125,10 +125,19 @@ def report(runs: Names = (), output: str = "", apart: bool = False, runs_folder:
     names = [name for pattern in runs or ("",) for name in fnmatch.filter(run_names(folder), pattern) or [pattern]]
     found = [(existing_run(folder, name), name) for name in dict.fromkeys(names)]
     file = Path(output) if output else (found[0][0] if len(found) == 1 else folder) / REPORT
-    from dashboards.report import page  # matplotlib comes with it, and this is for bad input to be refused fast
+    if file.is_dir():
+        raise ConfigError(f"--output {output} is a folder: name a file in it, such as {file / REPORT}")
+    for path, _ in found:
+        load_config(path)  # refuses one that is damaged
+    from dashboards.report.page import write  # matplotlib comes with it, and this is for bad input to be refused fast
+    from dashboards.report.runs import load
 
     try:
-        page.write([(path, state_of(registry, name)) for path, name in found], file, apart)
+        loaded = [load(path, state_of(registry, name)) for path, name in found]
+    except OSError as error:
+        raise ConfigError(f"{error.filename} cannot be read: {error.strerror}") from error
+    try:
+        write(loaded, file, apart)
     except OSError as error:
         raise ConfigError(f"--output {file} cannot be written: {error.strerror or error}") from error
     print(file)

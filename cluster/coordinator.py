@@ -72,9 +72,8 @@ class Coordinator:
         if not self.attached:  # what lives without replay is ahead of the checkpoint, or of another time
             parts.end()
             alive = []
+            session.goes_back()
         self.checkpoint = folder.checkpoint
-        if self.checkpoint and not self.attached:
-            session.prune()  # what came after this checkpoint in a future that is not to be
         self.take = max(1, folder.takes if self.attached else folder.takes + 1)
         self.shards = ShardGroup(shard_specs(plan, folder, live, self.take), parts, kept.get("shards", ()))
         self.handles = self.shards.handles

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -29,15 +28,13 @@ def show(session: Session, plan: Plan, address: str) -> None:
 
 def send(session: Session, plan: Plan) -> None:
     """To Weights & Biases. A server out of reach is told, and the run goes on without it."""
-    import wandb
-
     from dashboards.wandb import WandB
 
     try:
         mirror = WandB(
             session.folder.path, session.folder.name, session.folder.id, plan.config.wandb, asdict(plan.config)
         )
-    except wandb.Error as error:
+    except Exception as error:  # wandb has several kinds, of which not all are its own
         session.records.event("mirror_failed", f"{type(error).__name__}: {error}", mirror="WandB")
         session.console.say(f"Weights & Biases does not take the run: {error}")
         return
@@ -53,9 +50,10 @@ def ray_shown(plan: Plan, run: str) -> Iterator[None]:
         return
     import ray
 
+    from dashboards.exporter import write_target
+
     file = targets(plan) / "ray" / f"{run}.json"
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps([{"targets": [f"{LOCAL}:{ray.nodes()[0]['MetricsExportPort']}"]}]))
+    write_target(file, f"{LOCAL}:{ray.nodes()[0]['MetricsExportPort']}", {})
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from actors.catalogue import nearest
 from cluster.config import Config
@@ -223,7 +223,7 @@ def load_config(path: Path) -> tuple[str, Config]:
         saved = yaml.safe_load(file.read_text())
         preset = saved.pop("preset")
         return preset, TypeAdapter(Config).validate_python(saved)
-    except (OSError, yaml.YAMLError, ValidationError, AttributeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(
             f"{file} is not a configuration of a run ({reason}); restore it, or start another run"

@@ -77,6 +77,7 @@ class Session:
             "coordinator_back" if again else "resume" if resumed else "start",
             f"from {self.folder.checkpoint}" if resumed else "",
             kept_steps=self.folder.kept.get("env_steps", 0),
+            **({} if again else self._begins_at()),
             execution=config.execution,
             versions={name: version(name) for name in VERSIONS},
             python=platform.python_version(),
@@ -92,6 +93,19 @@ class Session:
             self.console.say("the coordinator died and is back")
         elif resumed:
             self.console.say(f"resumed at {resumed['env_steps']:,} steps, {resumed['updates']:,} updates")
+
+    def _begins_at(self) -> dict[str, float]:
+        """Where the checkpoint that the run goes on from is: what has been recorded of later is undone."""
+        resumed = self.folder.manifest
+        elapsed = resumed["progress"]["elapsed_s"] if resumed else 0.0
+        return {"from_steps": resumed.get("env_steps", 0), "from_elapsed_s": elapsed}
+
+    def goes_back(self) -> None:
+        """Begin at the checkpoint, if there is one, or anew: of replay and learner nothing lives."""
+        if self.folder.checkpoint:
+            self.prune()  # what came after it
+        if self.folder.kept:  # by a coordinator that is back, which could have gone on with what lived
+            self.records.event("gone_back", f"to {self.folder.checkpoint or 'the start'}", **self._begins_at())
 
     def _count_returns(self) -> None:
         """Raises RunFailed for a coordinator that dies again and again and gets nowhere in between."""
@@ -195,7 +209,7 @@ class Session:
             "success": {task: mean(values) for task, values in evaluation.successes.items()},
             "score": {task: mean(values) for task, values in scores.items()},
             "score_mean": mean([value for values in scores.values() for value in values]),
-            "score_iqm": None if not scores else iqm(np.array(list(scores.values()))),
+            "score_iqm": None if not scores else iqm(np.array([mean(values) for values in scores.values()])),
             "returns": evaluation.returns,
             "scores": scores,
             "lengths": evaluation.lengths,
@@ -304,17 +318,18 @@ class Session:
             )
         if not learned:
             self.console.say("no evaluation was made")
-        self._write_report(state)
+        self.write_report(state)
         self.console.say(f"everything in {self.folder.path}; `tensorboard --logdir {self.folder.path}` shows more")
 
-    def _write_report(self, state: str) -> None:
-        from dashboards.report import page  # matplotlib is wanted only now
-
+    def write_report(self, state: str) -> None:
+        """The run is over, and has all it needs: a page that cannot be made is told."""
         try:
-            page.write([(self.folder.path, state)], self.report_file)
+            from dashboards.report import page, runs  # matplotlib is wanted only now
+
+            page.write([runs.load(self.folder.path, state)], self.report_file)
             self.console.say(f"report in {self.report_file}")
-        except OSError as error:  # a full disk: the run has all it needs
-            self.console.say(f"{self.report_file} could not be written: {error.strerror}")
+        except Exception as error:  # a full disk, or whatever a drawing may raise
+            self.console.say(f"{self.report_file} could not be written: {type(error).__name__}: {error}")
 
     def close(self) -> None:
         self.records.close()

@@ -76,6 +76,7 @@ def conduct(
         if session is not None:
             with suppress(OSError):  # the disk may be full
                 session.ended("failed", reason)
+            session.write_report("failed")
         if not isinstance(error, (RunFailed, OSError)):
             raise
         console.say(f"run {folder.name} failed: {error}")

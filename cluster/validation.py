@@ -246,7 +246,9 @@ def check_ranks(config: Config, machine: Machine) -> None:
 
 
 def check_wandb(config: Config) -> None:
-    """Whether its package is there, and who one is with it."""
+    """Whether it is a project's name, its package is there, and who one is with it."""
+    if not re.fullmatch(r"([^/\\#?%:\s]+/)?[^/\\#?%:]{1,128}", config.wandb):
+        raise ConfigError(f"--wandb {config.wandb!r} is not a project, such as brc or team/brc")
     if importlib.util.find_spec("wandb") is None:
         raise ConfigError(f"--wandb {config.wandb} needs the package wandb: pip install wandb")
     host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""

@@ -29,28 +29,34 @@ def iqm_interval(
 
     With a single run there is nothing to draw from, and both bounds are its IQM.
     """
-    return interval(scores, lambda sample: middle_half(sample, 1), confidence, resamples, seed)
+    return interval(scores, lambda drawn: middle_half(drawn.reshape(len(drawn), -1), 1), confidence, resamples, seed)
+
+
+def iqm_of_means_interval(
+    scores: np.ndarray, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """The same of the IQM of each task's mean over rows: of a single run, whose rows are episodes."""
+    return interval(scores, lambda drawn: middle_half(drawn.mean(axis=1), 1), confidence, resamples, seed)
 
 
 def mean_interval(
     scores: np.ndarray, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """The same of the mean."""
-    return interval(scores, lambda sample: sample.mean(1), confidence, resamples, seed)
+    """The same of the mean of everything."""
+    return interval(scores, lambda drawn: drawn.mean(axis=(1, 2)), confidence, resamples, seed)
 
 
 def interval(
     scores: np.ndarray, statistic: Callable[[np.ndarray], Any], confidence: float, resamples: int, seed: int
 ) -> tuple[float, float]:
-    """Bounds of a statistic, which is along the last axis of (resamples, runs * tasks)."""
+    """Bounds of a statistic, which gives one number for each of (resamples, rows, tasks)."""
     scores = np.asarray(scores, np.float64)
-    runs, tasks = scores.shape
+    rows, tasks = scores.shape
     rng = np.random.default_rng(seed)
     found: list[np.ndarray] = []
     for begun in range(0, resamples, CHUNK):
-        drawn = rng.integers(runs, size=(min(CHUNK, resamples - begun), runs, tasks))
-        sample = np.take_along_axis(scores[None], drawn, axis=1).reshape(len(drawn), -1)
-        found.append(statistic(sample))
+        drawn = rng.integers(rows, size=(min(CHUNK, resamples - begun), rows, tasks))
+        found.append(statistic(np.take_along_axis(scores[None], drawn, axis=1)))
     tail = 50 * (1 - confidence)
     low, high = np.percentile(np.concatenate(found), [tail, 100 - tail])
     return float(low), float(high)

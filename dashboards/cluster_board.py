@@ -14,7 +14,9 @@ CLUSTER = Board(
     ("node",),
     {
         "Machines": (
-            Panel("Nodes", "That are alive.", "short", (("max(ray_cluster_active_nodes)", "nodes"),), NEVER),
+            Panel(
+                "Nodes", "That answer.", "short", (("count(count by (ip) (ray_node_cpu_utilization))", "nodes"),), NEVER
+            ),
             Panel("CPU", "Share of all cores.", "percent", ((f"ray_node_cpu_utilization{NODE}", "{{ip}}"),), 98.0),
             Panel(
                 "Memory",
@@ -116,7 +118,7 @@ CLUSTER = Board(
                 ((f"ray_node_gpus_utilization{NODE}", "{{ip}} {{GpuIndex}}"),),
                 NEVER,
             ),
-            Panel("GPU memory", "In use.", "decmbytes", ((f"ray_node_gram_used{NODE}", "{{ip}} {{GpuIndex}}"),), NEVER),
+            Panel("GPU memory", "In use.", "mbytes", ((f"ray_node_gram_used{NODE}", "{{ip}} {{GpuIndex}}"),), NEVER),
         ),
     },
 )

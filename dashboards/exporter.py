@@ -16,6 +16,14 @@ from dashboards.samples import Labels
 from dashboards.tally import Tally
 
 
+def write_target(file: Path, address: str, labels: dict[str, str]) -> None:
+    """Tell Prometheus whom to ask (file_sd). It never sees half of it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps([{"targets": [address], "labels": labels}]))
+    os.replace(partial, file)
+
+
 class Exporter:
     """A mirror of a run's records. What it answers is made when a row comes, so that a question costs little.
 
@@ -35,14 +43,11 @@ class Exporter:
         self.families: list[Metric] = []
         self.totals: dict[tuple[str, Labels], tuple[float, float]] = {}  # (what is shown, what was last said)
         self.target = targets / f"{run}.json"
-        targets.mkdir(parents=True, exist_ok=True)
         registry = CollectorRegistry()
         registry.register(self)
         self.server, self.thread = start_http_server(port, address, registry)
         self.url = f"http://{address}:{self.server.server_port}/metrics"
-        partial = self.target.with_suffix(".partial")
-        partial.write_text(json.dumps([{"targets": [f"{address}:{self.server.server_port}"], "labels": {"run": run}}]))
-        os.replace(partial, self.target)
+        write_target(self.target, f"{address}:{self.server.server_port}", {"run": run})
 
     def collect(self) -> Iterator[Metric]:
         """For prometheus_client, in a thread of its own."""

@@ -130,15 +130,6 @@ def sample(file: Path, count: int) -> list[dict[str, Any]]:
     return rows + last if rows[-1:] != last else rows
 
 
-def standing(rows: list[dict[str, Any]], field: str) -> list[dict[str, Any]]:
-    """Without those that a resume has undone: what was done again counts, and `field` grows from row to row."""
-    kept: list[dict[str, Any]] = []
-    for row in reversed(rows):
-        if not kept or row[field] < kept[-1][field]:
-            kept.append(row)
-    return kept[::-1]
-
-
 def read(file: Path) -> list[dict[str, Any]]:
     """The rows of a .jsonl file; a last line cut short by a crash is left out, a missing file is empty."""
     if not file.exists():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
+import math
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,14 +20,17 @@ from hypothesis import strategies as st
 from dashboards import records
 from dashboards.aggregate import mean_interval
 from dashboards.records import Records
-from dashboards.report import sections
+from dashboards.report import runs, sections
 from dashboards.report.curves import group, score_curve, task_curve
+from dashboards.report.figures import Figure, Spans, svg
 from dashboards.report.page import render, write
-from dashboards.report.runs import load
+from dashboards.report.runs import Run, load
 from tests import tiny
 from tests.live import PATIENCE_S, live, wait_for
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+OPTIONS = ["--execution=serial", "--steps=1200", "--evaluation.interval=400", "--evaluation.episodes=2"]
+OPTIONS += ["--tasks", "dmc/cartpole-swingup", "metaworld/reach"]
 SIZES = {"desktop": (1280, 900), "phone": (400, 800)}
 
 
@@ -32,10 +38,8 @@ SIZES = {"desktop": (1280, 900), "phone": (400, 800)}
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs a and b, which differ in their seed, and c, which is another configuration, each in lock step."""
     folder = tmp_path_factory.mktemp("r")
-    options = ["--execution=serial", "--steps=1200", "--evaluation.interval=400", "--evaluation.episodes=2"]
-    options += ["--tasks", "dmc/cartpole-swingup", "metaworld/reach"]
     for name, *others in (("a", "--seed=0"), ("b", "--seed=1"), ("c", "--learner.width=32")):
-        done = tiny.train(folder, name, *options, *others)
+        done = tiny.train(folder, name, *OPTIONS, *others)
         assert done.returncode == 0, done.stdout + done.stderr
         assert str(folder / "runs" / name / "report.html") in done.stdout
     return folder
@@ -114,22 +118,139 @@ def test_short_files_are_sampled_whole(tmp_path: Path) -> None:
     assert records.sample(tmp_path / "none", 4) == []
 
 
+def rows_of(*steps: int, begin: int = 0) -> list[dict[str, Any]]:
+    return [{"env_steps": step, "time": begin + place} for place, step in enumerate(steps)]
+
+
 @pytest.mark.parametrize(
-    ("steps", "standing"), [([1, 2, 3], [1, 2, 3]), ([1, 2, 3, 2, 3, 4], [1, 2, 3, 4]), ([5, 1], [1]), ([], [])]
+    ("before", "come_from", "after", "standing"),
+    [
+        ([1, 2, 3], None, [], [1, 2, 3]),
+        ([600_012, 800_007], 500_000, [], []),  # nothing new yet
+        ([400_003, 600_012, 800_007], 500_000, [600_034], [400_003, 600_034]),
+        ([400_003, 500_000], 500_000, [500_000], [400_003, 500_000]),
+        ([5], 0, [1], [1]),
+    ],
 )
-def test_what_a_resume_undid_is_left_out(steps: list[int], standing: list[int]) -> None:
-    rows = [{"steps": step, "place": place} for place, step in enumerate(steps)]
-    found = records.standing(rows, "steps")
-    assert [row["steps"] for row in found] == standing
-    assert all(row == max((r for r in rows if r["steps"] == row["steps"]), key=lambda r: r["place"]) for row in found)
+def test_what_a_resume_undid_is_left_out(before: Any, come_from: int | None, after: Any, standing: list[int]) -> None:
+    events = [] if come_from is None else [{"event": "resume", "time": 100, "from_steps": come_from}]
+    found = runs.standing([*rows_of(*before), *rows_of(*after, begin=101)], events, "env_steps")
+    assert [row["env_steps"] for row in found] == standing
+    assert all(row["time"] > 100 for row in found if row["env_steps"] in after)
+
+
+def test_a_resumed_run_tells_where_it_begins(folder: Path) -> None:
+    shutil.copytree(folder / "runs" / "a", folder / "runs" / "again")
+    done = tiny.train(folder, "again", *OPTIONS, "--seed=0", "--steps=1600", "--resume")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (event,) = [row for row in tiny.rows(folder, "again", "events") if row["event"] == "resume"]
+    assert event["from_steps"] == 1200 and event["from_elapsed_s"] > 0
+    run = load(folder / "runs" / "again", "finished")
+    steps = [row["env_steps"] for row in run.evaluations]
+    assert steps == sorted(set(steps)) and steps[-1] == 1600 and len(run.marks()) == 1
+
+
+def test_speed_is_unknown_where_nobody_counted() -> None:
+    times, elapsed, updates = [0, 5, 70, 75, 80], [0, 5, 10, 15, 20], [0, 500, 7000, 7500, 7000]
+    rows = [{"time": t, "elapsed_s": s, "updates": u} for t, s, u in zip(times, elapsed, updates, strict=True)]
+    back = {"event": "coordinator_back", "time": 66}
+    run = Run("a", "live", {}, rows, [], None, [back])
+    assert sections.speed(run, lambda row: row["updates"]) == [None, 100, None, 100, None]
+
+
+def evaluated(name: str, *evaluations: tuple[int, dict[str, list[float]]], **config: Any) -> Run:
+    """A run with these returns, which are also scores when divided by a thousand."""
+    rows = [
+        {
+            "env_steps": steps,
+            "return": {task: float(np.mean(values)) for task, values in returns.items()},
+            "returns": returns,
+            "scores": {task: [value / 1000 for value in values] for task, values in returns.items()},
+            "score_mean": None,
+            "score_iqm": None,
+        }
+        for steps, returns in evaluations
+    ]
+    return Run(name, "live", {"preset": "p", "seed": 0, "steps": 9, **config}, [], rows, None, [])
+
+
+def test_a_run_without_an_evaluation_does_not_hide_the_others() -> None:
+    begun = Run("d-3", "live", {"preset": "p", "seed": 3, "steps": 9}, [], [], None, [])
+    seeds = [
+        evaluated(f"d-{n}", (100 + n, {"dmc/dog-run": [1.0 * n]}), (200, {"dmc/dog-run": [4.0]})) for n in range(2)
+    ]
+    (series,) = group([*seeds, begun])
+    curve = task_curve(series, "dmc/dog-run")
+    assert curve is not None and curve.mean[-1] == 4.0 and series.label == "d (3 runs)"
+    assert "curves of 2: the others have no evaluation yet" in render([series])
+
+
+def test_labels_tell_series_apart() -> None:
+    one, other = group([*(evaluated(f"d-{n}") for n in (0, 1)), *(evaluated(f"d-{n}", width=2) for n in (2, 3))])
+    assert (one.label, other.label) == ("d-0, d-1", "d-2, d-3")
+    (series,) = group([evaluated(name) for name in ("dogs-1", "dogs-10", "dogs-11")])
+    assert series.label == "dogs (3 runs)"
+
+
+def test_places_do_not_make_another_experiment_but_rates_do() -> None:
+    runs = [
+        evaluated(str(number), learner={"threads": number, "rate": rate}, steps=number)
+        for number, rate in enumerate((1, 1, 2))
+    ]
+    assert [len(series.runs) for series in group(runs)] == [2, 1]
+
+
+def test_interquartile_means_of_one_run_and_of_several_are_of_the_same_kind() -> None:
+    """Of tasks' means, not of single episodes, of which those of a rate of success are 0 or 1."""
+    rates = {"a/x": 8, "a/y": 5, "a/z": 2, "a/w": 9}
+    run = evaluated("a", (100, {task: [1000.0] * rate + [0.0] * (10 - rate) for task, rate in rates.items()}))
+    alone = score_curve(group([run])[0], interquartile=True)
+    twice = score_curve(group([run, evaluated("b", *[(100, run.evaluations[0]["returns"])])])[0], interquartile=True)
+    assert alone is not None and twice is not None
+    assert alone.mean == twice.mean == [pytest.approx(0.65)]
+    assert alone.low[0] < 0.65 < alone.high[0]
+
+
+def test_numbers_that_are_none_are_not_drawn() -> None:
+    run = evaluated(
+        "a", (1, {"dmc/dog-run": [1.0]}), (2, {"dmc/dog-run": [math.nan]}), (3, {"dmc/dog-run": [math.inf]})
+    )
+    text = render(group([run]))
+    (points, *_) = re.findall(r'data-title="dmc/dog-run" data-points="([^"]*)"', text)
+    assert [curve["points"] for curve in json.loads(html.unescape(points))["curves"]] == [[[1, 1.0]]]
+
+
+def test_series_of_different_tasks_say_so_and_have_no_score_of_the_papers() -> None:
+    dog, cheetah = "dmc/dog-run", "dmc/cheetah-run"
+    one = evaluated("a", (50_000, {dog: [1.0, 2.0]}))
+    other = evaluated("b", (50_000, {dog: [1.0, 2.0], cheetah: [3.0, 4.0]}), width=2)
+    assert "each score is over its own" in render(group([one, other]))
+    (figure, _) = sections.score_figures(group([one, other]))
+    assert [line.label for line in figure.lines] == ["a", "b"]
+    (figure, _) = sections.score_figures(group([one]))
+    assert [line.label for line in figure.lines] == ["a", "paper"]
+
+
+@pytest.mark.parametrize("name", ["x#010010", "a$\\foo$", "n" * 100, "<b>&'\""])
+def test_any_name_can_be_drawn(name: str) -> None:
+    rows = [{"elapsed_s": float(at), "bottleneck": "actors"} for at in range(3)]
+    picture, place = svg(
+        Figure(
+            "who", "minutes", spans=[Spans(0, name, sections.bottlenecks(Run(name, "", {}, rows, [], None, []), 1.0))]
+        )
+    )
+    assert place["right"] - place["left"] > 0.5 and "<b>" not in picture
 
 
 def test_a_run_that_has_said_nothing_yet_has_a_page(tmp_path: Path) -> None:
     (tmp_path / "new").mkdir()
     (tmp_path / "new" / "config.yaml").write_text(yaml.safe_dump({"preset": "quickstart", "seed": 0, "steps": 5}))
-    write([(tmp_path / "new", "live")], tmp_path / "report.html")
+    write([load(tmp_path / "new", "live")], tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
     assert "No row of metrics yet." in text and "No evaluation yet" in text
+    with pytest.raises(OSError, match="directory"):
+        write([load(tmp_path / "new", "live")], tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["new", "report.html"]
 
 
 def test_words_of_a_run_are_shown_and_not_obeyed(folder: Path, tmp_path: Path) -> None:
@@ -147,9 +268,13 @@ def test_words_of_a_run_are_shown_and_not_obeyed(folder: Path, tmp_path: Path) -
         (["nothing"], "there is no run 'nothing'"),
         ([], "name a run, such as one of"),
         (["a", "--output=/proc/none/report.html"], "--output /proc/none/report.html cannot be written"),
+        (["a", "--output=."], "--output . is a folder"),
+        (["broken"], "is not a configuration of a run"),
     ],
 )
 def test_what_cannot_be_reported_is_one_sentence(folder: Path, words: list[str], sentence: str) -> None:
+    (folder / "runs" / "broken").mkdir(exist_ok=True)
+    (folder / "runs" / "broken" / "config.yaml").write_text("")
     done = tiny.run("report", *words, f"--runs-folder={folder}/runs")
     assert done.returncode == 2 and sentence in done.stderr and len(done.stderr.splitlines()) == 1
 
@@ -173,13 +298,20 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def page(folder: Path) -> Path:
-    return Path(report(folder, "?"))
+    return Path(report(folder, "[abc]"))
+
+
+def resize(browser: Any, size: str) -> None:
+    width, height = SIZES[size]
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": size == "phone"}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_the_page_needs_nobody_and_fits(browser: Any, page: Path, size: str) -> None:
-    browser.set_window_size(*SIZES[size])
+    resize(browser, size)
     browser.get(page.as_uri())
+    assert browser.execute_script("return innerWidth") == SIZES[size][0]
     assert browser.get_log("browser") == []
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     asked = [one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"]
@@ -235,9 +367,9 @@ def test_light_and_dark(browser: Any, page: Path) -> None:
 
 
 def test_what_is_pointed_to_is_told(browser: Any, page: Path, folder: Path) -> None:
-    from selenium.webdriver import ActionChains
+    from selenium.webdriver import ActionChains, Keys
 
-    browser.set_window_size(*SIZES["desktop"])
+    resize(browser, "desktop")
     browser.get(page.as_uri())
     figure = browser.find_element("css selector", "figure.task")
     drawing = figure.find_element("css selector", "svg")
@@ -245,3 +377,5 @@ def test_what_is_pointed_to_is_told(browser: Any, page: Path, folder: Path) -> N
     ActionChains(browser).move_to_element_with_offset(drawing, int(drawing.size["width"] * 0.45), 0).perform()
     told = figure.find_element("tag name", "output").text
     assert told.startswith("at 1,") and "c " in told and "a, b (2 runs) " in told and "random " in told
+    drawing.send_keys(Keys.ARROW_LEFT)
+    assert figure.find_element("tag name", "output").text not in ("", told)

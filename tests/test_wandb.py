@@ -38,8 +38,8 @@ def history(file: Path) -> list[dict[str, Any]]:
     return found
 
 
-def train(folder: Path, name: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = tiny.train_command(folder, name, "--execution=serial", "--steps=600", "--wandb=team/brc")
+def train(folder: Path, name: str, project: str = "team/brc", **environment: str) -> subprocess.CompletedProcess[str]:
+    command = tiny.train_command(folder, name, "--execution=serial", "--steps=600", f"--wandb={project}")
     mine = {key: value for key, value in tiny.environment().items() if not key.startswith("WANDB")}
     mine |= {"HOME": str(folder), **environment}
     return subprocess.run(command, capture_output=True, text=True, timeout=120, env=mine)
@@ -69,6 +69,11 @@ def test_a_server_out_of_reach_is_told_and_the_run_goes_on(tmp_path: Path) -> No
     assert "Weights & Biases does not take the run" in done.stdout
     (event,) = [row for row in tiny.rows(tmp_path, "a", "events") if row["event"] == "mirror_failed"]
     assert event["mirror"] == "WandB"
+
+
+def test_a_name_that_is_none_is_refused(tmp_path: Path) -> None:
+    done = train(tmp_path, "a", WANDB_MODE="offline", project="team/my:project")
+    assert done.returncode == 2 and "--wandb 'team/my:project' is not a project" in done.stderr
 
 
 def test_without_a_key_it_is_refused(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
-"""What a report draws of evaluations: means of runs that differ in their seed alone, and how sure they are."""
+"""What a report draws of evaluations: means of runs that repeat one experiment, and how sure they are."""
 
 from __future__ import annotations
 
-import itertools
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,13 +14,20 @@ from actors.scores import BY_SUCCESS
 from dashboards import aggregate
 from dashboards.report.runs import Run
 
-# What two runs may differ in and be repetitions of one experiment: none of it changes what is learned, but by chance.
-BY_THE_WAY = {"name", "seed", "preset", "resume", "steps", "runs_folder", "ray_folder", "report_interval", "wandb"}
-BY_THE_WAY |= {"checkpoint_interval", "keep_checkpoints", "metrics", "evaluation"}
+# What runs may differ in and be repetitions of one experiment: it changes what is learned by chance alone, or says how
+# long, where and with what view. By section; "" is no section.
+BY_THE_WAY = {
+    "": {"name", "seed", "preset", "resume", "steps", "runs_folder", "ray_folder", "report_interval", "wandb"}
+    | {"checkpoint_interval", "keep_checkpoints", "metrics", "evaluation"},
+    "learner": {"checkpoints", "threads", "deadline", "profile"},
+    "replay": {"directory", "snapshots"},
+}
 POINTS = 60  # with an interval
 RESAMPLES = 500
+SEPARATORS = "-_."
 
 Bounds = tuple[float, float]
+Points = list[tuple[float, np.ndarray]]  # environment steps, (rows, tasks)
 
 
 class Curve(NamedTuple):
@@ -34,30 +41,53 @@ class Curve(NamedTuple):
 
 @dataclass(frozen=True)
 class Series:
-    """Runs of one configuration. `number` is its place among all, which decides its color."""
+    """Runs of one experiment. `number` is its place among all, which decides its color."""
 
     number: int
     label: str
     runs: tuple[Run, ...]
 
+    @property
+    def evaluated(self) -> list[Run]:
+        """Those that have been evaluated."""
+        return [run for run in self.runs if run.evaluations]
+
+    @property
+    def tasks(self) -> list[str]:
+        return list(dict.fromkeys(task for run in self.runs for task in run.tasks))
+
 
 def group(runs: Sequence[Run], apart: bool = False) -> list[Series]:
-    """Runs that differ in nothing but their seed together; `apart` has each by itself."""
+    """Repetitions of one experiment together; `apart` has each run by itself."""
     found: dict[str, list[Run]] = {}
     for run in runs:
-        same = {key: value for key, value in run.config.items() if key not in BY_THE_WAY}
-        found.setdefault(run.name if apart else json.dumps(same, sort_keys=True), []).append(run)
-    return [Series(number, label(members), tuple(members)) for number, members in enumerate(found.values())]
+        found.setdefault(run.name if apart else experiment(run.config), []).append(run)
+    labels = [label(members) for members in found.values()]
+    often = Counter(labels)
+    return [
+        Series(number, name if often[name] == 1 else ", ".join(run.name for run in members), tuple(members))
+        for number, (name, members) in enumerate(zip(labels, found.values(), strict=True))
+    ]
+
+
+def experiment(config: dict[str, Any]) -> str:
+    """What decides what is learned."""
+    kept = {key: value for key, value in config.items() if key not in BY_THE_WAY[""]}
+    for section in kept.keys() & BY_THE_WAY.keys():
+        kept[section] = {key: value for key, value in kept[section].items() if key not in BY_THE_WAY[section]}
+    return json.dumps(kept, sort_keys=True)
 
 
 def label(runs: Sequence[Run]) -> str:
-    """A run's name, or what the names of several begin with and how many they are."""
+    """A run's name, or what the names of several begin with, up to a separator, and how many they are."""
     if len(runs) == 1:
         return runs[0].name
     names = [run.name for run in runs]
-    alike = itertools.takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
-    begin = "".join(letters[0] for letters in alike).rstrip("-_.")
-    return f"{begin or ', '.join(names)} ({len(runs)} runs)"
+    alike = 0
+    while all(len(name) > alike and name[alike] == names[0][alike] for name in names):
+        alike += 1
+    end = max((place for place in range(alike) if names[0][place] in SEPARATORS), default=0)
+    return f"{names[0][:end] or ', '.join(names)} ({len(runs)} runs)"
 
 
 def by_success(task: str) -> bool:
@@ -73,59 +103,72 @@ def episodes(evaluation: dict[str, Any], task: str) -> list[float]:
 
 def task_curve(series: Series, task: str) -> Curve | None:
     """Of one task. Its intervals are over runs or, of a single run, over the episodes of each evaluation."""
-    return curve(series, lambda row: columns([episodes(row, task)]), aggregate.mean_interval, mean)
+    return curve(points(series, lambda row: [episodes(row, task)]), mean, aggregate.mean_interval)
 
 
 def score_curve(series: Series, interquartile: bool) -> Curve | None:
-    """The score over all tasks that have one. Intervals are over runs (rows) by task, or over episodes likewise."""
-    interval, value = (aggregate.iqm_interval, aggregate.iqm) if interquartile else (aggregate.mean_interval, mean)
-    return curve(series, lambda row: columns(list(row["scores"].values())), interval, value)
+    """The score over all tasks that have one, likewise. Several runs' interquartile mean is over runs and tasks, a
+    single run's over its tasks' means."""
+    found = points(series, lambda row: list(row["scores"].values()))
+    if not interquartile:
+        return curve(found, mean, aggregate.mean_interval)
+    if len(series.evaluated) > 1:
+        return curve(found, aggregate.iqm, aggregate.iqm_interval)
+    return curve(found, lambda rows: aggregate.iqm(rows.mean(axis=0)), aggregate.iqm_of_means_interval)
 
 
-def curve(
-    series: Series,
-    table: Callable[[dict[str, Any]], np.ndarray | None],
-    interval: Callable[..., Bounds],
-    value: Callable[[np.ndarray], float],
-) -> Curve | None:
-    """`table` gives (episodes, tasks) of an evaluation. Several runs are compared at the steps of the first one's
-    evaluations, as far as all of them have come; between two evaluations a run's mean is interpolated."""
-    tables = [[(row["env_steps"], table(row)) for row in run.evaluations] for run in series.runs]
-    found = [[(steps, one) for steps, one in run if one is not None] for run in tables]
-    if not all(found):
+def curve(found: Points, value: Callable[[np.ndarray], float], interval: Callable[..., Bounds]) -> Curve | None:
+    if not found:
         return None
-    first = max(run[0][0] for run in found)
-    last = min(run[-1][0] for run in found)
-    steps = thinned([steps for steps, _ in found[0] if first <= steps <= last])
-    if len(found) == 1:
-        at = dict(found[0])
-        rows = [at[step] for step in steps]
-    else:
-        rows = list(np.stack([interpolated(run, steps) for run in found], axis=1))
-    if not steps:
-        return None
-    bounds = [interval(row, resamples=RESAMPLES) for row in rows]
-    return Curve(list(steps), [value(row) for row in rows], [low for low, _ in bounds], [high for _, high in bounds])
+    bounds = [interval(rows, resamples=RESAMPLES) for _, rows in found]
+    return Curve(
+        [steps for steps, _ in found],
+        [value(rows) for _, rows in found],
+        [low for low, _ in bounds],
+        [high for _, high in bounds],
+    )
 
 
-def interpolated(run: Sequence[tuple[int, np.ndarray]], steps: Sequence[float]) -> np.ndarray:
+def points(series: Series, values: Callable[[dict[str, Any]], list[list[float]]]) -> Points:
+    """At each of POINTS evaluations, (episodes, tasks) of a single run, (runs, tasks) of several.
+
+    `values` gives each task's episodes in an evaluation. Several runs are compared at the steps of the first one's
+    evaluations, as far as all of them have come; between two evaluations a run's mean is interpolated. Runs without an
+    evaluation are left out.
+    """
+    each = [
+        [(float(row["env_steps"]), table) for row in run.evaluations if (table := columns(values(row))) is not None]
+        for run in series.evaluated
+    ]
+    each = [run for run in each if run]
+    if not each:
+        return []
+    first, last = max(run[0][0] for run in each), min(run[-1][0] for run in each)
+    chosen = thinned([one for one in each[0] if first <= one[0] <= last])
+    if len(each) == 1:
+        return chosen
+    steps = [step for step, _ in chosen]
+    return list(zip(steps, np.stack([interpolated(run, steps) for run in each], axis=1), strict=True)) if steps else []
+
+
+def interpolated(run: Points, steps: Sequence[float]) -> np.ndarray:
     """(steps, tasks): a run's means over episodes."""
-    means = np.array([one.mean(axis=0) for _, one in run])
+    means = np.array([table.mean(axis=0) for _, table in run])
     at = [step for step, _ in run]
     return np.stack([np.interp(steps, at, column) for column in means.T], axis=1)
 
 
-def columns(values: Sequence[Sequence[float]]) -> np.ndarray | None:
+def columns(values: list[list[float]]) -> np.ndarray | None:
     """(episodes, tasks) of as many episodes as all tasks have; None of none."""
     count = min((len(one) for one in values), default=0)
     return np.array([one[:count] for one in values], float).T if count else None
 
 
-def thinned(steps: Sequence[float]) -> list[float]:
+def thinned(found: Points) -> Points:
     """At most POINTS of them, the first and the last among these."""
-    if len(steps) <= POINTS:
-        return list(steps)
-    return [steps[round(place)] for place in np.linspace(0, len(steps) - 1, POINTS)]
+    if len(found) <= POINTS:
+        return found
+    return [found[round(place)] for place in np.linspace(0, len(found) - 1, POINTS)]
 
 
 def mean(values: np.ndarray) -> float:

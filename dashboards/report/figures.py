@@ -26,6 +26,7 @@ NAMES = {
     "#010023": "random",
 }
 HEX = {name: color for color, name in NAMES.items()}
+LETTERS = 20  # of a name in a figure
 DECIMALS, FIRST = r"(\d+\.\d)\d+", r"\1"
 STYLE = {
     "svg.fonttype": "none",
@@ -93,10 +94,17 @@ def svg(figure: Figure) -> tuple[str, dict[str, float]]:
         for line in figure.lines:
             group = f"series-{line.number}" if line.number >= 0 else "always"
             drawn = HEX[line.color] if line.color else color(line.number)
-            alone = {"marker": "o", "markersize": 3} if len(line.points) == 1 else {}
             at, values = zip(*line.points, strict=True)
-            axes.plot(at, values, line.style, color=drawn, linewidth=line.width, gid=group, **alone)
-            if line.band:
+            if len(at) > 1:
+                axes.plot(at, values, line.style, color=drawn, linewidth=line.width, gid=group)
+            elif line.band:
+                errors = [[values[0] - line.band[0][0]], [line.band[1][0] - values[0]]]
+                bar = axes.errorbar(at, values, errors, fmt="o", markersize=3, color=drawn, capsize=2)
+                for part in bar.get_children():
+                    part.set_gid(group)
+            else:
+                axes.plot(at, values, "o", markersize=3, color=drawn, gid=group)
+            if line.band and len(at) > 1:
                 axes.fill_between(at, *line.band, color=drawn, alpha=0.18, linewidth=0, gid=group)
         draw_spans(axes, figure.spans)
         for number, x in figure.marks:
@@ -123,7 +131,7 @@ def draw_spans(axes: Axes, rows: Sequence[Spans]) -> None:
             if pieces:
                 axes.broken_barh(pieces, (row - 0.35, 0.7), facecolor=HEX[side], gid=f"series-{spans.number}")
     if rows:
-        axes.set_yticks(range(len(rows)), [row.label for row in rows])
+        axes.set_yticks(range(len(rows)), [middle_out(row.label) for row in rows], parse_math=False)
         axes.grid(False)
         axes.invert_yaxis()
 
@@ -131,11 +139,11 @@ def draw_spans(axes: Axes, rows: Sequence[Spans]) -> None:
 def adopted(text: str) -> str:
     """As part of a page: without a file's head and fixed size, in few bytes, groups as classes, colors by name."""
     text = text[text.index("<svg") :]
-    text = re.sub(r'(<svg [^>]*?) width="[^"]*" height="[^"]*"', r'\1 role="img"', text, count=1)
+    text = re.sub(r'(<svg [^>]*?) width="[^"]*" height="[^"]*"', r'\1 role="img" tabindex="0"', text, count=1)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
     text = re.sub(r'id="(series-\d+|always)"', r'class="\1"', text)
     text = re.sub(r' id="(?:figure|axes|patch|matplotlib|xtick|ytick|text|line2d|LineCollection)[^"]*"', "", text)
-    text = re.sub(r"#0100[012][0-9a-f]", lambda found: f"var(--{NAMES[found[0]]})", text)
+    text = re.sub(r"#0100[012][0-9a-f]", lambda found: f"var(--{NAMES.get(found[0], 'ink')})", text)
     text = re.sub(r' d="([^"]*)"', lambda found: f' d="{re.sub(DECIMALS, FIRST, found[1])}"', text)
     return re.sub(r"\s*\n\s*", " ", text)
 
@@ -144,5 +152,10 @@ def short(value: float) -> str:
     """A number of few letters, such as 250k."""
     for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= unit:
-            return f"{value / unit:.3g}{name}"
-    return f"{value:.3g}"
+            return f"{value / unit:.4g}{name}"
+    return f"{value:.4g}"
+
+
+def middle_out(name: str) -> str:
+    """The begin and the end of a long name."""
+    return name if len(name) <= LETTERS else f"{name[: LETTERS // 2 - 1]}…{name[-LETTERS // 2 :]}"

@@ -23,21 +23,37 @@ document.getElementById("theme").addEventListener("click", () => {
   document.documentElement.style.colorScheme = now === "dark" ? "light" : "dark";
 });
 
-// Below a figure, what its curves are at the place that is pointed to.
+// Below a figure, what its curves are at the place that is pointed to, by mouse, finger or arrow keys.
 const words = (value) => value.toLocaleString("en", { maximumSignificantDigits: 4 });
 for (const figure of every("figure")) {
-  const { left, right, from, to, unit, curves } = JSON.parse(figure.dataset.points);
   const [drawing, output] = [figure.querySelector("svg"), figure.querySelector("output")];
-  drawing.addEventListener("pointermove", (event) => {
-    const box = drawing.getBoundingClientRect();
-    const x = from + ((event.clientX - box.left) / box.width - left) / (right - left) * (to - from);
+  drawing.setAttribute("aria-label", figure.dataset.title);
+  let parsed, place;
+  const tell = (share) => {
+    parsed ??= JSON.parse(figure.dataset.points);
+    const { left, right, from, to, unit, curves } = parsed;
+    place = Math.min(right, Math.max(left, share));
+    const x = from + (place - left) / (right - left) * (to - from);
     const told = [];
-    for (const curve of curves) {
-      if (document.body.classList.contains(`without-${curve.series}`)) continue;
-      const nearest = curve.points.reduce((best, one) => (Math.abs(one[0] - x) < Math.abs(best[0] - x) ? one : best));
-      told.push(`${curve.label} ${words(nearest[1])}`);
+    for (const { series, label, points } of curves) {
+      if (document.body.classList.contains(`without-${series}`)) continue;
+      if (x < points[0][0] || x > points.at(-1)[0]) continue;
+      const nearest = points.reduce((best, one) => (Math.abs(one[0] - x) < Math.abs(best[0] - x) ? one : best));
+      told.push(`${label} ${words(nearest[1])}`);
     }
-    if (told.length) output.textContent = `at ${words(x)} ${unit}: ${told.join(", ")}`;
+    output.textContent = `at ${words(x)} ${unit}: ${told.join(", ") || "nothing"}`;
+  };
+  const pointed = (event) => {
+    const box = drawing.getBoundingClientRect();
+    tell((event.clientX - box.left) / box.width);
+  };
+  drawing.addEventListener("pointermove", pointed);
+  drawing.addEventListener("pointerdown", pointed);
+  drawing.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") output.textContent = ""; });
+  drawing.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: -0.02, ArrowRight: 0.02 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    tell((place ?? 0.5) + step);
   });
-  drawing.addEventListener("pointerleave", () => { output.textContent = ""; });
 }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +18,32 @@ from markupsafe import Markup
 
 from dashboards.console import duration
 from dashboards.report import sections
-from dashboards.report.curves import Series, group
+from dashboards.report.curves import Series, group, task_curve
 from dashboards.report.figures import COLORS, Figure, svg
-from dashboards.report.runs import EVENTS, Run, load
+from dashboards.report.runs import Run
 
 FOLDER = Path(__file__).parent
+EVENTS = 200  # that are listed
 
 
-def write(folders: Sequence[tuple[Path, str]], file: Path, apart: bool = False) -> None:
-    """The report of runs, each a folder and what the registry calls its state.
+def write(runs: Sequence[Run], file: Path, apart: bool = False) -> None:
+    """The report of runs. `apart` draws every run by itself, where repetitions of one experiment would be one curve.
 
-    `apart` draws every run by itself, where those that differ in their seed alone would be one curve. Raises OSError
-    when the file cannot be written; a reader never sees half of it.
+    Raises OSError when the file cannot be written. A reader never sees half of it, whoever else writes one.
     """
-    text = render(group([load(path, state) for path, state in folders], apart))
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(text)
-    os.replace(partial, file)
+    text = render(group(runs, apart))
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, file)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def render(series: Sequence[Series]) -> str:
     """The page."""
     runs = [run for one in series for run in one.runs]
-    tasks = sections.tasks_of(series)
+    tasks = [(task, [task_curve(one, task) for one in series]) for task in sections.tasks_of(series)]
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
@@ -55,8 +60,9 @@ def render(series: Sequence[Series]) -> str:
         colors=COLORS,
         runs=[sections.run_row(one, run) for one in series for run in one.runs],
         scores=[drawing(figure) for figure in sections.score_figures(series)],
-        tasks=[drawing(sections.task_figure(series, task)) for task in tasks],
-        table=[sections.task_row(series, task) for task in tasks],
+        same_tasks=sections.same_tasks(series),
+        tasks=[drawing(sections.task_figure(series, task, curves)) for task, curves in tasks],
+        table=[sections.task_row(series, task, curves) for task, curves in tasks],
         times=[drawing(figure) for figure in sections.time_figures(series)],
         events=[events(one, run) for one in series for run in one.runs],
         differing=sections.differing(runs),
@@ -68,14 +74,17 @@ def render(series: Sequence[Series]) -> str:
 
 
 def drawing(figure: Figure) -> dict[str, Any]:
-    """A figure's parts for the template. `points` is what the page tells of the place that is pointed to."""
+    """A figure's parts for the template. `points` is what the page tells of the place that is pointed to: where a
+    number is none, as a loss may be, neither is drawn."""
+    finite = [(line, [(x, y) for x, y in line.points if math.isfinite(y)]) for line in figure.lines]
+    figure = replace(figure, lines=[line for line, known in finite if known])
     picture, place = svg(figure)
     curves = [
-        {"series": line.number, "label": line.label, "points": [[rounded(x), rounded(y)] for x, y in line.points]}
-        for line in figure.lines
-        if line.label
+        {"series": line.number, "label": line.label, "points": [[rounded(x), rounded(y)] for x, y in known]}
+        for line, known in finite
+        if line.label and known
     ]
-    points = json.dumps({**place, "unit": figure.x, "curves": curves}, separators=(",", ":"))
+    points = json.dumps({**place, "unit": figure.x, "curves": curves}, separators=(",", ":"), allow_nan=False)
     return {"title": figure.title, "svg": Markup(picture), "points": points, "legend": bool(figure.spans)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,8 +15,8 @@ from dashboards import records
 from dashboards.tally import BEGINNINGS
 
 POINTS = 400  # of a curve over time
-EVENTS = 200  # that are listed
 MARKED = (*BEGINNINGS[1:], "actor_died", "shard_died", "learner_died", "node_removed")
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -26,10 +27,10 @@ class Run:
     name: str
     state: str
     config: dict[str, Any]
-    rows: list[dict[str, Any]]
-    evaluations: list[dict[str, Any]]
-    random: dict[str, Any] | None
-    events: list[dict[str, Any]]
+    rows: list[Row]
+    evaluations: list[Row]
+    random: Row | None
+    events: list[Row]
 
     @cached_property
     def tasks(self) -> list[str]:
@@ -45,28 +46,47 @@ class Run:
         begun = [row for row in self.events if row["event"] in BEGINNINGS]
         return {"python": begun[-1]["python"], **begun[-1]["versions"]} if begun else {}
 
+    @cached_property
+    def beginnings(self) -> list[float]:
+        """Times of the clock at which a coordinator took over: nothing was counted for a while before."""
+        return [row["time"] for row in self.events if row["event"] in BEGINNINGS]
+
     def elapsed(self, time: float) -> float:
         """Seconds that the run had taken at a time of the clock."""
         if not self.rows:
             return 0.0
         return float(np.interp(time, [row["time"] for row in self.rows], [row["elapsed_s"] for row in self.rows]))
 
-    def marks(self) -> list[tuple[float, str]]:
-        """(seconds, what) of beginnings anew and deaths."""
-        return [(self.elapsed(row["time"]), row["event"]) for row in self.events if row["event"] in MARKED]
+    def marks(self) -> list[float]:
+        """Seconds at which it began anew or a part died."""
+        return [self.elapsed(row["time"]) for row in self.events if row["event"] in MARKED]
 
 
 def load(path: Path, state: str) -> Run:
-    """The run in a folder. Raises OSError and yaml.YAMLError when its configuration cannot be read."""
+    """The run in a folder. Raises OSError, which names the file, when one cannot be read."""
     evaluations = records.read(path / "eval.jsonl")
     random = [row for row in evaluations if row["policy"] == "random"]
     learned = [row for row in evaluations if row["policy"] != "random"]
+    events = records.read(path / "events.jsonl")
     return Run(
         path.name,
         state,
         yaml.safe_load((path / "config.yaml").read_text()),
-        records.standing(records.sample(path / "metrics.jsonl", POINTS), "elapsed_s"),
-        records.standing(learned, "env_steps"),
+        standing(records.sample(path / "metrics.jsonl", POINTS), events, "elapsed_s"),
+        standing(learned, events, "env_steps"),
         random[-1] if random else None,
-        records.read(path / "events.jsonl"),
+        events,
     )
+
+
+def standing(rows: Sequence[Row], events: Sequence[Row], field: str) -> list[Row]:
+    """Rows without those that a resume has undone, as its event says; `field` grows from row to row."""
+    come_from = {"elapsed_s": "from_elapsed_s", "env_steps": "from_steps"}[field]
+    for event in events:
+        if come_from in event:
+            rows = [row for row in rows if row["time"] >= event["time"] or row[field] <= event[come_from]]
+    kept: list[Row] = []
+    for row in reversed(rows):  # two of the same steps: the later
+        if not kept or row[field] < kept[-1][field]:
+            kept.append(row)
+    return kept[::-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,25 +12,34 @@ from actors.catalogue import all_tasks
 from actors.scores import normalized
 from dashboards import published
 from dashboards.console import duration
-from dashboards.report.curves import Curve, Series, by_success, episodes, score_curve, task_curve
-from dashboards.report.figures import SIDES, Figure, Line, Spans
+from dashboards.report.curves import Curve, Series, by_success, episodes, score_curve
+from dashboards.report.figures import Figure, Line, Spans, short
 from dashboards.report.runs import Run
 
 STEPS = "environment steps of each task"
 Row = dict[str, Any]
 
 
+WORDS = {"actors": "actors", "learner": "learner", "limiter": "both, by turns", "balanced": "nobody"}
+MARKS = 300  # places of a figure where one can be
+
+
 def tasks_of(series: Sequence[Series]) -> list[str]:
     """Of all runs, in the order of the first."""
-    return list(dict.fromkeys(task for one in series for run in one.runs for task in run.tasks))
+    return list(dict.fromkeys(task for one in series for task in one.tasks))
+
+
+def same_tasks(series: Sequence[Series]) -> bool:
+    return all(set(one.tasks) == set(series[0].tasks) for one in series)
 
 
 def score_figures(series: Sequence[Series]) -> list[Figure]:
-    """Mean and interquartile mean over all tasks, the former beside the paper's; none if no task has a score."""
+    """Mean and interquartile mean over all tasks, the former beside the paper's if it is of the same tasks; none if no
+    task has a score."""
     found = []
     for title, interquartile in (("Mean score", False), ("Interquartile mean score", True)):
         lines = [line for one in series for line in drawn(one, score_curve(one, interquartile))]
-        if lines and not interquartile:
+        if lines and not interquartile and same_tasks(series):
             lines += paper_line(lambda steps: paper_score(tasks_of(series), steps), most_steps(series))
         if lines:
             found.append(Figure(title, STEPS, lines))
@@ -61,22 +71,20 @@ def most_steps(series: Sequence[Series]) -> int:
     return max((run.evaluations[-1]["env_steps"] for one in series for run in one.runs if run.evaluations), default=0)
 
 
-def task_figure(series: Sequence[Series], task: str) -> Figure:
+def task_figure(series: Sequence[Series], task: str, curves: Sequence[Curve | None]) -> Figure:
     """Evaluations with their interval; thin, every run of several; dotted, training; dashed, paper and random."""
     lines: list[Line] = []
-    for one in series:
+    for one, found in zip(series, curves, strict=True):
         for run in one.runs:
             if task in run.tasks:
                 lines += thin_lines(one, run, task)
-        lines += drawn(one, task_curve(one, task))
-    curve = published.curve(task)
+        lines += drawn(one, found)
+    curve, most = published.curve(task), most_steps([one for one in series if task in one.tasks])
     if curve is not None:
-        lines += paper_line(curve.at, most_steps(series))
+        lines += paper_line(curve.at, most)
     random = random_value(series, task)
-    if random is not None and most_steps(series):
-        lines.append(
-            Line(-1, "random", ((0, random), (most_steps(series), random)), color="random", style="--", width=0.8)
-        )
+    if random is not None and most:
+        lines.append(Line(-1, "random", ((0, random), (most, random)), color="random", style="--", width=0.8))
     return Figure(task, STEPS, lines, share=by_success(task))
 
 
@@ -111,16 +119,18 @@ def random_value(series: Sequence[Series], task: str) -> float | None:
     return float(np.mean(means)) if means else None
 
 
-def task_row(series: Sequence[Series], task: str) -> Row:
-    """The newest numbers of a task: those of each series, of random actions, and the paper's at the same steps."""
-    curves = [task_curve(one, task) for one in series]
+def task_row(series: Sequence[Series], task: str, curves: Sequence[Curve | None]) -> Row:
+    """The newest numbers of a task: of random actions, and of each series beside the paper's at the same steps."""
     paper = published.curve(task)
-    steps = max((curve.steps[-1] for curve in curves if curve), default=0)
+    newest = [
+        curve
+        and (curve.mean[-1], curve.low[-1], curve.high[-1], short(curve.steps[-1]), paper and paper.at(curve.steps[-1]))
+        for curve in curves
+    ]
     return {
         "task": task,
         "random": random_value(series, task),
-        "newest": [curve and (curve.mean[-1], curve.low[-1], curve.high[-1]) for curve in curves],
-        "paper": paper and paper.at(steps),
+        "newest": newest,
         "digits": 2 if by_success(task) else 1,
     }
 
@@ -148,18 +158,16 @@ def run_row(series: Series, run: Run) -> Row:
 
 
 def usual_bottleneck(run: Run) -> str:
-    """The side that was waited for most of the time, and how much of it."""
-    spans = bottlenecks(run, 1.0)
-    whole = sum(ended - begun for begun, ended, _ in spans)
-    if not whole:
+    """The side that was waited for in most rows, and in how many of them."""
+    said = Counter(row["bottleneck"] for row in run.rows[1:])
+    if not said:
         return ""
-    share = {side: sum(ended - begun for begun, ended, what in spans if what == side) / whole for side in SIDES}
-    side = max(share, key=lambda side: share[side])
-    return f"{side} {share[side]:.0%}"
+    side, count = said.most_common(1)[0]
+    return f"{WORDS[side]} {count / said.total():.0%}"
 
 
 def bottlenecks(run: Run, unit: float) -> list[tuple[float, float, str]]:
-    """(from, to, side) by what each row says of the time since the one before, those that are alike in one."""
+    """(from, to, side): what each row of the sample says, from the row before it on; those that are alike in one."""
     found: list[tuple[float, float, str]] = []
     for before, row in zip(run.rows, run.rows[1:], strict=False):
         begun, ended, side = before["elapsed_s"] / unit, row["elapsed_s"] / unit, row["bottleneck"]
@@ -174,14 +182,15 @@ def time_figures(series: Sequence[Series]) -> list[Figure]:
     longest = max((run.rows[-1]["elapsed_s"] for one in series for run in one.runs if run.rows), default=0.0)
     unit, name = (3600.0, "hours") if longest > 7200 else (60.0, "minutes")
     each = [(one, run) for one in series for run in one.runs if run.rows]
-    marks = [(one.number, seconds / unit) for one, run in each for seconds, _ in run.marks()]
+    place = max(longest, 1.0) / unit / MARKS
+    marks = sorted({(one.number, place * round(at / unit / place)) for one, run in each for at in run.marks()})
 
     def over_time(title: str, *fields: tuple[str, Callable[[Run], list[float | None]], str]) -> Figure:
         lines = []
         for one, run in each:
             for what, values, style in fields:
                 points = zip([row["elapsed_s"] / unit for row in run.rows], values(run), strict=True)
-                known = [(x, y) for x, y in points if y is not None and np.isfinite(y)]
+                known = [(x, y) for x, y in points if y is not None]
                 if known:
                     lines.append(Line(one.number, f"{run.name}{what}", known, style=style, width=1))
         return Figure(title, name, lines, marks=marks)
@@ -218,11 +227,13 @@ def all_steps(row: Row) -> float:
 
 
 def speed(run: Run, count: Callable[[Row], float]) -> list[float | None]:
-    """A second, between a row and the one before. A count that a part's death took back says nothing."""
+    """A second, between a row and the one before. Where a part's death took back what was counted, or a coordinator
+    took over from one that no longer counted the time, nothing is known."""
     found: list[float | None] = [None]
     for before, row in zip(run.rows, run.rows[1:], strict=False):
-        seconds = row["elapsed_s"] - before["elapsed_s"]
-        found.append(max(0.0, count(row) - count(before)) / seconds)
+        more, seconds = count(row) - count(before), row["elapsed_s"] - before["elapsed_s"]
+        known = more >= 0 and not any(before["time"] < begun <= row["time"] for begun in run.beginnings)
+        found.append(more / seconds if known else None)
     return found
 
 

@@ -208,6 +208,9 @@ class Proof:
             if host != shard_host
         }
         tell("after make stop", left=left)
+        page = self.make("report", f"RUN={RUN}").split()[-1]
+        hosts.run("op", f".venv/bin/ray rsync-down {CLUSTER} {page} /root/report.html")
+        assert "dmc/cartpole-swingup" in hosts.file("op", "/root/report.html").read_text()
         steps = 2 * max(self.inserts()) + 2000  # neither shard has more than its half
         ended = self.launch("resume", "--resume", f"--steps={steps}")
         assert ended.wait(timeout=900) == 0, (hosts.folder / "resume.log").read_text()[-3000:]
