@@ -58,5 +58,6 @@ def interval(
         drawn = rng.integers(rows, size=(min(CHUNK, resamples - begun), rows, tasks))
         found.append(statistic(np.take_along_axis(scores[None], drawn, axis=1)))
     tail = 50 * (1 - confidence)
-    low, high = np.percentile(np.concatenate(found), [tail, 100 - tail])
+    with np.errstate(invalid="ignore"):  # of scores that are no numbers
+        low, high = np.percentile(np.concatenate(found), [tail, 100 - tail])
     return float(low), float(high)
