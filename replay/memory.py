@@ -156,6 +156,7 @@ class ShardFiles(PrivateMemory):
             raise FilesError(f"{file} is not a shard's header")
         length, crc = struct.unpack("<II", self.header[start : start + 8])
         token = self.header[start + 8 : start + 40]
+        self.token = token.decode("latin-1")  # made with the files
         identity = self.header[start + 40 : start + 40 + length]
         if zlib.crc32(identity) != crc:
             raise FilesError(f"{file} is damaged: what it says of itself does not match its checksum")

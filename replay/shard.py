@@ -84,7 +84,8 @@ class SampleReply(NamedTuple):
 class Shard:
     """Thread-safe; every method but `save` returns at once. A Ray actor runs it with several threads (ray_shard).
 
-    What it begins with: its files if they are there and whole, else the snapshot, else nothing; `origin` says which.
+    What it begins with: its files if they are there and whole, and it has been in no others since; else the snapshot,
+    else nothing; `origin` says which.
 
     Args:
         again: whether a shard with this spec has lived before. Without files it then takes the newest snapshot that is
@@ -96,11 +97,11 @@ class Shard:
         self.token = uuid.uuid4().hex  # of this process
         self.lock = threading.Lock()
         self.saving = threading.Lock()
+        self.place = Place(spec.snapshots) if spec.snapshots else None
         self.memory, self.problem = self._open()
         state = self.memory.state
         self.storage = Storage(spec.storage, self.memory.rows, state, spec.seed)
         self.limiter = RateLimiter(spec.limit, spec.storage.num_tasks, inserts=state["inserts"])
-        self.place = Place(spec.snapshots) if spec.snapshots else None
         self.snapshotter: Snapshotter | None = None
         self.origin = "empty"
         if self.memory.recovered:
@@ -112,6 +113,8 @@ class Shard:
             self._restore_newest()
         elif self.place is not None and spec.snapshot:
             self.restore(spec.snapshot)
+        if self.place is not None and isinstance(self.memory, ShardFiles) and not self.memory.recovered:
+            self.place.move_in(spec.index, self.memory.token)
         self.caught_up = self.memory.recovered or not again
         self.refused: dict[str, int] = {}  # the newest push of each writer that was not taken
         if self.place is not None and self.snapshotter is None:
@@ -133,7 +136,11 @@ class Shard:
 
         header = Path(spec.folder) / "header"
         try:
-            return files(), ""
+            memory = files()
+            problem = self._left(memory)
+            if not problem:
+                return memory, ""
+            memory.close(remove=False)
         except FilesInUse:
             raise
         except FilesError as error:
@@ -142,6 +149,14 @@ class Shard:
             problem = str(error)
         header.unlink()
         return files(), problem
+
+    def _left(self, memory: ShardFiles) -> str:
+        """Whether the shard has left these files for others, as when its node was cut off: they are a past, or a future
+        that was not to be."""
+        if not memory.recovered or self.place is None:
+            return ""
+        home = self.place.home(self.spec.index)
+        return "" if home in (None, memory.token) else f"{memory.folder} is out of date: the shard has left it"
 
     def insert(self, writer: str, sequence: int, push: Push, is_rest: bool = False) -> InsertReply:
         """Store a push unless it is early or too long. (writer, sequence) names it: a repeat is stored once.

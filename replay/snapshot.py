@@ -2,6 +2,7 @@
 
     <root>/<snapshot>/shard-<k>.json    counters, and the pieces that make up the rows, each with its checksum
            packs/<k>-<token>.pack       pieces one behind another: what was new at one snapshot
+           homes/<k>                    token of the files, on whatever node, that the shard has been in last
 
 A piece is consecutive whole segments of one task, packed as they lie in the ring, then their flags. It is written once;
 later snapshots name it again for as long as the ring holds any of it. A snapshot is there when all its shards' JSON
@@ -103,6 +104,18 @@ class Place:
             file.write(data)
             self.sync(file)
 
+    def home(self, shard: int) -> str | None:
+        """The token of the files that a shard was in last; None if that cannot be told."""
+        try:
+            text: bytes = self.files.cat_file(f"{self.root}/homes/{shard}")
+        except Exception:  # of whatever kind this file system has: files that are there are believed then
+            return None
+        return text.decode()
+
+    def move_in(self, shard: int, token: str) -> None:
+        """Files that it was in before, on another node, are out of date from now on."""
+        self._write(f"{self.root}/homes/{shard}", token.encode())
+
     def open_new(self, path: str) -> Any:
         self.files.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
         return self.files.open(path, "wb")
@@ -147,7 +160,7 @@ class Place:
         self.files.invalidate_cache()
         needed = {piece.pack for name in keep for manifest in self.manifests(name) for piece in pieces_of(manifest)}
         for path in self.files.ls(self.root, detail=False):
-            if base(path) not in (*keep, "packs"):
+            if base(path) not in (*keep, "packs", "homes"):
                 self.files.rm(path, recursive=True)
         for path in self.files.glob(f"{self.root}/packs/*.pack"):
             if base(path) not in needed:

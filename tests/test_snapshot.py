@@ -314,3 +314,39 @@ def test_a_snapshot_of_a_shard_at_work_is_of_one_moment(tmp_path: Path, monkeypa
             assert other.memory.sequences["a"] == pushes[-1]
             short += len(found) < 19_000 and pushes[0] > 0
     print(f"{short} of 48 lack what was given up before it could be written")
+
+
+@pytest.mark.parametrize("goes_on", [0, 20], ids=["it stood still", "it went on while it was cut off"])
+def test_files_that_a_shard_has_left_are_not_taken_for_its_newest(tmp_path: Path, goes_on: int) -> None:
+    """One node is cut off, the shard moves to another, which is lost too: then the first is what there is."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    spec = shard(str(tmp_path / "snapshots")).spec
+    one = Shard(replace(spec, folder=str(here)))
+    fill(one, 3)
+    one.save("1")
+    fill(one, 1, first=3)
+    moved = Shard(replace(spec, folder=str(there)), again=True)
+    assert moved.origin == "snapshot 1"
+    moved.catch_up([20, 20])
+    fill(moved, 5, first=10)
+    moved.save("2")
+    newest = numbers(moved)
+    moved.close(False)
+    killed = Shard(replace(spec, folder=str(there)), again=True)
+    assert killed.origin == "files" and numbers(killed) == newest, "a process that is killed on its node loses nothing"
+    fill(one, goes_on, first=50)
+    one.close(False)
+    back = Shard(replace(spec, folder=str(here)), again=True)
+    assert back.origin == "snapshot 2" and numbers(back) == newest and not back.caught_up
+    assert f"{here} is out of date: the shard has left it" in back.problem
+    killed.close(False)
+    assert Shard(replace(spec, folder=str(there)), again=True).origin == "snapshot 2", "now these are left"
+
+
+def test_removing_snapshots_leaves_word_of_where_the_shards_are(tmp_path: Path) -> None:
+    one = Shard(replace(shard(str(tmp_path / "snapshots")).spec, folder=str(tmp_path / "files")))
+    place = Place(str(tmp_path / "snapshots"))
+    assert place.home(0) == one.memory.token
+    one.save("1")
+    place.prune([])
+    assert place.home(0) == one.memory.token and place.snapshots() == []
