@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from replay import snapshot as snapshots
+from replay.memory import ShardFiles
 from replay.rows import Push
 from replay.shard import Shard
 from replay.snapshot import Place, SnapshotError
@@ -346,6 +347,7 @@ def test_files_that_a_shard_has_left_are_not_taken_for_its_newest(tmp_path: Path
 def test_removing_snapshots_leaves_word_of_where_the_shards_are(tmp_path: Path) -> None:
     one = Shard(replace(shard(str(tmp_path / "snapshots")).spec, folder=str(tmp_path / "files")))
     place = Place(str(tmp_path / "snapshots"))
+    assert isinstance(one.memory, ShardFiles)
     assert place.home(0) == one.memory.token
     one.save("1")
     place.prune([])
