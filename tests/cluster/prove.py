@@ -208,7 +208,7 @@ class Proof:
             if host != shard_host
         }
         tell("after make stop", left=left)
-        page = self.make("report", f"RUN={RUN}").split()[-1]
+        (page,) = [line for line in self.make("report", f"RUN={RUN}").split() if line.endswith("/report.html")]
         hosts.run("op", f".venv/bin/ray rsync-down {CLUSTER} {page} /root/report.html")
         assert "dmc/cartpole-swingup" in hosts.file("op", "/root/report.html").read_text()
         steps = 2 * max(self.inserts()) + 2000  # neither shard has more than its half
