@@ -60,8 +60,6 @@ class Hosts:
 
     def again(self, host: str) -> None:
         """A host that was killed is back, empty."""
-        subprocess.run(["ip", "netns", "del", f"fh{host}"], check=False)
-        subprocess.run(["rm", "-rf", str(self.folder / "tmpfs" / host), str(self.folder / host)], check=True)
         self._script("up", f"{host}:{ADDRESSES[host]}")
 
     def command(self, host: str, line: str) -> list[str]:
