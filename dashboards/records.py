@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 EVALUATED = ("return", "success", "score", "score_mean", "score_iqm")  # what is mirrored of an evaluation
 RECENT = 8  # events and evaluations that are at hand
@@ -35,7 +36,7 @@ class Records:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.mirrors: list[Mirror] = []
-        self.files = {name: (folder / f"{name}.jsonl").open("a") for name in ("events", "metrics", "eval")}
+        self.files = {name: opened(folder / f"{name}.jsonl") for name in ("events", "metrics", "eval")}
         self.events = deque(tail(folder / "events.jsonl", RECENT), RECENT)
         self.evaluations = deque(tail(folder / "eval.jsonl", RECENT), RECENT)
 
@@ -79,6 +80,17 @@ class Records:
         for mirror in self.mirrors:
             with suppress(Exception):
                 mirror.close()
+
+
+def opened(path: Path) -> TextIO:
+    """For appending rows. A last line that a crash has cut short is ended, or it would take the next one with it."""
+    file = path.open("a")
+    if file.tell():
+        with path.open("rb") as written:
+            written.seek(-1, os.SEEK_END)
+            if written.read() != b"\n":
+                file.write("\n")
+    return file
 
 
 def flatten(row: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:

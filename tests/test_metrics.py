@@ -194,6 +194,15 @@ def test_a_mirror_that_fails_is_told_once_and_left_out(tmp_path: Path) -> None:
     assert (event["event"], event["reason"], event["mirror"]) == ("mirror_failed", "ConnectionError: away", "Broken")
 
 
+def test_a_row_that_was_cut_short_takes_no_other_with_it(tmp_path: Path) -> None:
+    (tmp_path / "events.jsonl").write_text('{"event": "start"}\n{"event": "check')
+    for kind in ("resume", "stop"):
+        records = Records(tmp_path)
+        records.event(kind)
+        records.close()
+    assert [row["event"] for row in read(tmp_path / "events.jsonl")] == ["start", "resume", "stop"]
+
+
 @pytest.mark.parametrize(
     ("reason", "cause"),
     [
