@@ -37,7 +37,7 @@ help:
 	@echo "make install-humanoid-bench                        HumanoidBench, from its repository"
 	@echo "make install-shadow-hand                           the Shadow hand and its 114 objects, likewise"
 	@echo "make full-width [ARGS=...]                         width 4096 on a GPU: speed, then dogs over the paper's curve"
-	@echo "make docs                                          write docs/configuration.md anew"
+	@echo "make docs                                          write what is made of code anew: settings, metrics, dashboards"
 	@echo "make clean                                         remove the virtual environment and caches, not runs"
 
 # The stamp is newer than what it was made from, so a second call goes straight on.

@@ -71,7 +71,7 @@ class ActorReport(NamedTuple):
     iterations: int  # steps of every copy
     transitions: int
     policy_version: int  # -1 while acting at random
-    policy_published_at: float
+    policy_age_s: float  # when it was last acted with: a push that waits makes no policy old
     seconds: dict[str, float]  # where the time went: act, step, record, push
     writer: dict[str, Any]
     finished: bool
@@ -149,12 +149,14 @@ class Actor:
         self.ended: deque[Episode] = deque()  # appended by the loop, emptied by report: perhaps another thread
         self.return_extremes: dict[int, tuple[float, float]] = {}
         self.iterations = 0
+        self.acted_at = 0.0
         self.seconds = {"act": 0.0, "step": 0.0, "record": 0.0, "push": 0.0}
 
     def step(self, stopped: Callable[[], bool] = lambda: False) -> None:
         """Step every copy once; pushes when a segment is full, which waits while replay asks to."""
         start = time.perf_counter()
         self._take_policy()
+        self.acted_at = time.time()
         actions = self._act()
         acted = time.perf_counter()
         for pool in self.pools:
@@ -226,7 +228,7 @@ class Actor:
             self.iterations,
             self.iterations * len(self.row_tasks),
             -1 if self.policy is None else self.policy.version,
-            0.0 if self.policy is None else self.policy.published_at,
+            0.0 if self.policy is None else max(0.0, self.acted_at - self.policy.published_at),
             dict(self.seconds),
             self.writer.stats(),
             self.writer.finished,

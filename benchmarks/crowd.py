@@ -62,7 +62,7 @@ def main(actors: int = 500, processes: int = 25, tasks: int = 100, minutes: floa
     process, seconds, memory, oldest = psutil.Process(), [], [], 0.0
     with tempfile.TemporaryDirectory() as folder:
         records = Records(Path(folder))
-        exporter = Exporter("crowd", Tally(10**9, 0), "127.0.0.1", 0, Path(folder))
+        exporter = Exporter("crowd", Tally(10**9, 10**9, 0), "127.0.0.1", 0, Path(folder))
         records.mirrors.append(exporter)
         asked: list[float] = []
         series, telling = 0, 0.0
@@ -79,7 +79,7 @@ def main(actors: int = 500, processes: int = 25, tasks: int = 100, minutes: floa
                     records.metrics(progress.row(fleet.reports, fleet.stats(), LEARNER | scales(tasks), [shard(tasks)]))
                 telling += time.thread_time() - cpu
                 if due:
-                    ages = [time.time() - report.policy_published_at for report in fleet.reports]
+                    ages = [report.policy_age_s for report in fleet.reports]
                     oldest = max(oldest, *ages)
                     began_to_ask = time.perf_counter()
                     with urllib.request.urlopen(exporter.url) as answer:

@@ -134,7 +134,7 @@ class Coordinator:
             self._wait_to_act()
             env_steps = self._tick()
             if self.session.report_due():
-                self._report()
+                self.balancer.consider(self._report(), self.fleet)
             if self._all_inserted() and self._completed:
                 return
             if self.session.evaluation_due(env_steps):
@@ -276,12 +276,12 @@ class Coordinator:
             f"for the rest"
         )
 
-    def _report(self) -> None:
-        reports, fleet = self.fleet.reports, self.fleet.stats()
-        row = self.session.progress.row(reports, fleet, self.learner.report, self.shards.stats)
+    def _report(self) -> dict[str, Any]:
+        fleet = self.fleet
+        row = self.session.progress.row(fleet.reports, fleet.stats(), self.learner.report, self.shards.stats)
         self.session.report(row)
         self._keep()
-        self.balancer.consider(row, self.fleet)
+        return row
 
     def _keep(self) -> None:
         """Write down what a coordinator that takes over is to know, and what only this one has seen."""
@@ -333,16 +333,12 @@ class Coordinator:
         # All of them have stopped writing before the checkpoint is committed, or removed.
         ray.wait(parts, num_returns=len(parts), timeout=CALL_TIMEOUT_S)
         try:
-            updates = self._get(saving.learner)
-            new_bytes = sum(self._get(saving.shards))
+            updates, learner_s = self._get(saving.learner)
+            new_bytes, shard_s = zip(*self._get(saving.shards), strict=True)
+            seconds = {"learner": learner_s, "replay": max(shard_s), "whole": time.monotonic() - saving.started}
+            incarnation, added = self.fleet.incarnation, sum(new_bytes)
             self.session.commit_checkpoint(
-                saving.name,
-                saving.snapshot,
-                saving.env_steps,
-                updates,
-                self.fleet.incarnation,
-                saving.started,
-                new_bytes,
+                saving.name, saving.snapshot, saving.env_steps, updates, incarnation, added, seconds
             )
         except (RunFailed, RayError, OSError) as error:
             self.session.checkpoint_failed(saving.env_steps, error, saving.name)
@@ -363,6 +359,7 @@ class Coordinator:
         self.learner.refresh()
         self._tick()
         self._tell_of_shards(self.shards.fresh())
+        self._report()  # that all is made: what follows may take long
         env_steps = lowest_inserts(self.shards.stats)
         for tries_left in reversed(range(SAVES)):
             self._begin_save(env_steps)
@@ -385,6 +382,8 @@ class Coordinator:
             self._wait_to_act()
             self._hear_learner()
             self._collect_evaluations()
+            if self.session.report_due():
+                self._report()
             time.sleep(TICK_S)
 
     def _get(self, references: Any) -> Any:

@@ -2,48 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import importlib.util
+import os
+import re
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from netrc import NetrcParseError, netrc
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from cluster.config import Config
 from cluster.errors import ConfigError
 from cluster.plan import Plan
+from cluster.room import check_writable
 from cluster.session import Session
 
 LOCAL = "127.0.0.1"
 TARGETS = ".prometheus"  # no run can have this name
 
 
+def check_mirrors(config: Config, address: str = LOCAL) -> None:
+    """Before a run begins: whether what it names can be served and sent. Raises ConfigError. Later, or where a run goes
+    on by itself, a mirror that cannot be made is an event."""
+    if config.metrics.serve:
+        if config.metrics.targets:
+            check_writable("--metrics.targets", config.metrics.targets)
+        check_port(config.metrics.address or address, config.metrics.port)
+    if config.wandb:
+        check_wandb(config)
+
+
+def check_port(address: str, port: int) -> None:
+    try:
+        with socket.create_server((address, port)):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"--metrics.port {port} of {address} cannot be listened on: {error.strerror or error}; name another, or 0 "
+            f"for any, or give --metrics.no-serve"
+        ) from error
+
+
+def check_wandb(config: Config) -> None:
+    """Whether it is a project's name, its package is there, and who one is with it."""
+    if not re.fullmatch(r"([^/\\#?%:\s]+/)?[^/\\#?%:]{1,128}", config.wandb):
+        raise ConfigError(f"--wandb {config.wandb!r} is not a project, such as brc or team/brc")
+    if importlib.util.find_spec("wandb") is None:
+        raise ConfigError(f"--wandb {config.wandb} needs the package wandb: pip install wandb")
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    if os.environ.get("WANDB_MODE") in ("offline", "disabled") or os.environ.get("WANDB_API_KEY"):
+        return
+    try:
+        known = netrc(os.environ.get("NETRC")).authenticators(host)
+    except (OSError, NetrcParseError):
+        known = None
+    if known is None:
+        raise ConfigError(
+            f"--wandb {config.wandb}: there is no key for {host}: run `wandb login`, or set WANDB_API_KEY, or "
+            "WANDB_MODE=offline to send it later"
+        )
+
+
 def show(session: Session, plan: Plan, address: str) -> None:
     """Begin the mirrors that are wanted, and say where they are. `address` is of this machine, for who is named none.
-
-    Raises ConfigError when the port is taken, or Prometheus cannot be told of it.
-    """
+    One that cannot be made is told, and the run goes on without it."""
     if plan.config.metrics.serve:
-        serve(session, plan, address)
+        told(session, "Prometheus cannot ask this run", "Exporter", lambda: serve(session, plan, address))
     if plan.config.wandb:
-        send(session, plan)
+        told(session, "Weights & Biases does not take the run", "WandB", lambda: send(session, plan))
+
+
+def told(session: Session, what: str, name: str, begin: Callable[[], None]) -> None:
+    try:
+        begin()
+    except Exception as error:  # wandb has several kinds, of which not all are its own
+        session.records.event("mirror_failed", f"{type(error).__name__}: {error}", mirror=name)
+        session.console.say(f"{what}: {error}")
 
 
 def send(session: Session, plan: Plan) -> None:
-    """To Weights & Biases. A server out of reach is told, and the run goes on without it."""
     from dashboards.wandb import WandB
 
-    try:
-        mirror = WandB(
-            session.folder.path, session.folder.name, session.folder.id, plan.config.wandb, asdict(plan.config)
-        )
-    except Exception as error:  # wandb has several kinds, of which not all are its own
-        session.records.event("mirror_failed", f"{type(error).__name__}: {error}", mirror="WandB")
-        session.console.say(f"Weights & Biases does not take the run: {error}")
-        return
+    folder = session.folder
+    mirror = WandB(folder.path, folder.name, folder.id, plan.config.wandb, asdict(plan.config))
     session.records.mirrors.append(mirror)
     session.console.say(f"metrics for Weights & Biases at {mirror.run.url or mirror.run.dir}")
 
 
 @contextmanager
-def ray_shown(plan: Plan, run: str) -> Iterator[None]:
+def ray_shown(plan: Plan, session: Session) -> Iterator[None]:
     """Have Prometheus find, for as long as the block lasts, the Ray that this process is connected to."""
     if not plan.config.metrics.serve:
         yield
@@ -52,12 +101,14 @@ def ray_shown(plan: Plan, run: str) -> Iterator[None]:
 
     from dashboards.exporter import write_target
 
-    file = targets(plan) / "ray" / f"{run}.json"
-    write_target(file, f"{LOCAL}:{ray.nodes()[0]['MetricsExportPort']}", {})
+    file = targets(plan) / "ray" / f"{session.folder.name}.json"
+    asked_at = f"{LOCAL}:{ray.nodes()[0]['MetricsExportPort']}"
+    told(session, "Prometheus cannot ask this run's Ray", "Ray", lambda: write_target(file, asked_at, {}))
     try:
         yield
     finally:
-        file.unlink(missing_ok=True)
+        with suppress(OSError):
+            file.unlink()
 
 
 def targets(plan: Plan) -> Path:
@@ -79,22 +130,12 @@ def serve(session: Session, plan: Plan, address: str) -> None:
         curve = curves[task]
         return None if curve is None else curve.at(steps)
 
-    tally = Tally(plan.config.steps, plan.config.checkpoint_interval, paper)
+    tally = Tally(plan.config.steps, plan.total_updates, plan.config.checkpoint_interval, paper)
     # A run that goes on has its checkpoints, deaths and evaluations of before: an alert asks for them.
     for row in records.read(session.folder.path / "events.jsonl"):
         tally.event(row)
     for row in records.read(session.folder.path / "eval.jsonl"):
         tally.evaluation(row)
-    listens = config.address or address
-    place = targets(plan)
-    try:
-        exporter = Exporter(session.folder.name, tally, listens, config.port, place)
-    except OSError as error:
-        if error.filename is not None:
-            raise ConfigError(f"--metrics.targets {place} cannot be written to: {error.strerror}") from error
-        raise ConfigError(
-            f"--metrics.port {config.port} of {listens} cannot be listened on: {error.strerror or error}; name "
-            f"another, or 0 for any, or give --metrics.no-serve"
-        ) from error
+    exporter = Exporter(session.folder.name, tally, config.address or address, config.port, targets(plan))
     session.records.mirrors.append(exporter)
     session.console.say(f"metrics for Prometheus at {exporter.url}")

@@ -177,9 +177,12 @@ class SerialRun:
         try:
             name, snapshot = self.session.begin_checkpoint(env_steps)
             self._write(name)
+            written = time.monotonic()
             new_bytes = sum(shard.save(snapshot) for shard in self.shards)
+            ended = time.monotonic()
+            seconds = {"learner": written - started, "replay": ended - written, "whole": ended - started}
             self.session.commit_checkpoint(
-                name, snapshot, env_steps, self.learner.updates, self.incarnation, started, new_bytes
+                name, snapshot, env_steps, self.learner.updates, self.incarnation, new_bytes, seconds
             )
         except WRITE_ERRORS as error:
             self.session.checkpoint_failed(env_steps, error, name)

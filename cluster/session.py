@@ -241,10 +241,14 @@ class Session:
         env_steps: int,
         updates: int,
         incarnation: int,
-        started: float,
         new_bytes: int,
+        seconds: dict[str, float],
     ) -> None:
-        """Make a written checkpoint the newest one, and remove snapshots that no kept checkpoint belongs to."""
+        """Make a written checkpoint the newest one, and remove snapshots that no kept checkpoint belongs to.
+
+        `new_bytes` are those that replay's snapshot has added; `seconds` say how long the learner, replay and the whole
+        took to write.
+        """
         config = self.plan.config
         manifest = {
             "env_steps": env_steps,
@@ -259,17 +263,17 @@ class Session:
             "progress": self.progress.state(),
             "time": time.time(),
         }
-        self.folder.checkpoints.commit(name, manifest, config.keep_checkpoints)
+        learner_bytes = self.folder.checkpoints.commit(name, manifest, config.keep_checkpoints)
         self.folder.presence.say(checkpoint=self.folder.checkpoints.url(name))
-        seconds = time.monotonic() - started
         self.records.event(
             "checkpoint",
             env_steps=env_steps,
             updates=updates,
             checkpoint=self.folder.checkpoints.url(name),
             snapshot=snapshot,
-            new_replay_bytes=new_bytes,
-            seconds=seconds,
+            seconds=seconds["whole"],
+            part_seconds={part: seconds[part] for part in ("learner", "replay")},
+            part_bytes={"learner": learner_bytes, "replay": new_bytes},
         )
         self.prune()
 

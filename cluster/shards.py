@@ -160,8 +160,8 @@ class ShardGroup:
         seat.answers += 1
 
     def save(self, snapshot: str) -> list[ray.ObjectRef]:
-        """Have every shard write its part of a snapshot; the answers are its new bytes."""
-        return [seat.handle.actor.save.remote(snapshot) for seat in self.seats]
+        """Have every shard write its part of a snapshot; the answers are its new bytes, and seconds."""
+        return [seat.handle.actor.save_timed.remote(snapshot) for seat in self.seats]
 
     def close(self) -> None:
         """Give up the files of all shards: a checkpoint holds everything. Files of one that is away are left."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cluster.config import Config
 from cluster.errors import ConfigError, RunFailed
-from cluster.mirrors import LOCAL, ray_shown, show
+from cluster.mirrors import LOCAL, check_mirrors, ray_shown, show
 from cluster.origin import check_origin
 from cluster.plan import Plan
 from cluster.registry import LeaseLost
@@ -38,6 +38,7 @@ def train(config: Config, preset: str) -> int:
 
         return train_on_cluster(config, preset)
     plan = validate(config)
+    check_mirrors(config)
     check_origin(plan)
     folder = open_run(plan, preset)
     with (
@@ -112,7 +113,7 @@ def drive(plan: Plan, session: Session) -> bool:
 
     clear_live(live, keep=len(plan.shards))
     session.replay_files(live, left_behind(but=live))
-    with local_ray(plan), ray_shown(plan, session.folder.name):
+    with local_ray(plan), ray_shown(plan, session):
         return Coordinator(plan, session, live, device, Parts(session.folder.id)).run(stop)
 
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import os
 import re
 from collections.abc import Sequence
-from netrc import NetrcParseError, netrc
 from typing import Any
-from urllib.parse import urlsplit
 
 from actors.catalogue import BACKENDS, Task, UnknownNameError, backend_of, nearest, resolve
 from cluster.config import Config
@@ -88,8 +85,6 @@ def validate(config: Config, machine: Machine | None = None) -> Plan:
     for name in ("replay.snapshots", "learner.checkpoints"):
         if get(config, name):
             check_url(flag(name), get(config, name))
-    if config.wandb:
-        check_wandb(config)
     return plan
 
 
@@ -242,26 +237,6 @@ def check_ranks(config: Config, machine: Machine) -> None:
     if learner.replicas > 1 and learner.sharding == "replicate":
         raise ConfigError(
             f"--learner.replicas {learner.replicas} is of a critic in parts: use --learner.sharding shard"
-        )
-
-
-def check_wandb(config: Config) -> None:
-    """Whether it is a project's name, its package is there, and who one is with it."""
-    if not re.fullmatch(r"([^/\\#?%:\s]+/)?[^/\\#?%:]{1,128}", config.wandb):
-        raise ConfigError(f"--wandb {config.wandb!r} is not a project, such as brc or team/brc")
-    if importlib.util.find_spec("wandb") is None:
-        raise ConfigError(f"--wandb {config.wandb} needs the package wandb: pip install wandb")
-    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
-    if os.environ.get("WANDB_MODE") in ("offline", "disabled") or os.environ.get("WANDB_API_KEY"):
-        return
-    try:
-        known = netrc(os.environ.get("NETRC")).authenticators(host)
-    except (OSError, NetrcParseError):
-        known = None
-    if known is None:
-        raise ConfigError(
-            f"--wandb {config.wandb}: there is no key for {host}: run `wandb login`, or set WANDB_API_KEY, or "
-            "WANDB_MODE=offline to send it later"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dashboards.cluster_board import CLUSTER
+from dashboards.learner_board import LEARNER
 from dashboards.panels import (
     BENCHMARK,
     BOTTLENECK,
@@ -21,9 +22,9 @@ from dashboards.panels import (
 
 RESTARTS = Panel(
     "Deaths",
-    "Parts that died and were begun again, by cause, in the time shown.",
+    "Parts that died and were begun again since the run began, by cause.",
     "short",
-    ((f"sum by (run, part, cause) (increase(brc_restarts_total{RUN}[$__range]))", "{{run}} {{part}}: {{cause}}"),),
+    ((f"sum by (run, part, cause) (brc_restarts_total{RUN}) > 0", "{{run}} {{part}}: {{cause}}"),),
     1.0,
 )
 SCORE = Panel(
@@ -47,9 +48,12 @@ BOARDS = (
                 SCORE,
                 Panel(
                     "Progress",
-                    "Share of the budget of environment steps that is made.",
+                    "Share that is made of the budget of environment steps, and of updates.",
                     "percentunit",
-                    ((f"brc_run_steps{RUN} / brc_run_steps_budget{RUN}", "{{run}}"),),
+                    (
+                        (f"brc_run_steps{RUN} / brc_run_steps_budget{RUN}", "{{run}} steps"),
+                        (f"brc_run_updates{RUN} / brc_run_updates_budget{RUN}", "{{run}} updates"),
+                    ),
                     NEVER,
                 ),
                 Panel("Time left", "At the recent speed.", "s", ((f"brc_run_left_seconds{RUN}", "{{run}}"),), NEVER),
@@ -222,13 +226,20 @@ BOARDS = (
             ),
             "Policies": (
                 Panel(
-                    "Age", "Of the oldest policy that acts.", "s", ((f"brc_policy_age_seconds{RUN}", "{{run}}"),), 600.0
+                    "Age",
+                    "Of the oldest policy that acts, when it last did.",
+                    "s",
+                    ((f"brc_policy_age_seconds{RUN}", "{{run}}"),),
+                    600.0,
                 ),
                 Panel(
-                    "Age in updates",
-                    "Updates made since that policy.",
+                    "Version",
+                    "Updates that the oldest policy holds, and how many have been made since.",
                     "short",
-                    ((f"brc_policy_age_updates{RUN}", "{{run}}"),),
+                    (
+                        (f"brc_policy_version{RUN}", "{{run}} version"),
+                        (f"brc_policy_age_updates{RUN}", "{{run}} behind"),
+                    ),
                     NEVER,
                 ),
                 Panel("Published", "Policies a second.", "cps", ((of_run("brc_policies_total"), "{{run}}"),), NEVER),
@@ -328,73 +339,6 @@ BOARDS = (
             ),
         },
     ),
-    Board(
-        "brc-learner",
-        "BRC learner",
-        "Updates, where their time goes, and whether they are sound.",
-        ("run",),
-        {
-            "Speed": (
-                UPDATES,
-                Panel(
-                    "What its time goes to",
-                    "Share of the time: waiting for data, updates, publishing.",
-                    "percentunit",
-                    ((rate("brc_learner_seconds_total", "activity"), "{{run}} {{activity}}"),),
-                    NEVER,
-                ),
-                Panel(
-                    "Requests",
-                    "To replay, a second.",
-                    "cps",
-                    ((of_run("brc_sample_requests_total"), "{{run}}"),),
-                    NEVER,
-                ),
-            ),
-            "Soundness": (
-                Panel("Loss", "Of the newest update.", "short", ((f"brc_loss{RUN}", "{{run}} {{network}}"),), NEVER),
-                Panel(
-                    "Gradient norm",
-                    "L2, before the step.",
-                    "short",
-                    ((f"brc_gradient_norm{RUN}", "{{run}} {{network}}"),),
-                    NEVER,
-                ),
-                Panel(
-                    "Parameter norm",
-                    "L2, after the step.",
-                    "short",
-                    ((f"brc_parameter_norm{RUN}", "{{run}} {{network}}"),),
-                    NEVER,
-                ),
-                Panel(
-                    "Value",
-                    "Mean over a batch: of the policy's actions, and of the target.",
-                    "short",
-                    ((f"brc_value_mean{RUN}", "{{run}} {{of}}"),),
-                    NEVER,
-                ),
-                Panel("Entropy", "Of the policy, in nats.", "short", ((f"brc_entropy{RUN}", "{{run}}"),), NEVER),
-                Panel("Temperature", "Weight of the entropy.", "short", ((f"brc_temperature{RUN}", "{{run}}"),), NEVER),
-            ),
-            "Checkpoints": (
-                Panel("Duration", "Of the newest.", "s", ((f"brc_checkpoint_seconds{RUN}", "{{run}}"),), 600.0),
-                Panel(
-                    "New bytes",
-                    "Of replay, that the newest snapshot has added.",
-                    "bytes",
-                    ((f"brc_checkpoint_new_bytes{RUN}", "{{run}}"),),
-                    NEVER,
-                ),
-                Panel(
-                    "Failed",
-                    "In the time shown.",
-                    "short",
-                    ((f"increase(brc_checkpoint_failures_total{RUN}[$__range])", "{{run}}"),),
-                    1.0,
-                ),
-            ),
-        },
-    ),
+    LEARNER,
     CLUSTER,
 )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from dashboards.metrics import METRICS
 from dashboards.samples import Labels
 from dashboards.tally import Tally
+
+SELDOM_S = 120.0  # Prometheus asks every minute if it is not told otherwise
 
 
 def write_target(file: Path, address: str, labels: dict[str, str]) -> None:
@@ -32,7 +37,8 @@ class Exporter:
         address: of this machine, to listen on and to be asked at.
         port: 0 takes any that is free.
         targets: folder of files that Prometheus finds its targets in (file_sd); one named for the run is written.
-            It is left there when the run fails, so that somebody is told: the target does not answer any more.
+            It is left there when the run fails, so that somebody is told: the target does not answer any more. Who
+            has asked every now and then is waited for, to hear the cause.
 
     Raises OSError when the port cannot be listened on, and, with a file name, when that file cannot be written.
     """
@@ -42,41 +48,64 @@ class Exporter:
         self.tally = tally
         self.families: list[Metric] = []
         self.totals: dict[tuple[str, Labels], tuple[float, float]] = {}  # (what is shown, what was last said)
+        self.row: dict[str, Any] = {}
+        self.asked = threading.Event()
+        self.asked_at = self.asked_every = math.inf
         self.target = targets / f"{run}.json"
         registry = CollectorRegistry()
         registry.register(self)
         self.server, self.thread = start_http_server(port, address, registry)
         self.url = f"http://{address}:{self.server.server_port}/metrics"
-        write_target(self.target, f"{address}:{self.server.server_port}", {"run": run})
+        try:
+            write_target(self.target, f"{address}:{self.server.server_port}", {"run": run})
+        except OSError:
+            self._stop()
+            raise
+        self._make()
 
     def collect(self) -> Iterator[Metric]:
         """For prometheus_client, in a thread of its own."""
-        return iter(self.families)
+        families = self.families
+        now = time.monotonic()
+        self.asked_at, self.asked_every = now, now - self.asked_at
+        self.asked.set()
+        return iter(families)
 
     def event(self, row: dict[str, Any]) -> None:
         self.tally.event(row)
+        if row["event"] == "failed":
+            self._make()
+            self.asked.clear()
+            if time.monotonic() - self.asked_at < 2 * self.asked_every < 2 * SELDOM_S:
+                self.asked.wait(2 * self.asked_every)
 
     def evaluation(self, row: dict[str, Any]) -> None:
         self.tally.evaluation(row)
 
     def metrics(self, row: dict[str, Any]) -> None:
-        state = self.tally.state(row)
+        self.row = row
+        self._make()
+
+    def _make(self) -> None:
+        """What is answered from now on."""
+        state = self.tally.state(self.row)
         families: list[Metric] = []
         for metric in METRICS:
             labels = ("run", *metric.labels)
             is_counter = metric.kind == "counter"
             family = (CounterMetricFamily if is_counter else GaugeMetricFamily)(metric.name, metric.help, labels=labels)
+            grows = is_counter and not metric.lasting
             for values, value in metric.samples(state):
                 if value is not None:
-                    shown = self._total(metric.name, values, value) if is_counter else value
+                    shown = self._total(metric.name, values, value) if grows else value
                     family.add_metric((self.run, *values), shown)
             families.append(family)
         self.families = families
 
     def _total(self, name: str, labels: Labels, value: float) -> float:
-        """A counter that does not go back. What a part counted is gone with it: the sum over those that live falls,
-        and Prometheus would take all that is left for new."""
-        total, last = self.totals.get((name, labels), (value, value))
+        """What has been counted since the first row. It does not go back: what a part counted is gone with it, the sum
+        over those that live falls, and Prometheus would take all that is left for new."""
+        total, last = self.totals.get((name, labels), (0.0, value))
         total += max(0.0, value - last)
         self.totals[name, labels] = total, value
         return total
@@ -84,6 +113,9 @@ class Exporter:
     def close(self) -> None:
         """Of a run that has ended as it should."""
         self.target.unlink(missing_ok=True)
+        self._stop()
+
+    def _stop(self) -> None:
         self.server.shutdown()
         self.server.server_close()
         self.thread.join()

@@ -8,16 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from grafana_foundation_sdk.builders import common as common_builders
 from grafana_foundation_sdk.builders import dashboard, prometheus, timeseries
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models import dashboard as models
 
 from dashboards.boards import BOARDS
-from dashboards.panels import MARKS, Board, Panel
+from dashboards.panels import MARKS, NEVER, Board, Panel
 
 FOLDER = Path(__file__).parent / "grafana"
-SOURCE = "prometheus"  # uid of the data source, as docker/grafana/datasources.yaml has it
+# uid and name of the data source, as docker/grafana/datasources.yaml has them: not those that others have theirs by
+SOURCE, SOURCE_NAME = "brc-prometheus", "BRC Prometheus"
+LINE, OFF = common.GraphThresholdsStyleMode.LINE, common.GraphThresholdsStyleMode.OFF
 VARIABLES = {
     "run": "label_values(brc_run_steps, run)",
     "benchmark": 'label_values(brc_environment_steps_total{run=~"$run"}, benchmark)',
@@ -43,7 +46,7 @@ def render(board: Board) -> str:
     )
     for name, (expression, title, color) in MARKS.items() if "run" in board.variables else ():
         mark = dashboard.AnnotationQuery().name(name).datasource(source()).expr(expression).title_format(title)
-        built = built.annotation(mark.step("60s").icon_color(color).enable(True))
+        built = built.annotation(mark.step("60s").use_value_for_time(True).icon_color(color).enable(True))
     for name in board.variables:
         built = built.with_variable(
             dashboard.QueryVariable(name)
@@ -53,6 +56,7 @@ def render(board: Board) -> str:
             .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
             .multi(True)
             .include_all(True)
+            .all_value(".*")  # not the names of three hundred tasks
             .sort(models.VariableSort.ALPHABETICAL_ASC)
         )
     for title, panels in board.rows.items():
@@ -81,6 +85,7 @@ def render_panel(panel: Panel, span: int) -> timeseries.Panel:
         .height(8)
         .span(span)
         .thresholds(thresholds(panel))
+        .thresholds_style(common_builders.GraphThresholdsStyleConfig().mode(LINE if panel.bad < NEVER else OFF))
     )
     for letter, (expression, legend) in zip("ABCDEFG", panel.queries, strict=False):
         built = built.with_target(prometheus.Dataquery().expr(expression).legend_format(legend).ref_id(letter))

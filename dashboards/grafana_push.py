@@ -17,7 +17,7 @@ import tyro
 from grafana_api.grafana_api import GrafanaClientError, GrafanaException, GrafanaUnauthorizedError
 from grafana_api.grafana_face import GrafanaFace
 
-from dashboards.grafana import FOLDER, SOURCE
+from dashboards.grafana import FOLDER, SOURCE, SOURCE_NAME
 
 FOLDER_UID, FOLDER_TITLE = "brc", "BRC at scale"
 TIMEOUT_S = 10.0
@@ -74,14 +74,14 @@ def put_folder(grafana: GrafanaFace) -> str:
 
 
 def put_source(grafana: GrafanaFace, prometheus: str) -> str:
-    wanted = {"name": "Prometheus", "uid": SOURCE, "type": "prometheus", "access": "proxy", "url": prometheus}
+    wanted = {"name": SOURCE_NAME, "uid": SOURCE, "type": "prometheus", "access": "proxy", "url": prometheus}
     known = there(grafana, f"/datasources/uid/{SOURCE}")
     if known is None:
         grafana.datasource.create_datasource(wanted)
         return f"data source {prometheus}: made"
     if all(known.get(field) == value for field, value in wanted.items()):
         return f"data source {prometheus}: is there"
-    grafana.datasource.update_datasource(known["id"], wanted)
+    grafana.datasource.update_datasource(known["id"], known | wanted)  # who may ask it, and how, is left as it is
     return f"data source {prometheus}: changed, was {known.get('url')}"
 
 

@@ -2,7 +2,8 @@
 
 A metric is made from the newest row of metrics.jsonl and from what a Tally has seen of events and evaluations. Labels
 are bounded by the run's configuration: benchmarks, tasks and shards, never actors or processes. Every series has the
-label `run` besides. Counters of parts that die are kept from going back by the exporter.
+label `run` besides. Counters begin with 0 in each process of the coordinator, but those that last, and do not go back
+when a part dies.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from dashboards.samples import (
     gauge,
     keyed,
     number,
-    restarts,
     spread,
+    tallied,
 )
 
 TASK = ("benchmark", "task")
@@ -28,6 +29,8 @@ METRICS = (
     # The run
     gauge("run_steps", "short", (), "Environment steps of the slowest task.", number("row", "env_steps")),
     gauge("run_steps_budget", "short", (), "Environment steps of each task at which the run ends.", number("budget")),
+    gauge("run_updates", "short", (), "Updates that the agent has learned from.", number("row", "updates")),
+    gauge("run_updates_budget", "short", (), "Updates at which the run ends.", number("updates_budget")),
     gauge(
         "run_elapsed_seconds", "s", (), "Time that the run has taken, over all its lives.", number("row", "elapsed_s")
     ),
@@ -165,10 +168,11 @@ METRICS = (
         "policy_age_seconds",
         "s",
         (),
-        "Age of the oldest policy that an actor acts with.",
+        "Age that the oldest policy had when an actor last acted with it.",
         number("row", "policy_age_s"),
     ),
-    gauge("policy_age_updates", "short", (), "The same, in updates made since.", number("row", "policy_age_updates")),
+    gauge("policy_version", "short", (), "Updates that the oldest policy holds.", number("row", "policy_version")),
+    gauge("policy_age_updates", "short", (), "Updates made since that policy.", number("row", "policy_age_updates")),
     # Replay
     gauge(
         "replay_fill_ratio", "percentunit", ("shard",), "Share of its capacity that a shard holds.", by_shard("fill")
@@ -269,10 +273,37 @@ METRICS = (
         "When the run was started, resumed, or its coordinator was.",
         number("begun", "time"),
     ),
-    counter("restarts", "short", ("part", "cause"), "Parts that died and were begun again.", restarts),
-    counter("checkpoints", "short", (), "Checkpoints written.", number("checkpoints")),
+    gauge("failed", "bool", ("cause",), "1 when the run has failed, in its last answer.", tallied("failed")),
     counter(
-        "checkpoint_failures", "short", (), "Checkpoints that could not be written.", number("checkpoint_failures")
+        "restarts",
+        "short",
+        ("part", "cause"),
+        "Parts that died and were begun again.",
+        tallied("restarts"),
+        lasting=True,
+    ),
+    gauge(
+        "restart_timestamp_seconds",
+        "dateTimeAsIso",
+        ("part", "cause"),
+        "When one last did.",
+        tallied("restarted"),
+    ),
+    gauge(
+        "scaled_timestamp_seconds",
+        "dateTimeAsIso",
+        (),
+        "When another number of actors was last asked for.",
+        number("scaled", "time"),
+    ),
+    counter("checkpoints", "short", (), "Checkpoints written.", number("checkpoints"), lasting=True),
+    counter(
+        "checkpoint_failures",
+        "short",
+        (),
+        "Checkpoints that could not be written.",
+        number("checkpoint_failures"),
+        lasting=True,
     ),
     gauge(
         "checkpoint_steps",
@@ -295,12 +326,18 @@ METRICS = (
         "When the newest checkpoint was whole.",
         number("checkpoint", "time"),
     ),
-    gauge("checkpoint_seconds", "s", (), "Time that it took to write.", number("checkpoint", "seconds")),
     gauge(
-        "checkpoint_new_bytes",
+        "checkpoint_seconds",
+        "s",
+        ("part",),
+        "Time that it took to write: learner, and replay's snapshot beside it.",
+        keyed("checkpoint", "part_seconds"),
+    ),
+    gauge(
+        "checkpoint_bytes",
         "bytes",
-        (),
-        "Bytes of replay that its snapshot has added.",
-        number("checkpoint", "new_replay_bytes"),
+        ("part",),
+        "Bytes that it took: the learner's state, and what replay's snapshot has added.",
+        keyed("checkpoint", "part_bytes"),
     ),
 )

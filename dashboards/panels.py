@@ -43,16 +43,13 @@ def of_run(metric: str) -> str:
     return f"sum by (run) (rate({metric}{RUN}[$__rate_interval]))"
 
 
-# What happened, marked on every panel of a dashboard: name -> (PromQL that has a value then, title, color).
+# What happened, marked on every panel of a dashboard: name -> (PromQL of when, in milliseconds, title, color). What is
+# asked for is the time itself: a query that is true for a moment is asked too seldom over a range of days.
 MARKS = {
-    "begun": (f"time() - brc_begun_timestamp_seconds{RUN} < 60", "{{run}} has begun", "green"),
-    "deaths": (f"increase(brc_restarts_total{RUN}[1m]) > 0", "{{part}} of {{run}}: {{cause}}", "red"),
-    "checkpoints": (f"changes(brc_checkpoint_timestamp_seconds{RUN}[1m]) > 0", "checkpoint of {{run}}", "blue"),
-    "scaled": (
-        'changes(brc_actors{run=~"$run", state="desired"}[1m]) > 0',
-        "other actors of {{benchmark}} wanted in {{run}}",
-        "yellow",
-    ),
+    "begun": (f"brc_begun_timestamp_seconds{RUN} * 1000", "{{run}} has begun", "green"),
+    "deaths": (f"brc_restart_timestamp_seconds{RUN} * 1000", "{{part}} of {{run}}: {{cause}}", "red"),
+    "checkpoints": (f"brc_checkpoint_timestamp_seconds{RUN} * 1000", "checkpoint of {{run}}", "blue"),
+    "scaled": (f"brc_scaled_timestamp_seconds{RUN} * 1000", "another number of actors wanted in {{run}}", "yellow"),
 }
 
 # What several dashboards show, or one above all.

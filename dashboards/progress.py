@@ -109,7 +109,8 @@ class Progress:
                 task: mean([s for _, s in recent]) for task, recent in zip(self.tasks, self.recent, strict=True)
             },
             "episodes": dict(zip(self.tasks, self.episodes, strict=True)),
-            "policy_age_s": 0.0 if oldest is None else max(0.0, now - oldest.policy_published_at),
+            "policy_age_s": max((report.policy_age_s for report in acting), default=0.0),
+            "policy_version": 0 if oldest is None else oldest.policy_version,
             "policy_age_updates": 0 if oldest is None else max(0, learner["updates"] - oldest.policy_version),
             "policies_published": learner["policies"],
             "publish_s_per_policy": learner["seconds"]["publish"] / max(1, learner["policies"]),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 EVALUATED = ("return", "success", "score", "score_mean", "score_iqm")  # what is mirrored of an evaluation
+WRITTEN = ("seconds", "part_seconds", "part_bytes")  # and of a checkpoint
 RECENT = 8  # events and evaluations that are at hand
 NEWEST_BYTES = 1 << 20  # more than two rows of hundreds of tasks take
 
@@ -72,6 +73,8 @@ class Records:
                 getattr(mirror, what)(row)
             except Exception as error:  # of whatever kind another library has
                 self.mirrors.remove(mirror)
+                with suppress(Exception):
+                    mirror.close()  # what it shows is not to be taken for news
                 self.event("mirror_failed", f"{type(error).__name__}: {error}", mirror=type(mirror).__name__)
 
     def close(self) -> None:
@@ -93,12 +96,27 @@ def opened(path: Path) -> TextIO:
     return file
 
 
-def flatten(row: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
-    """(slash-joined name, number) for every number in nested dictionaries; the rest is left out."""
+def numbers_of_evaluation(row: dict[str, Any]) -> dict[str, Any]:
+    """What is mirrored of it: what the random policy gets has a name of its own."""
+    name = "random" if row["policy"] == "random" else "evaluation"
+    return {name: {field: row[field] for field in EVALUATED}, "env_steps": row["env_steps"]}
+
+
+def numbers_of_event(row: dict[str, Any]) -> dict[str, Any]:
+    """What is mirrored of it; {} for nothing."""
+    if row["event"] != "checkpoint":
+        return {}
+    return {"checkpoint": {field: row[field] for field in WRITTEN}, "env_steps": row["env_steps"]}
+
+
+def flatten(row: dict[Any, Any], prefix: str = "") -> list[tuple[str, float]]:
+    """(slash-joined name, number) for every number in nested dictionaries and in lists of them; no other is."""
     found: list[tuple[str, float]] = []
     for key, value in row.items():
         if isinstance(value, dict):
             found += flatten(value, f"{prefix}{key}/")
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            found += flatten(dict(enumerate(value)), f"{prefix}{key}/")
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             found.append((prefix + key, float(value)))
     return found

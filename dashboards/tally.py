@@ -11,7 +11,6 @@ DEATHS = {
     "actor_died": "actor",
     "shard_died": "shard",
     "learner_died": "learner",
-    "coordinator_back": "coordinator",
     "evaluation_lost": "evaluator",
 }
 BEGINNINGS = ("start", "resume", "coordinator_back")
@@ -23,8 +22,13 @@ CAUSES = (
     ("it has grown to", "out of memory"),
     ("has not made a step", "hung"),
     ("not answer", "hung"),
+    (" became nan at update ", "loss not finite"),  # as learner.learner.Trained says
+    (" became inf at update ", "loss not finite"),
+    (" became -inf at update ", "loss not finite"),
     ("Traceback", "raised"),
 )
+OTHER = "died"
+KILLED = ("coordinator", "killed")
 
 
 class Tally:
@@ -32,24 +36,39 @@ class Tally:
     environment steps, or None."""
 
     def __init__(
-        self, budget: int, checkpoint_interval: int, published: Callable[[str, int], float | None] = lambda *_: None
+        self,
+        budget: int,
+        updates_budget: int,
+        checkpoint_interval: int,
+        published: Callable[[str, int], float | None] = lambda *_: None,
     ) -> None:
         self.published = published
+        causes = dict.fromkeys([*(cause for _, cause in CAUSES), OTHER])
+        # All of them from the first on: Prometheus does not see the growth of what begins with 1.
+        restarts = [KILLED, *((part, cause) for part in DEATHS.values() for cause in causes)]
         self.found: State = {
             "budget": budget,
+            "updates_budget": updates_budget,
             "checkpoint_interval": checkpoint_interval,
-            "restarts": {},
+            "restarts": dict.fromkeys(restarts, 0),
+            "restarted": {},
+            "failed": {},
             "checkpoints": 0,
             "checkpoint_failures": 0,
         }
 
     def event(self, row: dict[str, Any]) -> None:
         kind = row["event"]
-        if kind in DEATHS:
-            labels = (DEATHS[kind], "killed" if kind == "coordinator_back" else cause_of(row["reason"]))
-            self.found["restarts"] = self.found["restarts"] | {labels: self.found["restarts"].get(labels, 0) + 1}
+        if kind in DEATHS or kind == "coordinator_back":
+            labels = KILLED if kind == "coordinator_back" else (DEATHS[kind], cause_of(row["reason"]))
+            self.found["restarts"][labels] += 1
+            self.found["restarted"][labels] = row["time"]
         if kind in BEGINNINGS:
-            self.found["begun"] = row
+            self.found["begun"], self.found["failed"] = row, {}
+        elif kind == "failed":
+            self.found["failed"] = {(cause_of(row["reason"]),): 1}
+        elif kind == "scaled":
+            self.found["scaled"] = row
         elif kind == "checkpoint":
             self.found["checkpoint"] = row
             self.found["checkpoints"] += 1
@@ -69,4 +88,4 @@ class Tally:
 
 def cause_of(reason: str) -> str:
     """One of a few words for why a part died."""
-    return next((cause for words, cause in CAUSES if words in reason), "died")
+    return next((cause for words, cause in CAUSES if words in reason), OTHER)

@@ -10,7 +10,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from dashboards.records import EVALUATED, flatten
+from dashboards.records import flatten, numbers_of_evaluation, numbers_of_event
 
 
 class TensorBoard:
@@ -20,17 +20,18 @@ class TensorBoard:
         self.writer = EventFileWriter(str(folder / "tensorboard"))
 
     def event(self, row: dict[str, Any]) -> None:
-        """Not a number."""
+        if numbers := numbers_of_event(row):
+            self._write(numbers)
 
     def metrics(self, row: dict[str, Any]) -> None:
-        self._write(row["env_steps"], row)
+        self._write(row)
 
     def evaluation(self, row: dict[str, Any]) -> None:
-        self._write(row["env_steps"], {"evaluation": {name: row[name] for name in EVALUATED}})
+        self._write(numbers_of_evaluation(row))
 
-    def _write(self, step: int, row: dict[str, Any]) -> None:
+    def _write(self, row: dict[str, Any]) -> None:
         values = [Summary.Value(tag=tag, simple_value=value) for tag, value in flatten(row)]
-        self.writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+        self.writer.add_event(Event(wall_time=time.time(), step=row["env_steps"], summary=Summary(value=values)))
 
     def close(self) -> None:
         self.writer.close()

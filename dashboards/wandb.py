@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dashboards.records import EVALUATED, flatten
+from dashboards.records import flatten, numbers_of_evaluation, numbers_of_event
 
 TIMEOUT_S = 30.0  # to begin, and at the end for what is not sent yet: `wandb sync` does it later
 
@@ -47,14 +47,14 @@ class WandB:
         self.run.define_metric("*", step_metric="env_steps")
 
     def event(self, row: dict[str, Any]) -> None:
-        """Not a number."""
+        if numbers := numbers_of_event(row):
+            self.run.log(dict(flatten(numbers)))
 
     def metrics(self, row: dict[str, Any]) -> None:
         self.run.log(dict(flatten(row)))
 
     def evaluation(self, row: dict[str, Any]) -> None:
-        numbers = {"evaluation": {name: row[name] for name in EVALUATED}, "env_steps": row["env_steps"]}
-        self.run.log(dict(flatten(numbers)))
+        self.run.log(dict(flatten(numbers_of_evaluation(row))))
 
     def close(self) -> None:
         self.run.finish()

@@ -57,8 +57,9 @@ class Checkpoints:
                 self.files.rm_file(f"{self.root}/{name}/{MANIFEST}")
             self.files.rm(f"{self.root}/{name}", recursive=True)
 
-    def commit(self, name: str, manifest: dict[str, Any], keep: int) -> None:
-        """Write the manifest of what is in the folder, and remove all but the newest `keep` checkpoints.
+    def commit(self, name: str, manifest: dict[str, Any], keep: int) -> int:
+        """Write the manifest of what is in the folder, and remove all but the newest `keep` checkpoints. Returns the
+        bytes that are in the folder.
 
         Raises OSError when the folder lacks something, or cannot be written to.
 
@@ -83,6 +84,7 @@ class Checkpoints:
             self.files.pipe_file(f"{folder}/{MANIFEST}", text)
         for old in self.names()[:-keep]:
             self.discard(old)
+        return sum(file["bytes"] for file in files.values())
 
     def names(self) -> list[str]:
         """Of complete checkpoints, oldest first."""

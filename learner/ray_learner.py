@@ -180,15 +180,17 @@ class LearnerProcess(RankProcess):
             }
         )
 
-    def save(self, url: str) -> int:
-        """Write a checkpoint, while updates go on; returns the updates it holds."""
+    def save(self, url: str) -> tuple[int, float]:
+        """Write a checkpoint, while updates go on; returns the updates it holds, and the seconds that it took."""
+        started = time.monotonic()
 
         def begin() -> dcp.Saving:
             self._finish_all()  # a state that is no number is not to be the newest checkpoint
             return self.crew.save(url)
 
         with self.saving:  # a coordinator that died may have asked for one that is still being written
-            return self._ask(begin, self.pauses).result()
+            updates = self._ask(begin, self.pauses).result()
+        return updates, time.monotonic() - started
 
     def _ask(self, job: Callable[[], T], jobs: Jobs | None = None) -> T:
         """Have the training thread do a job. Raises what stopped that thread, if it failed."""

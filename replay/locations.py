@@ -7,6 +7,9 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
+CGROUP = Path("/sys/fs/cgroup")  # of this process, in a container
 MOST_OF_PLACE = 1.1  # how much more than replay needs must be free for a place to be chosen
 
 
@@ -63,6 +66,20 @@ def free_bytes(path: Path) -> int:
     """Free on the file system that `path` is, or would be, on."""
     found = os.statvfs(existing(path))
     return found.f_bavail * found.f_frsize
+
+
+def node_memory() -> tuple[int, int]:
+    """Bytes of memory that are available, and that there are: of this machine, or of its container (cgroup v2) where
+    that is allowed less. Shared memory is part of what a container uses, the cache of files is not."""
+    memory = psutil.virtual_memory()
+    try:
+        limit = int((CGROUP / "memory.max").read_text())  # it may be "max"
+        used = int((CGROUP / "memory.current").read_text())
+        stat = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
+        used -= int(stat["inactive_file"])
+    except (OSError, ValueError, KeyError):
+        return memory.available, memory.total
+    return min(memory.available, max(0, limit - used)), min(memory.total, limit)
 
 
 def is_shared_memory(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,6 +40,11 @@ class ShardProcess(Shard):
         return super().stats() | {"node": self.node}
 
     sample = ray.method(concurrency_group="sample")(Shard.sample)
+
+    def save_timed(self, name: str) -> tuple[int, float]:
+        """`save`, and the seconds that it took."""
+        started = time.monotonic()
+        return self.save(name), time.monotonic() - started
 
     def _space(self, count: int) -> Batches:
         if getattr(self.space, "batches", None) is None or self.space.batches.num_batches < count:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import psutil
 
+from replay.locations import node_memory
 from replay.memory import NAME_BYTES, FilesError, FilesInUse, PrivateMemory, ShardFiles
 from replay.rate_limiter import MAX_WAIT_S, RateLimit, RateLimiter
 from replay.restore import is_exact, restore_dealt, restore_exactly
@@ -285,7 +285,7 @@ class Shard:
         return self.stats()
 
     def stats(self) -> dict[str, Any]:
-        memory = psutil.virtual_memory()
+        available, total = node_memory()
         with self.lock:
             transitions = self.storage.transitions
             return self.limiter.stats() | {
@@ -299,8 +299,8 @@ class Shard:
                 "capacity": list(self.spec.storage.capacity),
                 "fill": min(1.0, sum(transitions) / sum(self.spec.storage.capacity)),
                 "bytes": self.spec.storage.nbytes,
-                "node_available_bytes": memory.available,
-                "node_total_bytes": memory.total,
+                "node_available_bytes": available,
+                "node_total_bytes": total,
                 "repeated_pushes": self.repeated_pushes,
                 "origin": self.origin,
                 "problem": self.problem,

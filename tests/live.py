@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests import tiny
 
@@ -93,6 +96,24 @@ def ended_well(process: subprocess.Popen[str]) -> str:
     output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, output
     return output
+
+
+def scrape(url: str) -> dict[str, list[tuple[dict[str, str], float]]]:
+    """Samples by name, as (labels, value)."""
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        text = answer.read().decode()
+    found: dict[str, list[tuple[dict[str, str], float]]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found.setdefault(sample.name, []).append((sample.labels, sample.value))
+    return found
+
+
+def address(folder: Path, run: str) -> str:
+    """Where Prometheus is told to ask."""
+    (entry,) = json.loads((folder / "runs" / ".prometheus" / f"{run}.json").read_text())
+    assert entry["labels"] == {"run": run}
+    return f"http://{entry['targets'][0]}/metrics"
 
 
 def assert_whole(folder: Path, name: str, steps: int, tasks: int = 1) -> dict[str, Any]:

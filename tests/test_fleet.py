@@ -115,11 +115,11 @@ def newest(folder: Path) -> dict[str, Any]:
 def test_actors_come_and_go_while_the_run_goes_on(folder: Path) -> None:
     """More than fit wait for room, and those of before go on with what nobody else does yet. Nothing that replay took
     is lost or taken twice, and the ratio holds."""
-    with live(folder, "a", "--steps=6000", "--tasks", *THREE, "--actors.cpus=1") as process:
+    with live(folder, "a", "--steps=8000", "--tasks", *THREE, "--actors.cpus=1") as process:
         wait_for(process, lambda: [row for row in tiny.rows(folder, "a", "metrics") if row["updates"] > 10])
         assert "dmc: 2 of 2 actors collect" in scale(folder, "dmc=2")
         assert "1 of 1" in scale(folder, "dmc=1")
-        said = scale(folder, "dmc=9", "--timeout=8")
+        said = scale(folder, "dmc=9", "--timeout=4")
         assert "of 9 actors" in said and "pending" in said
         pending = wait_for(process, lambda: newest(folder)["pending"] or None)
         assert pending + newest(folder)["alive"] == 9
@@ -129,7 +129,7 @@ def test_actors_come_and_go_while_the_run_goes_on(folder: Path) -> None:
         ended_well(process)
     assert [event["actors"]["dmc"] for event in events(folder, "a", "scaled")] == [2, 1, 9, 1]
     assert not events(folder, "a", "actor_died")
-    assert_whole(folder, "a", 6000, tasks=3)
+    assert_whole(folder, "a", 8000, tasks=3)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from dashboards.boards import BOARDS
 from dashboards.grafana import FOLDER, SOURCE, render, spans
 from dashboards.metrics import METRICS
-from dashboards.panels import MARKS, Board
+from dashboards.panels import MARKS, NEVER, Board
 
 EACH = pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.uid)
 
@@ -43,6 +43,8 @@ def test_every_panel_says_what_it_is_and_in_what_unit_and_when_it_is_bad(board: 
         assert panel["title"] and panel["description"].endswith(".") and defaults["unit"]
         first, then = defaults["thresholds"]["steps"]
         assert {first["color"], then["color"]} == {"green", "red"}
+        drawn = defaults["custom"]["thresholdsStyle"]["mode"]
+        assert drawn == ("line" if then["value"] < NEVER else "off"), "a limit is to be seen where there is one"
         assert all(target["expr"] and target["legendFormat"] for target in panel["targets"])
 
 
@@ -98,6 +100,6 @@ def test_every_metric_is_on_a_dashboard() -> None:
         "brc_checkpoints_total",
         "brc_push_wait_seconds_total",
     }
-    elsewhere |= {"brc_checkpoint_interval_steps"}  # an alert asks for it
+    elsewhere |= {"brc_checkpoint_interval_steps", "brc_failed"}  # alerts ask for them
     shown |= {name for query, _, _ in MARKS.values() for name in re.findall(r"brc_\w+", query)}
     assert {metric.name for metric in METRICS} - shown == elsewhere

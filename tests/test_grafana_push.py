@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from dashboards.boards import BOARDS
+from dashboards.grafana import SOURCE, SOURCE_NAME
 from dashboards.grafana_push import PushError, push
 from tests.live import free_port
 
@@ -48,6 +49,8 @@ class Handler(BaseHTTPRequestHandler):
                 return self.answer(200, body)
             case "GET", ["datasources", "uid", uid] if uid in self.server.sources:
                 return self.answer(200, self.server.sources[uid])
+            case "POST", ["datasources"] if body["name"] in [one["name"] for one in self.server.sources.values()]:
+                return self.answer(409, {"message": "data source with the same name already exists"})
             case "POST", ["datasources"] if body["uid"] not in self.server.sources:
                 self.server.sources[body["uid"]] = body | {"id": 7}
                 return self.answer(200, body)
@@ -89,16 +92,31 @@ def test_everything_is_made_once_and_brought_up_to_date_after(grafana: Grafana) 
     assert grafana.requests[:4] == [
         ("GET", "/folders/brc"),
         ("POST", "/folders"),
-        ("GET", "/datasources/uid/prometheus"),
+        ("GET", "/datasources/uid/brc-prometheus"),
         ("POST", "/datasources"),
     ]
     grafana.requests.clear()
     told = push(grafana.url, TOKEN, PROMETHEUS)
     assert told[:2] == ["folder BRC at scale: is there", f"data source {PROMETHEUS}: is there"]
     assert [one for one in grafana.requests if one[0] != "GET"] == [("POST", "/dashboards/db")] * len(BOARDS)
+    grafana.sources[SOURCE]["jsonData"] = {"httpMethod": "GET"}
     told = push(grafana.url, TOKEN, "http://elsewhere:9090")
     assert told[1] == f"data source http://elsewhere:9090: changed, was {PROMETHEUS}"
     assert ("PUT", "/datasources/7") in grafana.requests and len(grafana.sources) == 1
+    assert grafana.sources[SOURCE]["jsonData"] == {"httpMethod": "GET"}, "what somebody has set is left"
+
+
+def test_what_somebody_else_has_is_not_touched(grafana: Grafana) -> None:
+    others = {"name": "Prometheus", "uid": "prometheus", "id": 7, "url": "https://thanos"}
+    grafana.sources["prometheus"] = dict(others)
+    push(grafana.url, TOKEN, PROMETHEUS)
+    assert grafana.sources["prometheus"] == others and grafana.sources[SOURCE]["url"] == PROMETHEUS
+
+
+def test_a_name_that_is_taken_is_told(grafana: Grafana) -> None:
+    grafana.sources["another"] = {"name": SOURCE_NAME, "uid": "another", "id": 8}
+    with pytest.raises(PushError, match=r"refuses: .*data source with the same name already exists"):
+        push(grafana.url, TOKEN, PROMETHEUS)
 
 
 def test_a_wrong_token_is_told_and_nothing_is_made(grafana: Grafana) -> None:

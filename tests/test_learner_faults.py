@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,18 @@ from learner.checkpoint import Checkpoints
 from learner.footprint import NetworkSpec
 from learner.learner import Learner, LearnerSpec
 from tests import tiny
-from tests.live import assert_whole, ended_well, events, live, ray_process, wait_for, wait_for_steps
+from tests.live import (
+    PATIENCE_S,
+    address,
+    assert_whole,
+    ended_well,
+    events,
+    live,
+    ray_process,
+    scrape,
+    wait_for,
+    wait_for_steps,
+)
 
 RANKS = ["--learner.ranks=2", "--checkpoint-interval=500", "--steps=2400", "--learner.deadline=10"]
 KINDS = [pytest.param(kind, marks=pytest.mark.long) for kind in ("RankProcess", "LearnerProcess")]
@@ -82,11 +94,19 @@ def test_a_loss_that_is_no_number_ends_the_run_and_leaves_its_batches(folder: Pa
     (folder / "runs" / "b" / "id").unlink()
     for name, execution in (("a", "serial"), ("b", "distributed")):
         poison(folder / "runs" / name / "checkpoints")
-        done = tiny.train(folder, name, "--steps=1500", f"--execution={execution}", "--resume")
-        assert done.returncode == 1, done.stdout + done.stderr
-        assert "critic_loss became nan" in done.stdout
+        causes: set[str] = set()
+        with live(folder, name, "--steps=1500", f"--execution={execution}", "--resume") as process:
+            while process.poll() is None:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=0.2)
+                with suppress(OSError):  # it does not answer yet, or any more
+                    causes |= {labels["cause"] for labels, _ in scrape(address(folder, name)).get("brc_failed", [])}
+            said, _ = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 1, said
+        assert "critic_loss became nan" in said
+        assert causes == {"loss not finite"}, "who asks is told"
         (evidence,) = (folder / "runs" / name).glob("nonfinite-*.npz")
-        assert str(evidence) in done.stdout
+        assert str(evidence) in said
         with np.load(evidence) as batches:
             assert batches["observations"].shape[-1] == 5 and np.isfinite(batches["rewards"]).all()
 

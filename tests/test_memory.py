@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
-from replay import memory
-from replay.locations import choose_folder
+from replay import locations, memory
+from replay.locations import choose_folder, node_memory
 from replay.memory import FilesError, FilesInUse, ShardFiles
 from replay.rate_limiter import RateLimit
 from replay.shard import Shard, ShardSpec
@@ -224,3 +225,21 @@ def test_what_is_held_is_what_was_pushed(folder: Path) -> None:
         found = [transition.reward for transition in transitions(held(one.storage.rings[1]))]
         assert found == numbers[-len(found) :] and len(found) >= min(200, len(numbers))
         one.close(remove=False)
+
+
+@pytest.mark.parametrize(
+    ("limit", "available", "total"),
+    [("1000000000", 1_000_000_000 - 700_000_000 + 200_000_000, 1_000_000_000), ("max", None, None), ("", None, None)],
+)
+def test_a_container_may_have_less_memory_than_its_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, available: int | None, total: int | None
+) -> None:
+    if limit:
+        (tmp_path / "memory.max").write_text(f"{limit}\n")
+        (tmp_path / "memory.current").write_text("700000000\n")
+        (tmp_path / "memory.stat").write_text("anon 1\ninactive_file 200000000\n")
+    monkeypatch.setattr(locations, "CGROUP", tmp_path)
+    found = node_memory()
+    machine = psutil.virtual_memory().total
+    assert found[1] == (total or machine)
+    assert found[0] == available if available else 0 < found[0] <= machine

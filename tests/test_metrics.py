@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 import socket
-import urllib.request
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client.parser import text_string_to_metric_families
 
 from actors.catalogue import resolve
 from actors.fleet import NODE_DIED
@@ -22,31 +20,21 @@ from dashboards.exporter import Exporter
 from dashboards.metrics import METRICS
 from dashboards.metrics_docs import page
 from dashboards.progress import bottleneck
-from dashboards.records import Records, read
+from dashboards.records import Records, flatten, read
 from dashboards.tally import Tally, cause_of
 from tests import tiny
-from tests.live import ended_well, live, wait_for
+from tests.live import address, ended_well, live, scrape, wait_for, wait_until
 
 # Of what has not happened, or is not there, in a short run of one task on a CPU.
-ABSENT = {"brc_restarts_total", "brc_published", "brc_reward_scale", "brc_run_left_seconds", "brc_evaluation_success"}
-
-
-def scrape(url: str) -> dict[str, list[tuple[dict[str, str], float]]]:
-    """Samples by name, as (labels, value)."""
-    with urllib.request.urlopen(url, timeout=10) as answer:
-        text = answer.read().decode()
-    found: dict[str, list[tuple[dict[str, str], float]]] = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            found.setdefault(sample.name, []).append((sample.labels, sample.value))
-    return found
-
-
-def address(folder: Path, run: str) -> str:
-    """Where Prometheus is told to ask."""
-    (entry,) = json.loads((folder / "runs" / ".prometheus" / f"{run}.json").read_text())
-    assert entry["labels"] == {"run": run}
-    return f"http://{entry['targets'][0]}/metrics"
+ABSENT = {
+    "brc_failed",
+    "brc_restart_timestamp_seconds",
+    "brc_scaled_timestamp_seconds",
+    "brc_published",
+    "brc_reward_scale",
+    "brc_run_left_seconds",
+    "brc_evaluation_success",
+}
 
 
 def test_declarations_follow_the_conventions_of_prometheus() -> None:
@@ -69,7 +57,12 @@ def test_a_live_run_answers_and_all_that_is_declared_is_there(folder: Path) -> N
         wait_for(process, lambda: tiny.rows(folder, "a", "metrics")[-1]["learner"].get("critic_gradient_norm"))
         url = address(folder, "a")
         late = {"brc_checkpoint_seconds", "brc_episode_return"}
-        found = wait_for(process, lambda: (now := scrape(url)) and late <= now.keys() and now)
+        found = wait_for(
+            process,
+            lambda: (
+                (now := scrape(url)) and late <= now.keys() and now["brc_environment_steps_total"][0][1] > 0 and now
+            ),
+        )
         row = tiny.rows(folder, "a", "metrics")[-1]
         missing = {metric.name for metric in METRICS if metric.name not in found}
         assert missing <= ABSENT, missing - ABSENT
@@ -105,7 +98,7 @@ def test_a_port_that_is_taken_and_a_folder_that_is_none_are_refused(folder: Path
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = tiny.train(folder, "a", "--execution=serial", f"--metrics.port={port}")
-        assert done.returncode == 2
+        assert done.returncode == 2 and not (folder / "runs" / "a").exists()
         assert f"--metrics.port {port} of 127.0.0.1 cannot be listened on" in done.stderr
         done = tiny.train(
             folder, "b", "--execution=serial", f"--metrics.port={port}", "--metrics.no-serve", "--steps=400"
@@ -115,7 +108,7 @@ def test_a_port_that_is_taken_and_a_folder_that_is_none_are_refused(folder: Path
     (folder / "file").touch()
     done = tiny.train(folder, "c", "--execution=serial", f"--metrics.targets={folder}/file")
     assert done.returncode == 2
-    assert f"--metrics.targets {folder}/file cannot be written to" in done.stderr
+    assert f"--metrics.targets {folder}/file: {folder}/file is not a folder that this user can write to" in done.stderr
 
 
 @given(st.lists(st.integers(0, 1000), min_size=1, max_size=30))
@@ -124,7 +117,41 @@ def test_a_counter_never_goes_back_and_misses_nothing_that_grew(values: list[int
     exporter.totals = {}
     shown = [exporter._total("x", (), value) for value in values]
     grown = sum(max(0, after - before) for before, after in itertools.pairwise(values))
-    assert shown == sorted(shown) and shown[0] == values[0] and shown[-1] == values[0] + grown
+    assert shown == sorted(shown) and shown[0] == 0 and shown[-1] == grown
+
+
+def test_who_asks_is_told_of_a_failure_before_the_run_ends(tmp_path: Path) -> None:
+    exporter = Exporter("a", Tally(10, 10, 1), "127.0.0.1", 0, tmp_path)
+    failed = {"event": "failed", "time": 1.0, "reason": "RunFailed: an actor failed"}
+    exporter.event(failed)  # nobody has asked: nobody is waited for
+    assert scrape(exporter.url)["brc_failed"] == [({"run": "a", "cause": "died"}, 1.0)]
+    exporter.event({"event": "resume", "time": 2.0, "reason": ""})
+    exporter.metrics({"env_steps": 1})
+    assert "brc_failed" not in scrape(exporter.url)
+    exporter.asked_every = 60.0  # as one who asks every minute
+    waiting = threading.Thread(target=exporter.event, args=(failed,))
+    waiting.start()
+    wait_until(lambda: exporter.families and exporter.tally.found["failed"])
+    assert waiting.is_alive()
+    assert "brc_failed" in scrape(exporter.url)
+    waiting.join(timeout=10)
+    assert not waiting.is_alive()
+    exporter.close()
+
+
+def test_deaths_are_counted_from_none_and_their_time_is_told(tmp_path: Path) -> None:
+    """Prometheus sees no growth in a series that begins with 1, and a mark that is true for a moment is missed."""
+    exporter = Exporter("a", Tally(10, 10, 1), "127.0.0.1", 0, tmp_path)
+    before = scrape(exporter.url)["brc_restarts_total"]
+    assert {value for _, value in before} == {0.0}
+    exporter.event({"event": "learner_died", "time": 1234.5, "reason": f"rank 0 {NODE_DIED}"})
+    exporter.metrics({"env_steps": 1})
+    after = scrape(exporter.url)["brc_restarts_total"]
+    assert len(after) == len(before)
+    assert [labels for labels, value in after if value] == [{"run": "a", "part": "learner", "cause": "node lost"}]
+    ((labels, when),) = scrape(exporter.url)["brc_restart_timestamp_seconds"]
+    assert (labels["part"], when) == ("learner", 1234.5)
+    exporter.close()
 
 
 def test_series_are_bounded_by_tasks_and_shards(tmp_path: Path) -> None:
@@ -145,7 +172,7 @@ def test_series_are_bounded_by_tasks_and_shards(tmp_path: Path) -> None:
         "bottleneck": "learner",
     }
     evaluation = {"return": numbers, "success": numbers, "score": numbers, "env_steps": 1}
-    tally = Tally(10, 1, lambda task, steps: 1.0)
+    tally = Tally(10, 10, 1, lambda task, steps: 1.0)
     exporter = Exporter("a", tally, "127.0.0.1", 0, tmp_path)
     exporter.evaluation({"policy": "random", **evaluation})
     exporter.evaluation({"policy": "deterministic", **evaluation})
@@ -153,7 +180,7 @@ def test_series_are_bounded_by_tasks_and_shards(tmp_path: Path) -> None:
     series = sum(len(samples) for samples in scrape(exporter.url).values())
     exporter.close()
     assert not list(tmp_path.glob("*.json"))
-    assert 3_950 < series < 4_050
+    assert 3_950 < series < 4_100
 
 
 @pytest.mark.parametrize(
@@ -178,20 +205,21 @@ class Broken:
         raise ConnectionError("away")
 
     def close(self) -> None:
-        """Nothing to give up."""
+        self.closed = True
 
     event = evaluation = metrics
 
 
 def test_a_mirror_that_fails_is_told_once_and_left_out(tmp_path: Path) -> None:
     records = Records(tmp_path)
-    records.mirrors.append(Broken())
+    records.mirrors.append(mirror := Broken())
     records.metrics({"env_steps": 1})
     records.metrics({"env_steps": 2})
     records.close()
     assert [row["env_steps"] for row in read(tmp_path / "metrics.jsonl")] == [1, 2]
     (event,) = read(tmp_path / "events.jsonl")
     assert (event["event"], event["reason"], event["mirror"]) == ("mirror_failed", "ConnectionError: away", "Broken")
+    assert mirror.closed, "what it shows is not to be taken for news"
 
 
 def test_a_row_that_was_cut_short_takes_no_other_with_it(tmp_path: Path) -> None:
@@ -203,6 +231,11 @@ def test_a_row_that_was_cut_short_takes_no_other_with_it(tmp_path: Path) -> None
     assert [row["event"] for row in read(tmp_path / "events.jsonl")] == ["start", "resume", "stop"]
 
 
+def test_numbers_by_shard_are_mirrored_too() -> None:
+    row = {"a": 1, "shards": [{"fill": 0.5}, {"fill": 1.0}], "of": {"x": 2.0, "name": "y"}, "scores": [1.0, 2.0]}
+    assert flatten(row) == [("a", 1.0), ("shards/0/fill", 0.5), ("shards/1/fill", 1.0), ("of/x", 2.0)]
+
+
 @pytest.mark.parametrize(
     ("reason", "cause"),
     [
@@ -211,6 +244,8 @@ def test_a_row_that_was_cut_short_takes_no_other_with_it(tmp_path: Path) -> None
         ("rank 0 does not answer", "hung"),
         ("it has grown to 9,000,000,000 bytes", "out of memory"),
         ("actor a failed:\nTraceback (most recent call last)", "raised"),
+        ("RunFailed: critic_loss became nan at update 7 or a few before; the batches are in x.npz", "loss not finite"),
+        ("learner failed:\nTraceback\nNonFinite: policy_loss became -inf at update 7", "loss not finite"),
         ("The actor is dead because its worker process has died.", "died"),
     ],
 )

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -20,7 +21,8 @@ import yaml
 from dashboards.boards import BOARDS
 from dashboards.metrics import METRICS
 from dashboards.panels import BOTTLENECK, MARKS
-from tests.live import free_port, live, wait_for
+from tests import tiny
+from tests.live import free_port, live, ray_process, wait_for
 
 FOLDER = Path(__file__).parents[1] / "dashboards" / "prometheus"
 pytestmark = pytest.mark.skipif(not shutil.which("promtool"), reason="needs Prometheus and its promtool")
@@ -69,9 +71,8 @@ def test_rules_ask_only_for_what_there_is() -> None:
         assert asked <= known, asked - known
 
 
-# What a short run, in which nothing dies, on a machine without a GPU does not have: the paper's curves begin at 25,000
-# steps.
-EMPTY = ("brc_published", "brc_restarts_total", "ray_node_gpus_utilization", "ray_node_gram_used")
+# What a short run on a machine without a GPU does not have: the paper's curves begin at 25,000 steps.
+EMPTY = ("brc_published", "ray_node_gpus_utilization", "ray_node_gram_used")
 
 
 def queries() -> list[str]:
@@ -126,11 +127,16 @@ def test_a_server_finds_a_live_run_and_follows_it(folder: Path) -> None:
                 (value,) = wait_for(process, partial(ask, rule["record"]))
                 assert value["metric"]["run"] == "a" and float(value["value"][1]) >= 0
             wait_for(process, lambda: ask("brc_checkpoints_total > 0"))
+            ray_process(process, "ActorProcess").kill()
+            scaled = tiny.run("scale", "a", "dmc=2", "--timeout=1", f"--runs-folder={folder}/runs")
+            assert scaled.returncode == 0, scaled.stdout + scaled.stderr
+            wait_for(process, lambda: ask("increase(brc_restarts_total[1m]) > 0"))
             for query in queries():
                 if not any(name in query for name in EMPTY):
                     wait_for(process, partial(ask, query))
-            for name in ("begun", "checkpoints"):
-                wait_for(process, partial(ask, MARKS[name][0].replace("$run", ".*")))
+            for name, (query, _, _) in MARKS.items():
+                marks = wait_for(process, partial(ask, query.replace("$run", ".*")))
+                assert all(abs(float(mark["value"][1]) / 1000 - time.time()) < 300 for mark in marks), name
             assert not ask('ALERTS{alertstate="firing"}')
             process.kill()
             process.wait()

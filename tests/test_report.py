@@ -22,7 +22,7 @@ from dashboards.aggregate import mean_interval
 from dashboards.records import Records
 from dashboards.report import runs, sections
 from dashboards.report.curves import group, score_curve, task_curve
-from dashboards.report.figures import Figure, Spans, svg
+from dashboards.report.figures import Figure, Line, Spans, svg
 from dashboards.report.page import render, write
 from dashboards.report.runs import Run, load
 from tests import tiny
@@ -218,6 +218,11 @@ def test_numbers_that_are_none_are_not_drawn() -> None:
     text = render(group([run]))
     (points, *_) = re.findall(r'data-title="dmc/dog-run" data-points="([^"]*)"', text)
     assert [curve["points"] for curve in json.loads(html.unescape(points))["curves"]] == [[[1, 1.0]]]
+
+
+def test_a_mean_that_is_a_rounding_beyond_its_interval_is_drawn() -> None:
+    point = Line(0, "a", [(1.0, 0.3)], ([0.3 + 1e-16], [0.3 - 1e-16]))
+    svg(Figure("title", "steps", [point]))
 
 
 def test_series_of_different_tasks_say_so_and_have_no_score_of_the_papers() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dashboards.records import EVALUATED, flatten
+from dashboards.records import flatten, numbers_of_evaluation, numbers_of_event
 from tests import tiny
 from tests.live import free_port
 
@@ -50,16 +50,19 @@ def test_every_row_is_handed_over_under_its_name(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     (file,) = (tmp_path / "runs" / "a" / "wandb").glob("offline-run-*/*.wandb")
     assert (tmp_path / "runs" / "a" / "id").read_text() in file.name
-    rows, evaluations = (tiny.rows(tmp_path, "a", name) for name in ("metrics", "eval"))
+    rows, evaluations, events = (tiny.rows(tmp_path, "a", name) for name in ("metrics", "eval", "events"))
+    others = [numbers for row in events if (numbers := numbers_of_event(row))]
+    assert others, "a checkpoint has been written"
     logged = history(file)
-    assert len(logged) == len(rows) + len(evaluations)
+    assert len(logged) == len(rows) + len(evaluations) + len(others)
     of_metrics = [row for row in logged if "updates" in row]
     for row, found in zip(rows, of_metrics, strict=True):
         assert {name: found[name] for name, _ in flatten(row)} == pytest.approx(dict(flatten(row)))
-    for row, found in zip(evaluations, [row for row in logged if "updates" not in row], strict=True):
-        wanted = flatten({"evaluation": {name: row[name] for name in EVALUATED}})
-        assert {name: found[name] for name, _ in wanted} == pytest.approx(dict(wanted))
-        assert found["env_steps"] == row["env_steps"]
+    rest = [row for row in logged if "updates" not in row]
+    assert {name.split("/")[0] for row in rest for name in row} >= {"random", "evaluation", "checkpoint"}
+    for wanted in [*others, *map(numbers_of_evaluation, evaluations)]:
+        numbers = dict(flatten(wanted))
+        assert any({name: row.get(name) for name in numbers} == pytest.approx(numbers) for row in rest), wanted
 
 
 def test_a_server_out_of_reach_is_told_and_the_run_goes_on(tmp_path: Path) -> None:

@@ -98,7 +98,8 @@ def svg(figure: Figure) -> tuple[str, dict[str, float]]:
             if len(at) > 1:
                 axes.plot(at, values, line.style, color=drawn, linewidth=line.width, gid=group)
             elif line.band:
-                errors = [[values[0] - line.band[0][0]], [line.band[1][0] - values[0]]]
+                # Means in another order may differ in their last digit.
+                errors = [[max(0.0, values[0] - line.band[0][0])], [max(0.0, line.band[1][0] - values[0])]]
                 bar = axes.errorbar(at, values, errors, fmt="o", markersize=3, color=drawn, capsize=2)
                 for part in bar.get_children():
                     part.set_gid(group)
