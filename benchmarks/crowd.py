@@ -79,7 +79,7 @@ def main(actors: int = 500, processes: int = 25, tasks: int = 100, minutes: floa
                     records.metrics(progress.row(fleet.reports, fleet.stats(), LEARNER | scales(tasks), [shard(tasks)]))
                 telling += time.thread_time() - cpu
                 if due:
-                    ages = [report.policy_age_s for report in fleet.reports]
+                    ages = [time.time() - report.writer["told_at"] for report in fleet.reports]
                     oldest = max(oldest, *ages)
                     began_to_ask = time.perf_counter()
                     with urllib.request.urlopen(exporter.url) as answer:
@@ -113,10 +113,11 @@ class Crowd:
     """A process that answers for several actors."""
 
     def report(self, task: int) -> ActorReport:
-        """As one that has ended an episode since it was asked last. Its policy is as old as the report."""
+        """As one that has ended an episode since it was asked last, and when that was."""
         writer = {"pushes": 1, "transitions": 32, "bytes": 4096, "refusals": 0, "lost": 0, "push_s": 0.0, "wait_s": 0.0}
+        writer["told_at"] = time.time()
         seconds = {"act": 1.0, "step": 1.0, "record": 1.0, "push": 1.0}
-        return ActorReport([Episode(task, 100.0, 1000, False)], 32, 32, 1, time.time(), seconds, writer, False)
+        return ActorReport([Episode(task, 100.0, 1000, False)], 32, 32, 1, 0.0, seconds, writer, False)
 
     def answer(self) -> tuple[str, int]:
         return "", 0
