@@ -335,10 +335,10 @@ class Coordinator:
         try:
             updates, learner_s = self._get(saving.learner)
             new_bytes, shard_s = zip(*self._get(saving.shards), strict=True)
-            seconds = {"learner": learner_s, "replay": max(shard_s), "whole": time.monotonic() - saving.started}
-            incarnation, added = self.fleet.incarnation, sum(new_bytes)
+            saved = saving.name, saving.snapshot, saving.env_steps
+            seconds = {"learner": learner_s, "replay": max(shard_s)}
             self.session.commit_checkpoint(
-                saving.name, saving.snapshot, saving.env_steps, updates, incarnation, added, seconds
+                *saved, updates, self.fleet.incarnation, sum(new_bytes), saving.started, seconds
             )
         except (RunFailed, RayError, OSError) as error:
             self.session.checkpoint_failed(saving.env_steps, error, saving.name)

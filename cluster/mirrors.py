@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from netrc import NetrcParseError, netrc
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from cluster.config import Config
@@ -19,6 +20,10 @@ from cluster.plan import Plan
 from cluster.room import check_writable
 from cluster.session import Session
 
+if TYPE_CHECKING:
+    from dashboards.exporter import Exporter
+
+T = TypeVar("T")
 LOCAL = "127.0.0.1"
 TARGETS = ".prometheus"  # no run can have this name
 
@@ -40,8 +45,8 @@ def check_port(address: str, port: int) -> None:
             pass
     except OSError as error:
         raise ConfigError(
-            f"--metrics.port {port} of {address} cannot be listened on: {error.strerror or error}; name another, or 0 "
-            f"for any, or give --metrics.no-serve"
+            f"--metrics.port {port} of {address} cannot be listened on: {error.strerror or error}, by a live run "
+            f"perhaps; name another, or 0 for any, or give --metrics.no-serve"
         ) from error
 
 
@@ -65,21 +70,24 @@ def check_wandb(config: Config) -> None:
         )
 
 
-def show(session: Session, plan: Plan, address: str) -> None:
+def show(session: Session, plan: Plan, address: str) -> Exporter | None:
     """Begin the mirrors that are wanted, and say where they are. `address` is of this machine, for who is named none.
-    One that cannot be made is told, and the run goes on without it."""
+    One that cannot be made is told, and the run goes on without it. Returns what answers Prometheus."""
+    exporter = None
     if plan.config.metrics.serve:
-        told(session, "Prometheus cannot ask this run", "Exporter", lambda: serve(session, plan, address))
+        exporter = told(session, "Prometheus cannot ask this run", "Exporter", lambda: serve(session, plan, address))
     if plan.config.wandb:
         told(session, "Weights & Biases does not take the run", "WandB", lambda: send(session, plan))
+    return exporter
 
 
-def told(session: Session, what: str, name: str, begin: Callable[[], None]) -> None:
+def told(session: Session, what: str, name: str, begin: Callable[[], T]) -> T | None:
     try:
-        begin()
+        return begin()
     except Exception as error:  # wandb has several kinds, of which not all are its own
         session.records.event("mirror_failed", f"{type(error).__name__}: {error}", mirror=name)
         session.console.say(f"{what}: {error}")
+        return None
 
 
 def send(session: Session, plan: Plan) -> None:
@@ -117,7 +125,7 @@ def targets(plan: Plan) -> Path:
     return Path(named) if named else Path(plan.config.runs_folder) / TARGETS
 
 
-def serve(session: Session, plan: Plan, address: str) -> None:
+def serve(session: Session, plan: Plan, address: str) -> Exporter:
     """Answer Prometheus, and tell it where."""
     config = plan.config.metrics
     from dashboards import published, records  # half a second of imports, which no refusal of a setting should wait for
@@ -139,3 +147,4 @@ def serve(session: Session, plan: Plan, address: str) -> None:
     exporter = Exporter(session.folder.name, tally, config.address or address, config.port, targets(plan))
     session.records.mirrors.append(exporter)
     session.console.say(f"metrics for Prometheus at {exporter.url}")
+    return exporter

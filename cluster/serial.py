@@ -179,10 +179,9 @@ class SerialRun:
             self._write(name)
             written = time.monotonic()
             new_bytes = sum(shard.save(snapshot) for shard in self.shards)
-            ended = time.monotonic()
-            seconds = {"learner": written - started, "replay": ended - written, "whole": ended - started}
+            seconds = {"learner": written - started, "replay": time.monotonic() - written}
             self.session.commit_checkpoint(
-                name, snapshot, env_steps, self.learner.updates, self.incarnation, new_bytes, seconds
+                name, snapshot, env_steps, self.learner.updates, self.incarnation, new_bytes, started, seconds
             )
         except WRITE_ERRORS as error:
             self.session.checkpoint_failed(env_steps, error, name)

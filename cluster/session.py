@@ -242,12 +242,13 @@ class Session:
         updates: int,
         incarnation: int,
         new_bytes: int,
+        started: float,
         seconds: dict[str, float],
     ) -> None:
         """Make a written checkpoint the newest one, and remove snapshots that no kept checkpoint belongs to.
 
-        `new_bytes` are those that replay's snapshot has added; `seconds` say how long the learner, replay and the whole
-        took to write.
+        `new_bytes` are those that replay's snapshot has added; `seconds` say how long the learner and replay took to
+        write since it was `started`.
         """
         config = self.plan.config
         manifest = {
@@ -263,7 +264,9 @@ class Session:
             "progress": self.progress.state(),
             "time": time.time(),
         }
+        written = time.monotonic()
         learner_bytes = self.folder.checkpoints.commit(name, manifest, config.keep_checkpoints)
+        ended = time.monotonic()
         self.folder.presence.say(checkpoint=self.folder.checkpoints.url(name))
         self.records.event(
             "checkpoint",
@@ -271,8 +274,8 @@ class Session:
             updates=updates,
             checkpoint=self.folder.checkpoints.url(name),
             snapshot=snapshot,
-            seconds=seconds["whole"],
-            part_seconds={part: seconds[part] for part in ("learner", "replay")},
+            seconds=ended - started,
+            part_seconds=seconds | {"commit": ended - written},
             part_bytes={"learner": learner_bytes, "replay": new_bytes},
         )
         self.prune()

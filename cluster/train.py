@@ -63,10 +63,10 @@ def conduct(
 
     Raises LeaseLost when another process has the run: it goes on there.
     """
-    session = None
+    session = exporter = None
     try:
         session = Session(plan, folder, console)
-        show(session, plan, address)
+        exporter = show(session, plan, address)
         session.begin({"preset": preset, "actors": plan.counts(), "shards": len(plan.shards)}, again)
         completed = drive(session)
     except LeaseLost:
@@ -78,11 +78,15 @@ def conduct(
             with suppress(OSError):  # the disk may be full
                 session.ended("failed", reason)
             session.write_report("failed")
-        if not isinstance(error, (RunFailed, OSError)):
+        expected = isinstance(error, (RunFailed, OSError))
+        if expected:
+            console.say(f"run {folder.name} failed: {error}")
+            if folder.checkpoints.names():
+                console.say(f"go on from its last checkpoint with: {resume_command(plan.config, preset, folder)}")
+        if exporter is not None:
+            exporter.wait_until_heard(folder.presence.stop)
+        if not expected:
             raise
-        console.say(f"run {folder.name} failed: {error}")
-        if folder.checkpoints.names():
-            console.say(f"go on from its last checkpoint with: {resume_command(plan.config, preset, folder)}")
         return 1
     state, reason = ("finished", "") if completed else ("stopped", "asked to")
     session.ended(state, reason)

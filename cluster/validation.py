@@ -23,7 +23,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "seed": (0, 2**31 - 1),
     "checkpoint_interval": (0, 10**12),
     "keep_checkpoints": (1, 1000),
-    "report_interval": (0.1, 3600),
+    "report_interval": (0.1, 60),
     "metrics.port": (0, 65535),
     "learner.width": (8, 65536),
     "learner.depth": (1, 64),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from dashboards.metrics import METRICS
 from dashboards.samples import Labels
-from dashboards.tally import Tally
+from dashboards.tally import BEGINNINGS, Tally
 
 SELDOM_S = 120.0  # Prometheus asks every minute if it is not told otherwise
+GAPS = 5  # between questions, of which the longest counts: two servers may ask
 
 
 def write_target(file: Path, address: str, labels: dict[str, str]) -> None:
@@ -37,8 +40,7 @@ class Exporter:
         address: of this machine, to listen on and to be asked at.
         port: 0 takes any that is free.
         targets: folder of files that Prometheus finds its targets in (file_sd); one named for the run is written.
-            It is left there when the run fails, so that somebody is told: the target does not answer any more. Who
-            has asked every now and then is waited for, to hear the cause.
+            It is left there when the run fails, so that somebody is told: the target does not answer any more.
 
     Raises OSError when the port cannot be listened on, and, with a file name, when that file cannot be written.
     """
@@ -49,8 +51,8 @@ class Exporter:
         self.families: list[Metric] = []
         self.totals: dict[tuple[str, Labels], tuple[float, float]] = {}  # (what is shown, what was last said)
         self.row: dict[str, Any] = {}
-        self.asked = threading.Event()
-        self.asked_at = self.asked_every = math.inf
+        self.heard: list[Metric] = []  # what was last answered
+        self.asked: deque[float] = deque(maxlen=GAPS + 1)  # when
         self.target = targets / f"{run}.json"
         registry = CollectorRegistry()
         registry.register(self)
@@ -65,19 +67,23 @@ class Exporter:
 
     def collect(self) -> Iterator[Metric]:
         """For prometheus_client, in a thread of its own."""
-        families = self.families
-        now = time.monotonic()
-        self.asked_at, self.asked_every = now, now - self.asked_at
-        self.asked.set()
-        return iter(families)
+        self.heard = self.families
+        self.asked.append(time.monotonic())
+        return iter(self.heard)
 
     def event(self, row: dict[str, Any]) -> None:
         self.tally.event(row)
-        if row["event"] == "failed":
+        if row["event"] in (*BEGINNINGS, "failed"):  # no row may follow soon, or ever
             self._make()
-            self.asked.clear()
-            if time.monotonic() - self.asked_at < 2 * self.asked_every < 2 * SELDOM_S:
-                self.asked.wait(2 * self.asked_every)
+
+    def wait_until_heard(self, stop: threading.Event) -> None:
+        """For who asks every now and then to get the newest answer; for nobody else, and not when `stop` is set."""
+        asked = list(self.asked)
+        longest = max((after - before for before, after in itertools.pairwise(asked)), default=math.inf)
+        if longest > SELDOM_S:
+            return
+        while self.heard is not self.families and time.monotonic() - asked[-1] < 2 * longest and not stop.wait(0.1):
+            pass
 
     def evaluation(self, row: dict[str, Any]) -> None:
         self.tally.evaluation(row)

@@ -56,7 +56,7 @@ LEARNER = Board(
         "Checkpoints": (
             Panel(
                 "Duration",
-                "Of the newest: the learner's state, and replay's snapshot beside it.",
+                "Of the newest: to write the learner's state and replay's snapshot, and to commit them.",
                 "s",
                 ((f"brc_checkpoint_seconds{RUN}", "{{run}} {{part}}"),),
                 600.0,

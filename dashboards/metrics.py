@@ -330,7 +330,7 @@ METRICS = (
         "checkpoint_seconds",
         "s",
         ("part",),
-        "Time that it took to write: learner, and replay's snapshot beside it.",
+        "Time that it took: learner and replay to write, and to commit, which is to see that it is whole and on disk.",
         keyed("checkpoint", "part_seconds"),
     ),
     gauge(

@@ -86,7 +86,7 @@ class Progress:
         learner_waits = min(1.0, change["data_wait"] / elapsed)
         actors_wait = min(1.0, change["push_wait"] / elapsed / max(1, len(actors)))
         acting = [report for report in actors if report.policy_version >= 0]
-        oldest = min(acting, key=lambda report: report.policy_version, default=None)
+        oldest = max(acting, key=lambda report: report.policy_age_s, default=None)
         served = sum(shard["samples"] for shard in shards)
         after_warmup = sum(shard["steps_after_warmup"] for shard in shards) * len(self.tasks)
         return {
@@ -109,7 +109,7 @@ class Progress:
                 task: mean([s for _, s in recent]) for task, recent in zip(self.tasks, self.recent, strict=True)
             },
             "episodes": dict(zip(self.tasks, self.episodes, strict=True)),
-            "policy_age_s": max((report.policy_age_s for report in acting), default=0.0),
+            "policy_age_s": 0.0 if oldest is None else oldest.policy_age_s,
             "policy_version": 0 if oldest is None else oldest.policy_version,
             "policy_age_updates": 0 if oldest is None else max(0, learner["updates"] - oldest.policy_version),
             "policies_published": learner["policies"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections import deque
 from contextlib import suppress
@@ -73,16 +74,20 @@ class Records:
                 getattr(mirror, what)(row)
             except Exception as error:  # of whatever kind another library has
                 self.mirrors.remove(mirror)
-                with suppress(Exception):
-                    mirror.close()  # what it shows is not to be taken for news
+                # What it shows is not to be taken for news, but the run does not wait for its server.
+                threading.Thread(target=end, args=(mirror,), daemon=True).start()
                 self.event("mirror_failed", f"{type(error).__name__}: {error}", mirror=type(mirror).__name__)
 
     def close(self) -> None:
         for file in self.files.values():
             file.close()
         for mirror in self.mirrors:
-            with suppress(Exception):
-                mirror.close()
+            end(mirror)
+
+
+def end(mirror: Mirror) -> None:
+    with suppress(Exception):
+        mirror.close()
 
 
 def opened(path: Path) -> TextIO:

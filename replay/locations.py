@@ -76,7 +76,7 @@ def node_memory() -> tuple[int, int]:
         limit = int((CGROUP / "memory.max").read_text())  # it may be "max"
         used = int((CGROUP / "memory.current").read_text())
         stat = dict(line.split() for line in (CGROUP / "memory.stat").read_text().splitlines())
-        used -= int(stat["inactive_file"])
+        used -= int(stat["inactive_file"]) + int(stat["active_file"])
     except (OSError, ValueError, KeyError):
         return memory.available, memory.total
     return min(memory.available, max(0, limit - used)), min(memory.total, limit)

@@ -43,6 +43,14 @@ def relatives(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True) if psutil.pid_exists(pid) else []
 
 
+def command_line(process: psutil.Process) -> str:
+    """Empty for one that is gone."""
+    try:
+        return " ".join(process.cmdline())
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return ""
+
+
 def free_port() -> int:
     """One that nothing listened on a moment ago."""
     with socket.socket() as free:
@@ -83,7 +91,7 @@ def wait_for_steps(process: subprocess.Popen[str], folder: Path, name: str, step
 def ray_process(process: subprocess.Popen[str], kind: str) -> psutil.Process:
     """The Ray process of one part of the run."""
     found: psutil.Process = wait_for(
-        process, lambda: next((p for p in relatives(process.pid) if f"ray::{kind}" in " ".join(p.cmdline())), None)
+        process, lambda: next((p for p in relatives(process.pid) if f"ray::{kind}" in command_line(p)), None)
     )
     return found
 

@@ -14,6 +14,7 @@ from tests import tiny
 from tests.live import (
     PATIENCE_S,
     assert_whole,
+    command_line,
     ended_well,
     events,
     live,
@@ -69,7 +70,7 @@ def test_a_second_ctrl_c_stops_at_once_and_leaves_no_process(folder: Path) -> No
         process.wait(timeout=PATIENCE_S)
         assert process.returncode == 130
         _, alive = psutil.wait_procs(ours, timeout=60)
-        assert not alive, [" ".join(p.cmdline()) for p in alive]
+        assert not alive, [command_line(p) for p in alive]
     # Its lock went with it: the name can be used, and what it wrote is whole.
     status = tiny.command(["status", "a", f"--runs-folder={folder}/runs"])
     done = subprocess.run(status, capture_output=True, text=True, timeout=60)

@@ -237,7 +237,7 @@ def test_a_container_may_have_less_memory_than_its_machine(
     if limit:
         (tmp_path / "memory.max").write_text(f"{limit}\n")
         (tmp_path / "memory.current").write_text("700000000\n")
-        (tmp_path / "memory.stat").write_text("anon 1\ninactive_file 200000000\n")
+        (tmp_path / "memory.stat").write_text("anon 1\ninactive_file 150000000\nactive_file 50000000\n")
     monkeypatch.setattr(locations, "CGROUP", tmp_path)
     found = node_memory()
     machine = psutil.virtual_memory().total

@@ -23,7 +23,7 @@ from dashboards.progress import bottleneck
 from dashboards.records import Records, flatten, read
 from dashboards.tally import Tally, cause_of
 from tests import tiny
-from tests.live import address, ended_well, live, scrape, wait_for, wait_until
+from tests.live import address, ended_well, live, scrape, wait_for
 
 # Of what has not happened, or is not there, in a short run of one task on a CPU.
 ABSENT = {
@@ -123,15 +123,19 @@ def test_a_counter_never_goes_back_and_misses_nothing_that_grew(values: list[int
 def test_who_asks_is_told_of_a_failure_before_the_run_ends(tmp_path: Path) -> None:
     exporter = Exporter("a", Tally(10, 10, 1), "127.0.0.1", 0, tmp_path)
     failed = {"event": "failed", "time": 1.0, "reason": "RunFailed: an actor failed"}
-    exporter.event(failed)  # nobody has asked: nobody is waited for
+    exporter.event(failed)
+    exporter.wait_until_heard(threading.Event())  # nobody has asked: nobody is waited for
     assert scrape(exporter.url)["brc_failed"] == [({"run": "a", "cause": "died"}, 1.0)]
     exporter.event({"event": "resume", "time": 2.0, "reason": ""})
-    exporter.metrics({"env_steps": 1})
     assert "brc_failed" not in scrape(exporter.url)
-    exporter.asked_every = 60.0  # as one who asks every minute
-    waiting = threading.Thread(target=exporter.event, args=(failed,))
+    exporter.asked.appendleft(exporter.asked[0] - 60.0)  # as one who asks every minute
+    exporter.event(failed)
+    stop = threading.Event()
+    stop.set()
+    exporter.wait_until_heard(stop)
+    waiting = threading.Thread(target=exporter.wait_until_heard, args=(threading.Event(),))
     waiting.start()
-    wait_until(lambda: exporter.families and exporter.tally.found["failed"])
+    waiting.join(timeout=0.5)
     assert waiting.is_alive()
     assert "brc_failed" in scrape(exporter.url)
     waiting.join(timeout=10)
@@ -204,8 +208,11 @@ class Broken:
     def metrics(self, row: dict[str, Any]) -> None:
         raise ConnectionError("away")
 
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+
     def close(self) -> None:
-        self.closed = True
+        self.closed.set()
 
     event = evaluation = metrics
 
@@ -219,7 +226,7 @@ def test_a_mirror_that_fails_is_told_once_and_left_out(tmp_path: Path) -> None:
     assert [row["env_steps"] for row in read(tmp_path / "metrics.jsonl")] == [1, 2]
     (event,) = read(tmp_path / "events.jsonl")
     assert (event["event"], event["reason"], event["mirror"]) == ("mirror_failed", "ConnectionError: away", "Broken")
-    assert mirror.closed, "what it shows is not to be taken for news"
+    assert mirror.closed.wait(10), "what it shows is not to be taken for news"
 
 
 def test_a_row_that_was_cut_short_takes_no_other_with_it(tmp_path: Path) -> None:

@@ -19,7 +19,17 @@ from cluster import cli
 from cluster.errors import ConfigError
 from cluster.nodes import declared_roles
 from tests import tiny
-from tests.live import assert_whole, events, free_port, live, relatives, wait_for, wait_for_steps, wait_until
+from tests.live import (
+    assert_whole,
+    command_line,
+    events,
+    free_port,
+    live,
+    relatives,
+    wait_for,
+    wait_for_steps,
+    wait_until,
+)
 
 
 @dataclass
@@ -32,16 +42,9 @@ class Cluster:
     def part(self, kind: str) -> psutil.Process:
         """The Ray process of one part of a run."""
         found: psutil.Process = wait_until(
-            lambda: next((p for p in relatives(self.process.pid) if f"ray::{kind}" in command(p)), None)
+            lambda: next((p for p in relatives(self.process.pid) if f"ray::{kind}" in command_line(p)), None)
         )
         return found
-
-
-def command(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return ""
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +120,7 @@ def test_a_killed_coordinator_comes_back_and_finds_everything_as_it_was(cluster:
     rows = tiny.rows(folder, "a", "metrics")
     for before, after in itertools.pairwise(rows):
         assert (after["env_steps"], after["updates"]) >= (before["env_steps"], before["updates"])
-    wait_until(lambda: not any("Process" in command(part) for part in relatives(cluster.process.pid)))
+    wait_until(lambda: not any("Process" in command_line(part) for part in relatives(cluster.process.pid)))
 
 
 @pytest.mark.long
