@@ -80,7 +80,9 @@ def environment() -> dict[str, str]:
 
 def rows(folder: Path, name: str, file: str) -> list[dict[str, Any]]:
     path = folder / "runs" / name / f"{file}.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    text = path.read_text() if path.exists() else ""
+    # The last line may be on its way.
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def manifest(folder: Path, name: str) -> dict[str, Any]:
