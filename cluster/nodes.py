@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import fsspec
-import psutil
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -18,7 +17,7 @@ from cluster.errors import ConfigError
 from cluster.machine import Machine
 from cluster.parts import ROLES, Parts, Role, resource
 from cluster.plan import Plan
-from replay.locations import free_bytes, is_shared_memory, shared_folder
+from replay.locations import free_bytes, is_shared_memory, node_memory, shared_folder
 
 PATIENCE_S = 900.0  # for nodes of a role to join: machines of a cloud may take minutes
 ANSWER_S = 120.0  # for a node to say what it has
@@ -136,7 +135,7 @@ def look(wanted: list[str], directory: str) -> Any:
     place = Path(directory) if directory else shared_folder()
     return Node(
         ray.util.get_node_ip_address(),
-        psutil.virtual_memory().available,
+        node_memory()[0],
         free_bytes(place),
         is_shared_memory(place),
         [os.path.exists(path) for path in wanted],

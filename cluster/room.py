@@ -8,12 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import fsspec
-import psutil
 
 from cluster.errors import ConfigError
 from cluster.plan import Plan
 from learner.footprint import in_words
-from replay.locations import existing, free_bytes, has_room, is_shared_memory, shared_folder
+from replay.locations import existing, free_bytes, has_room, is_shared_memory, node_memory, shared_folder
 
 # Where folders need not be made, and making one would make a bucket of a name that is misspelt.
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "az"}
@@ -71,7 +70,7 @@ def check_writable(flag: str, folder: str) -> None:
 
 def check_memory(plan: Plan) -> None:
     """Whether replay and, on the CPU, the learner's ranks have room in this machine's memory."""
-    available = MEMORY_SHARE * psutil.virtual_memory().available
+    available = MEMORY_SHARE * node_memory()[0]
     named, learner = plan.config.replay.directory, plan.config.learner
     # On a disk, what memory does not hold is read again.
     on_disk = named and plan.config.execution != "serial" and not is_shared_memory(Path(named))

@@ -1,4 +1,4 @@
-"""Where the files of shards go on this machine: in shared memory while that has room, else on a disk."""
+"""Where the files of shards go, in shared memory while that has room, else on a disk; and what room a machine has."""
 
 from __future__ import annotations
 
