@@ -18,7 +18,6 @@ import ray
 from actors.catalogue import resolve
 from cluster.config import Config
 from cluster.errors import ConfigError
-from cluster.mirrors import check_mirrors
 from cluster.nodes import check_nodes, cluster_machine, declared_roles, total, wait_for_nodes
 from cluster.origin import check_origin
 from cluster.parts import NAMESPACE, Parts
@@ -56,7 +55,6 @@ def train_on_cluster(config: Config, preset: str) -> int:
             wait_for_nodes(parts, print)
             config, given = fitted(config, parts), config
             plan = validate(config, cluster_machine(parts))
-            check_mirrors(config, ray.util.get_node_ip_address())
             check_origin(plan)
             check_nodes(plan, parts)
             start_coordinator(config, given, preset)

@@ -19,7 +19,7 @@ from ray.exceptions import RayError
 from cluster.config import Config
 from cluster.coordinator import Coordinator
 from cluster.errors import ConfigError
-from cluster.mirrors import check_wandb
+from cluster.mirrors import check_mirrors
 from cluster.nodes import cluster_machine, declared_roles, wait_for_nodes
 from cluster.parts import NAMESPACE, Parts
 from cluster.plan import Plan
@@ -118,8 +118,8 @@ class CoordinatorProcess:
                 parts = Parts("", declared_roles())
                 wait_for_nodes(parts, lambda line: None)
                 self.plan = validate(self.config, cluster_machine(parts))
-                if self.config.wandb and not self.again:  # it is this process that sends
-                    check_wandb(self.config)
+                if not self.again:
+                    check_mirrors(self.config, ray.util.get_node_ip_address())
                 return open_run(self.plan, self.preset, self.again)
             except (RegistryAway, ConfigError, OSError):
                 if not self.again:

@@ -147,6 +147,7 @@ def test_a_run_is_stopped_and_resumed_from_afar(cluster: Cluster) -> None:
     [
         ({"RAY_AUTH_TOKEN_PATH": "/nowhere"}, [], "this cluster does not let us in"),
         ({}, ["--learner.device=cuda"], "--learner.device cuda: this cluster has no NVIDIA GPU"),
+        ({}, ["--wandb=team/my:project"], "--wandb 'team/my:project' is not a project"),
         ({}, ["--replay.capacity=4000000000"], "lower it, or have more --replay.shards on more nodes"),
     ],
 )
