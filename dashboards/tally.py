@@ -22,9 +22,7 @@ CAUSES = (
     ("it has grown to", "out of memory"),
     ("has not made a step", "hung"),
     ("not answer", "hung"),
-    (" became nan at update ", "loss not finite"),  # as learner.learner.Trained says
-    (" became inf at update ", "loss not finite"),
-    (" became -inf at update ", "loss not finite"),
+    ("_loss became ", "loss not finite"),  # as learner.learner.Trained says
     ("Traceback", "raised"),
 )
 OTHER = "died"

@@ -205,11 +205,11 @@ def test_the_bottleneck_is_who_is_waited_for(learner_waits: float, actors_wait: 
 class Broken:
     """A mirror whose service is away."""
 
-    def metrics(self, row: dict[str, Any]) -> None:
-        raise ConnectionError("away")
-
     def __init__(self) -> None:
         self.closed = threading.Event()
+
+    def metrics(self, row: dict[str, Any]) -> None:
+        raise ConnectionError("away")
 
     def close(self) -> None:
         self.closed.set()
