@@ -55,7 +55,7 @@ class Task:
 
 
 SUITES: dict[str, tuple[str, ...]] = {
-    "quickstart": ("dmc/cartpole-swingup", "dmc/cartpole-two_poles", "dmc/cheetah-run"),
+    "quickstart": ("dmc/cartpole-balance", "dmc/cartpole-swingup", "dmc/ball_in_cup-catch", "dmc/reacher-easy"),
     "dmc-dogs": ("dmc/dog-stand", "dmc/dog-walk", "dmc/dog-trot", "dmc/dog-run"),
     "dmc-humanoids": ("dmc/humanoid-stand", "dmc/humanoid-walk", "dmc/humanoid-run"),
     "quickstart-mixed": (

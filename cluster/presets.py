@@ -15,50 +15,48 @@ from cluster.config import (
     ReplayConfig,
 )
 
+# Critics for runs of minutes: a higher rate and a lower temperature than the paper's, which are for a million steps.
+SMALL = LearnerConfig(
+    width=128, policy_width=128, batch_size=128, learning_rate=1e-3, initial_temperature=0.01, threads=1
+)
+
 
 def quickstart() -> Config:
-    """Three small dm_control tasks and a small critic: learns in minutes on two cores."""
+    """Four small dm_control tasks and a small critic: learns in minutes on two cores."""
     return Config(
         tasks=("quickstart",),
-        steps=18_000,
-        checkpoint_interval=6_000,
-        # Higher rate and lower temperature than the paper's: its values are for runs of a million steps.
-        learner=LearnerConfig(
-            width=128,
-            policy_width=128,
-            batch_size=128,
-            updates_per_step=2.0,
-            learning_rate=1e-3,
-            initial_temperature=0.01,
-            threads=1,
-        ),
-        actors=ActorsConfig(count=1, copies=1),
-        replay=ReplayConfig(capacity=100_000, warmup=1_500),
-        evaluation=EvaluationConfig(interval=3_000, episodes=10),
+        steps=60_000,
+        checkpoint_interval=20_000,
+        # Steps are cheap here and updates are not: few of them, each with more rows and rewards and a faster target.
+        learner=replace(SMALL, width=64, policy_width=64, batch_size=256, updates_per_step=0.5, n_step=3, polyak=0.02),
+        actors=ActorsConfig(count=1, copies=2),
+        replay=ReplayConfig(capacity=100_000, warmup=2_000),
+        evaluation=EvaluationConfig(interval=15_000, episodes=10),
     )
 
 
 def quickstart_mixed() -> Config:
     """Three MetaWorld and two dm_control tasks in one small agent: other sizes, other episode lengths."""
-    small = quickstart()
-    return replace(
-        small,
+    return Config(
         tasks=("quickstart-mixed",),
         steps=20_000,
-        learner=replace(small.learner, width=256, policy_width=128, updates_per_step=2.0),
+        checkpoint_interval=6_000,
+        learner=replace(SMALL, width=256),
+        actors=ActorsConfig(count=1, copies=1),
+        replay=ReplayConfig(capacity=100_000, warmup=1_500),
         evaluation=EvaluationConfig(interval=5_000, episodes=10),
     )
 
 
 def quickstart_discrete() -> Config:
     """Cart-pole and acrobot, whose actions are discrete, in one small agent: learns in minutes on two cores."""
-    small = quickstart()
-    return replace(
-        small,
+    return Config(
         tasks=("gymnasium/CartPole-v1", "gymnasium/Acrobot-v1"),
         steps=10_000,
-        learner=replace(small.learner, updates_per_step=1.0, learning_rate=3e-4, polyak=0.01, n_step=3),
-        replay=replace(small.replay, warmup=500),
+        checkpoint_interval=6_000,
+        learner=replace(SMALL, updates_per_step=1.0, learning_rate=3e-4, polyak=0.01, n_step=3),
+        actors=ActorsConfig(count=1, copies=1),
+        replay=ReplayConfig(capacity=100_000, warmup=500),
         evaluation=EvaluationConfig(interval=2_000, episodes=10),
         exploration=ExplorationConfig(steps=2_000),
     )

@@ -39,7 +39,7 @@ TABLE: list[tuple[str, list[str]]] = [
     ("train quickstart --seed -1", ["--seed -1 is out of range", "from 0"]),
     ("train quickstart --name ../elsewhere", ["--name '../elsewhere'", "letters"]),
     ("train quickstart --steps 500 --replay.warmup 500", ["--steps 500", "--replay.warmup 500"]),
-    ("train quickstart --steps 1501 --replay.shards 2", ["--steps 1501", "--replay.shards 2", "at least 1502"]),
+    ("train quickstart --steps 2001 --replay.shards 2", ["--steps 2001", "--replay.shards 2", "at least 2002"]),
     (
         "train quickstart --tasks dmc/dog-run gymnasium/CartPole-v1",
         ["--tasks gymnasium/CartPole-v1 has discrete actions and dmc/dog-run has none"],
