@@ -21,6 +21,7 @@ from cluster.origin import successor
 from cluster.presets import PRESETS
 from cluster.registry import RegistryAway
 from cluster.run_folder import existing_run
+from dashboards.view import shown
 from learner.checkpoint import CheckpointError
 
 USAGE = """usage: brc COMMAND ...
@@ -39,6 +40,7 @@ USAGE = """usage: brc COMMAND ...
   brc suites [SUITE]                           suites, or the tasks of one
   brc presets                                  presets
 """
+TRAINING = (["train"], ["add-task"])  # what these show is a view of a run
 
 
 # tyro passes on what Python says of a value.
@@ -53,10 +55,17 @@ PLAIN_WORDS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 done, 1 a part of the run failed, 2 bad input, 130 stopped by a signal."""
+    """Exit codes: 0 done, 1 a part of the run failed, 2 bad input, 130 stopped by a signal, 141 nobody reads what a
+    command prints. That ends no run: what trains goes on, here or on a cluster."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    command = given[1:] if given[:1] == ["remote"] else given
+    return shown(lambda: refusing(given), lasting=command[:1] in TRAINING)
+
+
+def refusing(arguments: list[str]) -> int:
+    """Run a command; bad input is a sentence, and exit code 2."""
     try:
-        return run(given)
+        return run(arguments)
     except (ConfigError, CheckpointError, RegistryAway) as error:
         print(f"brc: {error}", file=sys.stderr)
         return 2

@@ -10,7 +10,7 @@ import time
 import traceback
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import ray
 from ray.actor import ActorHandle
@@ -29,6 +29,7 @@ from cluster.session import Session
 from cluster.train import conduct
 from cluster.validation import validate
 from dashboards.console import Console
+from dashboards.view import View
 from learner.checkpoint import CheckpointError
 from replay.locations import choose_folder
 
@@ -73,7 +74,7 @@ class CoordinatorProcess:
                 parts = Parts(folder.id, declared_roles())
                 with (folder.path / CONSOLE).open("a", buffering=1) as file:
                     self.open.set()
-                    self._conduct(folder, parts, file)
+                    self._conduct(folder, parts, View(file))
         except (ConfigError, CheckpointError) as error:
             self._refuse(str(error))
         except BaseException:
@@ -81,19 +82,19 @@ class CoordinatorProcess:
         finally:
             ray.kill(self.own)
 
-    def _conduct(self, folder: RunFolder, parts: Parts, file: IO[str]) -> None:
+    def _conduct(self, folder: RunFolder, parts: Parts, view: View) -> None:
         try:
-            with Console([task.name for task in self.plan.tasks], self.config.steps, file) as console:
+            with Console([task.name for task in self.plan.tasks], self.config.steps, view) as console:
                 address = ray.util.get_node_ip_address()
                 conduct(
                     self.plan, self.preset, folder, console, lambda one: self._drive(one, parts), self.again, address
                 )
             folder.presence.may_act()
         except LeaseLost as error:  # another conducts this run, with these parts
-            file.write(f"this coordinator ends: {error} has the run\n")
+            view.write(f"this coordinator ends: {error} has the run\n")
             return
         except BaseException:
-            file.write(traceback.format_exc())
+            view.write(traceback.format_exc())
         parts.end()
 
     def _refuse(self, reason: str) -> None:

@@ -24,6 +24,7 @@ from typing import Any
 import yaml
 
 from cluster.errors import ConfigError
+from dashboards.view import OutputLost
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("learner", "actors", "replay", "cluster", "dashboards")
@@ -133,6 +134,9 @@ def submit(address: str, arguments: Sequence[str]) -> int:
         client.stop_job(job)  # which only follows
         print("\nno longer followed; a run goes on: `make logs` follows it again, `make stop` stops it")
         return 130
+    except OutputLost:
+        client.stop_job(job)
+        raise
     except (RuntimeError, ConnectionError, OSError) as error:
         print(
             f"the head is out of reach ({type(error).__name__}); a run goes on or comes back by itself: `make logs` "

@@ -47,6 +47,7 @@ class Session:
         self.random_is_scored = any(row["policy"] == "random" for row in scored)
         self._expect(folder.manifest.get("env_steps", 0))
         self.next_report = time.monotonic()
+        self.console_was_lost = False
         self.row: dict[str, Any] = {}
 
     def _expect(self, env_steps: int) -> None:
@@ -163,6 +164,13 @@ class Session:
         self.next_report = time.monotonic() + self.plan.config.report_interval
         self.records.metrics(row)
         self.console.metrics(row)
+        self._look_at_console()
+
+    def _look_at_console(self) -> None:
+        """Record that nobody is shown the run any more, once."""
+        if self.console.lost and not self.console_was_lost:
+            self.console_was_lost = True
+            self.records.event("console_lost", self.console.lost)
 
     def _say(self, row: dict[str, Any]) -> None:
         """To the registry, for whoever asks how the run is."""
@@ -178,6 +186,7 @@ class Session:
     def ended(self, state: str, reason: str = "") -> None:
         """Record how the run has ended: finished, stopped or failed, and why."""
         self.folder.presence.say(state=state, reason=first_line(reason))
+        self._look_at_console()
         self.records.event(state, reason)
 
     def evaluation_due(self, env_steps: int) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import IO, Any
+import sys
+from typing import IO, Any, cast
 
 from rich.console import Console as RichConsole
 from rich.console import Group
@@ -11,17 +12,20 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from dashboards.view import View, viewed
+
 MOST_NAMED = 8  # tasks that a line names one by one
 
 
 class Console:
-    """Shows metrics rows and evaluations, on standard output or in a file. Use as a context manager: leaving restores
-    the terminal."""
+    """Shows metrics rows and evaluations, on standard output or in a file, for as long as that can be written. Use as a
+    context manager: leaving restores the terminal."""
 
-    def __init__(self, tasks: list[str], steps: int, file: IO[str] | None = None) -> None:
+    def __init__(self, tasks: list[str], steps: int, file: IO[str] | View | None = None) -> None:
         self.tasks = tasks
         self.steps = steps
-        self.rich = RichConsole(highlight=False, soft_wrap=True, file=file)
+        self.view = viewed(file or sys.stdout)
+        self.rich = RichConsole(highlight=False, soft_wrap=True, file=cast(IO[str], self.view))
         self.live = Live(console=self.rich, auto_refresh=False) if self.rich.is_terminal else None
         self.evaluated: dict[str, float] = {}
         self.random: dict[str, float] = {}
@@ -34,6 +38,11 @@ class Console:
     def __exit__(self, *_: Any) -> None:
         if self.live is not None:
             self.live.stop()
+
+    @property
+    def lost(self) -> str:
+        """Why nothing is shown any more; "" while it is."""
+        return self.view.lost
 
     def say(self, line: str) -> None:
         """A line that stays."""
