@@ -156,7 +156,7 @@ class Actor:
         """Step every copy once; pushes when a segment is full, which waits while replay asks to."""
         start = time.perf_counter()
         self._take_policy()
-        self.acted_at = time.time()
+        self.acted_at = time.monotonic()
         actions = self._act()
         acted = time.perf_counter()
         for pool in self.pools:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import pickle
 import subprocess
@@ -66,7 +65,7 @@ def film_apart(spec: EvaluatorSpec, task: int, message: PolicyMessage, every: in
         check=False,
     )
     if done.returncode == 0:
-        return Filmed(*json.loads(done.stdout[done.stdout.rindex(MARK) + len(MARK) :]))
+        return Filmed(*pickle.loads(done.stdout[done.stdout.rindex(MARK) + len(MARK) :]))
     said = done.stderr.decode(errors="replace").strip().splitlines()
     how = f"killed by signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
     return Filmed(0.0, 0, f"{how}: {said[-1] if said else 'it said nothing'}")
@@ -76,7 +75,7 @@ def main() -> None:
     with suppress(OSError):  # envpool aborts where no OpenGL is loaded before it renders
         ctypes.CDLL("libEGL.so.1", mode=ctypes.RTLD_GLOBAL)
     done = film(*pickle.loads(sys.stdin.buffer.read()))
-    sys.stdout.buffer.write(MARK + json.dumps(done).encode())
+    sys.stdout.buffer.write(MARK + pickle.dumps(tuple(done)))
     sys.stdout.buffer.flush()
     os._exit(0)  # some renderers crash when they are taken down
 

@@ -35,10 +35,11 @@ class RayPolicySource:
     def __init__(self, store: ActorHandle) -> None:
         self.store = store
         self.asked: ray.ObjectRef | None = None
+        self.asked_at = 0.0
 
     def ask(self, version: int) -> None:
         if self.asked is None:
-            self.asked = self.store.newest.remote(version)
+            self.asked, self.asked_at = self.store.newest.remote(version), time.monotonic()
 
     def poll(self) -> PolicyMessage | None:
         if self.asked is None or not ray.wait([self.asked], timeout=0)[0]:
@@ -49,14 +50,15 @@ class RayPolicySource:
         """What was asked for, however long it takes; None also when the store has died, and with it what it held."""
         asked, self.asked = self.asked, None
         try:
-            boxed = ray.get(asked)
-            if not boxed:
+            answer = ray.get(asked)
+            if not answer:
                 return None
-            message: PolicyMessage = ray.get(boxed[0])
+            boxed, age_s = answer
+            message: PolicyMessage = ray.get(boxed)
         except GONE:
             return None
         # The array is a view of shared memory; a copy lets go of it.
-        return message._replace(parameters=message.parameters.copy())
+        return message._replace(parameters=message.parameters.copy(), published_at=self.asked_at - age_s)
 
 
 class ActorProcess:

@@ -79,7 +79,7 @@ def main(actors: int = 500, processes: int = 25, tasks: int = 100, minutes: floa
                     records.metrics(progress.row(fleet.reports, fleet.stats(), LEARNER | scales(tasks), [shard(tasks)]))
                 telling += time.thread_time() - cpu
                 if due:
-                    ages = [time.time() - report.writer["told_at"] for report in fleet.reports]
+                    ages = [time.monotonic() - report.writer["told_at"] for report in fleet.reports]
                     oldest = max(oldest, *ages)
                     began_to_ask = time.perf_counter()
                     with urllib.request.urlopen(exporter.url) as answer:
@@ -115,7 +115,7 @@ class Crowd:
     def report(self, task: int) -> ActorReport:
         """As one that has ended an episode since it was asked last, and when that was."""
         writer = {"pushes": 1, "transitions": 32, "bytes": 4096, "refusals": 0, "lost": 0, "push_s": 0.0, "wait_s": 0.0}
-        writer["told_at"] = time.time()
+        writer["told_at"] = time.monotonic()
         seconds = {"act": 1.0, "step": 1.0, "record": 1.0, "push": 1.0}
         return ActorReport([Episode(task, 100.0, 1000, False)], 32, 32, 1, 0.0, seconds, writer, False)
 

@@ -94,7 +94,7 @@ def training_rates(rows: list[dict[str, Any]]) -> tuple[float, float]:
     if len(training) < 2:
         raise RuntimeError("training was over within two rows of metrics; raise --steps")
     first, last = training[0], training[-1]
-    elapsed = last["time"] - first["time"]
+    elapsed = last["elapsed_s"] - first["elapsed_s"]
     steps = sum(last["env_steps_by_task"].values()) - sum(first["env_steps_by_task"].values())
     return steps / elapsed, (last["updates"] - first["updates"]) / elapsed
 

@@ -8,7 +8,6 @@ task.
 
 from __future__ import annotations
 
-import json
 import shlex
 import signal
 import subprocess
@@ -25,6 +24,7 @@ from benchmarks.report import rounded, versions
 from benchmarks.sample_efficiency import Curves, draw
 from dashboards import published, records
 from learner.learner import Learner
+from replay.json_text import json_text
 
 
 def main(
@@ -67,7 +67,7 @@ def main(
         command += ["--reference", str(reference), "--python", python, "--reference-products", *products]
     if code := subprocess.run(command, check=False).returncode:
         return code
-    print(json.dumps(rounded(kernels(width, batch_size, device))), flush=True)
+    print(json_text(rounded(kernels(width, batch_size, device))), flush=True)
     code = learn(
         run, runs_folder, minutes, [f"--learner.width={width}", f"--learner.device={device}", *shlex.split(train)]
     )
@@ -76,7 +76,7 @@ def main(
         print(f"full_width: nothing to draw, brc train ended with exit code {code}", file=sys.stderr)
         return code or 1
     draw(over_published(evaluations), figure)
-    print(json.dumps({"benchmark": "dmc-dogs", "return": evaluations[-1]["return"], "figure": str(figure)}))
+    print(json_text({"benchmark": "dmc-dogs", "return": evaluations[-1]["return"], "figure": str(figure)}))
     return 0
 
 

@@ -21,6 +21,7 @@ import torch
 from benchmarks.report import alternate, compare
 from learner.cuda_graph import WARM_UP
 from learner.footprint import NetworkSpec
+from replay.json_text import json_text
 
 UPDATES = 2  # in one call of the reference, all compiled together: what the paper makes per step
 WARM_UP_CALLS = 2  # the reference compiles in its first call and, its step counter then being an array, in its second
@@ -54,7 +55,7 @@ class Reference:
         }
         root = str(Path(__file__).resolve().parent.parent)
         self.process = subprocess.Popen(
-            [python, "-m", "benchmarks.reference_process", json.dumps(settings)],
+            [python, "-m", "benchmarks.reference_process", json_text(settings)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -17,6 +17,8 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any, TextIO
 
+from replay.json_text import json_text
+
 PACKAGES = ("jax", "flax", "optax", "distrax")
 
 
@@ -39,7 +41,7 @@ def main() -> None:
 
 
 def answer(stream: TextIO, **fields: Any) -> None:
-    stream.write(json.dumps(fields) + "\n")
+    stream.write(json_text(fields) + "\n")
     stream.flush()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Callable, Sequence
@@ -10,6 +9,8 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from statistics import median
 from typing import Any, TypeVar
+
+from replay.json_text import json_text
 
 T = TypeVar("T")
 
@@ -32,7 +33,7 @@ class Result:
     def print(self, **extra: Any) -> None:
         """One line of JSON, ending with `extra` fields that only this benchmark has."""
         machine = {"versions": versions(), "load": LOAD_AT_START, "cores": os.cpu_count()}
-        print(json.dumps(rounded(asdict(self) | machine | extra)), flush=True)
+        print(json_text(rounded(asdict(self) | machine | extra)), flush=True)
 
 
 def alternate(ours: Callable[[], T], theirs: Callable[[], T], repeats: int) -> tuple[list[T], list[T]]:

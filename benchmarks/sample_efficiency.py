@@ -107,7 +107,7 @@ def quickstart(
         random = [run[0]["return"][task] for run in runs]
         needed = [min(4 * value, 800.0) for value in random]
         result = compare("quickstart", task.removeprefix("dmc/"), "return", final, needed)
-        minutes = [(run[-1]["time"] - run[0]["time"]) / 60 for run in runs]
+        minutes = [(run[-1]["elapsed_s"] - run[0]["elapsed_s"]) / 60 for run in runs]
         result.print(by_seed=final, random_by_seed=random, minutes=minutes, seeds=seeds, precision=precision)
     if figure is not None:
         draw(curves, figure)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from actors.actor import ActorReport
 from actors.fleet import Fleet
 from cluster.plan import Plan
 from cluster.presence import Presence
+from replay.json_text import json_text
 
 INTERVAL_S = 30.0  # between two moves: what one did must show first
 LEAST_WAIT = 0.1  # share of its time that the learner must wait for actors to be what holds the run up
@@ -43,7 +43,7 @@ class Balancer:
         most = {name: self.plan.most_actors(name) for name in parts}
         found = balanced(counts, self.plan.sizes, seconds, cpus, most)
         if found != counts:
-            self.presence.say(desired=json.dumps(found))
+            self.presence.say(desired=json_text(found))
 
 
 def step_seconds(reports: Sequence[ActorReport]) -> float:

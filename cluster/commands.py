@@ -29,6 +29,7 @@ from cluster.run_folder import (
 )
 from cluster.validation import check
 from dashboards.console import duration
+from replay.json_text import json_text
 from replay.policy_store import PolicyMessage
 
 Name = Annotated[str, tyro.conf.Positional]
@@ -96,11 +97,16 @@ def status(run: Name = "", runs_folder: str = RUNS) -> int:
             for line in json.loads(found["scores"] or "[]"):
                 print(f"  {line}")
             for at, event, reason in json.loads(found["events"] or "[]"):
-                print(f"  {duration(time.time() - at)} ago: {event} {reason}")
+                print(f"  {ago(at)}: {event} {reason}")
             if found["heartbeat"]:
-                print(f"  last heard of {duration(time.time() - float(found['heartbeat']))} ago")
+                print(f"  last heard of {ago(float(found['heartbeat']))}")
             print(f"  folder {found['folder']}, newest checkpoint {found['checkpoint'] or 'none'}")
     return 0
+
+
+def ago(stamp: float) -> str:
+    """How long ago a time of the wall clock is. A clock that was set back, or another host's, may be before it."""
+    return f"{duration(max(0.0, time.time() - stamp))} ago"
 
 
 def state_of(registry: Registry, run: str) -> str:
@@ -205,11 +211,11 @@ def scale(run_and_counts: Names = (), runs_folder: str = RUNS, timeout: float = 
     if not found["desired"]:
         raise ConfigError(f"run {run} has no actors yet, or runs in lock step: there is nothing to scale")
     asked = check_counts(json.loads(found["most"]), [word for word in run_and_counts if "=" in word])
-    registry.write(run, desired=json.dumps(json.loads(found["desired"]) | asked))
-    since, deadline = time.time(), time.monotonic() + timeout
+    registry.write(run, desired=json_text(json.loads(found["desired"]) | asked))
+    deadline = time.monotonic() + timeout
     while True:
-        said = json.loads(registry.read(run, "fleet")["fleet"] or '{"time": 0}')
-        fleet = said["actors"] if said["time"] > since else {}
+        said = registry.read(run, "fleet")["fleet"]
+        fleet = json.loads(said)["actors"] if said != found["fleet"] else {}
         # What is told may still be of before: as many alive by chance, and others wanted.
         there = bool(fleet) and all(
             fleet[benchmark]["alive"] == fleet[benchmark]["desired"] == count for benchmark, count in asked.items()

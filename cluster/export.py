@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from safetensors.numpy import save_file
 
 from actors.policy import LAYER_NORM_EPSILON, LOG_STD_MAX, LOG_STD_MIN, unpack
 from cluster.plan import Plan
+from replay.json_text import json_text
 from replay.policy_store import PolicyMessage
 
 OPSET, IR_VERSION = 17, 9  # the first with LayerNormalization, and what runtimes since 2023 read
@@ -54,9 +54,9 @@ def export(plan: Plan, message: PolicyMessage, manifest: dict[str, Any], folder:
     }
     arrays = {name: np.ascontiguousarray(array) for name, array in unpack(message).items()}
     paths = [folder / name for name in ("policy.safetensors", "policy.onnx", "policy.json", "example.py")]
-    save_file(arrays, paths[0], {"about": json.dumps(about)})
+    save_file(arrays, paths[0], {"about": json_text(about)})
     onnx.save(graph(arrays, plan.observation_size), paths[1])
-    paths[2].write_text(json.dumps(about, indent=1))
+    paths[2].write_text(json_text(about, indent=1))
     paths[3].write_text(EXAMPLE)
     return paths
 

@@ -8,6 +8,7 @@ import time
 
 from cluster.errors import ConfigError
 from cluster.registry import LEASE_S, Lease, LeaseLost, Registry, RegistryAway
+from replay.json_text import json_text
 
 BEAT_S = 0.5
 LAST_WORDS_S = 120.0  # for which a registry that is away is waited for, or nobody would know how the run ended
@@ -52,10 +53,10 @@ class Presence:
 
     def begin(self, counts: dict[str, int], most: dict[str, int]) -> None:
         """Have so many actors of every benchmark, unless others were asked for; no more than `most` may be."""
-        self.say(most=json.dumps(most))
+        self.say(most=json_text(most))
         if not self.desired:
             self.desired = counts
-            self.say(desired=json.dumps(counts))
+            self.say(desired=json_text(counts))
 
     def say(self, **fields: str) -> None:
         """Have fields written, soon."""

@@ -19,6 +19,7 @@ import psutil
 
 from actors.catalogue import nearest
 from cluster.errors import ConfigError
+from replay.json_text import json_text
 from replay.locations import is_locked
 
 # What a run writes: state is one of running, finished, stopped and failed; line, scores and events are what `brc
@@ -122,7 +123,7 @@ class FileLease:
             self.lock.close()
             raise in_use(path.name, owner) from None
         self.lock.truncate(0)
-        self.lock.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
+        self.lock.write(json_text({"pid": os.getpid(), "host": socket.gethostname()}))
         self.lock.flush()
 
     def renew(self) -> None:

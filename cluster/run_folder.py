@@ -21,6 +21,7 @@ from cluster.presence import Presence
 from cluster.registry import Lease, Registry, find_registry
 from cluster.validation import flag, get
 from learner.checkpoint import CheckpointError, Checkpoints
+from replay.json_text import json_text
 from replay.snapshot import Place, SnapshotError
 
 # Fields that a resumed run cannot change. They shape what is in the checkpoint, or the returns that rewards are scaled
@@ -103,7 +104,7 @@ class RunFolder:
 
     def keep(self, state: dict[str, Any]) -> None:
         """What a coordinator that takes over from this one, with all parts alive, is to know."""
-        self.presence.say(kept=json.dumps(state))
+        self.presence.say(kept=json_text(state))
 
 
 def open_run(plan: Plan, preset: str, again: bool = False) -> RunFolder:
@@ -136,7 +137,7 @@ def open_run(plan: Plan, preset: str, again: bool = False) -> RunFolder:
         checkpoints = run_checkpoints(config, path)
         newest, manifest = begin_with(plan, path, checkpoints, existed, again)
         saved = {"preset": preset, **asdict(replace(config, name=path.name, resume=False))}
-        text = yaml.safe_dump(json.loads(json.dumps(saved)), sort_keys=False)
+        text = yaml.safe_dump(json.loads(json_text(saved)), sort_keys=False)
         temporary = path / "config.yaml.new"
         temporary.write_text(text)
         temporary.rename(path / "config.yaml")

@@ -205,9 +205,14 @@ class SerialRun:
     def _restore_policy(self, saved: dict[str, Any]) -> None:
         self.published = saved["published"]
         if saved["policies"]["stored"] is not None:
-            self.store.put(PolicyMessage(**saved["policies"]["stored"]))
+            self.store.put(taken_over(saved["policies"]["stored"]))
         if saved["policies"]["acting"] is not None:
-            self.actor.use(PolicyMessage(**saved["policies"]["acting"]))
+            self.actor.use(taken_over(saved["policies"]["acting"]))
+
+
+def taken_over(saved: dict[str, Any]) -> PolicyMessage:
+    """A saved policy; its age counts from now, as no clock tells how long ago it was saved."""
+    return PolicyMessage(**saved)._replace(published_at=time.monotonic())
 
 
 def to_torch(value: Any) -> Any:

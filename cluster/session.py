@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import time
 from collections.abc import Sequence
@@ -20,10 +19,11 @@ from cluster.run_folder import REPORT, SERIAL_FIELDS, RunFolder
 from cluster.validation import get
 from dashboards import records
 from dashboards.aggregate import iqm
-from dashboards.console import Console, duration, plain_line, size
+from dashboards.console import Console, duration, number, plain_line, size
 from dashboards.progress import Progress, mean
 from dashboards.records import Records
 from dashboards.tensorboard import TensorBoard
+from replay.json_text import json_text
 from replay.snapshot import Place
 
 MOST_RETURNS = 8
@@ -42,12 +42,14 @@ class Session:
         self.records.mirrors.append(TensorBoard(folder.path))
         names = [task.name for task in plan.tasks]
         self.progress = Progress(names, plan.config.steps, plan.samples_per_insert, folder.manifest.get("progress"))
+        self.records.elapsed_s = self.progress.elapsed_s
         self.evaluations_begun = folder.manifest.get("evaluations_begun", 0)
         scored = records.read(folder.path / "eval.jsonl")
         self.random_is_scored = any(row["policy"] == "random" for row in scored)
         self._expect(folder.manifest.get("env_steps", 0))
         self.next_report = time.monotonic()
         self.console_was_lost = False
+        self.snapshot_at = int(folder.manifest["replay"].split("-")[0]) if folder.manifest else 0  # milliseconds
         self.row: dict[str, Any] = {}
 
     def _expect(self, env_steps: int) -> None:
@@ -79,6 +81,7 @@ class Session:
             f"from {self.folder.checkpoint}" if resumed else "",
             kept_steps=self.folder.kept.get("env_steps", 0),
             **({} if again else self._begins_at()),
+            **({"elapsed_s": self.folder.kept["progress"]["elapsed_s"]} if again and self.folder.kept else {}),
             execution=config.execution,
             versions={name: version(name) for name in VERSIONS},
             python=platform.python_version(),
@@ -178,9 +181,9 @@ class Session:
         events = [[event["time"], event["event"], first_line(event["reason"])] for event in self.records.events]
         self.folder.presence.say(
             line=plain_line(row, self.plan.config.steps),
-            scores=json.dumps(scores),
-            events=json.dumps(events),
-            fleet=json.dumps({"time": row["time"], "actors": row["actors_by_benchmark"]}),
+            scores=json_text(scores),
+            events=json_text(events),
+            fleet=json_text({"time": row["time"], "actors": row["actors_by_benchmark"]}),
         )
 
     def ended(self, state: str, reason: str = "") -> None:
@@ -211,6 +214,7 @@ class Session:
         scores = self._scores(evaluation)
         row = {
             "time": time.time(),
+            "elapsed_s": self.progress.elapsed_s(),
             "env_steps": env_steps,
             "updates": max(0, evaluation.version),
             "policy": "random" if evaluation.version < 0 else "deterministic",
@@ -240,8 +244,10 @@ class Session:
         return found
 
     def begin_checkpoint(self, env_steps: int) -> tuple[str, str]:
-        """Names for the learner's part and for replay's snapshot. The latter sort by time."""
-        return self.folder.checkpoints.begin(env_steps), f"{int(time.time() * 1000):013d}-{env_steps}"
+        """Names for the learner's part and for replay's snapshot. The latter sort by time, also where a clock goes
+        back."""
+        self.snapshot_at = max(int(time.time() * 1000), self.snapshot_at + 1)
+        return self.folder.checkpoints.begin(env_steps), f"{self.snapshot_at:013d}-{env_steps}"
 
     def commit_checkpoint(
         self,
@@ -322,10 +328,10 @@ class Session:
         random = [row for row in evaluations if row["policy"] == "random"]
         if learned:
             for task in tasks:
-                before = f"random {random[0]['return'][task]:8.1f}   " if random else ""
+                before = f"random {number(random[0]['return'][task]):>8s}   " if random else ""
                 success = learned[-1]["success"][task]
                 after = f", success {success:.0%}" if success else ""
-                self.console.say(f"  {task:32s} {before}learned {learned[-1]['return'][task]:8.1f}{after}")
+                self.console.say(f"  {task:32s} {before}learned {number(learned[-1]['return'][task]):>8s}{after}")
         if self.row:
             self.console.say(
                 f"{self.row['env_steps']:,} steps of each task, {self.row['updates']:,} updates, samples per insert "
@@ -353,7 +359,7 @@ class Session:
 
 def scored(evaluation: dict[str, Any]) -> str:
     """An evaluation in a line."""
-    returns = ", ".join(f"{task} {value:.1f}" for task, value in evaluation["return"].items())
+    returns = ", ".join(f"{task} {number(value)}" for task, value in evaluation["return"].items())
     return f"{evaluation['policy']} at {evaluation['env_steps']:,}: {returns}"
 
 

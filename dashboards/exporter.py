@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import os
 import threading
@@ -19,6 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from dashboards.metrics import METRICS
 from dashboards.samples import Labels
 from dashboards.tally import BEGINNINGS, Tally
+from replay.json_text import json_text
 
 SELDOM_S = 120.0  # Prometheus asks every minute if it is not told otherwise
 GAPS = 5  # between questions, of which the longest counts: two servers may ask
@@ -28,7 +28,7 @@ def write_target(file: Path, address: str, labels: dict[str, str]) -> None:
     """Tell Prometheus whom to ask (file_sd). It never sees half of it."""
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps([{"targets": [address], "labels": labels}]))
+    partial.write_text(json_text([{"targets": [address], "labels": labels}]))
     os.replace(partial, file)
 
 

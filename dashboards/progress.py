@@ -39,20 +39,24 @@ class Progress:
         self.target = samples_per_insert
         self.recent: list[deque[tuple[float, bool]]] = [deque(maxlen=RECENT_EPISODES) for _ in tasks]
         self.episodes: list[int] = [0] * len(self.tasks)
-        self.history: deque[tuple[float, int]] = deque(maxlen=RECENT_ROWS)  # (time, environment steps)
-        now = time.time()
+        self.history: deque[tuple[float, int]] = deque(maxlen=RECENT_ROWS)  # (monotonic time, steps)
+        now = time.monotonic()
         self.started = now
-        self.last: dict[str, float] = {"time": now}
+        self.last: dict[str, float] = {"at": now}
         if saved:
             self.load_state(saved)
 
     def state(self) -> dict[str, Any]:
         """What a resumed run counts on from."""
-        return {"episodes": self.episodes, "elapsed_s": time.time() - self.started}
+        return {"episodes": self.episodes, "elapsed_s": self.elapsed_s()}
+
+    def elapsed_s(self) -> float:
+        """Seconds that the run has taken, those before a resume included."""
+        return time.monotonic() - self.started
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.episodes = list(state["episodes"])
-        self.started = time.time() - state["elapsed_s"]
+        self.started = time.monotonic() - state["elapsed_s"]
 
     def episodes_ended(self, reports: Iterable[ActorReport]) -> None:
         for report in reports:
@@ -68,16 +72,16 @@ class Progress:
         shards: Sequence[dict[str, Any]],
     ) -> dict[str, Any]:
         """One row for metrics.jsonl from the newest report of every part."""
-        now = time.time()
+        now = time.monotonic()
         inserts = np.sum([shard["inserts_by_task"] for shard in shards], axis=0)
         counters = {
-            "time": now,
+            "at": now,
             "inserts": float(inserts.sum()),
             "updates": float(learner["updates"]),
             "data_wait": learner["seconds"]["data_wait"],
             "push_wait": float(sum(report.writer["wait_s"] for report in actors)),
         }
-        elapsed = max(now - self.last["time"], 1e-9)
+        elapsed = max(now - self.last["at"], 1e-9)
         # A restarted part counts from zero again; its first interval then says nothing.
         change = {key: max(0.0, value - self.last.get(key, value)) for key, value in counters.items()}
         self.last = counters
@@ -90,7 +94,7 @@ class Progress:
         served = sum(shard["samples"] for shard in shards)
         after_warmup = sum(shard["steps_after_warmup"] for shard in shards) * len(self.tasks)
         return {
-            "time": now,
+            "time": time.time(),
             "elapsed_s": now - self.started,
             "env_steps": env_steps,
             "env_steps_by_task": dict(zip(self.tasks, inserts.tolist(), strict=True)),

@@ -7,9 +7,12 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TextIO
+
+from replay.json_text import json_text
 
 EVALUATED = ("return", "success", "score", "score_mean", "score_iqm")  # what is mirrored of an evaluation
 WRITTEN = ("seconds", "part_seconds", "part_bytes")  # and of a checkpoint
@@ -32,19 +35,24 @@ class Mirror(Protocol):
 class Records:
     """Appends to the run's files; a line is on its way to disk when a call returns. Then the mirrors get it.
 
+    `time` of a row is of the wall clock, which may go back; `session` and `elapsed_s` never do while a run goes on.
+
     A mirror that raises is given up, which is an event; the run goes on without it.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.mirrors: list[Mirror] = []
+        self.elapsed_s: Callable[[], float] = lambda: 0.0  # seconds that the run has taken
         self.files = {name: opened(folder / f"{name}.jsonl") for name in ("events", "metrics", "eval")}
         self.events = deque(tail(folder / "events.jsonl", RECENT), RECENT)
         self.evaluations = deque(tail(folder / "eval.jsonl", RECENT), RECENT)
+        # Counts the processes that have written these files: which row came first is not for clocks to say.
+        self.session = 1 + (self.events[-1].get("session", 0) if self.events else 0)
 
     def event(self, kind: str, reason: str = "", **fields: Any) -> None:
         """Something that happened once: start, stop, death, restart, checkpoint, with its reason."""
-        row = {"time": time.time(), "event": kind, "reason": reason, **fields}
+        row = {"time": time.time(), "elapsed_s": self.elapsed_s(), "event": kind, "reason": reason, **fields}
         self.events.append(row)
         self._append("events", row)
         self._mirror("event", row)
@@ -63,7 +71,7 @@ class Records:
     def _append(self, name: str, row: dict[str, Any]) -> None:
         file = self.files[name]
         try:
-            file.write(json.dumps(row) + "\n")
+            file.write(json_text({**row, "session": self.session}) + "\n")
             file.flush()
         except OSError as error:  # of a full disk it does not say which file
             raise OSError(error.errno, error.strerror, file.name) from error

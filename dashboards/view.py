@@ -28,7 +28,7 @@ class View:
 
     def __init__(self, stream: IO[str] | None) -> None:
         self.lost = "" if stream else "it was closed when this began"
-        self.stream: IO[str] = stream or open(os.devnull, "w")
+        self.stream: IO[str] = stream or io.StringIO()
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 

@@ -20,6 +20,8 @@ from typing import Any
 
 import fsspec
 
+from replay.json_text import json_text
+
 FORMAT = "brc-checkpoint-4"
 MANIFEST = "manifest.json"
 NEEDED = ("learner.json", ".metadata")
@@ -73,7 +75,7 @@ class Checkpoints:
             if f"{folder}/{needed}" not in found:
                 raise OSError(f"{folder} lacks {needed}: the learner's state is not all there")
         files = {path[path.rindex(name) + len(name) + 1 :]: self._describe(path) for path in found}
-        text = json.dumps({"format": FORMAT, "files": files} | manifest, indent=1).encode()
+        text = json_text({"format": FORMAT, "files": files} | manifest, indent=1).encode()
         if self.is_local:
             with self.files.open(f"{folder}/{MANIFEST}.part", "wb") as file:
                 file.write(text)

@@ -24,6 +24,7 @@ from learner.footprint import NetworkSpec
 from learner.learner import Learner
 from learner.networks import Policy, normalized
 from learner.publishing import Outgoing
+from replay.json_text import json_text
 from replay.policy_store import PolicyMessage
 
 COUNTERS = "learner.json"
@@ -57,7 +58,7 @@ def plain_errors(what: str) -> Iterator[None]:
 def save_counters(learner: Learner, url: str) -> None:
     """The part that the first rank writes at once. A full disk shows here, before any rank has begun the rest."""
     with fsspec.open(f"{url}/{COUNTERS}", "w") as file:
-        json.dump(learner.counters(), file)
+        file.write(json_text(learner.counters()))
 
 
 def save(learner: Learner, url: str, group: dist.ProcessGroup | None = None) -> Saving:

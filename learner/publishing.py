@@ -22,7 +22,7 @@ class Outgoing:
         if table is not None:
             named["task_embeddings"] = table
         self.version = version
-        self.time = time.time()
+        self.time = time.monotonic()
         self.layout = tuple((name, tuple(tensor.shape)) for name, tensor in named.items())
         flat = torch.cat([tensor.reshape(-1).float() for tensor in named.values()])
         self.event = torch.cuda.Event() if flat.is_cuda else None

@@ -287,7 +287,8 @@ class LearnerProcess(RankProcess):
         if self.publishing is not None:
             with suppress(*GONE):
                 ray.get(self.publishing)
-        self.publishing = self.store.put.remote(self.outgoing.message())
+        message = self.outgoing.message()
+        self.publishing = self.store.put.remote(message, time.monotonic() - message.published_at)
         self.outgoing = None
         self.policies += 1
         self.seconds["publish"] += time.perf_counter() - start

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from replay.json_text import json_text
+
 FORMAT = "brc-shard-1"
 MAGIC = b"BRC shard header"
 PAGE = 4096
@@ -97,7 +99,7 @@ class ShardFiles(PrivateMemory):
         self.folder = folder
         self.dtype = np.dtype([*state, ("push", PUSH), ("take", "<i8")])
         described = {"format": FORMAT, "boot": boot_id(), "nbytes": nbytes} | identity
-        self.identity = json.dumps(described, sort_keys=True).encode()
+        self.identity = json_text(described, sort_keys=True).encode()
         self.slots_at = round_up(len(MAGIC) + 8 + 32 + len(self.identity))
         self.slot_size = round_up(SLOT.size + self.dtype.itemsize, 64)
         self.writers_at = round_up(self.slots_at + 2 * self.slot_size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -13,7 +14,7 @@ class PolicyMessage(NamedTuple):
     """A published policy. `version` counts learner updates; `layout` names consecutive pieces of `parameters`."""
 
     version: int
-    published_at: float  # time.time() at the learner
+    published_at: float  # time.monotonic() in the process that has it: what crosses to another is its age
     layout: tuple[tuple[str, tuple[int, ...]], ...]
     parameters: np.ndarray  # (n,) float32
 
@@ -40,22 +41,26 @@ class PolicyStore:
         self.box = box
         self.lock = threading.Lock()
         self.version = -1
+        self.published_at = 0.0
         self.boxed: Any = None
         self.asked: list[Any] = []
 
-    def put(self, message: PolicyMessage) -> None:
-        boxed = self.box(message)
+    def put(self, message: PolicyMessage, age_s: float = 0.0) -> None:
+        """Hold this one from now on. It is `age_s` seconds old: hosts have no clock in common."""
+        published_at, boxed = time.monotonic() - age_s, self.box(message)
         with self.lock:
-            self.version, self.boxed = message.version, boxed
+            self.version, self.published_at, self.boxed = message.version, published_at, boxed
 
     def newest(self, version: int) -> list[Any]:
-        """[boxed message], or [] when there is none or it is `version`. Inside a list a reference is not resolved."""
+        """[boxed message, its age in seconds], or [] when there is none or it is `version`. Inside a list a reference
+        is not resolved."""
         with self.lock:
-            return [] if self.boxed is None or self.version == version else [self.boxed]
+            none = self.boxed is None or self.version == version
+            return [] if none else [self.boxed, time.monotonic() - self.published_at]
 
     def ask(self, version: int) -> None:
         """PolicySource for one process, with the default box."""
-        self.asked = self.newest(version)
+        self.asked = self.newest(version)[:1]
 
     def poll(self) -> PolicyMessage | None:
         return self.asked.pop() if self.asked else None

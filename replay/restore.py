@@ -10,7 +10,7 @@ import numpy as np
 
 from replay.ring import TaskRing, unpack
 from replay.rows import LAST, NOT_DRAWN, Rows
-from replay.snapshot import Place, SnapshotError, pieces_of
+from replay.snapshot import Place, SnapshotError, extremes_of, pieces_of
 from replay.storage import Storage, StorageSpec, spec_from_json
 
 SEGMENTS_AT_ONCE = 256
@@ -32,7 +32,7 @@ def restore_exactly(storage: Storage, place: Place, manifest: dict[str, Any]) ->
         skipped = max(0, ring.tail - piece.first)  # given up before the snapshot, but in a piece with what was not
         ring.fill(piece.first + skipped, packed[skipped:], flags[skipped:])
         ring.bounds[2] += np.count_nonzero((flags[skipped:] & NOT_DRAWN) == 0)
-    storage.return_minimum[:], storage.return_maximum[:] = manifest["extremes"]
+    storage.return_minimum[:], storage.return_maximum[:] = extremes_of(manifest)
     storage.rng.bit_generator.state = manifest["counters"]["rng"]
 
 
@@ -59,7 +59,7 @@ def restore_dealt(storage: Storage, place: Place, manifests: Sequence[dict[str, 
             )
         _deal(storage, task, old, place, manifests, index, shards)
         for manifest in manifests:
-            least, greatest = (side[old] for side in manifest["extremes"])
+            least, greatest = (side[old] for side in extremes_of(manifest))
             storage.return_minimum[task] = min(storage.return_minimum[task], np.float32(least))
             storage.return_maximum[task] = max(storage.return_maximum[task], np.float32(greatest))
 

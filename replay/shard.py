@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -293,7 +292,6 @@ class Shard:
                 "pid": os.getpid(),
                 "token": self.token,
                 "caught_up": self.caught_up,
-                "time": time.time(),
                 "inserts_by_task": self.limiter.inserts.tolist(),
                 "transitions_by_task": transitions,
                 "capacity": list(self.spec.storage.capacity),

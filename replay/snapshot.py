@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import fsspec
 import numpy as np
 
+from replay.json_text import json_text
 from replay.ring import TaskRing, row_stride
 from replay.rows import LAST
 from replay.storage import Storage, spec_from_json
@@ -79,7 +80,7 @@ class Place:
         try:
             saved = json.loads(self.files.cat_file(path))
             body = saved["body"]
-            if saved["crc32"] != zlib.crc32(json.dumps(body).encode()):
+            if saved["crc32"] != zlib.crc32(json.dumps(body).encode()):  # of what is there, infinities of old included
                 raise SnapshotError(f"{path} is damaged: it does not match its checksum")
         except FileNotFoundError:
             raise SnapshotError(f"{path} is missing") from None
@@ -91,7 +92,7 @@ class Place:
         return result
 
     def write_manifest(self, name: str, shard: int, body: dict[str, Any]) -> None:
-        text = json.dumps({"crc32": zlib.crc32(json.dumps(body).encode()), "body": body}).encode()
+        text = json_text({"crc32": zlib.crc32(json_text(body).encode()), "body": body}).encode()
         path = f"{self.root}/{name}/shard-{shard}.json"
         if self.is_local:  # elsewhere a file is there when all of it is
             self._write(path + ".part", text)
@@ -258,6 +259,12 @@ class Snapshotter:
             file.write(flags.data)
             segments = int(np.count_nonzero(flags & LAST))
             new.append(Piece(pack, offset, packed.nbytes + flags.nbytes, task, first, stop, segments, crc))
+
+
+def extremes_of(manifest: dict[str, Any]) -> np.ndarray:
+    """(2, tasks): the least and greatest return of each, null where no episode has ended: +inf and -inf."""
+    found = np.array(manifest["extremes"], float)
+    return np.where(np.isnan(found), np.array([[np.inf], [-np.inf]]), found)
 
 
 def pieces_of(manifest: dict[str, Any]) -> list[Piece]:

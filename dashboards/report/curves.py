@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ import numpy as np
 from actors.scores import BY_SUCCESS
 from dashboards import aggregate
 from dashboards.report.runs import Run
+from replay.json_text import json_text
 
 # What runs may differ in and be repetitions of one experiment: it changes what is learned by chance alone, or says how
 # long, where and with what view. By section; "" is no section.
@@ -75,7 +76,7 @@ def experiment(config: dict[str, Any]) -> str:
     kept = {key: value for key, value in config.items() if key not in BY_THE_WAY[""]}
     for section in kept.keys() & BY_THE_WAY.keys():
         kept[section] = {key: value for key, value in kept[section].items() if key not in BY_THE_WAY[section]}
-    return json.dumps(kept, sort_keys=True)
+    return json_text(kept, sort_keys=True)
 
 
 def label(runs: Sequence[Run]) -> str:
@@ -96,9 +97,9 @@ def by_success(task: str) -> bool:
 
 
 def episodes(evaluation: dict[str, Any], task: str) -> list[float]:
-    """What its episodes are judged by."""
-    found: list[float] = evaluation["scores" if by_success(task) else "returns"].get(task) or []
-    return found
+    """What its episodes are judged by; NaN where that was no number."""
+    found: list[float | None] = evaluation["scores" if by_success(task) else "returns"].get(task) or []
+    return [math.nan if value is None else value for value in found]
 
 
 def task_curve(series: Series, task: str) -> Curve | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
@@ -21,6 +20,7 @@ from dashboards.report import sections
 from dashboards.report.curves import Series, group, task_curve
 from dashboards.report.figures import COLORS, Figure, svg
 from dashboards.report.runs import Run
+from replay.json_text import json_text
 
 FOLDER = Path(__file__).parent
 EVENTS = 200  # that are listed
@@ -84,7 +84,7 @@ def drawing(figure: Figure) -> dict[str, Any]:
         for line, known in finite
         if line.label and known
     ]
-    points = json.dumps({**place, "unit": figure.x, "curves": curves}, separators=(",", ":"), allow_nan=False)
+    points = json_text({**place, "unit": figure.x, "curves": curves}, separators=(",", ":"))
     return {"title": figure.title, "svg": Markup(picture), "points": points, "legend": bool(figure.spans)}
 
 
@@ -102,7 +102,7 @@ def events(series: Series, run: Run) -> dict[str, Any]:
         "rows": [
             (
                 time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["time"])),
-                duration(run.elapsed(row["time"])),
+                duration(row.get("elapsed_s")),
                 row["event"],
                 (row["reason"].strip().splitlines() or [""])[-1],
             )

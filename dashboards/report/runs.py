@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from dashboards import records
@@ -46,20 +45,9 @@ class Run:
         begun = [row for row in self.events if row["event"] in BEGINNINGS]
         return {"python": begun[-1]["python"], **begun[-1]["versions"]} if begun else {}
 
-    @cached_property
-    def beginnings(self) -> list[float]:
-        """Times of the clock at which a coordinator took over: nothing was counted for a while before."""
-        return [row["time"] for row in self.events if row["event"] in BEGINNINGS]
-
-    def elapsed(self, time: float) -> float:
-        """Seconds that the run had taken at a time of the clock."""
-        if not self.rows:
-            return 0.0
-        return float(np.interp(time, [row["time"] for row in self.rows], [row["elapsed_s"] for row in self.rows]))
-
     def marks(self) -> list[float]:
         """Seconds at which it began anew or a part died."""
-        return [self.elapsed(row["time"]) for row in self.events if row["event"] in MARKED]
+        return [row["elapsed_s"] for row in self.events if row["event"] in MARKED and "elapsed_s" in row]
 
 
 def load(path: Path, state: str) -> Run:
@@ -79,12 +67,18 @@ def load(path: Path, state: str) -> Run:
     )
 
 
+def session(row: Row) -> int:
+    """Which of the processes that conducted the run has written a row; 0 in records of before these were counted."""
+    found: int = row.get("session", 0)
+    return found
+
+
 def standing(rows: Sequence[Row], events: Sequence[Row], field: str) -> list[Row]:
     """Rows without those that a resume has undone, as its event says; `field` grows from row to row."""
     come_from = {"elapsed_s": "from_elapsed_s", "env_steps": "from_steps"}[field]
     for event in events:
         if come_from in event:
-            rows = [row for row in rows if row["time"] >= event["time"] or row[field] <= event[come_from]]
+            rows = [row for row in rows if session(row) >= session(event) or row[field] <= event[come_from]]
     kept: list[Row] = []
     for row in reversed(rows):  # two of the same steps: the later
         if not kept or row[field] < kept[-1][field]:

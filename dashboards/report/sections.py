@@ -14,7 +14,7 @@ from dashboards import published
 from dashboards.console import duration
 from dashboards.report.curves import Curve, Series, by_success, episodes, score_curve
 from dashboards.report.figures import Figure, Line, Spans, short
-from dashboards.report.runs import Run
+from dashboards.report.runs import Run, session
 
 STEPS = "environment steps of each task"
 Row = dict[str, Any]
@@ -232,7 +232,7 @@ def speed(run: Run, count: Callable[[Row], float]) -> list[float | None]:
     found: list[float | None] = [None]
     for before, row in zip(run.rows, run.rows[1:], strict=False):
         more, seconds = count(row) - count(before), row["elapsed_s"] - before["elapsed_s"]
-        known = more >= 0 and not any(before["time"] < begun <= row["time"] for begun in run.beginnings)
+        known = more >= 0 and session(before) == session(row)
         found.append(more / seconds if known else None)
     return found
 
