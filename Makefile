@@ -46,6 +46,7 @@ $(INSTALLED): pyproject.toml constraints.txt setup.py replay/gather.c
 	  { echo "Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python3"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps dm_control
 	@touch $@
 
 setup: $(INSTALLED)

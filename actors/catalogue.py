@@ -72,7 +72,7 @@ SUITES["dmc-hard"] = SUITES["dmc-dogs"] + SUITES["dmc-humanoids"]
 BACKENDS = {
     "envpool": ("envpool", "pip install envpool"),
     "ale-py": ("ale_py", "pip install ale-py"),
-    "dm_control": ("dm_control", "pip install dm_control mujoco==3.17.0"),
+    "dm_control": ("dm_control", "pip install --no-deps dm_control==1.0.50"),
     "humanoid-bench": ("humanoid_bench", "make install-humanoid-bench"),
     "shadow-hand": ("dex_envs", "make install-shadow-hand"),
     "gymnasium": ("gymnasium", "pip install gymnasium"),
