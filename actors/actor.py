@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from actors.catalogue import Task
-from actors.environments import Environment, copy_seed, make_environment
+from actors.door import BadNumber, Door
+from actors.environments import Environment, Step, copy_seed, make_environment
 from actors.episodes import Episode, EpisodeTracker
 from actors.greedy import ALWAYS_GREEDY, Epsilon, GreedyPolicy
 from actors.policy import NumpyPolicy
@@ -77,18 +78,37 @@ class ActorReport(NamedTuple):
     finished: bool
     silent_s: float = 0.0  # since the loop last did anything, waiting for replay included
     memory_bytes: int = 0  # that nobody shares
+    bad: Sequence[BadNumber] = ()  # since the last report; each has cost an episode
+    only_bad: BadNumber | None = None  # the last, if its copy gives nothing else and the actor has ended for it
 
 
 class Pool:
     """One task's environment with what follows its copies."""
 
-    def __init__(self, spec: ActorSpec, position: int, environment: Environment) -> None:
+    def __init__(self, spec: ActorSpec, position: int, environment: Environment, bad: deque[BadNumber]) -> None:
         self.index, self.task = spec.tasks[position]
         self.environment = environment
         self.rows = slice(position * spec.copies, (position + 1) * spec.copies)
         self.segments = SegmentBuilder(spec.copies, self.task, spec.action_size, spec.segment_length)
         self.episodes = EpisodeTracker(self.index, spec.copies, spec.discount, self.task.episode_limit)
+        self.door = Door(self.index, environment, spec.first_copy + position * spec.copies, bad)
         self.inputs = environment.reset()
+
+    def begin(self) -> None:
+        """Have no copy begin with a bad number. Raises OnlyBadNumbers."""
+        self.inputs = self.door.begun(self.inputs, np.zeros(self.environment.copies, bool))
+
+    def record(self, actions: np.ndarray, step: Step) -> tuple[list[Episode], tuple[float, float] | None]:
+        """Take in a step, but for what is no number; returns what `EpisodeTracker.append` does. Raises
+        OnlyBadNumbers."""
+        step, dropped = self.door.check(step)
+        self.segments.append(self.inputs, actions, step)
+        self.inputs = step.next_inputs
+        ended = self.episodes.append(step)
+        if len(dropped):
+            self.segments.drop(dropped)
+            self.episodes.drop(dropped)
+        return ended
 
 
 def make_environments(spec: ActorSpec) -> list[Environment]:
@@ -128,6 +148,7 @@ def room(tasks: Sequence[Task], rows: int, observation_size: int) -> np.ndarray:
 
 class Actor:
     """Acts in all its pools with one policy call a step. While no policy is published it acts uniformly at random.
+    What is no number does not reach replay: see `door`.
 
     That is the warm-up of the spec: the learner publishes its first policy when it makes its first update.
     """
@@ -138,7 +159,10 @@ class Actor:
         self.spec = spec
         self.writer = writer
         self.policies = policies
-        self.pools = [Pool(spec, position, made) for position, made in enumerate(environments)]
+        self.bad: deque[BadNumber] = deque()  # as `ended` below
+        self.pools = [Pool(spec, position, made, self.bad) for position, made in enumerate(environments)]
+        writer.serve(pool.index for pool in self.pools)
+        self.begun = False
         self.message: PolicyMessage | None = None
         self.policy: NumpyPolicy | GreedyPolicy | None = None
         tasks = [task for _, task in spec.tasks]
@@ -153,8 +177,15 @@ class Actor:
         self.seconds = {"act": 0.0, "step": 0.0, "record": 0.0, "push": 0.0}
 
     def step(self, stopped: Callable[[], bool] = lambda: False) -> None:
-        """Step every copy once; pushes when a segment is full, which waits while replay asks to."""
+        """Step every copy once; pushes when a segment is full, which waits while replay asks to.
+
+        Raises OnlyBadNumbers when an environment gives nothing else.
+        """
         start = time.perf_counter()
+        if not self.begun:
+            for pool in self.pools:
+                pool.begin()
+            self.begun = True
         self._take_policy()
         self.acted_at = time.monotonic()
         actions = self._act()
@@ -164,9 +195,7 @@ class Actor:
         steps = [pool.environment.recv() for pool in self.pools]
         stepped = time.perf_counter()
         for pool, step in zip(self.pools, steps, strict=True):
-            pool.segments.append(pool.inputs, actions[pool.rows], step)
-            pool.inputs = step.next_inputs
-            episodes, extremes = pool.episodes.append(step)
+            episodes, extremes = pool.record(actions[pool.rows], step)
             if extremes is not None:
                 self.ended.extend(episodes)
                 known = self.return_extremes.get(pool.index, extremes)
@@ -210,7 +239,10 @@ class Actor:
         self.policy = make_policy(message, self.row_tasks, self.num_actions, self.spec.most_actions)
 
     def _push(self, stopped: Callable[[], bool]) -> None:
-        rows: dict[int, Rows] = {pool.index: pool.segments.take(pool.inputs) for pool in self.pools}
+        taken: dict[int, Rows] = {pool.index: pool.segments.take(pool.inputs) for pool in self.pools}
+        rows = {task: found for task, found in taken.items() if len(found.flags)}
+        if not rows:  # all of it was of episodes that were dropped
+            return
         push = Push(rows, self.return_extremes)
         self.return_extremes = {}
         self.writer.push(push, stopped)
@@ -232,6 +264,7 @@ class Actor:
             dict(self.seconds),
             self.writer.stats(),
             self.writer.finished,
+            bad=[self.bad.popleft() for _ in range(len(self.bad))],
         )
 
     def state(self) -> dict[str, Any]:

@@ -57,6 +57,9 @@ class AleEnvironment:
         successes = np.zeros(self.copies, bool)
         return Step(observations, rewards.astype(np.float32), terminated, truncated, successes, next_inputs)
 
+    def restart(self, copies: np.ndarray) -> np.ndarray:
+        return np.stack([self._reset(copy) for copy in copies.tolist()])
+
     def fast_forward(self, resets: Sequence[int], actions: Sequence[np.ndarray]) -> np.ndarray:
         inputs = np.zeros((self.copies, *self.task.observation_shape), np.uint8)
         for copy in range(self.copies):

@@ -62,6 +62,9 @@ class DmControlEnvironment:
         next_inputs = after_resets(observations, terminated | truncated, self._reset)
         return Step(observations, rewards, terminated, truncated, np.zeros(self.copies, bool), next_inputs)
 
+    def restart(self, copies: np.ndarray) -> np.ndarray:
+        return np.stack([self._reset(copy) for copy in copies.tolist()])
+
     def fast_forward(self, resets: Sequence[int], actions: Sequence[np.ndarray]) -> np.ndarray:
         inputs = np.zeros((self.copies, self.task.observation_size), np.float32)
         for copy, environment in enumerate(self.environments):

@@ -46,6 +46,10 @@ class Environment(Protocol):
     def recv(self) -> Step:
         """Wait for that step. Copies whose episode ended are reset already, so every step is a transition of each."""
 
+    def restart(self, copies: np.ndarray) -> np.ndarray:
+        """Reset these copies, given by their numbers, in mid-episode: (len(copies), *observation_shape). No step may be
+        under way."""
+
     def fast_forward(self, resets: Sequence[int], actions: Sequence[np.ndarray]) -> np.ndarray:
         """Bring freshly made copies to where others were, for an exact resume; instead of `reset`.
 

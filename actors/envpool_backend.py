@@ -49,12 +49,15 @@ class EnvpoolEnvironment:
         observations = self._flatten(observed)
         next_inputs = observations
         if terminated.any() or truncated.any():
-            ended = self.ids[terminated | truncated]
+            ended = np.flatnonzero(terminated | truncated)
             next_inputs = observations.copy()
-            next_inputs[ended] = self._flatten(self.pool.reset(ended)[0])
+            next_inputs[ended] = self.restart(ended)
         key = self.task.success_key
         successes = info[key] > 0.5 if key else self.never
         return Step(observations, rewards, terminated, truncated, successes, next_inputs)
+
+    def restart(self, copies: np.ndarray) -> np.ndarray:
+        return self._flatten(self.pool.reset(self.ids[copies])[0])
 
     def fast_forward(self, resets: Sequence[int], actions: Sequence[np.ndarray]) -> np.ndarray:
         inputs = np.zeros((self.copies, *self.task.observation_shape), self.task.observation_dtype)

@@ -8,6 +8,8 @@ import numpy as np
 
 from actors.environments import Step
 
+LARGEST = float(np.finfo(np.float32).max)
+
 
 class Episode(NamedTuple):
     """A finished episode of one copy."""
@@ -46,7 +48,12 @@ class EpisodeTracker:
             episodes.append(Episode(self.task, total, len(rewards), bool(self.successes[copy])))
             self.lengths[copy] = 0
             self.successes[copy] = False
-        return episodes, (least, greatest)
+        return episodes, (least, greatest) if episodes else None
+
+    def drop(self, copies: np.ndarray) -> None:
+        """Forget the episodes that these copies are in."""
+        self.lengths[copies] = 0
+        self.successes[copies] = False
 
     def state(self) -> dict[str, Any]:
         return {"rewards": self.rewards, "lengths": self.lengths, "successes": self.successes}
@@ -60,7 +67,7 @@ def discounted_return_extremes(rewards: np.ndarray, goes_on: bool, discount: flo
     """Least and greatest of the discounted returns from every step of an episode (spec section 4).
 
     An episode that was only cut by its limit `goes_on` at its mean reward for ever: G_n = mean(r) / (1 - discount). A
-    terminated one ends with G_n = 0, also if its limit fell on the same step.
+    terminated one ends with G_n = 0, also if its limit fell on the same step. Both are within float32's range.
     """
     values = rewards.tolist()
     value = sum(values) / len(values) / (1.0 - discount) if goes_on else 0.0
@@ -68,4 +75,4 @@ def discounted_return_extremes(rewards: np.ndarray, goes_on: bool, discount: flo
     for reward in reversed(values):
         value = reward + discount * value
         least, greatest = min(least, value), max(greatest, value)
-    return least, greatest
+    return max(least, -LARGEST), min(greatest, LARGEST)

@@ -21,6 +21,7 @@ from ray.exceptions import (
 )
 
 from actors.actor import ActorReport, ActorSpec, Assignment
+from actors.door import MOST_IN_A_ROW, BadNumber, OnlyBadNumbers
 
 MOST_DEATHS_IN_A_ROW = 3
 REPORTS_PER_S = 100  # of all actors together: more of them are asked less often, so that hundreds cost no more
@@ -104,6 +105,7 @@ class Fleet:
         self.first_incarnation = incarnation
         self.lives: dict[str, int] = {}  # begun, by name
         self.restarts = dict.fromkeys(limits, 0)
+        self.spoilt: Counter[int] = Counter()  # by task, actors that it ended, since an episode of it that was sound
         self.outgoing: list[Slot] = []  # who collect until others do what they did
         self.leaving: list[tuple[Slot, ray.ObjectRef, float]] = []
         found = living or {}
@@ -199,11 +201,27 @@ class Fleet:
         if report.writer["pushes"] or report.writer["refusals"]:  # the limiter may have everyone wait
             slot.deaths_in_a_row = 0
         news.reports.append(report)
+        for episode in report.episodes:
+            self.spoilt.pop(episode.task, None)
         limits = self.limits[slot.what.benchmark]
-        if report.silent_s > limits.deadline_s:
+        if report.only_bad is not None:
+            self._spoil(slot, report.only_bad, news)
+        elif report.silent_s > limits.deadline_s:
             self._replace(slot, f"it has not made a step for {report.silent_s:.0f} s", news)
         elif report.memory_bytes > limits.most_bytes:
             self._replace(slot, f"it has grown to {report.memory_bytes:,} bytes, above {limits.most_bytes:,.0f}", news)
+
+    def _spoil(self, slot: Slot, last: BadNumber, news: Poll) -> None:
+        """Replace an actor that a task gives nothing but bad numbers. Raises RuntimeError when it gives nothing else to
+        several: all the others would wait for it."""
+        self.spoilt[last.task] += 1
+        if self.spoilt[last.task] >= MOST_DEATHS_IN_A_ROW:
+            raise RuntimeError(
+                f"{last.name} gives nothing but bad numbers: {self.spoilt[last.task]} actors dropped {MOST_IN_A_ROW} "
+                f"episodes in a row with none that was sound in between, at last since {last}; mend the environment, "
+                f"or leave it out of --tasks"
+            )
+        self._replace(slot, f"{OnlyBadNumbers(last)}", news)
 
     def _begin_when_ready(self, slot: Slot, news: Poll) -> None:
         if slot.placed is not None:

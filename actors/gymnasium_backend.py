@@ -51,6 +51,9 @@ class GymnasiumEnvironment:
         next_inputs = after_resets(observations, terminated | truncated, self._reset)
         return Step(observations, rewards, terminated, truncated, successes, next_inputs)
 
+    def restart(self, copies: np.ndarray) -> np.ndarray:
+        return np.stack([self._reset(copy) for copy in copies.tolist()])
+
     def fast_forward(self, resets: Sequence[int], actions: Sequence[np.ndarray]) -> np.ndarray:
         inputs = np.zeros((self.copies, self.task.observation_size), np.float32)
         for copy in range(self.copies):

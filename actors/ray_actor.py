@@ -13,6 +13,7 @@ import ray
 from ray.actor import ActorHandle
 
 from actors.actor import Actor, ActorReport, ActorSpec, make_environments
+from actors.door import BadNumber, OnlyBadNumbers
 from actors.evaluator import Evaluator, EvaluatorSpec
 from replay.handle import ShardHandle
 from replay.policy_store import PolicyMessage
@@ -72,6 +73,7 @@ class ActorProcess:
         self.stopping = threading.Event()
         self.leaving = threading.Event()
         self.failure: str | None = None
+        self.only_bad: BadNumber | None = None
         self.beat = time.monotonic()
         self.process = psutil.Process()
         self.thread = threading.Thread(target=self._collect, name="collect", daemon=True)
@@ -110,6 +112,8 @@ class ActorProcess:
                 self.actor.step(self._stopped)
             if self.leaving.is_set():
                 self.actor.finish(self._stopped)
+        except OnlyBadNumbers as error:
+            self.only_bad = error.last
         except Exception:
             self.failure = traceback.format_exc()
 
@@ -119,8 +123,11 @@ class ActorProcess:
             raise RuntimeError(f"actor {self.spec.name} failed:\n{self.failure}")
         silent_s = time.monotonic() - self.beat if self.thread.is_alive() else 0.0
         memory = self.process.memory_info()
+        only_bad = self.only_bad  # before the rest: what led to it is then told too
         assert self.actor is not None
-        return self.actor.report()._replace(silent_s=silent_s, memory_bytes=memory.rss - memory.shared)
+        return self.actor.report()._replace(
+            silent_s=silent_s, memory_bytes=memory.rss - memory.shared, only_bad=only_bad
+        )
 
     def leave(self) -> None:
         """Returns when replay has all that was collected."""

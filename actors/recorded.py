@@ -39,10 +39,18 @@ class RecordedEnvironment:
 
     def recv(self) -> Step:
         step = self.environment.recv()
-        for copy in np.flatnonzero(step.terminated | step.truncated):
+        self._begun(np.flatnonzero(step.terminated | step.truncated))
+        return step
+
+    def _begun(self, copies: np.ndarray) -> None:
+        """Note that these copies were reset."""
+        for copy in copies:
             self.resets[copy] += 1
             self.actions[copy].clear()
-        return step
+
+    def restart(self, copies: np.ndarray) -> np.ndarray:
+        self._begun(copies)
+        return self.environment.restart(copies)
 
     def fast_forward(self, resets: Any, actions: Any) -> np.ndarray:
         return self.environment.fast_forward(resets, actions)

@@ -70,13 +70,22 @@ class SegmentBuilder:
         self.flags[copies, at] = LAST
         self.position[copies] += 1
 
+    def drop(self, copies: np.ndarray) -> None:
+        """Forget what is held of the episodes that these copies are in. What was handed out of them is whole without
+        it: it ends with an observation that was acted on. The copies begin anew."""
+        for copy in copies.tolist():
+            ends = np.flatnonzero(self.flags[copy, : self.position[copy]] & LAST)
+            self.position[copy] = ends[-1] + 1 if len(ends) else 0
+        self.ages[copies] = 0
+
     @property
     def full(self) -> bool:
         return self.steps == self.length
 
     def take(self, inputs: np.ndarray) -> Rows:
         """Everything collected, open segments ended by the observation that is acted on next; then empty."""
-        open_copies = np.flatnonzero(self.flags[self.copies, self.position - 1] != LAST)
+        is_open = self.flags[self.copies, self.position - 1] != LAST
+        open_copies = np.flatnonzero(is_open & (self.position > 0))  # nothing is of a copy whose episode was dropped
         self._end(open_copies, inputs)
         held = np.arange(self.flags.shape[1]) < self.position[:, None]
         rows = Rows(self.observations[held], self.actions[held], self.rewards[held], self.flags[held])

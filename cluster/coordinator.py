@@ -169,7 +169,7 @@ class Coordinator:
         self._hear_learner()
         self._follow_desired()
         news = self._poll_fleet()
-        self.session.progress.episodes_ended(news.reports)
+        self.session.heard(news.reports)
         for death in news.deaths:
             self.session.records.event("actor_died", death.cause, actor=death.actor, incarnation=death.incarnation)
             reason = death.cause.strip().splitlines()[-1]

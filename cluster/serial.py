@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from actors.actor import Actor, make_environments
+from actors.door import OnlyBadNumbers
 from actors.evaluator import Evaluator
 from actors.recorded import RecordedEnvironment
 from cluster.errors import RunFailed
@@ -103,7 +104,7 @@ class SerialRun:
         while not stop.is_set():
             finished = self.actor.writer.finished
             if not finished:
-                self.actor.step()
+                self._act()
             self._learn()
             env_steps = lowest_inserts(self._shard_stats())
             if session.report_due():
@@ -119,6 +120,13 @@ class SerialRun:
                     self._save()
         self._finish()
         return False
+
+    def _act(self) -> None:
+        try:
+            self.actor.step()
+        except OnlyBadNumbers as error:
+            self._row()  # tells of the first
+            raise RunFailed(f"{error}; mend the environment, or leave it out of --tasks") from error
 
     def _finish(self) -> None:
         self.session.report(self._row())
@@ -157,7 +165,7 @@ class SerialRun:
 
     def _row(self) -> dict[str, Any]:
         report = self.actor.report()
-        self.session.progress.episodes_ended([report])
+        self.session.heard([report])
         learner = {
             "updates": self.learner.updates,
             "metrics": self.metrics,

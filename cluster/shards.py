@@ -150,6 +150,8 @@ class ShardGroup:
             "node": stats["node"],
             "transitions": sum(stats["transitions_by_task"]),
             "lost": max(0, lost),
+            "bad_segments": stats["bad_segments"],
+            "bad_transitions": stats["bad_transitions"],
             "seconds": 0.0 if seat.absent_since is None else time.monotonic() - seat.absent_since,
         }
         self._take(seat, stats)

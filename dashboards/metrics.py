@@ -67,6 +67,20 @@ METRICS = (
         by_task("row", "env_steps_by_task"),
     ),
     counter("episodes", "short", TASK, "Training episodes that have ended.", by_task("row", "episodes")),
+    counter(
+        "bad_episodes",
+        "short",
+        TASK,
+        "Training episodes that were dropped, as a reward or an observation was NaN or infinite.",
+        by_task("row", "bad_episodes"),
+    ),
+    counter(
+        "clipped_observations",
+        "short",
+        TASK,
+        "Numbers in observations that were brought within float16's range, of shards that live.",
+        by_task("row", "clipped"),
+    ),
     gauge(
         "episode_return",
         "short",

@@ -25,6 +25,7 @@ OF_SHARD = (
     "steps_ahead",
     *LIMITER_COUNTS,
 )
+OF_TASKS = ("inserts_by_task", "clipped_by_task")
 RECENT_ROWS = 12  # a minute, at the default interval: what the time left is reckoned from
 
 
@@ -39,6 +40,7 @@ class Progress:
         self.target = samples_per_insert
         self.recent: list[deque[tuple[float, bool]]] = [deque(maxlen=RECENT_EPISODES) for _ in tasks]
         self.episodes: list[int] = [0] * len(self.tasks)
+        self.bad_episodes: list[int] = [0] * len(self.tasks)
         self.history: deque[tuple[float, int]] = deque(maxlen=RECENT_ROWS)  # (monotonic time, steps)
         now = time.monotonic()
         self.started = now
@@ -48,7 +50,7 @@ class Progress:
 
     def state(self) -> dict[str, Any]:
         """What a resumed run counts on from."""
-        return {"episodes": self.episodes, "elapsed_s": self.elapsed_s()}
+        return {"episodes": self.episodes, "bad_episodes": self.bad_episodes, "elapsed_s": self.elapsed_s()}
 
     def elapsed_s(self) -> float:
         """Seconds that the run has taken, those before a resume included."""
@@ -56,6 +58,7 @@ class Progress:
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.episodes = list(state["episodes"])
+        self.bad_episodes = list(state.get("bad_episodes", self.bad_episodes))  # not counted by earlier versions
         self.started = time.monotonic() - state["elapsed_s"]
 
     def episodes_ended(self, reports: Iterable[ActorReport]) -> None:
@@ -63,6 +66,8 @@ class Progress:
             for episode in report.episodes:
                 self.recent[episode.task].append((episode.undiscounted_return, episode.success))
                 self.episodes[episode.task] += 1
+            for bad in report.bad:
+                self.bad_episodes[bad.task] += 1
 
     def row(
         self,
@@ -73,7 +78,7 @@ class Progress:
     ) -> dict[str, Any]:
         """One row for metrics.jsonl from the newest report of every part."""
         now = time.monotonic()
-        inserts = np.sum([shard["inserts_by_task"] for shard in shards], axis=0)
+        inserts, clipped = (np.sum([shard[of] for shard in shards], axis=0) for of in OF_TASKS)
         counters = {
             "at": now,
             "inserts": float(inserts.sum()),
@@ -113,6 +118,8 @@ class Progress:
                 task: mean([s for _, s in recent]) for task, recent in zip(self.tasks, self.recent, strict=True)
             },
             "episodes": dict(zip(self.tasks, self.episodes, strict=True)),
+            "bad_episodes": dict(zip(self.tasks, self.bad_episodes, strict=True)),
+            "clipped": dict(zip(self.tasks, clipped.tolist(), strict=True)),
             "policy_age_s": 0.0 if oldest is None else oldest.policy_age_s,
             "policy_version": 0 if oldest is None else oldest.policy_version,
             "policy_age_updates": 0 if oldest is None else max(0, learner["updates"] - oldest.policy_version),

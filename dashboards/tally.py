@@ -22,6 +22,7 @@ CAUSES = (
     ("it has grown to", "out of memory"),
     ("has not made a step", "hung"),
     ("not answer", "hung"),
+    ("bad numbers", "bad numbers"),
     ("_loss became ", "loss not finite"),  # as learner.learner.Trained says
     ("Traceback", "raised"),
 )

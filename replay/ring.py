@@ -8,6 +8,7 @@ import numpy as np
 
 from replay.rows import LAST, NOT_DRAWN, TERMINAL, Rows
 
+LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 SCAN_ROWS = 1024  # how much is looked at at once for the end of a segment
 
 
@@ -31,6 +32,7 @@ class TaskRing:
     ) -> None:
         self.rows = rows
         self.bounds = bounds
+        self.clipped = 0  # numbers of observations that were beyond float16's range, of those written by this process
         self.stride = row_stride(shape, dtype, action_size)
         self.packed = memory[: rows * self.stride].reshape(rows, self.stride)
         self.flags = memory[rows * self.stride : rows * (self.stride + 1)]
@@ -66,16 +68,26 @@ class TaskRing:
 
     def write(self, rows: Rows) -> None:
         """Put rows behind the head, where they are not seen until `advance`."""
-        start = 0
+        start, observations = 0, self._fitting(rows.observations)
         while start < len(rows.flags):
             place = (self.head + start) % self.rows
             stop = min(len(rows.flags), start + self.rows - place)
             to = slice(place, place + stop - start)
             self.rewards[to] = rows.rewards[start:stop]
             self.actions[to] = rows.actions[start:stop]
-            self.observations[to] = rows.observations[start:stop]
+            self.observations[to] = observations[start:stop]
             self.flags[to] = rows.flags[start:stop]
             start = stop
+
+    def _fitting(self, observations: np.ndarray) -> np.ndarray:
+        """Observations within the range of their dtype here; what is beyond it would become infinite."""
+        if self.observations.dtype != np.float16 or observations.dtype == np.float16:
+            return observations
+        beyond = (np.abs(observations) > LARGEST_FLOAT16) & np.isfinite(observations)
+        if not beyond.any():
+            return observations
+        self.clipped += int(np.count_nonzero(beyond))
+        return np.where(beyond, np.copysign(LARGEST_FLOAT16, observations), observations)
 
     def advance(self, count: int, transitions: int) -> None:
         """Take in `count` rows that have been written."""

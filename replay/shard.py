@@ -17,6 +17,7 @@ from replay.rate_limiter import MAX_WAIT_S, RateLimit, RateLimiter
 from replay.restore import is_exact, restore_dealt, restore_exactly
 from replay.rows import Batches, Push
 from replay.snapshot import Place, SnapshotError, Snapshotter
+from replay.soundness import Dropped
 from replay.storage import Storage, StorageSpec
 
 Life = tuple[int, int]  # learners that a run has had, and how often the present one has settled its count
@@ -112,6 +113,10 @@ class Shard:
             self._restore_newest()
         elif self.place is not None and spec.snapshot:
             self.restore(spec.snapshot)
+        self.dropped = Dropped(0, 0)
+        if self.origin != "empty":
+            self.dropped = self.storage.drop_bad()
+            self.memory.commit()
         if self.place is not None and isinstance(self.memory, ShardFiles) and not self.memory.recovered:
             self.place.move_in(spec.index, self.memory.token)
         self.caught_up = self.memory.recovered or not again
@@ -161,9 +166,9 @@ class Shard:
         """Store a push unless it is early or too long. (writer, sequence) names it: a repeat is stored once.
 
         Sequences of a writer must not decrease, and one that was refused stays refused: the push is sent again under
-        another, here or elsewhere. Rows are copied; nothing of the push is kept alive. A part of a push
-        that a budget had no room for (`is_rest`) is never early: it holds some of its writer's tasks only, and the
-        shard may be waiting for the others.
+        another, here or elsewhere. Rows are copied; nothing of the push is kept alive. A push that holds some of its
+        writer's tasks only (`is_rest`), as what a budget had no room for, is never early: the shard may be waiting for
+        the others.
 
         Raises ValueError for rows that do not fit the storage, or a name that is too long.
         """
@@ -179,7 +184,9 @@ class Shard:
             if not self.caught_up or sequence <= self.refused.get(writer, -1):
                 self.refused[writer] = max(sequence, self.refused.get(writer, -1))
                 return InsertReply(False, MAX_WAIT_S, {})
-            if not is_rest and not self.limiter.may_insert(push.rows):
+            # Of a task that holds nothing, as when all of it was dropped, the sampler may wait for the first.
+            early = not self.limiter.may_insert(push.rows)
+            if early and not is_rest and all(self.storage.rings[task].transitions for task in push.rows):
                 self.limiter.insert_side.refused()
                 self.refused[writer] = sequence
                 return InsertReply(False, self.limiter.insert_wait(push.rows), {})
@@ -300,6 +307,9 @@ class Shard:
                 "node_available_bytes": available,
                 "node_total_bytes": total,
                 "repeated_pushes": self.repeated_pushes,
+                "clipped_by_task": [ring.clipped for ring in self.storage.rings],
+                "bad_segments": self.dropped.segments,
+                "bad_transitions": self.dropped.transitions,
                 "origin": self.origin,
                 "problem": self.problem,
             }

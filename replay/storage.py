@@ -16,6 +16,7 @@ import numpy as np
 from replay.gather import Piece, gather
 from replay.ring import TaskRing, row_stride
 from replay.rows import TERMINAL, Batches, Push, Rows
+from replay.soundness import Dropped, drop_bad_segments
 
 DTYPES = ("float32", "float16", "uint8")
 # Episodes that end inside a segment take a row more each; room is made for one in so many steps.
@@ -151,6 +152,14 @@ class Storage:
         for ring in self.rings:
             ring.bounds[:] = 0
         self.return_minimum[:], self.return_maximum[:] = np.inf, -np.inf
+
+    def drop_bad(self) -> Dropped:
+        """Have no segment drawn that holds a bad number, and forget return extremes that are none, until another
+        episode has finished. The caller makes the state last."""
+        bad = ~(self.return_minimum > -np.inf) | ~(self.return_maximum < np.inf)
+        self.return_minimum[bad], self.return_maximum[bad] = np.inf, -np.inf
+        found = [drop_bad_segments(ring) for ring in self.rings]
+        return Dropped(sum(one.segments for one in found), sum(one.transitions for one in found))
 
     def check(self, task: int, rows: Rows) -> None:
         """Raises ValueError for rows that no ring of a task would take, before any of a push is stored."""

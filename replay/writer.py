@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,7 +50,8 @@ class Writer:
         self.shards = shards
         self.turn = first
         self.sequence = 0
-        self.pending: deque[tuple[Push, bool]] = deque()  # what is to be sent, and whether it is the rest of a push
+        self.tasks: frozenset[int] = frozenset()  # that it is known to serve
+        self.pending: deque[tuple[Push, bool]] = deque()  # what is to be sent, and whether some tasks are not in it
         self.flying: Parcel | None = None
         self.stuck: dict[int, Parcel] = {}  # by shard, what it has not answered
         self.refused: list[float] = []  # waits that shards asked for, since one was tried that did not
@@ -68,7 +69,7 @@ class Writer:
 
     @property
     def finished(self) -> bool:
-        """Whether every task that was ever pushed has met a full budget on every shard, and every push its answer."""
+        """Whether every task that it serves has met a full budget on every shard, and every push its answer."""
         met = bool(self.full) and all(len(shards) == len(self.shards) for shards in self.full.values())
         return met and not self.stuck and not self.busy
 
@@ -77,6 +78,12 @@ class Writer:
         """Whether something is to be sent, or in flight to a shard that is in reach."""
         return bool(self.pending) or self.flying is not None
 
+    def serve(self, tasks: Iterable[int]) -> None:
+        """Say what tasks there will be. It has finished when the budgets of all of them are met; and a push that lacks
+        some is never early, as the shard may be waiting for those."""
+        self.tasks = frozenset(tasks)
+        self.full |= {task: set() for task in self.tasks}
+
     def push(self, push: Push, stopped: Callable[[], bool] = lambda: False) -> None:
         """Hand over a push; returns when the one before it is stored, or early when `stopped()` says so."""
         self.flush(stopped)
@@ -84,7 +91,7 @@ class Writer:
             return
         for task in push.rows:
             self.full.setdefault(task, set())
-        self.pending.append((push, False))
+        self.pending.append((push, not self.tasks <= push.rows.keys()))
         while self.busy and self.poll():
             pass
 
@@ -245,5 +252,5 @@ class Writer:
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.turn, self.sequence = state["turn"], state["sequence"]
-        self.full = {int(task): set(shards) for task, shards in state["full"].items()}
+        self.full |= {int(task): set(shards) for task, shards in state["full"].items()}
         self.counts = dict(state["counts"])

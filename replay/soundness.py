@@ -1,0 +1,72 @@
+"""Finds segments with NaN or infinite numbers in what a shard takes over, and has them never drawn.
+
+Actors let no such number through, but files and snapshots may be of a time when they did, and one row that is drawn
+reaches every parameter of the learner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from replay.ring import TaskRing
+from replay.rows import CONTEXT, LAST, NOT_DRAWN
+
+BYTES_AT_ONCE = 1 << 20
+EXPONENT = 0x7C00  # bits of a float16 that are all set in what is not finite
+
+
+class Dropped(NamedTuple):
+    """What is not drawn any more."""
+
+    segments: int
+    transitions: int
+
+
+def drop_bad_segments(ring: TaskRing) -> Dropped:
+    """Have no segment drawn that holds a bad number: its rows only keep their place until they are overwritten.
+
+    The caller makes the ring's bounds last. If the process is killed meanwhile, the next one does it again and finds
+    the same rows.
+    """
+    bad = np.fromiter(bad_rows(ring), np.int64)
+    if not len(bad):
+        return Dropped(0, 0)
+    number = np.arange(ring.tail, ring.head)
+    places = number % ring.rows
+    flags = ring.flags[places]
+    ends = number[(flags & LAST) != 0]
+    segment = np.searchsorted(ends, number)
+    spoilt = np.isin(segment, np.searchsorted(ends, bad))
+    drawn = (flags & NOT_DRAWN) == 0
+    ring.flags[places[spoilt]] |= CONTEXT
+    ring.bounds[2] = np.count_nonzero(drawn & ~spoilt)
+    return Dropped(len(np.unique(segment[spoilt & drawn])), int(np.count_nonzero(spoilt & drawn)))
+
+
+def bad_rows(ring: TaskRing) -> Iterator[int]:
+    """Numbers of held rows with a reward, an action or an observation that is not finite."""
+    step = max(1, BYTES_AT_ONCE // ring.stride)
+    start = ring.tail
+    while start < ring.head:
+        place = start % ring.rows
+        count = min(step, ring.head - start, ring.rows - place)
+        yield from (start + np.flatnonzero(_bad(ring, slice(place, place + count)))).tolist()
+        start += count
+
+
+def _bad(ring: TaskRing, place: slice) -> np.ndarray:
+    """(rows,) bool."""
+    kind = ring.observations.dtype
+    if kind == np.float32:  # a packed row is nothing else
+        rows = ring.packed[place].view(np.float32)
+        if np.isfinite(np.vdot(rows, rows)):  # else the squares may only be too large
+            return np.zeros(len(rows), bool)
+        return np.asarray(~np.isfinite(rows).all(axis=1))
+    bad = ~(np.isfinite(ring.rewards[place]) & np.isfinite(ring.actions[place]).all(axis=1))
+    if kind == np.float16:
+        bits = ring.observations[place].view(np.uint16)
+        bad |= ((bits & EXPONENT) == EXPONENT).reshape(len(bad), -1).any(axis=1)
+    return bad
