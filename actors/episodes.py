@@ -32,8 +32,18 @@ class EpisodeTracker:
         self.copies = np.arange(copies)
 
     def append(self, step: Step) -> tuple[list[Episode], tuple[float, float] | None]:
-        """Take in a step; returns the episodes it ended and the extremes of their discounted returns, if any."""
-        self.rewards[self.copies, self.lengths] = step.rewards
+        """Take in a step; returns the episodes it ended and the extremes of their discounted returns, if any.
+
+        Raises RuntimeError for an environment that does not keep to its limit.
+        """
+        try:
+            self.rewards[self.copies, self.lengths] = step.rewards
+        except IndexError:
+            limit = self.rewards.shape[1]
+            raise RuntimeError(
+                f"an episode of the run's task {self.task} goes on beyond its limit of {limit} steps: its environment "
+                f"is to end or truncate it"
+            ) from None
         self.lengths += 1
         self.successes |= step.successes
         if step.next_inputs is step.observations:

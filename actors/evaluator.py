@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -10,16 +10,19 @@ import numpy as np
 
 from actors.actor import make_policy, random_actions, room
 from actors.catalogue import Task
-from actors.environments import copy_seed, make_environment
+from actors.copies import Copies, Played
+from actors.environments import copy_seed
 from replay.policy_store import PolicyMessage
 
 EVALUATION_STREAM = 2046  # no actor reaches this incarnation
-MOST_COPIES = 64  # of all tasks together, at a time
+# Policies are given a multiple of so many rows. BLAS rounds the last rows of a product otherwise where they do not fill
+# a tile, and an episode would depend on how many others are played with it.
+ROWS = 16
 
 
 @dataclass(frozen=True)
 class EvaluatorSpec:
-    """Evaluate some of a run's tasks, those with the indices `played`, `episodes` each, in as many copies."""
+    """Evaluate some of a run's tasks, those with the indices `played`, `episodes` each."""
 
     tasks: tuple[Task, ...]
     played: tuple[int, ...]
@@ -41,6 +44,10 @@ class Evaluation(NamedTuple):
     version: int
 
 
+class Abandoned(Exception):
+    """An evaluation was asked to stop."""
+
+
 def merged(parts: Sequence[Evaluation]) -> Evaluation:
     """Of several evaluators that played different tasks with the same policy."""
     return Evaluation(
@@ -51,75 +58,90 @@ def merged(parts: Sequence[Evaluation]) -> Evaluation:
     )
 
 
-class Played(NamedTuple):
-    """Episodes of one task, an entry each."""
-
-    returns: np.ndarray
-    lengths: np.ndarray
-    successes: np.ndarray
-
-
 class Evaluator:
-    """Copy i of a task plays exactly one episode an evaluation; later episodes of faster copies do not count."""
+    """Plays every episode in a copy of its own, some copies at a time. What an episode is like depends on its number
+    alone: on its seed, not on what is played with it."""
 
     def __init__(self, spec: EvaluatorSpec) -> None:
         self.spec = spec
+        self.copies = Copies(spec.backend, spec.threads)
 
-    def evaluate(self, message: PolicyMessage | None, number: int) -> Evaluation:
+    def evaluate(
+        self, message: PolicyMessage | None, number: int, stopped: Callable[[], bool] = lambda: False
+    ) -> Evaluation:
         """Play with tanh of the policy's mean, or the best action; with None, uniformly at random (the baseline).
 
-        `number` counts the evaluations of the run; each begins from initial states of its own. Tasks are played some
-        at a time: a copy of some takes 90 MB.
+        `number` counts the evaluations of the run; each begins from initial states of its own. `stopped` is asked
+        before every step. Raises Abandoned when it says so.
         """
-        tasks = self.spec.played
-        at_once = max(1, MOST_COPIES // self.spec.episodes)
-        played: list[Played] = []
-        for begin in range(0, len(tasks), at_once):
-            played += self._play(tasks[begin : begin + at_once], message, number)
-        by_name = {self.spec.tasks[task].name: found for task, found in zip(tasks, played, strict=True)}
+        spec = self.spec
+        found = {task: Played(spec.episodes) for task in spec.played}
+        todo = [(task, episode) for task in spec.played for episode in range(spec.episodes)]
+        try:
+            while todo:
+                todo = self._make(todo, number, stopped)
+                self._play(found, message, number, stopped)
+                self.copies.close()
+        finally:
+            self.copies.close()
+        by_name = {spec.tasks[task].name: played for task, played in found.items()}
         return Evaluation(
-            {name: found.returns.tolist() for name, found in by_name.items()},
-            {name: found.lengths.tolist() for name, found in by_name.items()},
-            {name: found.successes.tolist() for name, found in by_name.items()},
+            {name: played.returns.tolist() for name, played in by_name.items()},
+            {name: played.lengths.tolist() for name, played in by_name.items()},
+            {name: played.successes.tolist() for name, played in by_name.items()},
             -1 if message is None else message.version,
         )
 
-    def _play(self, tasks: tuple[int, ...], message: PolicyMessage | None, number: int) -> list[Played]:
-        """Some of the tasks, given by their indices, all copies of all of them together."""
-        spec, episodes = self.spec, self.spec.episodes
-        rows = np.repeat(tasks, episodes)
-        first = number * len(spec.tasks) * episodes % (1 << 19)
-        rng = np.random.default_rng([spec.seed, EVALUATION_STREAM, number, tasks[0]])
-        pools = []
-        for task in tasks:
-            base = first + task * episodes
-            seeds = [copy_seed(spec.seed, EVALUATION_STREAM, base + copy) for copy in range(episodes)]
-            pools.append(make_environment(spec.backend, spec.tasks[task], seeds, spec.threads))
-        inputs = [pool.reset() for pool in pools]
-        num_actions = np.repeat([spec.tasks[task].num_actions for task in tasks], episodes)
-        policy = None if message is None else make_policy(message, rows, num_actions, spec.most_actions)
-        observations = room(spec.tasks, len(rows), spec.observation_size)
-        returns, lengths = np.zeros(len(rows)), np.zeros(len(rows), np.int64)
-        successes, playing = np.zeros(len(rows), bool), np.ones(len(rows), bool)
-        places = [slice(p * episodes, (p + 1) * episodes) for p in range(len(pools))]
-        while playing.any():
-            active = [i for i, place in enumerate(places) if playing[place].any()]
+    def _make(self, todo: list[tuple[int, int]], number: int, stopped: Callable[[], bool]) -> list[tuple[int, int]]:
+        """Make copies for the first of these (task, episode), as many as there is room for; returns the others."""
+        spec = self.spec
+        first = number * len(spec.tasks) * spec.episodes % (1 << 19)
+        while todo:
+            ask(stopped)
+            task = todo[0][0]
+            left = sum(other == task for other, _ in todo)
+            count = self.copies.fitting(task, left)
+            if not count:
+                break
+            episodes = [episode for _, episode in todo[:count]]
+            seeds = [
+                copy_seed(spec.seed, EVALUATION_STREAM, first + task * spec.episodes + episode) for episode in episodes
+            ]
+            self.copies.make(task, spec.tasks[task], episodes, seeds)
+            todo = todo[count:]
+        return todo
+
+    def _play(
+        self, found: dict[int, Played], message: PolicyMessage | None, number: int, stopped: Callable[[], bool]
+    ) -> None:
+        """An episode in every copy that there is."""
+        spec, pools = self.spec, self.copies.pools
+        rows = np.concatenate([np.full(len(pool.episodes), pool.index) for pool in pools])
+        filled = np.concatenate([rows, np.full(-len(rows) % ROWS, rows[0])])
+        num_actions = np.array([spec.tasks[task].num_actions for task in filled])
+        policy = None if message is None else make_policy(message, filled, num_actions, spec.most_actions)
+        observations = room(spec.tasks, len(filled), spec.observation_size)
+        draws = [
+            np.random.default_rng([spec.seed, EVALUATION_STREAM, number, pool.index, episode])
+            for pool in pools
+            for episode in pool.episodes
+        ]
+        while active := [pool for pool in pools if pool.playing.any()]:
+            ask(stopped)
             if policy is None:
-                actions = random_actions(rng, num_actions, spec.action_size)
+                each = [random_actions(rng, num_actions[i : i + 1], spec.action_size) for i, rng in enumerate(draws)]
+                actions = np.concatenate(each)
             else:
-                for i in active:
-                    observations[places[i], : inputs[i].shape[1]] = inputs[i]
+                for pool in active:
+                    observations[pool.rows, : pool.inputs.shape[1]] = pool.inputs
                 actions = policy.act(observations)
-            for i in active:
-                pools[i].send(actions[places[i], : pools[i].task.action_size])
-            for i in active:
-                step, place = pools[i].recv(), places[i]
-                inputs[i] = step.next_inputs
-                counted = playing[place]
-                returns[place] += np.where(counted, step.rewards, 0.0)
-                lengths[place] += counted
-                successes[place] |= counted & step.successes
-                playing[place] &= ~(step.terminated | step.truncated)
-        for pool in pools:
-            pool.close()
-        return [Played(returns[place], lengths[place], successes[place]) for place in places]
+            for pool in active:
+                pool.environment.send(actions[pool.rows, : pool.environment.task.action_size])
+            for pool in active:
+                ask(stopped)
+                pool.take(pool.environment.recv(), found[pool.index])
+
+
+def ask(stopped: Callable[[], bool]) -> None:
+    if stopped():
+        raise Abandoned

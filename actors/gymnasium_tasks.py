@@ -10,10 +10,15 @@ from actors.catalogue import Task, UnknownNameError
 
 
 def make(library_id: str, **options: Any) -> Any:
-    """The environment, which renders nothing."""
+    """The environment, which renders nothing. Its `max_episode_steps`, if they are named, hold whatever wrappers of its
+    own make of them."""
     import gymnasium
 
-    return gymnasium.make(library_id, disable_env_checker=True, **options)
+    made: Any = gymnasium.make(library_id, disable_env_checker=True, **options)
+    limit = options.get("max_episode_steps")
+    if limit is None or isinstance(made, gymnasium.wrappers.TimeLimit):
+        return made
+    return gymnasium.wrappers.TimeLimit(made, limit)
 
 
 @cache

@@ -1,0 +1,91 @@
+"""The copies of tasks that an evaluator plays at a time: no more than there is room for in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import psutil
+
+from actors.catalogue import Task
+from actors.environments import Environment, Step, make_environment
+from replay.locations import node_memory
+
+MOST_COPIES = 64  # of all tasks together, at a time
+# Part of the memory that is available when the first of them is made: evaluators of other benchmarks may do the same at
+# the same time, and copies may grow while they are played.
+MEMORY_SHARE = 0.25
+LEAST_BYTES = 1_000_000  # that a copy is taken to cost, also where it takes memory that others have left
+
+
+class Played:
+    """Episodes of one task, an entry each."""
+
+    def __init__(self, episodes: int) -> None:
+        self.returns = np.zeros(episodes)
+        self.lengths = np.zeros(episodes, np.int64)
+        self.successes = np.zeros(episodes, bool)
+
+
+class Pool:
+    """Copies of the task of this index, each for one episode; later episodes of faster copies do not count."""
+
+    def __init__(self, index: int, environment: Environment, episodes: Sequence[int], first_row: int) -> None:
+        self.index = index
+        self.environment = environment
+        self.episodes = np.array(episodes)
+        self.rows = slice(first_row, first_row + len(episodes))
+        self.playing = np.ones(len(episodes), bool)
+        self.inputs = environment.reset()
+
+    def take(self, step: Step, found: Played) -> None:
+        """Note what a step gave. An environment that does not keep to its task's limit is not played beyond it."""
+        self.inputs = step.next_inputs
+        counted = self.episodes[self.playing]
+        found.returns[counted] += step.rewards[self.playing]
+        found.lengths[counted] += 1
+        found.successes[counted] |= step.successes[self.playing]
+        over = step.terminated | step.truncated | (found.lengths[self.episodes] >= self.environment.task.episode_limit)
+        self.playing &= ~over
+
+
+class Copies:
+    """Those there are. What a copy of a task costs is measured when it is made: at first there is one, then at most
+    twice as many at once as before."""
+
+    def __init__(self, backend: str, threads: int) -> None:
+        self.backend = backend
+        self.threads = threads
+        self.process = psutil.Process()
+        self.pools: list[Pool] = []
+        self.known: dict[int, tuple[int, float]] = {}  # by task: how many were made at once, and the bytes of one
+        self.most_bytes = 0.0  # of this process
+
+    @property
+    def count(self) -> int:
+        return sum(len(pool.episodes) for pool in self.pools)
+
+    def fitting(self, index: int, wanted: int) -> int:
+        """How many of `wanted` copies of a task may be made at once now; one where there is none of any."""
+        if not self.pools:
+            self.most_bytes = self._bytes() + MEMORY_SHARE * node_memory()[0]
+        made, each = self.known.get(index, (0, LEAST_BYTES))
+        fit = int((self.most_bytes - self._bytes()) // each)
+        return max(0 if self.pools else 1, min(wanted, MOST_COPIES - self.count, max(1, 2 * made), fit))
+
+    def make(self, index: int, task: Task, episodes: Sequence[int], seeds: Sequence[int]) -> None:
+        """Make and reset a copy for each episode, with a seed each."""
+        before = self._bytes()
+        environment = make_environment(self.backend, task, seeds, self.threads)
+        self.pools.append(Pool(index, environment, episodes, self.count))
+        if len(seeds) > self.known.get(index, (0, 0.0))[0]:
+            self.known[index] = len(seeds), max(LEAST_BYTES, (self._bytes() - before) / len(seeds))
+
+    def close(self) -> None:
+        while self.pools:
+            self.pools.pop().environment.close()
+
+    def _bytes(self) -> int:
+        """What this process has of memory for itself."""
+        memory = self.process.memory_info()
+        return int(memory.rss - memory.shared)
