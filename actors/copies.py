@@ -60,6 +60,12 @@ class Copies:
         self.pools: list[Pool] = []
         self.known: dict[int, tuple[int, float]] = {}  # by task: how many were made at once, and the bytes of one
         self.most_bytes = 0.0  # of this process
+        self.making = True  # whether they are being made, not played
+
+    @property
+    def largest(self) -> int:
+        """Copies in the largest pool."""
+        return max((len(pool.episodes) for pool in list(self.pools)), default=1)
 
     @property
     def count(self) -> int:

@@ -79,7 +79,10 @@ class Evaluator:
         todo = [(task, episode) for task in spec.played for episode in range(spec.episodes)]
         try:
             while todo:
+                self.copies.making = True
                 todo = self._make(todo, number, stopped)
+                ask(stopped)
+                self.copies.making = False
                 self._play(found, message, number, stopped)
                 self.copies.close()
         finally:

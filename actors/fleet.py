@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import psutil
 import ray
@@ -317,15 +317,13 @@ class Fleet:
         """The highest so far: a resumed run begins above it."""
         return self.first_incarnation + max(self.lives.values(), default=0) - 1
 
-    def stop(self, timeout: float) -> None:
-        """Ask all loops to end and wait for them; what they had not pushed is dropped."""
+    def stop(self) -> list[ray.ObjectRef]:
+        """Ask all loops to end, who answer when they have; what they had not pushed is dropped."""
         for slot in [slot for slot in self.slots if slot.ready is not None]:
             slot.kill()  # it has nothing, and is not to begin now
         self.slots = [slot for slot in self.slots if slot.ready is None]
-        pending: list[Any] = [slot.handle.stop.remote() for slot in [*self.slots, *self.outgoing]]
-        pending += [gone for _, gone, _ in self.leaving]
-        if pending:
-            ray.wait(pending, num_returns=len(pending), timeout=timeout)
+        pending: list[ray.ObjectRef] = [slot.handle.stop.remote() for slot in [*self.slots, *self.outgoing]]
+        return pending + [gone for _, gone, _ in self.leaving]
 
 
 def ready_among(references: list[ray.ObjectRef]) -> set[ray.ObjectRef]:

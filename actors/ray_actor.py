@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import traceback
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import ray
@@ -14,7 +14,7 @@ from ray.actor import ActorHandle
 
 from actors.actor import Actor, ActorReport, ActorSpec, make_environments
 from actors.door import BadNumber, OnlyBadNumbers
-from actors.evaluator import Evaluator, EvaluatorSpec
+from actors.evaluator import Evaluation, Evaluator, EvaluatorSpec
 from replay.handle import ShardHandle
 from replay.policy_store import PolicyMessage
 from replay.ray_shard import GONE
@@ -142,6 +142,45 @@ class ActorProcess:
             self.thread.join()
 
 
+class EvaluatorReport(NamedTuple):
+    """How an evaluator gets on."""
+
+    silent_s: float  # since it last began a step of a pool, or to make one; 0 while it plays nothing
+    copies: int  # that it steps together, at most
+    making: bool  # whether it makes its environments
+
+
+class EvaluatorProcess:
+    """Plays one evaluation after the other, answers `report` meanwhile."""
+
+    def __init__(self, spec: EvaluatorSpec) -> None:
+        self.evaluator = Evaluator(spec)
+        self.beat: float | None = None  # while it plays
+
+    def evaluate(self, message: PolicyMessage | None, number: int) -> Evaluation:
+        """`Evaluator.evaluate`."""
+        try:
+            return self.evaluator.evaluate(message, number, self._stopped)
+        finally:
+            self.beat = None
+
+    def _stopped(self) -> bool:
+        """Asked before every step."""
+        self.beat = time.monotonic()
+        return False
+
+    @ray.method(concurrency_group="watch")
+    def placed(self) -> tuple[str, int]:
+        """Its node and process id: it is there."""
+        return ray.get_runtime_context().get_node_id(), os.getpid()
+
+    @ray.method(concurrency_group="watch")
+    def report(self) -> EvaluatorReport:
+        beat, copies = self.beat, self.evaluator.copies
+        silent_s = 0.0 if beat is None else time.monotonic() - beat
+        return EvaluatorReport(silent_s, copies.largest, copies.making)
+
+
 def start_actor(
     spec: ActorSpec, shards: list[ShardHandle], store: ActorHandle, runtime: dict[str, Any], **options: Any
 ) -> ActorHandle:
@@ -152,8 +191,10 @@ def start_actor(
 
 
 def start_evaluator(spec: EvaluatorSpec, runtime: dict[str, Any], **options: Any) -> ActorHandle:
+    """`options` are further ones of the Ray actor: its name, its place."""
     options = {"num_cpus": 0} | options | {"max_restarts": 0, "runtime_env": complete(runtime)}
-    handle: ActorHandle = ray.remote(Evaluator).options(**options).remote(spec)
+    threads: dict[str, Any] = {"max_concurrency": 1, "concurrency_groups": {"watch": 1}}
+    handle: ActorHandle = ray.remote(**threads)(EvaluatorProcess).options(**options).remote(spec)
     return handle
 
 

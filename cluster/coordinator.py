@@ -7,52 +7,42 @@ passes through it.
 
 from __future__ import annotations
 
-import threading
 import time
 import uuid
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayTaskError
 
 from actors.actor import ActorSpec
-from actors.fleet import DEAD, Fleet, Limits, Poll, answered
+from actors.fleet import Fleet, Limits, Poll, answered
 from actors.ray_actor import start_actor, start_evaluator
 from cluster.balance import Balancer
 from cluster.errors import RunFailed
-from cluster.evaluators import EvaluatorGroup
-from cluster.learner_group import CALL_TIMEOUT_S, LearnerGroup, LearnerLost
+from cluster.evaluators import EvaluatorGroup, Patience
+from cluster.learner_group import LearnerGroup, LearnerLost
 from cluster.learner_plan import learner_spec, ranks
 from cluster.living import actor_name, first_incarnation, living_actors, living_learner, rank_name
 from cluster.origin import find_origin
 from cluster.parts import Parts
 from cluster.plan import Plan
+from cluster.registry import LeaseLost
 from cluster.replay_plan import shard_specs
 from cluster.runtime import runtime
+from cluster.saver import Saver
 from cluster.session import Session, lowest_inserts
 from cluster.shards import ShardEvent, ShardGroup
+from cluster.stop import CHECKPOINT_S, EVALUATION_S, PARTS_S, Stop, Stopped
+from cluster.waiting import all_answer
 from learner.ray_learner import LoopSpec, start_ranks
 from replay.policy_store import PolicyStore
 
 TICK_S = 0.25
-# Evaluations under way when a run is stopped are waited for so long.
-EVALUATION_TIMEOUT_S = 60.0
 SAVES = 3  # tries of the last checkpoint
-
-
-@dataclass(frozen=True)
-class Saving:
-    """A checkpoint under way."""
-
-    name: str
-    snapshot: str
-    env_steps: int
-    started: float
-    learner: ray.ObjectRef
-    shards: list[ray.ObjectRef]
+FLEET_S = 30.0  # for actors to end their loops
 
 
 class Coordinator:
@@ -61,9 +51,12 @@ class Coordinator:
     def __init__(self, plan: Plan, session: Session, live: Path, device: str, parts: Parts) -> None:
         self.plan = plan
         self.session = session
+        self.saver = Saver(session)
         self.device = device
         self.parts = parts
         config, folder, self.presence = plan.config, session.folder, session.folder.presence
+        self.stop = self.presence.stop
+        self.trains = False  # whether there is anything that a checkpoint would hold
         alive = parts.alive()
         self.attached = any(name.startswith("shard-") for name in alive)
         kept = folder.kept if self.attached else {}
@@ -73,20 +66,26 @@ class Coordinator:
             parts.end()
             alive = []
             session.goes_back()
-        self.checkpoint = folder.checkpoint
         self.take = max(1, folder.takes if self.attached else folder.takes + 1)
         self.shards = ShardGroup(shard_specs(plan, folder, live, self.take), parts, kept.get("shards", ()))
         self.handles = self.shards.handles
         options = parts.place("learner") | parts.named("policies") | {"get_if_exists": True, "max_restarts": -1}
         self.store = ray.remote(PolicyStore).options(**({"num_cpus": 0} | options), max_concurrency=2).remote(ray.put)
         life = living_learner(parts, alive, config.learner.ranks, kept)
-        self.learner = LearnerGroup(self._start_learner, config.learner.deadline, life)
+        self.learner = LearnerGroup(self._start_learner, config.learner.deadline, self.stop, life)
         self.runtimes = {benchmark: runtime(config.actors, benchmark) for benchmark in plan.benchmarks}
         for name in alive:
             if name.startswith("evaluator-"):  # whoever asked it is no more
                 parts.kill(name)
         pending = [(steps, policy, number) for steps, policy, number in kept.get("evaluating", ())]
-        self.evaluators = EvaluatorGroup(self._start_evaluators, self.learner, pending, session.evaluation_lost)
+        self.evaluators = EvaluatorGroup(
+            self._start_evaluator,
+            {name: Patience(plan.part(name).deadline, plan.part(name).copies) for name in plan.benchmarks},
+            self.learner,
+            pending,
+            session.evaluator_died,
+            session.evaluation_lost,
+        )
         self.counts = plan.counts() | (kept.get("counts") or self.presence.desired)
         self.presence.begin(self.counts, {name: plan.most_actors(name) for name in plan.benchmarks})
         assignments = plan.assignments(self.counts)
@@ -100,37 +99,59 @@ class Coordinator:
             living_actors(parts, alive, assignments),
         )
         self.balancer = Balancer(plan, folder.presence)
-        self.saving: Saving | None = None
-        self.died_saving = False  # a part has, since the newest checkpoint
 
-    def run(self, stop: threading.Event) -> bool:
-        """Train to the step budget; False when `stop` was set before. Raises RunFailed when a part fails."""
-        self._tell_of_shards(self.shards.fresh())
+    def run(self) -> bool:
+        """Train to the step budget; False when a stop was asked for before. Raises RunFailed when a part fails.
+
+        However it ends, the state of then is in a checkpoint, if there are parts to write it.
+        """
+        try:
+            self._begin()
+            return self._conduct()
+        except LeaseLost:
+            raise
+        except Stopped as late:
+            if self.trains:
+                raise RunFailed(f"it was stopped, and its last checkpoint could not be written: {late}") from late
+            if not self.saver.newest:  # there is nothing to resume that they would be of use to
+                self.shards.close(self.stop)
+            return False
+        except BaseException:
+            if self.trains:
+                self._save_at_last()
+            raise
+
+    def _begin(self) -> None:
+        """Have all parts there, and the learner train. Raises Stopped as soon as that is not wanted any more."""
+        self._tell_of_shards(self.shards.fresh(self.stop, after_stop=0.0))
         self.session.folder.replay_taken(self.take)
         for stats in self.shards.stats if not self.attached else []:
             self.session.replay_began(stats)
         if not self.session.random_is_scored and not any(kind == "random" for _, kind, _ in self.evaluators.pending):
             self._evaluate("random", 0)
         try:
-            self.session.records.event("learner_ready", **self.learner.train())
+            self.session.records.event("learner_ready", **self.learner.train(after_stop=0.0))
         except LearnerLost as error:
             self._replace_learner(error)
+        self.trains = True
         self._keep()
         self.fleet.collect()
+
+    def _conduct(self) -> bool:
         while True:
-            self._train(stop)
+            self._train()
             try:
                 completed = self._finish()
             except LearnerLost as error:  # what it had not saved is made up for
                 self._replace_learner(error)
                 continue
-            if completed or stop.is_set():
-                self.shards.close()
+            if completed or self.stop.is_set():
+                self.shards.close(self.stop)
                 return completed
 
-    def _train(self, stop: threading.Event) -> None:
-        """Until the budget is met or `stop` is set."""
-        while not stop.is_set():
+    def _train(self) -> None:
+        """Until the budget is met or a stop is asked for."""
+        while not self.stop.is_set():
             self._wait_to_act()
             env_steps = self._tick()
             if self.session.report_due():
@@ -139,9 +160,9 @@ class Coordinator:
                 return
             if self.session.evaluation_due(env_steps):
                 self._evaluate("deterministic", env_steps)
-            if self.saving is None and not self.shards.away and self.session.checkpoint_due(env_steps):
-                self._begin_save(env_steps)
-            stop.wait(TICK_S)
+            if self.saver.saving is None and not self.shards.away and self.session.checkpoint_due(env_steps):
+                self.saver.begin(env_steps, self.learner, self.shards)
+            self.stop.wait(TICK_S)
 
     def _wait_to_act(self) -> None:
         """While nobody can tell who conducts this run, all parts go on by themselves. Raises LeaseLost."""
@@ -153,7 +174,7 @@ class Coordinator:
         has forgotten the newest of what it took."""
         steps = self.plan.config.steps
         if lowest_inserts(self.shards.stats) < steps and self.fleet.finished:
-            self._tell_of_shards(self.shards.fresh())
+            self._tell_of_shards(self.shards.fresh(self.stop))
             if lowest_inserts(self.shards.stats) < steps:
                 self.fleet.renew()
         return lowest_inserts(self.shards.stats) >= steps
@@ -177,7 +198,7 @@ class Coordinator:
         for actor, incarnation in news.started:
             self.session.records.event("actor_started", actor=actor, incarnation=incarnation)
         self._collect_evaluations()
-        self._commit_save(wait=False)
+        self.saver.commit(self.fleet.incarnation)
         return lowest_inserts(self.shards.stats)
 
     def _tell_of_shards(self, events: list[ShardEvent]) -> None:
@@ -214,12 +235,9 @@ class Coordinator:
         options |= self.parts.named(actor_name(spec.name, [task for task, _ in spec.tasks], spec.incarnation))
         return start_actor(spec, list(self.handles), self.store, self.runtimes[benchmark], **options)
 
-    def _start_evaluators(self) -> list[ActorHandle]:
-        found = []
-        for benchmark in self.plan.benchmarks:
-            options = self.parts.place("actors") | self.parts.named(f"evaluator-{benchmark}-{uuid.uuid4().hex[:8]}")
-            found.append(start_evaluator(self.plan.evaluator(benchmark), self.runtimes[benchmark], **options))
-        return found
+    def _start_evaluator(self, benchmark: str) -> ActorHandle:
+        options = self.parts.place("actors") | self.parts.named(f"evaluator-{benchmark}-{uuid.uuid4().hex[:8]}")
+        return start_evaluator(self.plan.evaluator(benchmark), self.runtimes[benchmark], **options)
 
     def _start_learner(self, life: int) -> Any:
         config = self.plan.config.learner
@@ -231,8 +249,8 @@ class Coordinator:
             config.requests_in_flight,
             ranks(self.plan),
             config.deadline,
-            self.session.folder.checkpoints.url(self.checkpoint) if self.checkpoint else "",
-            None if self.checkpoint else find_origin(self.plan),
+            self.session.folder.checkpoints.url(self.saver.newest) if self.saver.newest else "",
+            None if self.saver.newest else find_origin(self.plan),
             str(self.session.folder.path.absolute()),
             config.profile if life == 0 else 0,
             life,
@@ -257,18 +275,18 @@ class Coordinator:
     def _replace_learner(self, error: LearnerLost) -> None:
         """A new learner from the newest checkpoint, or from nothing before the first. Replay and actors go on under
         the limiter meanwhile."""
-        saving = self.saving is not None or self.died_saving
-        if self.saving is not None:
-            if not answered(self.saving.learner):
+        saver = self.saver
+        saving = saver.saving is not None or saver.died_saving
+        if saver.saving is not None:
+            if not answered(saver.saving.learner):
                 self.learner.kill()  # nobody is to wait for what will not be written
-            if not self._commit_save(wait=True):
+            if not saver.commit(self.fleet.incarnation, self.stop):
                 self.session.checkpoint_soon()
         records = self.session.records
         # One that dies whenever it saves would otherwise make the same updates for ever.
         ready, lost = self.learner.replace(
             saving, lambda cause, updates: records.event("learner_died", cause, updates=updates), error
         )
-        self.evaluators.learner_replaced()
         self._keep()
         records.event("learner_restarted", updates=ready["updates"], lost_updates=lost)
         self.session.console.say(
@@ -312,87 +330,60 @@ class Coordinator:
             return True
         return False
 
-    def _begin_save(self, env_steps: int) -> None:
-        try:
-            name, snapshot = self.session.begin_checkpoint(env_steps)
-        except OSError as error:
-            self.session.checkpoint_failed(env_steps, error)
-            return
-        learner = self.learner.first.save.remote(self.session.folder.checkpoints.url(name))
-        self.saving = Saving(name, snapshot, env_steps, time.monotonic(), learner, self.shards.save(snapshot))
-
-    def _commit_save(self, wait: bool) -> bool:
-        """Make the checkpoint under way the newest once all of it is written; whether that was done now."""
-        if self.saving is None:
-            return False
-        saving = self.saving
-        parts = [saving.learner, *saving.shards]
-        if not wait and not all(answered(part) for part in parts):
-            return False
-        self.saving = None
-        # All of them have stopped writing before the checkpoint is committed, or removed.
-        ray.wait(parts, num_returns=len(parts), timeout=CALL_TIMEOUT_S)
-        try:
-            updates, learner_s = self._get(saving.learner)
-            new_bytes, shard_s = zip(*self._get(saving.shards), strict=True)
-            saved = saving.name, saving.snapshot, saving.env_steps
-            seconds = {"learner": learner_s, "replay": max(shard_s)}
-            self.session.commit_checkpoint(
-                *saved, updates, self.fleet.incarnation, sum(new_bytes), saving.started, seconds
-            )
-        except (RunFailed, RayError, OSError) as error:
-            self.session.checkpoint_failed(saving.env_steps, error, saving.name)
-            if isinstance(error, DEAD):
-                self.died_saving = True
-                self.session.checkpoint_soon()
-            return False
-        self.checkpoint, self.died_saving = saving.name, False
-        return True
-
     def _finish(self) -> bool:
         """Stop the loops, write the last checkpoint, and evaluate the final policy if the budget was met; returns
-        whether it was. Raises LearnerLost when the learner died meanwhile."""
+        whether all that was done. Raises LearnerLost when the learner died meanwhile."""
         self._wait_to_act()
-        self._commit_save(wait=True)
-        self.fleet.stop(timeout=30.0)
+        self.saver.commit(self.fleet.incarnation, self.stop)
+        all_answer(self.fleet.stop(), FLEET_S, self.stop, PARTS_S / 2)
         self.learner.ask("stop")
         self.learner.refresh()
         self._tick()
-        self._tell_of_shards(self.shards.fresh())
+        self._tell_of_shards(self.shards.fresh(self.stop))
         self._report()  # that all is made: what follows may take long
         env_steps = lowest_inserts(self.shards.stats)
         for tries_left in reversed(range(SAVES)):
-            self._begin_save(env_steps)
-            if self._commit_save(wait=True):
+            self.saver.begin(env_steps, self.learner, self.shards)
+            if self.saver.commit(self.fleet.incarnation, self.stop):
                 break
             self.learner.refresh()  # if it was the learner that died, another can write it
-            self._tell_of_shards(self.shards.fresh())  # a shard that died comes back
-            if not tries_left:
+            self._tell_of_shards(self.shards.fresh(self.stop))  # a shard that died comes back
+            if not tries_left or self.stop.left(CHECKPOINT_S) <= 0.0:
+                self.trains = False
                 raise RunFailed("its last checkpoint could not be written; the events file has the reason")
+        self.trains = False  # all is saved
         completed = self._completed and env_steps >= self.plan.config.steps
         if completed:
             self._evaluate("deterministic", env_steps)
-        self._wait_for_evaluations(None if completed else EVALUATION_TIMEOUT_S)
+        are_made = self._wait_for_evaluations() if completed or self.stop.is_set() else False
         self._report()
-        return completed
+        return completed and are_made
 
-    def _wait_for_evaluations(self, timeout: float | None) -> None:
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while self.evaluators.asked and (deadline is None or time.monotonic() < deadline):
+    def _wait_for_evaluations(self) -> bool:
+        """Until all are made, or given up. What is not there soon after a stop is not waited for; whether all were."""
+        while self.evaluators.asked and self.stop.left(EVALUATION_S) > 0.0:
             self._wait_to_act()
             self._hear_learner()
             self._collect_evaluations()
             if self.session.report_due():
                 self._report()
             time.sleep(TICK_S)
+        are_made = not self.evaluators.asked
+        self.evaluators.give_up("the run was stopped")
+        return are_made
 
-    def _get(self, references: Any) -> Any:
-        """ray.get that turns a failure inside a part into RunFailed; a dead part stays one of DEAD."""
-        try:
-            return ray.get(references, timeout=CALL_TIMEOUT_S)
-        except DEAD:
-            raise
-        except RayTaskError as error:
-            raise RunFailed(str(error)) from error
-        except ray.exceptions.GetTimeoutError as error:
-            raise RunFailed(f"a part did not answer within {CALL_TIMEOUT_S:.0f} s") from error
+    def _save_at_last(self) -> None:
+        """Before the run ends by a fault: write what there is, if learner and shards can. The fault is what is told in
+        the end, whatever comes of this."""
+        limit = self.stop if self.stop.is_set() else Stop()
+        limit.set()
+        with suppress(Exception):
+            try:
+                self.saver.commit(self.fleet.incarnation, limit)
+                self._tell_of_shards(self.shards.fresh(limit))
+                env_steps = lowest_inserts(self.shards.stats)
+                self.saver.begin(env_steps, self.learner, self.shards)
+                if self.saver.commit(self.fleet.incarnation, limit):
+                    self.session.console.say(f"a last checkpoint was written at {env_steps:,} steps")
+            except Exception as error:
+                self.session.console.say(f"no last checkpoint could be written: {error}")

@@ -15,6 +15,8 @@ from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 from actors.fleet import DEAD, MOST_DEATHS_IN_A_ROW, NODE_DIED, answered
 from cluster.errors import RunFailed
+from cluster.stop import PARTS_S, Stop, Stopped
+from cluster.waiting import LOOK_S, all_answer, is_late
 
 # What a part may take for an answer: it may be in the midst of writing a large checkpoint, or of a very large update.
 CALL_TIMEOUT_S = 600.0
@@ -35,11 +37,13 @@ class LearnerLost(Exception):
 class LearnerGroup:
     """Ranks that `start(life)` makes, life after life, the first rank first; `lives` counts those before this one.
 
-    One that lets the others wait for longer than `deadline_s` is as good as dead.
+    One that lets the others wait for longer than `deadline_s` is as good as dead. Whatever waits for an answer raises
+    Stopped when that has not come `PARTS_S` after a stop.
     """
 
-    def __init__(self, start: Start, deadline_s: float, life: int = 0) -> None:
+    def __init__(self, start: Start, deadline_s: float, stop: Stop, life: int = 0) -> None:
         self.start = start
+        self.stop = stop
         self.deadline_s = deadline_s
         self.lives = life
         self.report: dict[str, Any] = {}
@@ -55,10 +59,16 @@ class LearnerGroup:
         self.asked: ray.ObjectRef | None = None
         self.asked_at = 0.0
 
-    def train(self) -> dict[str, Any]:
-        """Wait until the ranks are ready, and let them train; what they say of themselves. Raises LearnerLost."""
+    def train(self, after_stop: float = PARTS_S) -> dict[str, Any]:
+        """Wait until the ranks are ready, and let them train; what they say of themselves. Raises LearnerLost, and
+        Stopped when they are not ready so many seconds after a stop."""
         answer = self.first.ready.remote()
-        first, _ = ray.wait([answer, *self.watches], num_returns=1, timeout=CALL_TIMEOUT_S)
+        began = time.monotonic()
+        first: list[ray.ObjectRef] = []
+        while not first and time.monotonic() - began < CALL_TIMEOUT_S:
+            if is_late(began, self.stop, after_stop):
+                raise Stopped("the learner was not ready yet")
+            first, _ = ray.wait([answer, *self.watches], num_returns=1, timeout=LOOK_S)
         if first and first[0] != answer:
             self._failed(first[0], self.watches.index(first[0]))
         ready: dict[str, Any] = self._get(answer, CALL_TIMEOUT_S)
@@ -99,8 +109,10 @@ class LearnerGroup:
         return self._get(getattr(self.first, method).remote(), max(CALL_TIMEOUT_S, self.deadline_s + PING_TIMEOUT_S))
 
     def _get(self, reference: ray.ObjectRef, timeout: float) -> Any:
+        if not all_answer([reference], timeout, self.stop, PARTS_S) and self.stop.left(PARTS_S) <= 0.0:
+            raise Stopped("the learner does not answer")
         try:
-            return ray.get(reference, timeout=timeout)
+            return ray.get(reference, timeout=0.0)
         except GetTimeoutError:
             raise self._silent() or LearnerLost(f"rank 0 has not answered for {timeout:.0f} s") from None
         except (*DEAD, RayTaskError):

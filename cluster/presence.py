@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import threading
 import time
+from contextlib import suppress
 
 from cluster.errors import ConfigError
-from cluster.registry import LEASE_S, Lease, LeaseLost, Registry, RegistryAway
+from cluster.registry import LEASE_S, FileRegistry, Lease, LeaseLost, Registry, RegistryAway
+from cluster.stop import Stop
 from replay.json_text import json_text
 
 BEAT_S = 0.5
 LAST_WORDS_S = 120.0  # for which a registry that is away is waited for, or nobody would know how the run ended
+DISK_S = 10.0  # the same, of one that is files
 
 
 class Presence:
@@ -22,7 +25,7 @@ class Presence:
         desired: actors by benchmark, as last asked for; {} before.
     """
 
-    def __init__(self, registry: Registry, run: str, lease: Lease, stop: threading.Event) -> None:
+    def __init__(self, registry: Registry, run: str, lease: Lease, stop: Stop) -> None:
         self.registry = registry
         self.run = run
         self.lease = lease
@@ -42,7 +45,8 @@ class Presence:
     def __exit__(self, *_: object) -> None:
         self.ending.set()
         self.thread.join()
-        deadline = time.monotonic() + LAST_WORDS_S
+        patience = DISK_S if isinstance(self.registry, FileRegistry) else LAST_WORDS_S
+        deadline = time.monotonic() + patience
         while self.loss is None and time.monotonic() < deadline:
             try:
                 self._say()
@@ -62,6 +66,11 @@ class Presence:
         """Have fields written, soon."""
         with self.lock:
             self.unsaid |= fields
+
+    def break_off(self, reason: str) -> None:
+        """Say that the run was stopped, in the last moment of this process, which gives up the lease by ending."""
+        with suppress(RegistryAway, OSError):
+            self.registry.write(self.run, state="stopped", reason=reason, heartbeat=str(time.time()))
 
     def may_act(self) -> bool:
         """Whether the lease is surely this process's. While it is not, another may take over, and parts are to be left

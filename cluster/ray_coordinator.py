@@ -130,7 +130,7 @@ class CoordinatorProcess:
     def _drive(self, session: Session, parts: Parts) -> bool:
         device = self.config.learner.device
         live = live_on_nodes(self.plan, session.folder)
-        return Coordinator(self.plan, session, live, device, parts).run(session.folder.presence.stop)
+        return Coordinator(self.plan, session, live, device, parts).run()
 
 
 def live_on_nodes(plan: Plan, folder: RunFolder) -> Path:

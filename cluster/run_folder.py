@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 import uuid
 from dataclasses import asdict, replace
@@ -19,6 +18,7 @@ from cluster.errors import ConfigError
 from cluster.plan import Plan
 from cluster.presence import Presence
 from cluster.registry import Lease, Registry, find_registry
+from cluster.stop import Stop
 from cluster.validation import flag, get
 from learner.checkpoint import CheckpointError, Checkpoints
 from replay.json_text import json_text
@@ -85,7 +85,7 @@ class RunFolder:
         self.takes = int(known["takes"] or 0)
         # What `keep` was last given; {} if nothing.
         self.kept: dict[str, Any] = json.loads(known["kept"] or "{}")
-        self.presence = Presence(registry, self.name, lease, threading.Event())
+        self.presence = Presence(registry, self.name, lease, Stop())
         self.replay_url = replay_url  # of its snapshots
         self.checkpoints = checkpoints
         self.checkpoint = checkpoint  # the one to resume from, or ""

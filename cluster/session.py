@@ -49,6 +49,7 @@ class Session:
         scored = records.read(folder.path / "eval.jsonl")
         self.random_is_scored = any(row["policy"] == "random" for row in scored)
         self._expect(folder.manifest.get("env_steps", 0))
+        self.missing: list[tuple[int, str]] = []  # evaluations that were given up: their steps, and why
         self.next_report = time.monotonic()
         self.console_was_lost = False
         self.snapshot_at = int(folder.manifest["replay"].split("-")[0]) if folder.manifest else 0  # milliseconds
@@ -264,8 +265,16 @@ class Session:
         self.records.evaluation(row)
         self.console.evaluation(row)
 
+    def evaluator_died(self, benchmark: str, cause: str, env_steps: int) -> None:
+        """Record and say that an evaluator is replaced, which the evaluation at `env_steps` has waited for."""
+        self.records.event("evaluator_died", cause, evaluator=benchmark, env_steps=env_steps)
+        self.console.say(f"the evaluator of {benchmark} is being replaced: {last_line(cause)}")
+
     def evaluation_lost(self, cause: str, env_steps: int) -> None:
+        """Record and say that there will be no evaluation at `env_steps`. The run goes on without it."""
+        self.missing.append((env_steps, last_line(cause)))
         self.records.event("evaluation_lost", cause, env_steps=env_steps)
+        self.console.say(f"there is no evaluation at {env_steps:,} steps: {last_line(cause)}")
 
     def _scores(self, evaluation: Evaluation) -> dict[str, list[float]]:
         """Of every episode, by tasks that have a score."""
@@ -350,7 +359,7 @@ class Session:
         """
         if name and name not in self.folder.checkpoints.names():  # it may be whole, and only its record not written
             self.folder.checkpoints.discard(name)
-        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        reason = last_line(str(error)) or type(error).__name__
         self.records.event("checkpoint_failed", str(error) or reason, env_steps=env_steps)
         self.console.say(f"checkpoint at {env_steps:,} steps failed: {reason}")
 
@@ -374,6 +383,8 @@ class Session:
             )
         if not learned:
             self.console.say("no evaluation was made")
+        for env_steps, cause in self.missing:
+            self.console.say(f"the evaluation at {env_steps:,} steps is missing: {cause}")
         self.write_report(state)
         self.console.say(f"everything in {self.folder.path}; `tensorboard --logdir {self.folder.path}` shows more")
 
@@ -407,6 +418,11 @@ def told_bad(stats: dict[str, Any]) -> str:
 
 def first_line(reason: str) -> str:
     return reason.splitlines()[0] if reason else ""
+
+
+def last_line(reason: str) -> str:
+    """What went wrong, of a traceback."""
+    return reason.strip().splitlines()[-1] if reason.strip() else ""
 
 
 def next_multiple(done: int, interval: int) -> int:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnavailableError, RayActorError, RayError
+from ray.exceptions import ActorUnavailableError, RayActorError
 
 from actors.fleet import MOST_DEATHS_IN_A_ROW, answered
 from cluster.errors import RunFailed
 from cluster.parts import Parts
+from cluster.stop import CHECKPOINT_S, PARTS_S, Stop, Stopped
+from cluster.waiting import all_answer, is_late
 from replay.ray_shard import GONE, RayShard, start_shard
 from replay.shard import ShardSpec
 
@@ -65,12 +66,18 @@ class ShardGroup:
     def handles(self) -> list[RayShard]:
         return [seat.handle for seat in self.seats]
 
-    def fresh(self) -> list[ShardEvent]:
-        """Have `stats` be as of now, which waits for shards that are away; what `poll` would have told meanwhile."""
+    def fresh(self, stop: Stop, after_stop: float = PARTS_S) -> list[ShardEvent]:
+        """Have `stats` be as of now, which waits for shards that are away; what `poll` would have told meanwhile.
+
+        Raises Stopped when one is still away so many seconds after a stop.
+        """
         events: list[ShardEvent] = []
+        began = time.monotonic()
         # An answer that is on its way may be of before.
         wanted = [(seat, seat.answers + (1 if seat.asked is None else 2)) for seat in self.seats]
-        while any(seat.answers < number for seat, number in wanted):
+        while missing := [seat.spec.index for seat, number in wanted if seat.answers < number]:
+            if is_late(began, stop, after_stop):
+                raise Stopped(f"replay shard {missing[0]} does not answer")
             events += self.poll()
             ray.wait([seat.asked for seat in self.seats if seat.asked is not None], timeout=0.05)
         return events
@@ -165,11 +172,9 @@ class ShardGroup:
         """Have every shard write its part of a snapshot; the answers are its new bytes, and seconds."""
         return [seat.handle.actor.save_timed.remote(snapshot) for seat in self.seats]
 
-    def close(self) -> None:
+    def close(self, stop: Stop) -> None:
         """Give up the files of all shards: a checkpoint holds everything. Files of one that is away are left."""
-        for closed in [seat.handle.actor.close.remote(True) for seat in self.seats]:
-            with suppress(RayError):
-                ray.get(closed, timeout=CLOSE_S)
+        all_answer([seat.handle.actor.close.remote(True) for seat in self.seats], CLOSE_S, stop, CHECKPOINT_S)
 
 
 def progress(stats: dict[str, Any]) -> int:

@@ -4,58 +4,70 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
 
 import psutil
 
+from cluster.presence import Presence
+
 
 @contextmanager
-def stop_requests(say: Callable[[str], None], stop: threading.Event) -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP set the event; a second one kills this process's children, and exits with code 130.
+def stop_requests(say: Callable[[str], None], presence: Presence) -> Iterator[None]:
+    """SIGINT, SIGTERM and SIGHUP ask the run to stop; a second one kills this process's children, has the run's state
+    say that it was stopped, and exits with code 130.
 
     A SIGHUP is never counted: one terminal that is closed sends several, and SIGTERM may come with it. Where it is
     ignored, as nohup has it, it stays so.
+
+    They are heard by a thread: the main one may be in an environment that never comes back from its library.
     """
-    asked = False
+    asks = {signal.SIGINT, signal.SIGTERM}
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        asks.add(signal.SIGHUP)
+    heard, wakes = socket.socketpair()
+    wakes.setblocking(False)
 
-    def handle(number: int, frame: Any) -> None:
-        nonlocal asked
-        if asked and number != signal.SIGHUP:
-            # Ray's own agents would otherwise linger for a minute after the rest of it.
-            for child in psutil.Process().children(recursive=True):
-                with suppress(psutil.NoSuchProcess):
-                    child.kill()
-            os._exit(130)
-        asked = asked or number != signal.SIGHUP
-        stop.set()
-        words = "stopping: writing a checkpoint; once more stops at once"
-        threading.Thread(target=say, args=(words,), daemon=True).start()  # the main thread may be writing just now
+    def listen() -> None:
+        asked = False
+        while numbers := heard.recv(1):
+            if numbers[0] not in asks:
+                continue
+            if asked and numbers[0] != signal.SIGHUP:
+                end_at_once(presence)
+            asked = asked or numbers[0] != signal.SIGHUP
+            presence.stop.set()
+            words = "stopping: writing a checkpoint; once more stops at once"
+            threading.Thread(target=say, args=(words,), daemon=True).start()  # nobody may be reading what is said
 
-    with hang_up_kept_from_children() as heard:
-        numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if heard else [])]
-        before = {number: signal.signal(number, handle) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-@contextmanager
-def hang_up_kept_from_children() -> Iterator[bool]:
-    """Whether SIGHUP is not ignored. A terminal sends it to all processes that it has: those begun by this thread
-    inside the block do not get it, and live until this one ends them."""
-    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
-        yield False
-        return
-    over = threading.Event()
-    threading.Thread(target=over.wait, name="signals", daemon=True).start()  # takes it for this process
+    thread = threading.Thread(target=listen, name="signals", daemon=True)
+    thread.start()  # before SIGHUP is blocked below: it takes it for this process
+    before = {number: signal.signal(number, lambda *_: None) for number in asks}
+    woke = signal.set_wakeup_fd(wakes.fileno(), warn_on_full_buffer=False)
+    # A terminal sends it to all processes that it has. Those begun from here on do not get it: they live until this one
+    # ends them.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
-        yield True
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        over.set()
+        signal.set_wakeup_fd(woke)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        wakes.close()  # which ends the thread
+        thread.join()
+        heard.close()
+
+
+def end_at_once(presence: Presence) -> None:
+    """Leave nothing but what has been written."""
+    try:
+        # Ray's own agents would otherwise linger for a minute after the rest of it.
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+        presence.break_off("at once, by a second signal")
+    finally:
+        os._exit(130)

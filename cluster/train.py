@@ -44,7 +44,7 @@ def train(config: Config, preset: str) -> int:
     with (
         folder,
         Console([task.name for task in plan.tasks], config.steps) as console,
-        stop_requests(console.say, folder.presence.stop),
+        stop_requests(console.say, folder.presence),
     ):
         return conduct(plan, preset, folder, console, lambda session: drive(plan, session))
 
@@ -118,7 +118,7 @@ def drive(plan: Plan, session: Session) -> bool:
     clear_live(live, keep=len(plan.shards))
     session.replay_files(live, left_behind(but=live))
     with local_ray(plan), ray_shown(plan, session):
-        return Coordinator(plan, session, live, device, Parts(session.folder.id)).run(stop)
+        return Coordinator(plan, session, live, device, Parts(session.folder.id)).run()
 
 
 def resume_command(config: Config, preset: str, folder: RunFolder) -> str:

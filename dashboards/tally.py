@@ -11,7 +11,7 @@ DEATHS = {
     "actor_died": "actor",
     "shard_died": "shard",
     "learner_died": "learner",
-    "evaluation_lost": "evaluator",
+    "evaluator_died": "evaluator",
 }
 BEGINNINGS = ("start", "resume", "coordinator_back")
 # By words in the reason of a death; the first that is found.

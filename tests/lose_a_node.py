@@ -67,7 +67,7 @@ def main(folder: Path) -> bool:
             shutil.rmtree(live / f"shard-{shard}")  # which was on that node
 
         threading.Thread(target=lose, daemon=True).start()
-        completed = Coordinator(plan, session, live, "cpu", parts).run(threading.Event())
+        completed = Coordinator(plan, session, live, "cpu", parts).run()
         session.records.event("finished" if completed else "stopped")
         session.close()
     ray.shutdown()

@@ -71,10 +71,10 @@ def test_a_second_ctrl_c_stops_at_once_and_leaves_no_process(folder: Path) -> No
         assert process.returncode == 130
         _, alive = psutil.wait_procs(ours, timeout=60)
         assert not alive, [command_line(p) for p in alive]
-    # Its lock went with it: the name can be used, and what it wrote is whole.
+    # Its lock went with it: the name can be used, and what it wrote is whole. It was no accident.
     status = tiny.command(["status", "a", f"--runs-folder={folder}/runs"])
     done = subprocess.run(status, capture_output=True, text=True, timeout=60)
-    assert "a: died" in done.stdout, done.stdout + done.stderr
+    assert "a: stopped" in done.stdout, done.stdout + done.stderr
 
 
 def read_so_far(process: subprocess.Popen[str]) -> str:

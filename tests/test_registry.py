@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from cluster.registry import (
     known_run,
 )
 from cluster.run_folder import open_run
+from cluster.stop import Stop
 from cluster.validation import validate
 from tests import tiny
 from tests.live import free_port, wait_until
@@ -154,7 +154,7 @@ def test_a_lease_that_is_not_renewed_expires_and_its_holder_learns_who_has_it(se
 def test_a_lease_and_what_was_said_outlive_redis(server: Server) -> None:
     """Killed and started again; meanwhile the run may go on acting, as long as its lease would have lasted."""
     registry = RedisRegistry(server.address, SECRET)
-    with Presence(registry, "a", registry.lease("a"), threading.Event()) as presence:
+    with Presence(registry, "a", registry.lease("a"), Stop()) as presence:
         presence.say(state="running", line="before")
         wait_until(lambda: registry.read("a")["line"] == "before")
         server.kill()
@@ -172,7 +172,7 @@ def test_a_lease_and_what_was_said_outlive_redis(server: Server) -> None:
 
 def test_a_run_whose_lease_another_took_stops_acting(server: Server) -> None:
     registry = RedisRegistry(server.address, SECRET)
-    with Presence(registry, "a", registry.lease("a"), threading.Event()) as presence:
+    with Presence(registry, "a", registry.lease("a"), Stop()) as presence:
         registry.client.set("brc:lease:a", "process 1 on elsewhere #1")
         wait_until(lambda: presence.loss is not None)
         with pytest.raises(LeaseLost, match="process 1 on elsewhere"):

@@ -14,7 +14,7 @@ from dashboards import records
 from dashboards.tally import BEGINNINGS
 
 POINTS = 400  # of a curve over time
-MARKED = (*BEGINNINGS[1:], "actor_died", "shard_died", "learner_died", "node_removed")
+MARKED = (*BEGINNINGS[1:], "actor_died", "shard_died", "learner_died", "evaluation_lost", "node_removed")
 Row = dict[str, Any]
 
 
