@@ -56,9 +56,12 @@ def film(spec: EvaluatorSpec, task: int, message: PolicyMessage, every: int, fil
 
 def film_apart(spec: EvaluatorSpec, task: int, message: PolicyMessage, every: int, file: Path) -> Filmed:
     """`film` in a process that may die of it."""
-    environment = {"MUJOCO_GL": "egl", "OMP_NUM_THREADS": "1"} | os.environ
+    modules = {
+        "PYTHONPATH": os.pathsep.join(sys.path)
+    }  # found as here: -P leaves out the current folder, which -m puts first
+    environment = {"MUJOCO_GL": "egl", "OMP_NUM_THREADS": "1"} | os.environ | modules
     done = subprocess.run(
-        [sys.executable, "-m", "actors.film"],
+        [sys.executable, "-P", "-m", "actors.film"],
         input=pickle.dumps((spec, task, message, every, file)),
         capture_output=True,
         env=environment,

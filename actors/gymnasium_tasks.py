@@ -6,14 +6,16 @@ import math
 from functools import cache
 from typing import Any
 
+from actors import here
 from actors.catalogue import Task, UnknownNameError
 
 
 def make(library_id: str, **options: Any) -> Any:
     """The environment, which renders nothing. Its `max_episode_steps`, if they are named, hold whatever wrappers of its
-    own make of them."""
+    own make of them. Its module may be where `brc` was called."""
     import gymnasium
 
+    here.enter()
     made: Any = gymnasium.make(library_id, disable_env_checker=True, **options)
     limit = options.get("max_episode_steps")
     if limit is None or isinstance(made, gymnasium.wrappers.TimeLimit):
@@ -33,6 +35,10 @@ def describe(name: str) -> Task:
     library_id = name.split("/", 1)[1]
     try:
         environment = make(library_id)
+    except ModuleNotFoundError as error:
+        raise UnknownNameError(
+            f"{name} cannot be made, since there is no module {error.name}: install it, or call brc in its folder"
+        ) from error
     except Exception as error:  # whatever a package raises that is loaded by name
         raise UnknownNameError(f"{name} cannot be made: {type(error).__name__}: {error}") from error
     try:

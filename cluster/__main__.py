@@ -2,6 +2,6 @@
 
 import sys
 
-from cluster.cli import main
+from brc_at_scale import main
 
 sys.exit(main())

@@ -14,6 +14,7 @@ from typing import Any
 import tyro
 
 from actors.catalogue import nearest
+from actors.here import call_here
 from cluster import commands
 from cluster.config import RUNS, Config
 from cluster.errors import ConfigError
@@ -65,10 +66,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def refusing(arguments: list[str]) -> int:
     """Run a command; bad input is a sentence, and exit code 2."""
     try:
+        begin_here()
         return run(arguments)
     except (ConfigError, CheckpointError, RegistryAway) as error:
         print(f"brc: {error}", file=sys.stderr)
         return 2
+
+
+def begin_here() -> None:
+    """Have environments of the current folder found. Raises ConfigError when that is no more."""
+    try:
+        call_here()
+    except FileNotFoundError as error:
+        raise ConfigError("the current folder is gone: call brc from another") from error
 
 
 def run(arguments: list[str]) -> int:

@@ -222,7 +222,8 @@ class Config:
     wandb: str = ""
     """Project of Weights & Biases, such as entity/project, that gets the run's metrics as well; empty is none."""
     ray_folder: str = ""
-    """Folder of a local Ray's sessions and logs; empty is Ray's own choice, /tmp/ray."""
+    """Folder of a local Ray's sessions and logs, with a path of at most 43 bytes; empty is Ray's own choice, `ray` in
+    RAY_TMPDIR, TMPDIR or /tmp, or a short one in /tmp if that is longer or another user's."""
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     actors: ActorsConfig = field(default_factory=ActorsConfig)
     replay: ReplayConfig = field(default_factory=ReplayConfig)

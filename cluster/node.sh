@@ -197,7 +197,7 @@ halt() {
 settings() { # what the head was started with
   # shellcheck disable=SC1090
   if [ -f "$state/keep-head" ]; then source <(grep '^export ' "$state/keep-head"); fi
-  export BRC_REDIS=${BRC_REDIS:-$(own_ip):6380} RAY_ADDRESS=${RAY_ADDRESS:-auto}
+  export BRC_REDIS=${BRC_REDIS:-$(own_ip):6380} RAY_ADDRESS=${RAY_ADDRESS:-$(own_ip):6379}
   BRC_REDIS_PASSWORD=$(password)
   export BRC_REDIS_PASSWORD
 }

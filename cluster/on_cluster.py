@@ -22,6 +22,7 @@ from cluster.nodes import check_nodes, cluster_machine, declared_roles, total, w
 from cluster.origin import check_origin
 from cluster.parts import NAMESPACE, Parts
 from cluster.plan import actor_counts
+from cluster.ray_address import check_answers
 from cluster.ray_coordinator import CONSOLE, begun, find_coordinator, start_coordinator
 from cluster.registry import Registry, RegistryAway, find_registry
 from cluster.run_folder import run_name
@@ -75,6 +76,7 @@ def train_on_cluster(config: Config, preset: str) -> int:
 def connected() -> Iterator[None]:
     """Ray, as long as it is needed: who only follows is no part of the cluster. Raises ConfigError without a token."""
     address = os.environ["RAY_ADDRESS"]
+    check_answers(address)
     try:
         ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level="WARNING")
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:

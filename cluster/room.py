@@ -68,21 +68,22 @@ def check_writable(flag: str, folder: str) -> None:
         raise ConfigError(f"{flag} {folder}: {parent} is not a folder that this user can write to; name another")
 
 
-def check_memory(plan: Plan) -> None:
-    """Whether replay and, on the CPU, the learner's ranks have room in this machine's memory."""
+def check_memory(plan: Plan, gpus: int) -> None:
+    """Whether replay and, unless they have one of `gpus`, the learner's ranks have room in this machine's memory. What
+    a run that is resumed takes for replay it may have already."""
     available = MEMORY_SHARE * node_memory()[0]
     named, learner = plan.config.replay.directory, plan.config.learner
     # On a disk, what memory does not hold is read again.
     on_disk = named and plan.config.execution != "serial" and not is_shared_memory(Path(named))
-    replay = 0 if on_disk else plan.replay_bytes
+    replay = 0 if on_disk or plan.config.resume else plan.replay_bytes
     if replay > available:
         capacity = int(plan.config.replay.capacity * available / replay)
         raise ConfigError(
             f"--replay.capacity {plan.config.replay.capacity} of {len(plan.tasks)} tasks needs {replay:,} bytes, and "
             f"{available / MEMORY_SHARE:,.0f} bytes of memory are available: use at most {capacity}"
         )
-    if learner.device == "cuda" or (learner.device == "auto" and os.path.exists("/dev/nvidiactl")):
-        return  # the learner asks its GPU, which may be in another machine
+    if learner.device == "cuda" or (learner.device == "auto" and gpus):
+        return  # the learner asks its GPU
     needed = learner.ranks * sum(plan.learner_bytes.values())
     if replay + needed > available:
         raise ConfigError(

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from cluster.config import Config
-from cluster.errors import ConfigError, RunFailed
+from cluster.device import learner_device
+from cluster.errors import RunFailed
+from cluster.machine import this_machine
 from cluster.mirrors import LOCAL, check_mirrors, ray_shown, show
 from cluster.origin import check_origin
+from cluster.paths import absolute
 from cluster.plan import Plan
+from cluster.ray_address import is_cluster
+from cluster.ray_folder import ray_folder
 from cluster.registry import LeaseLost
 from cluster.replay_plan import clear_live, live_folder
 from cluster.run_folder import RunFolder, open_run
@@ -28,12 +32,8 @@ def train(config: Config, preset: str) -> int:
 
     Raises ConfigError, before Ray or torch is imported, for what cannot work, and CheckpointError for a damaged file.
     """
-    files = {name: str(Path(file).absolute()) for name, file in config.actors.runtime.items()}
-    config = replace(config, actors=replace(config.actors, runtime=files))  # it may be resumed from elsewhere
-    address = os.environ.get("RAY_ADDRESS", "")
-    if address.startswith("http"):
-        raise ConfigError(f"RAY_ADDRESS {address} is where jobs are sent: use `brc remote train`, as make does")
-    if address and address != "local":
+    config = absolute(config)
+    if is_cluster(os.environ.get("RAY_ADDRESS", "")):
         from cluster.on_cluster import train_on_cluster
 
         return train_on_cluster(config, preset)
@@ -99,13 +99,10 @@ def conduct(
 
 def drive(plan: Plan, session: Session) -> bool:
     """The whole run on this machine, in the configured execution; the heavy imports happen here."""
-    import torch
-
+    device = learner_device(plan.config.learner.device)
+    session.console.say(f"the learner computes on {'an NVIDIA GPU' if device == 'cuda' else 'the CPU'}")
     live = live_folder(plan, session.folder)
     stop = session.folder.presence.stop
-    device = plan.config.learner.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     if plan.config.execution == "serial":
         from cluster.serial import SerialRun
 
@@ -117,7 +114,11 @@ def drive(plan: Plan, session: Session) -> bool:
 
     clear_live(live, keep=len(plan.shards))
     session.replay_files(live, left_behind(but=live))
-    with local_ray(plan), ray_shown(plan, session):
+    sessions, why = ray_folder(plan.config.ray_folder)
+    if why:
+        session.console.say(f"Ray has its sessions in {sessions}, since {why}")
+    gpus = max(plan.config.learner.ranks, this_machine().gpus) if device == "cuda" else 0
+    with local_ray(plan, gpus), ray_shown(plan, session):
         return Coordinator(plan, session, live, device, Parts(session.folder.id)).run()
 
 

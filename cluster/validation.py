@@ -13,6 +13,7 @@ from cluster.config import Config
 from cluster.errors import ConfigError
 from cluster.machine import Machine, this_machine
 from cluster.plan import Plan, make_plan, max_ahead, most_copies
+from cluster.ray_folder import ray_folder
 from cluster.room import check_memory, check_place, check_url
 from cluster.runtime import runtime
 from replay.shard import share
@@ -79,9 +80,12 @@ def validate(config: Config, machine: Machine | None = None) -> Plan:
     thing that cannot."""
     machine = machine or this_machine()
     plan = check(config, machine)
-    if not config.resume and not machine.is_cluster:  # what a resumed run takes it may have already
-        check_memory(plan)
-        check_place(plan)
+    if not machine.is_cluster:
+        check_memory(plan, machine.gpus)
+        if not config.resume:  # what a resumed run takes it may have already
+            check_place(plan)
+        if config.execution == "distributed":
+            ray_folder(config.ray_folder)
     for name in ("replay.snapshots", "learner.checkpoints"):
         if get(config, name):
             check_url(flag(name), get(config, name))

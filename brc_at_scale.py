@@ -1,0 +1,41 @@
+"""Where the `brc` command begins: refuses to go on where Python finds another's module in the place of one of ours.
+
+The names of our packages are common words, so a file such as replay.py on PYTHONPATH may hide one. The name of this
+module is nobody else's, so this is always reached.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+PACKAGES = ("actors", "cluster", "dashboards", "learner", "replay")
+
+
+def main() -> int:
+    """Returns the exit code, 2 for a package that is hidden."""
+    hidden = complaint()
+    if hidden:
+        print(f"brc: {hidden}", file=sys.stderr)
+        return 2
+    from cluster.cli import main as brc
+
+    return brc()
+
+
+def complaint() -> str:
+    """Says in a sentence what hides one of our packages, or is "". Nothing is imported for it."""
+    here = Path(__file__).resolve().parent
+    for name in PACKAGES:
+        found = find_spec(name)
+        if found is None:
+            return f"its package {name} is missing from {here}: install it again"
+        place = Path(found.origin or next(iter(found.submodule_search_locations or [""]))).resolve()
+        if here / name not in (place, place.parent):
+            folder = (place.parent if place.name == "__init__.py" else place).parent
+            return (
+                f"{place} is found where its own package {name} should be: rename it, or take {folder} off PYTHONPATH "
+                "or call brc from another folder"
+            )
+    return ""

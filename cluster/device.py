@@ -1,0 +1,23 @@
+"""Where the learner computes."""
+
+from __future__ import annotations
+
+from cluster.errors import RunFailed
+from cluster.machine import this_machine
+
+
+def learner_device(asked: str) -> str:
+    """cpu or cuda, for `asked` cpu, cuda or auto. Raises RunFailed where there is a GPU that torch cannot use: on the CPU
+    the run would take a hundred times longer."""
+    import torch
+
+    gpus = this_machine().gpus
+    if asked == "cpu" or (asked == "auto" and not gpus and not torch.cuda.is_available()):
+        return "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    built = f"CUDA {torch.version.cuda}, for which its driver may be too old" if torch.version.cuda else "no GPU at all"
+    raise RunFailed(
+        f"--learner.device {asked}: this machine has {gpus} NVIDIA GPU{'s' * (gpus > 1)}, and torch {torch.__version__}, "
+        f"which is built for {built}, finds none: install one that fits, or use --learner.device cpu"
+    )

@@ -1,0 +1,39 @@
+"""What RAY_ADDRESS may be: nothing or `local` for this machine, or host:port of a cluster's head."""
+
+from __future__ import annotations
+
+import re
+import socket
+
+from cluster.errors import ConfigError
+
+PATIENCE_S = 10.0
+ADDRESS = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.%a-z]+\]):([0-9]{1,5})")
+WAY_OUT = "name host:port of the cluster's head, such as 10.0.0.5:6379, or unset it to train on this machine"
+
+
+def is_cluster(address: str) -> bool:
+    """Whether it leads to a cluster. Raises ConfigError for what leads nowhere."""
+    if address in ("", "local"):
+        return False
+    if address.startswith(("http://", "https://")):
+        raise ConfigError(f"RAY_ADDRESS {address} is where jobs are sent: use `brc remote train`, as make does")
+    if address == "auto":
+        raise ConfigError(f"RAY_ADDRESS auto leaves it to Ray which cluster that is: {WAY_OUT}")
+    if "://" in address:
+        raise ConfigError(f"RAY_ADDRESS {address} is for Ray's client, which cannot start a run: {WAY_OUT}")
+    found = ADDRESS.fullmatch(address)
+    if found is None or not 0 < int(found[2]) < 1 << 16:
+        raise ConfigError(f"RAY_ADDRESS {address!r} is not an address: {WAY_OUT}")
+    return True
+
+
+def check_answers(address: str) -> None:
+    """Raises ConfigError when nothing listens there: Ray itself would go on asking."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), PATIENCE_S):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(f"RAY_ADDRESS {address}: no cluster answers there ({reason}): {WAY_OUT}") from error
