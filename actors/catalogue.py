@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from contextlib import chdir
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -149,7 +150,8 @@ def resolve(names: Iterable[str]) -> tuple[Task, ...]:
             if member.startswith("gymnasium/"):
                 from actors.gymnasium_tasks import describe
 
-                tasks[member] = describe(member)
+                with chdir("."):  # it is made once for this, and may go elsewhere
+                    tasks[member] = describe(member)
                 continue
             if member not in known:
                 raise UnknownNameError(f"unknown task or suite {name!r}; {nearest(name, [*suites(), *known])}")

@@ -36,8 +36,9 @@ def describe(name: str) -> Task:
     try:
         environment = make(library_id)
     except ModuleNotFoundError as error:
+        missing = getattr(error.__cause__ or error, "name", "")  # gymnasium's own has no name
         raise UnknownNameError(
-            f"{name} cannot be made, since there is no module {error.name}: install it, or call brc in its folder"
+            f"{name} cannot be made, since there is no module {missing}: install it, or call brc in its folder"
         ) from error
     except Exception as error:  # whatever a package raises that is loaded by name
         raise UnknownNameError(f"{name} cannot be made: {type(error).__name__}: {error}") from error

@@ -125,7 +125,7 @@ def add_task(arguments: list[str]) -> int:
     if len(words) < 2:
         raise ConfigError("brc add-task needs a run and tasks, such as brc add-task RUN dmc/walker-walk")
     run, *tasks = words
-    path = existing_run(Path(said(options, "--runs-folder") or RUNS), run)
+    path = existing_run(Path(said(options, "--runs-folder") or RUNS).absolute(), run)
     preset, begun = successor(path, tuple(tasks), keep="--keep" in arguments)
     config = parse(Config, options, "brc add-task RUN TASK", default=begun)
     from cluster.train import train as run_training

@@ -27,6 +27,7 @@ from cluster.run_folder import (
     run_checkpoints,
     run_names,
 )
+from cluster.shapes import SEEN_AND_DONE, check_shapes
 from cluster.validation import check
 from dashboards.console import duration
 from replay.json_text import json_text
@@ -257,7 +258,7 @@ def evaluate(run: Name = "", episodes: int = 10, runs_folder: str = RUNS, seed: 
         runs_folder: where runs are.
         seed: seed of the initial states.
     """
-    path = existing_run(Path(runs_folder), run)
+    path = existing_run(Path(runs_folder).absolute(), run)  # environments may go elsewhere
     _, config = load_config(path)
     plan = check(replace(here(config), seed=seed, evaluation=replace(config.evaluation, episodes=episodes)))
     policy, manifest = newest_policy(path, plan)
@@ -283,7 +284,7 @@ def export(run: Name = "", folder: str = "", runs_folder: str = RUNS) -> int:
         folder: where to; empty is `policy` in the run's folder.
         runs_folder: where runs are.
     """
-    path = existing_run(Path(runs_folder), run)
+    path = existing_run(Path(runs_folder).absolute(), run)  # environments may go elsewhere
     _, config = load_config(path)
     plan = check(here(config))
     if plan.most_actions:
@@ -291,7 +292,7 @@ def export(run: Name = "", folder: str = "", runs_folder: str = RUNS) -> int:
     message, manifest = newest_policy(path, plan)
     from cluster.export import export as write
 
-    for file in write(plan, message, manifest, Path(folder) if folder else path / "policy"):
+    for file in write(plan, message, manifest, Path(folder).absolute() if folder else path / "policy"):
         print(file)
     return 0
 
@@ -306,7 +307,7 @@ def film(run: Name = "", tasks: tuple[str, ...] = (), every: int = 4, folder: st
         folder: where to; empty is `films` in the run's folder.
         runs_folder: where runs are.
     """
-    path = existing_run(Path(runs_folder), run)
+    path = existing_run(Path(runs_folder).absolute(), run)  # environments may go elsewhere
     plan = check(here(load_config(path)[1]))
     names = [task.name for task in plan.tasks]
     for name in tasks:
@@ -317,7 +318,7 @@ def film(run: Name = "", tasks: tuple[str, ...] = (), every: int = 4, folder: st
     message, manifest = newest_policy(path, plan)
     from actors.film import film_apart
 
-    place = Path(folder) if folder else path / "films"
+    place = Path(folder).absolute() if folder else path / "films"
     place.mkdir(parents=True, exist_ok=True)
     failed = 0
     for name in tasks or names:
@@ -340,6 +341,7 @@ def newest_policy(path: Path, plan: Plan) -> tuple[PolicyMessage, dict[str, Any]
     checkpoints = run_checkpoints(plan.config, path)
     name, manifest = newest_checkpoint(path, checkpoints)
     checkpoints.verify(name, manifest)
+    check_shapes(path.name, manifest, plan.tasks, only=SEEN_AND_DONE)
     from learner.checkpoint import CheckpointError
     from learner.dcp import load_policy
 

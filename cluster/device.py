@@ -7,8 +7,8 @@ from cluster.machine import this_machine
 
 
 def learner_device(asked: str) -> str:
-    """cpu or cuda, for `asked` cpu, cuda or auto. Raises RunFailed where there is a GPU that torch cannot use: on the CPU
-    the run would take a hundred times longer."""
+    """Answers cpu or cuda to cpu, cuda or auto. Raises RunFailed where there is a GPU that torch cannot use: on the
+    CPU the run would take a hundred times longer."""
     import torch
 
     gpus = this_machine().gpus
@@ -16,8 +16,8 @@ def learner_device(asked: str) -> str:
         return "cpu"
     if torch.cuda.is_available():
         return "cuda"
-    built = f"CUDA {torch.version.cuda}, for which its driver may be too old" if torch.version.cuda else "no GPU at all"
+    built = f"CUDA {torch.version.cuda}, for which the driver may be too old" if torch.version.cuda else "no GPU"
     raise RunFailed(
-        f"--learner.device {asked}: this machine has {gpus} NVIDIA GPU{'s' * (gpus > 1)}, and torch {torch.__version__}, "
-        f"which is built for {built}, finds none: install one that fits, or use --learner.device cpu"
+        f"--learner.device {asked}: torch {torch.__version__} is built for {built}, and finds no GPU, where this "
+        f"machine has {gpus} of NVIDIA: install one that fits, or use --learner.device cpu"
     )

@@ -38,8 +38,8 @@ def visible(named: str | None, files: int, names: Sequence[str]) -> int:
     """GPUs that CUDA shows a process, by its own rules.
 
     Args:
-        named: CUDA_VISIBLE_DEVICES, None where it is not set: numbers, or the beginnings of names. Those that come after
-            one that there is not are hidden, and if one is named twice, all are.
+        named: CUDA_VISIBLE_DEVICES, None where it is not set: numbers, or the beginnings of names. What comes after
+            one that there is not is hidden, and if one is named twice, all are.
         files: GPUs that there are.
         names: what they are called, as GPU-<uuid>; where nothing says so, any name is believed.
     """

@@ -10,7 +10,7 @@ from cluster.errors import ConfigError
 
 
 def absolute(config: Config) -> Config:
-    """The same configuration, with every path of it absolute. Raises ConfigError for one that cannot be written down."""
+    """The same configuration, with every path of it absolute. Raises ConfigError for one that is no text."""
     learner, replay, metrics, actors = config.learner, config.replay, config.metrics, config.actors
     runtime = {
         name: absolute_path(f"--actors.runtime {name}", file)  # it may be resumed from elsewhere

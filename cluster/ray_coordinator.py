@@ -26,6 +26,7 @@ from cluster.plan import Plan
 from cluster.registry import LeaseLost, RegistryAway, find_registry
 from cluster.run_folder import RunFolder, open_run
 from cluster.session import Session
+from cluster.shards import give_up_replay
 from cluster.train import conduct
 from cluster.validation import validate
 from dashboards.console import Console
@@ -95,6 +96,9 @@ class CoordinatorProcess:
             return
         except BaseException:
             view.write(traceback.format_exc())
+        with suppress(Exception):  # of whatever kind a remote file system has: then there may be a checkpoint
+            if not folder.checkpoints.names():
+                give_up_replay(parts)
         parts.end()
 
     def _refuse(self, reason: str) -> None:

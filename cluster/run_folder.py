@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-import uuid
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,15 @@ import yaml
 from pydantic import TypeAdapter
 
 from actors.catalogue import nearest
+from cluster.blank import clear, is_blank, way_on
 from cluster.config import Config
 from cluster.errors import ConfigError
+from cluster.identity import keep_apart, run_id
+from cluster.paths import absolute
 from cluster.plan import Plan
 from cluster.presence import Presence
 from cluster.registry import Lease, Registry, find_registry
+from cluster.shapes import check_order, check_shapes
 from cluster.stop import Stop
 from cluster.validation import flag, get
 from learner.checkpoint import CheckpointError, Checkpoints
@@ -123,8 +126,7 @@ def open_run(plan: Plan, preset: str, again: bool = False) -> RunFolder:
     if config.resume and not config.name:
         raise ConfigError("--resume needs --name, the run to go on with; `brc status` lists the runs")
     path, registry = runs / run_name(config, preset), find_registry(runs)
-    if config.resume or again:
-        restore_folder(path, registry)
+    restore_folder(path, registry)
     if config.resume:
         existing_run(runs, config.name)
     existed = bool((path / "config.yaml").exists() or registry.read(path.name, "config")["config"])
@@ -134,6 +136,10 @@ def open_run(plan: Plan, preset: str, again: bool = False) -> RunFolder:
         raise ConfigError(f"--runs-folder {config.runs_folder}: cannot write there ({error})") from error
     lease = registry.lease(path.name)
     try:
+        keep_apart(config, path, registry)
+        if existed and not again and not config.resume and is_blank(path, run_checkpoints(config, path)):
+            clear(config, path, registry)
+            existed = False
         checkpoints = run_checkpoints(config, path)
         newest, manifest = begin_with(plan, path, checkpoints, existed, again)
         saved = {"preset": preset, **asdict(replace(config, name=path.name, resume=False))}
@@ -142,6 +148,8 @@ def open_run(plan: Plan, preset: str, again: bool = False) -> RunFolder:
         temporary.write_text(text)
         temporary.rename(path / "config.yaml")
         about = {"preset": preset, "config": text, "id": run_id(path), "folder": str(path.absolute())}
+        if newest:
+            about["checkpoint"] = checkpoints.url(newest)
         asked = {} if again else {"desired": "", "wish": "", "kept": ""}
         registry.write(path.name, state="running", reason="", **about, **asked)
     except BaseException:
@@ -174,18 +182,9 @@ def begin_with(
     if plan.config.resume:
         return check_resume(path, plan)
     if existed:
-        raise ConfigError(
-            f"run {path.name} exists in {path.parent}: add --resume to go on with it, or choose another --name"
-        )
+        go_on = "add --resume to go on with it, or " if checkpoints.names() else ""
+        raise ConfigError(f"run {path.name} exists in {path.parent}: {go_on}choose another --name")
     return "", {}
-
-
-def run_id(path: Path) -> str:
-    """The run's name and a number of its own, made when it begins."""
-    file = path / "id"
-    if not file.exists():
-        file.write_text(f"{path.name[:80]}-{uuid.uuid4().hex[:12]}")
-    return file.read_text()
 
 
 def run_checkpoints(config: Config, path: Path) -> Checkpoints:
@@ -233,19 +232,18 @@ def load_config(path: Path) -> tuple[str, Config]:
 
 def check_resume(path: Path, plan: Plan) -> tuple[str, dict[str, Any]]:
     """The newest checkpoint and its manifest, if this configuration can go on from it."""
-    _, saved = load_config(path)
+    saved = absolute(load_config(path)[1])
     config = plan.config
     checkpoints = run_checkpoints(saved, path)
+    if not checkpoints.names():
+        raise ConfigError(f"run {path.name} has no checkpoint yet: {way_on(path, checkpoints)}")
     newest, manifest = newest_checkpoint(path, checkpoints)
-    names = [task.name for task in plan.tasks]
-    if manifest["tasks"] != names:
-        raise ConfigError(
-            f"--tasks: run {path.name} was trained on {manifest['tasks']}, not on {names}; resume with those"
-        )
+    check_order(path.name, manifest["tasks"], plan.tasks)
     for field in FIXED_FIELDS:
         old, new = get(saved, field), get(config, field)
         if old != new:
             raise ConfigError(f"{flag(field)}: run {path.name} has {old}, not {new}; resume with {flag(field)} {old}")
+    check_shapes(path.name, manifest, plan.tasks)
     if config.execution == manifest["execution"] == "serial":
         for field in SERIAL_FIELDS:
             old, new = manifest[field], get(config, field)
@@ -282,5 +280,5 @@ def newest_checkpoint(path: Path, checkpoints: Checkpoints) -> tuple[str, dict[s
     """The newest checkpoint of a run and its manifest, not yet verified; ConfigError when there is none."""
     found = checkpoints.names()
     if not found:
-        raise ConfigError(f"run {path.name} has no checkpoint yet; start it anew under another --name")
+        raise ConfigError(f"run {path.name} has no checkpoint yet")
     return found[-1], checkpoints.manifest(found[-1])

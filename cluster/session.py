@@ -17,6 +17,7 @@ from actors.scores import normalized
 from cluster.errors import RunFailed
 from cluster.plan import Plan
 from cluster.run_folder import REPORT, SERIAL_FIELDS, RunFolder
+from cluster.shapes import shapes
 from cluster.validation import get
 from dashboards import records
 from dashboards.aggregate import iqm
@@ -317,6 +318,7 @@ class Session:
             "evaluations_begun": self.evaluations_begun,
             "incarnation": incarnation,
             "tasks": [task.name for task in self.plan.tasks],
+            "shapes": shapes(self.plan.tasks),
             "execution": config.execution,
             **{field: get(config, field) for field in SERIAL_FIELDS},
             "progress": self.progress.state(),

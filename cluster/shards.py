@@ -177,6 +177,14 @@ class ShardGroup:
         all_answer([seat.handle.actor.close.remote(True) for seat in self.seats], CLOSE_S, stop, CHECKPOINT_S)
 
 
+def give_up_replay(parts: Parts) -> None:
+    """Have the shards of a run that nobody can go on with remove their files, wherever they are."""
+    living = [name for name in parts.alive() if name.startswith("shard-")]
+    for closed in [parts.find(name).close.remote(True) for name in living]:
+        with suppress(RayError):
+            ray.get(closed, timeout=CLOSE_S)
+
+
 def progress(stats: dict[str, Any]) -> int:
     return int(sum(stats["inserts_by_task"])) + int(stats["samples"])
 

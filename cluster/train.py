@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from cluster.blank import give_up_replay, is_blank
 from cluster.config import Config
 from cluster.device import learner_device
 from cluster.errors import RunFailed
@@ -81,8 +82,7 @@ def conduct(
         expected = isinstance(error, (RunFailed, OSError))
         if expected:
             console.say(f"run {folder.name} failed: {error}")
-            if folder.checkpoints.names():
-                console.say(f"go on from its last checkpoint with: {resume_command(plan.config, preset, folder)}")
+        console.say(after_failure(plan.config, preset, folder))
         if exporter is not None:
             exporter.wait_until_heard(folder.presence.stop)
         if not expected:
@@ -120,6 +120,20 @@ def drive(plan: Plan, session: Session) -> bool:
     gpus = max(plan.config.learner.ranks, this_machine().gpus) if device == "cuda" else 0
     with local_ray(plan, gpus), ray_shown(plan, session):
         return Coordinator(plan, session, live, device, Parts(session.folder.id)).run()
+
+
+def after_failure(config: Config, preset: str, folder: RunFolder) -> str:
+    """What may be done now, in words. A run that has no checkpoint cannot go on: its replay is given up."""
+    try:
+        saved, blank = bool(folder.checkpoints.names()), is_blank(folder.path, folder.checkpoints)
+    except Exception as error:  # of whatever kind a remote file system has
+        return f"whether it has a checkpoint to go on from cannot be told: {type(error).__name__}: {error}"
+    if saved:
+        return f"go on from its last checkpoint with: {resume_command(config, preset, folder)}"
+    give_up_replay(config, folder.path)
+    if blank:
+        return "nothing was learned yet: the same command begins it anew"
+    return "it has no checkpoint to go on from: begin anew under another --name"
 
 
 def resume_command(config: Config, preset: str, folder: RunFolder) -> str:

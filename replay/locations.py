@@ -17,10 +17,18 @@ def choose_folder(directory: str, fallback: Path, run: str, nbytes: int) -> Path
     """The folder of a run's files: in `directory` if that is named, else in shared memory if it has room, else in
     `fallback`; or where they are already. All of them outlive a process, but not the system.
     """
-    if directory:
-        return Path(directory).absolute() / run
-    shared, disk = shared_folder() / run, fallback.absolute() / run
+    first, *others = places(directory, fallback, run)
+    if not others:
+        return first
+    shared, disk = first, others[0]
     return shared if shared.exists() or (has_room(shared, nbytes) and not disk.exists()) else disk
+
+
+def places(directory: str, fallback: Path, run: str) -> list[Path]:
+    """All folders that a run's files may be in."""
+    if directory:
+        return [Path(directory).absolute() / run]
+    return [shared_folder() / run, fallback.absolute() / run]
 
 
 def has_room(shared: Path, nbytes: int) -> bool:
