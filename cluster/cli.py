@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -66,19 +67,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def refusing(arguments: list[str]) -> int:
     """Run a command; bad input is a sentence, and exit code 2."""
     try:
-        begin_here()
+        begin_here(arguments)
         return run(arguments)
     except (ConfigError, CheckpointError, RegistryAway) as error:
         print(f"brc: {error}", file=sys.stderr)
         return 2
 
 
-def begin_here() -> None:
-    """Have environments of the current folder found. Raises ConfigError when that is no more."""
+def begin_here(arguments: list[str]) -> None:
+    """Have environments of the current folder found. Raises ConfigError when that is no more, and for words that cannot
+    be written down."""
     try:
         call_here()
     except FileNotFoundError as error:
         raise ConfigError("the current folder is gone: call brc from another") from error
+    for word in (*arguments, os.getcwd()):
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            shown = word.encode(errors="backslashreplace").decode()
+            raise ConfigError(f"{shown} is not UTF-8: use another name, or set PYTHONUTF8=1 if it is") from error
 
 
 def run(arguments: list[str]) -> int:

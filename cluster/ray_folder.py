@@ -44,7 +44,9 @@ def own_folder() -> Path:
 
 def unfit(folder: Path) -> str:
     """Says why Ray's sessions cannot be in a folder; "" if they can."""
-    length = len(os.fsencode(folder))
+    if not str(folder).isascii():
+        return f"{folder} has letters that Ray does not take"
+    length = len(str(folder))
     if length > MOST_BYTES:
         return (
             f"{folder} is {length} bytes long, and with Ray's sockets below it a path may have {MOST_SOCKET_BYTES}, "
