@@ -54,15 +54,18 @@ class LearnerConfig:
     target_entropy_per_action: float = -0.5
     """Target entropy per action dimension of the widest task."""
     precision: Literal["auto", "float64", "float32", "tf32", "bf16"] = "auto"
-    """Precision of the networks' products; parameters are float32, with float64 that. auto is the fastest that learns
-    alike on the device: bf16 where it has instructions for it, else float32."""
+    """Precision of the networks' products; parameters are float32, with float64 that. auto is float32 or, where the
+    device has instructions for it, bf16, which learns alike: whichever makes updates faster, as measured when a run
+    begins. Without a measurement, as on GPUs, at great widths and in serial execution, it is bf16, on a CPU from width
+    256. A resumed run keeps it."""
     compile: bool = False
     """Have torch compile the networks' blocks, and a GPU of its own record whole requests of updates and replay them.
     It takes up to a minute when the learner begins."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where updates run; auto takes a GPU if there is one."""
     threads: int = 0
-    """CPU threads of each of the learner's ranks; 0 divides all cores of the machine among them."""
+    """CPU threads of each of the learner's ranks. 0 divides all cores of the machine among them, of which as many are
+    used as make updates fastest, measured when a run begins and while it goes on; in serial execution all."""
     checkpoints: str = ""
     """Folder or URL, such as s3://bucket/folder, for the learner's part of checkpoints; empty is the run's folder."""
     ranks: int = 1

@@ -26,6 +26,7 @@ from cluster.evaluators import EvaluatorGroup, Patience
 from cluster.learner_group import LearnerGroup, LearnerLost
 from cluster.learner_plan import learner_spec, ranks
 from cluster.living import actor_name, first_incarnation, living_actors, living_learner, rank_name
+from cluster.nodes import learner_cores
 from cluster.origin import find_origin
 from cluster.parts import Parts
 from cluster.plan import Plan
@@ -130,7 +131,7 @@ class Coordinator:
         if not self.session.random_is_scored and not any(kind == "random" for _, kind, _ in self.evaluators.pending):
             self._evaluate("random", 0)
         try:
-            self.session.records.event("learner_ready", **self.learner.train(after_stop=0.0))
+            self.session.learner_ready(self.learner.train(after_stop=0.0))
         except LearnerLost as error:
             self._replace_learner(error)
         self.trains = True
@@ -241,7 +242,7 @@ class Coordinator:
 
     def _start_learner(self, life: int) -> Any:
         config = self.plan.config.learner
-        spec = learner_spec(self.plan, self.device)
+        spec = learner_spec(self.plan, self.device, learner_cores(self.parts))
         loop = LoopSpec(
             self.plan.total_updates,
             config.publish_interval,
@@ -288,7 +289,7 @@ class Coordinator:
             saving, lambda cause, updates: records.event("learner_died", cause, updates=updates), error
         )
         self._keep()
-        records.event("learner_restarted", updates=ready["updates"], lost_updates=lost)
+        records.event("learner_restarted", lost_updates=lost, **ready)
         self.session.console.say(
             f"the learner died at {ready['updates'] + lost:,} updates and goes on from {ready['updates']:,}, making up "
             f"for the rest"

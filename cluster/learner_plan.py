@@ -14,7 +14,11 @@ def ranks(plan: Plan) -> Ranks:
     return Ranks(0, config.ranks, "shard" if plan.is_sharded else "replicate", config.replicas)
 
 
-def learner_spec(plan: Plan, device: str) -> LearnerSpec:
+def learner_spec(plan: Plan, device: str, cores: int = 0) -> LearnerSpec:
+    """What the learner of a run is made from. `cores` are those of its machine; 0 for this one's.
+
+    Runs in lock step choose nothing by time: they are to be the same again.
+    """
     config = plan.config.learner
     settings = BRCSettings(
         config.discount,
@@ -35,6 +39,7 @@ def learner_spec(plan: Plan, device: str) -> LearnerSpec:
         config.precision,
         plan.shards[0].storage.dtype,
         device,
-        learner_threads(plan.config),
+        learner_threads(plan.config, cores),
         config.compile,
+        device == "cpu" and not config.threads and plan.config.execution == "distributed",
     )

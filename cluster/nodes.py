@@ -69,6 +69,12 @@ def total(parts: Parts, role: Role, resource: str) -> float:
     return float(sum(node["Resources"].get(resource, 0) for node in ray.nodes() if node["NodeID"] in wanted))
 
 
+def learner_cores(parts: Parts) -> int:
+    """CPUs of a node for the learner; 0 where it has none for itself."""
+    nodes = len(parts.nodes("learner")) if "learner" in parts.roles else 0
+    return int(total(parts, "learner", "CPU") / nodes) if nodes else 0
+
+
 def check_nodes(plan: Plan, parts: Parts) -> None:
     """Whether shards have room where they go, and all that write checkpoints can write them. Raises ConfigError."""
     folders = {flag: url for flag, url in stores(plan).items() if is_folder(url)}

@@ -89,15 +89,12 @@ def connected() -> Iterator[None]:
 
 
 def fitted(config: Config, parts: Parts) -> Config:
-    """With what a cluster lets one leave out: where checkpoints go, actors by their CPUs, the learner's threads."""
+    """With what a cluster lets one leave out: where checkpoints go, actors by their CPUs."""
     store = os.environ.get("BRC_STORE", "")
     learner, replay = config.learner, config.replay
     learner = replace(learner, checkpoints=learner.checkpoints or store)
     if learner.device == "auto":  # now, or it would be another when a node with GPUs is late
         learner = replace(learner, device="cuda" if cluster_machine(parts).gpus else "cpu")
-    if not learner.threads and "learner" in parts.roles:
-        nodes = max(1, len(parts.nodes("learner")))
-        learner = replace(learner, threads=max(1, int(total(parts, "learner", "CPU") / nodes) // learner.ranks))
     cores = int(total(parts, "actors", "CPU")) - ("actors" not in parts.roles)
     counts = actor_counts(config, resolve(config.tasks), max(1, cores))
     of = config.actors.of | {f"{benchmark}.count": float(count) for benchmark, count in counts.items()}

@@ -271,6 +271,6 @@ def actor_counts(config: Config, tasks: Sequence[Task], cores: int = 0) -> dict[
     return found
 
 
-def learner_threads(config: Config) -> int:
-    """CPU threads of each of the learner's ranks."""
-    return config.learner.threads or max(1, (os.cpu_count() or 1) // config.learner.ranks)
+def learner_threads(config: Config, cores: int = 0) -> int:
+    """The most CPU threads of each of the learner's ranks; of 0 cores, this machine's."""
+    return config.learner.threads or max(1, (cores or os.cpu_count() or 1) // config.learner.ranks)

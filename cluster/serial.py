@@ -50,10 +50,11 @@ class SerialRun:
         self.shards = [Shard(spec) for spec in shard_specs(plan, session.folder)]
         session.folder.replay_taken(session.folder.takes + 1)
         handles = [LocalShard(shard) for shard in self.shards]
-        self.learner = Learner(learner_spec(plan, device))
         self.evaluator = Evaluator(plan.evaluator())
         self.checkpoints = session.folder.checkpoints
         checkpoint, manifest = session.folder.checkpoint, session.folder.manifest
+        spec = learner_spec(plan, device)
+        self.learner = Learner(dcp.continued(spec, self.checkpoints.url(checkpoint)) if checkpoint else spec)
         saved: dict[str, Any] | None = None
         origin = None if checkpoint else find_origin(plan)
         self.incarnation = 0
@@ -74,12 +75,12 @@ class SerialRun:
             received=self.learner.consumed,
             probabilities=tuple(plan.shards[0].storage.probabilities),
         )
-        spec = plan.actor(plan.everything(), self.incarnation)
-        states = [None] * len(spec.tasks) if saved is None else saved["environments"]
+        acting = plan.actor(plan.everything(), self.incarnation)
+        states = [None] * len(acting.tasks) if saved is None else saved["environments"]
         self.environments = [
-            RecordedEnvironment(made, state) for made, state in zip(make_environments(spec), states, strict=True)
+            RecordedEnvironment(made, state) for made, state in zip(make_environments(acting), states, strict=True)
         ]
-        self.actor = Actor(spec, self.environments, Writer(spec.writer_name, handles), self.store)
+        self.actor = Actor(acting, self.environments, Writer(acting.writer_name, handles), self.store)
         self.seconds = {"data_wait": 0.0, "update": 0.0, "publish": 0.0}
         self.trace = Trace(session.folder.path, plan.config.learner.profile, plan.config.learner.batches_per_request)
         self.metrics: dict[str, float] = {}
@@ -98,7 +99,9 @@ class SerialRun:
 
     def run(self, stop: threading.Event) -> bool:
         """Train to the step budget; False when `stop` was set before."""
-        session = self.session
+        session, spec = self.session, self.learner.spec
+        described = {"updates": self.learner.updates, "precision": spec.precision, "threads": spec.threads}
+        session.learner_ready(described | {"device": spec.device, "measured": []})
         if not session.random_is_scored:
             self._evaluate("random")
         while not stop.is_set():
@@ -171,6 +174,7 @@ class SerialRun:
             "metrics": self.metrics,
             "reward_scale": self.reward_scale,
             "seconds": self.seconds,
+            "threads": self.learner.spec.threads,
             "policies": self.policies,
             "sampler": self.sampler.stats(),
         }

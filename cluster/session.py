@@ -104,6 +104,14 @@ class Session:
         elif resumed:
             self.console.say(f"resumed at {resumed['env_steps']:,} steps, {resumed['updates']:,} updates")
 
+    def learner_ready(self, ready: dict[str, Any]) -> None:
+        """Record what the learner is, and say how it makes its updates and what they took when that was measured."""
+        self.records.event("learner_ready", **ready)
+        chosen = {"precision": ready["precision"], "threads": ready["threads"]}
+        ways = sorted(ready["measured"], key=lambda way: (way | chosen != way, way["seconds"]))
+        tried = "; ".join(f"{1000 * way['seconds']:.3g} ms {in_words(way)}" for way in ways)
+        self.console.say(f"updates {in_words(chosen)}" + (f": measured {tried}" if tried else ""))
+
     def _begins_at(self) -> dict[str, float]:
         """Where the checkpoint that the run goes on from is: what has been recorded of later is undone."""
         resumed = self.folder.manifest
@@ -425,6 +433,11 @@ def first_line(reason: str) -> str:
 def last_line(reason: str) -> str:
     """What went wrong, of a traceback."""
     return reason.strip().splitlines()[-1] if reason.strip() else ""
+
+
+def in_words(way: dict[str, Any]) -> str:
+    """How updates are made."""
+    return f"in {way['precision']} on {way['threads']} thread{'s' if way['threads'] > 1 else ''}"
 
 
 def next_multiple(done: int, interval: int) -> int:

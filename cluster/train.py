@@ -25,6 +25,7 @@ from cluster.session import Session
 from cluster.signals import stop_requests
 from cluster.validation import validate
 from dashboards.console import Console
+from learner.waiting import ENVIRONMENT
 from replay.locations import left_behind
 
 
@@ -99,6 +100,7 @@ def conduct(
 
 def drive(plan: Plan, session: Session) -> bool:
     """The whole run on this machine, in the configured execution; the heavy imports happen here."""
+    os.environ.update(ENVIRONMENT)  # before torch is loaded
     device = learner_device(plan.config.learner.device)
     session.console.say(f"the learner computes on {'an NVIDIA GPU' if device == 'cuda' else 'the CPU'}")
     live = live_folder(plan, session.folder)

@@ -246,6 +246,7 @@ METRICS = (
         "The learner's time: data_wait, update, publish.",
         keyed("row", "learner_seconds"),
     ),
+    gauge("learner_threads", "short", (), "CPU threads that make updates now.", number("row", "learner_threads")),
     counter("sample_requests", "short", (), "Requests of the learner to replay.", number("row", "sampler", "requests")),
     counter("sampled_bytes", "bytes", (), "Bytes that they have brought.", number("row", "sampler", "bytes")),
     gauge(

@@ -130,6 +130,7 @@ class Progress:
             "steps_ahead": max((shard["steps_ahead"] for shard in shards), default=0.0),
             "learner_wait_share": learner_waits,
             "actor_wait_share": actors_wait,
+            "learner_threads": learner["threads"],
             "learner_seconds": dict(learner["seconds"]),
             "actor_seconds": sums([report.seconds for report in actors]),
             "limiter": {name: sum(shard[name] for shard in shards) for name in LIMITER_COUNTS},

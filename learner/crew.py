@@ -59,6 +59,12 @@ class Crew:
         self._tell("train", batches.num_batches, shard, diagnostics, extremes)
         return self.learner.train(self._deal(batches), shard, diagnostics, between)
 
+    def use_threads(self, threads: int) -> None:
+        """Have every rank make the updates that follow on so many threads of its CPU."""
+        if threads != torch.get_num_threads():
+            self._tell("threads", threads)
+            torch.set_num_threads(threads)
+
     def save(self, url: str) -> dcp.Saving:
         """Begin to write the state of all ranks. Only when no batch is in hand."""
         dcp.save_counters(self.learner, url)
@@ -87,6 +93,8 @@ class Crew:
                     dist.scatter(torch.from_numpy(array), None, 0)
                 with suppress(NonFinite):  # the first rank finds it too, and has all the batches
                     self.learner.train(mine, shard, diagnostics).finish()
+            elif what == "threads":
+                torch.set_num_threads(details[0])
             elif what == "save":
                 dcp.save(self.learner, details[0], self.files)
 

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import fsspec
@@ -21,7 +22,7 @@ from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from learner.discrete import DiscreteCritic
 from learner.footprint import NetworkSpec
-from learner.learner import Learner
+from learner.learner import Learner, LearnerSpec
 from learner.networks import Policy, normalized
 from learner.publishing import Outgoing
 from replay.json_text import json_text
@@ -68,6 +69,13 @@ def save(learner: Learner, url: str, group: dist.ProcessGroup | None = None) -> 
     written = async_save(learner.tensors(), checkpoint_id=url, process_group=group, no_dist=alone)
     assert isinstance(written, Future)
     return Saving(written, learner.updates)
+
+
+def continued(spec: LearnerSpec, url: str) -> LearnerSpec:
+    """With the precision of what was saved, if none is named: learning goes on as it was, on whatever machine."""
+    with fsspec.open(f"{url}/{COUNTERS}") as file:
+        saved = json.load(file).get("precision", spec.precision)  # checkpoints of earlier versions do not say
+    return replace(spec, precision=saved) if spec.precision == "auto" else spec
 
 
 def load(learner: Learner, url: str) -> None:

@@ -34,6 +34,7 @@ class LearnerSpec:
 
     Attributes:
         most_batches: bound of the batches given to `train` at once.
+        threads: of a CPU; the most of them if `tuned`, which has their number follow what is fastest (learner.tuning).
         compile: whether residual blocks go through torch.compile, and a GPU's updates, of one rank, are recorded.
     """
 
@@ -48,6 +49,7 @@ class LearnerSpec:
     device: str = "cpu"
     threads: int = 1
     compile: bool = False
+    tuned: bool = False
 
 
 class NonFinite(FloatingPointError):
@@ -121,8 +123,10 @@ def finish(trained: Trained, batches: Batches, folder: Path) -> dict[str, float]
 
 
 def settled(spec: LearnerSpec) -> LearnerSpec:
-    """With the precision that this machine does fastest, if none is named."""
-    return replace(spec, precision=fastest(spec.device)) if spec.precision == "auto" else spec
+    """With the precision that a rule finds fastest for this machine, if none is named."""
+    if spec.precision != "auto":
+        return spec
+    return replace(spec, precision=fastest(spec.device, spec.networks.width))
 
 
 class Learner:
@@ -276,6 +280,7 @@ class Learner:
             "networks": to_json(self.spec.networks),
             "generator": self.generator.get_state().numpy().tobytes().hex(),
             "device": self.device.type,
+            "precision": self.spec.precision,
             "updates": self.updates,
             "consumed": list(self.consumed),
         }

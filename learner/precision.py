@@ -1,6 +1,7 @@
 """In what precision the products of the networks are made. Parameters, losses and moving averages keep theirs.
 
-auto: the fastest that the machine which makes them has and that learns as float32 does (`fastest`).
+auto: the fastest that the machine which makes them has and that learns as float32 does. It is measured (learner.tuning)
+or, where nothing may depend on time or much does not fit, told by a rule (`fastest`).
 float64, float32: products in the parameters' own type. tf32: float32 whose products round their factors to ten bits, on
 NVIDIA GPUs. bf16: linear layers in bfloat16, with float32 parameters; a device without instructions for it rounds to
 bfloat16 what hardware would and multiplies in float32, so that every machine can tell what bf16 does to learning. Only
@@ -17,15 +18,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Precision = Literal["auto", "float64", "float32", "tf32", "bf16"]
+WIDE = 256
 
 
 def parameter_dtype(precision: Precision) -> torch.dtype:
     return torch.float64 if precision == "float64" else torch.float32
 
 
-def fastest(device: str) -> Precision:
-    """The fastest that learns as float32 does: bf16 where the device multiplies it, else float32."""
-    return "bf16" if multiplies_bfloat16(device) else "float32"
+def fastest(device: str, width: int) -> Precision:
+    """The fastest that learns as float32 does, unmeasured: bf16 where the device multiplies it, else float32.
+
+    On a CPU, layers narrower than 256 take longer to round than products save (docs/performance.md).
+    """
+    return "bf16" if multiplies_bfloat16(device) and (device != "cpu" or width >= WIDE) else "float32"
 
 
 def multiplies_bfloat16(device: str) -> bool:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
-import torch
 from ray.actor import ActorHandle
 from ray.util.placement_group import PlacementGroup, placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -24,11 +23,14 @@ from torch._C._distributed_c10d import TCPStore
 
 from learner import dcp
 from learner.crew import Crew, allocate
-from learner.learner import Learner, LearnerSpec, Trained, finish, settled
+from learner.learner import Learner, LearnerSpec, Trained, finish
+from learner.pace import Pace, steps
 from learner.publishing import Outgoing
 from learner.sharding import ALONE, Ranks, join, meet
 from learner.trace import Trace
 from learner.transfer import Origin, begin_from
+from learner.tuning import choose, train_at
+from learner.waiting import ENVIRONMENT
 from replay.handle import ShardHandle
 from replay.policy_store import PolicyMessage
 from replay.ray_shard import GONE
@@ -73,7 +75,7 @@ class RankProcess:
     """
 
     def __init__(self, spec: LearnerSpec, loop: LoopSpec, rank: int) -> None:
-        self.spec = settled(spec)
+        self.spec = spec
         self.loop = loop
         self.ranks = replace(loop.ranks, rank=rank)
         self.failure: str | None = None
@@ -105,6 +107,10 @@ class RankProcess:
             if self.address is not None:
                 meeting = self.meeting or meet(self.ranks, *self.address)
                 join(self.ranks, meeting, self.spec.device, self.loop.deadline_s)
+            self.most_threads = self.spec.threads
+            if self.loop.checkpoint:
+                self.spec = dcp.continued(self.spec, self.loop.checkpoint)
+            self.spec, self.ways = choose(self.spec, self.ranks)
             self.learner = Learner(self.spec, self.ranks)
             if self.loop.checkpoint:
                 dcp.load(self.learner, self.loop.checkpoint)
@@ -152,7 +158,8 @@ class LearnerProcess(RankProcess):
                 "precision": self.spec.precision,
                 "ranks": self.ranks.count,
                 "sharding": self.ranks.sharding,
-                "threads": torch.get_num_threads(),
+                "threads": self.pace.settled,
+                "measured": [vars(way) | {"seconds": seconds} for way, seconds in self.ways.items()],
             }
         )
 
@@ -175,6 +182,7 @@ class LearnerProcess(RankProcess):
                 "metrics": self.metrics,
                 "reward_scale": self.reward_scale,
                 "seconds": dict(self.seconds),
+                "threads": self.pace.settled,
                 "policies": self.policies,
                 "sampler": self.sampler.stats(),
             }
@@ -204,6 +212,9 @@ class LearnerProcess(RankProcess):
                     raise RuntimeError(f"learner failed:\n{self.failure}") from None
 
     def _work(self) -> None:
+        threads, chosen = self.spec.threads, self.spec.precision
+        known = {way.threads: seconds for way, seconds in self.ways.items() if way.precision == chosen}
+        self.pace = Pace(steps(self.most_threads) if self.spec.tuned else [threads], threads, known)
         # What knows something already does not have actors warm up at random.
         if self.learner.updates > 0 or self.loop.origin is not None:
             self._publish()
@@ -244,7 +255,7 @@ class LearnerProcess(RankProcess):
         # Counters that were restored may have granted more than the budget asks for.
         batches = reply.batches.first(self.loop.total_updates - self.learner.updates)
         space.used = batches
-        space.trained = self.crew.train(batches, reply.shard, diagnostics, between=lambda: do(self.jobs))
+        space.trained = train_at(self.pace, self.crew, batches, reply.shard, diagnostics, lambda: do(self.jobs))
         self.spaces.reverse()
         self._finish(self.spaces[0])
         self.trace.step()
@@ -337,7 +348,7 @@ def start_ranks(
         "max_restarts": 0,
         "max_concurrency": 8,
         # Ray limits a worker's OpenMP threads to its CPU share; the learner decides for itself.
-        "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(spec.threads)}},
+        "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(spec.threads)} | ENVIRONMENT},
     }
     places, group = [place], None
     if loop.ranks.count > 1:
