@@ -91,7 +91,8 @@ class ActorProcess:
         self.actor = Actor(spec, make_environments(spec), writer, self.policies)
 
     def start(self) -> None:
-        """Collect from now on; where it does already, that changes nothing."""
+        """Build what is not built, and collect from now on; where it does already, that changes nothing."""
+        self.build()
         if self.thread.ident is None:
             self.beat = time.monotonic()
             self.thread.start()
@@ -101,17 +102,23 @@ class ActorProcess:
         self.beat = time.monotonic()
         return self.stopping.is_set()
 
+    def _built(self) -> Actor:
+        """What collects. Raises RuntimeError before it is built."""
+        if self.actor is None:
+            raise RuntimeError(f"actor {self.spec.name} is not built: call build or start before anything else")
+        return self.actor
+
     def _collect(self) -> None:
-        assert self.actor is not None
         try:
+            actor = self._built()
             self.policies.ask(-1)
             newest = self.policies.wait()  # or a restarted actor would begin with a segment of random actions
             if newest is not None:
-                self.actor.use(newest)
-            while not self._stopped() and not self.leaving.is_set() and not self.actor.writer.finished:
-                self.actor.step(self._stopped)
+                actor.use(newest)
+            while not self._stopped() and not self.leaving.is_set() and not actor.writer.finished:
+                actor.step(self._stopped)
             if self.leaving.is_set():
-                self.actor.finish(self._stopped)
+                actor.finish(self._stopped)
         except OnlyBadNumbers as error:
             self.only_bad = error.last
         except Exception:
@@ -124,8 +131,7 @@ class ActorProcess:
         silent_s = time.monotonic() - self.beat if self.thread.is_alive() else 0.0
         memory = self.process.memory_info()
         only_bad = self.only_bad  # before the rest: what led to it is then told too
-        assert self.actor is not None
-        return self.actor.report()._replace(
+        return self._built().report()._replace(
             silent_s=silent_s, memory_bytes=memory.rss - memory.shared, only_bad=only_bad
         )
 

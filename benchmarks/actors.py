@@ -27,7 +27,6 @@ import psutil
 import ray
 import torch
 import tyro
-from ray.actor import ActorHandle
 
 from actors import ray_actor
 from actors.actor import Actor, ActorSpec, make_environments
@@ -42,7 +41,7 @@ from cluster.plan import Plan, make_plan
 from learner.footprint import NetworkSpec
 from learner.networks import Critic, Policy
 from learner.publishing import Outgoing
-from replay.handle import LocalShard, ShardHandle
+from replay.handle import LocalShard
 from replay.policy_store import PolicyMessage, PolicyStore
 from replay.ray_shard import RayShard, start_shard
 from replay.shard import Shard
@@ -189,7 +188,7 @@ def compare_memory(plan: Plan, repeats: int) -> None:
 class MeasuredActorProcess(ActorProcess):
     """The process of an actor, which also says what its pools took."""
 
-    def __init__(self, spec: ActorSpec, shards: list[ShardHandle], store: ActorHandle) -> None:
+    def build(self) -> None:
         def measured(spec: ActorSpec) -> list[Environment]:
             before = private_megabytes()
             made = make_environments(spec)
@@ -197,7 +196,7 @@ class MeasuredActorProcess(ActorProcess):
             return made
 
         with patch.object(ray_actor, "make_environments", measured):
-            super().__init__(spec, shards, store)
+            super().build()
 
     def private_memory(self) -> tuple[float, float]:
         """MB without its pools, and MB that they took."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from replay.locations import shared_folder
+from tests.skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401 (pytest finds them here)
 
 os.environ.setdefault("MUJOCO_GL", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

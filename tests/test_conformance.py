@@ -230,7 +230,7 @@ BY_HAND = {
 def needs(backend: str) -> None:
     module, install = BACKENDS[backend]
     if importlib.util.find_spec(module) is None:
-        pytest.skip(f"{module} is not installed: {install}")
+        pytest.skip(f"needs {module}: {install}")
 
 
 def drive_both(backend: str, name: str) -> None:

@@ -28,7 +28,7 @@ def test_an_episode_is_filmed_and_returns_what_it_says(tmp_path: Path) -> None:
     try:
         ctypes.CDLL("libEGL.so.1")
     except OSError:
-        pytest.skip("libEGL is not installed: apt install libegl1")
+        pytest.skip("needs libEGL: apt install libegl1")
     file = tmp_path / "film.gif"
     done = film_apart(make_plan(tiny.config()).evaluator(), 0, message(), 100, file)
     assert (done.trouble, done.length) == ("", 1000) and 0.0 < done.episode_return < 1000.0

@@ -147,7 +147,7 @@ def stats(shard: RayShard) -> dict[str, Any]:
 )
 def test_killed_shards_lose_nothing(local_ray: None, tmp_path: Path, place: str, rounds: int) -> None:
     if place == "tmpfs" and not SHARED.is_dir():
-        pytest.skip("no shared memory here")
+        pytest.skip("needs shared memory")
     rng = random.Random(rounds)
     with tempfile.TemporaryDirectory(prefix="brc-test-", dir=SHARED if place == "tmpfs" else tmp_path) as live:
         snapshots = str(tmp_path / "snapshots")

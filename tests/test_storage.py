@@ -230,7 +230,7 @@ def test_float16_keeps_what_it_can_and_halves_the_memory() -> None:
     np.testing.assert_allclose(batches.observations[0, :, 0], batches.rewards[0] / 3, rtol=1e-3)
 
 
-@pytest.mark.skipif(KERNEL is None and shutil.which("cc") is None, reason="there is no C compiler")
+@pytest.mark.skipif(KERNEL is None and shutil.which("cc") is None, reason="needs a C compiler")
 @settings(max_examples=30, deadline=None)
 @given(
     rows=st.integers(1, 50),

@@ -1,0 +1,49 @@
+"""What may be skipped: all else that is skipped fails where CI=true, so that nothing is left out in silence there.
+
+A part of pytest, which tests/conftest.py takes up. `.ci/run` installs what the other tests need.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Generator
+
+import pytest
+
+# Patterns of reasons, each for what a machine with Python, a compiler and Debian's packages may lack.
+MAY_SKIP = (
+    r"needs a GPU",
+    r"needs humanoid_bench\b",  # no package index has it
+    r"needs dex_envs\b",  # likewise
+    r"Error opening file",  # a checkout of one of these two without its large files
+    r"needs a machine without systemd",
+    r"needs shared memory",
+    r"needs root, buildah and mmdebstrap",  # `make proofs` builds an image where they are
+)
+
+
+def told(report: pytest.TestReport | pytest.CollectReport) -> str | None:
+    """Why a report of a skip stands for a failure; None if it is none, or one that may be."""
+    if os.environ.get("CI") != "true" or report.outcome != "skipped" or hasattr(report, "wasxfail"):
+        return None
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if any(re.search(pattern, reason) for pattern in MAY_SKIP):
+        return None
+    return f"{report.nodeid}: not to be skipped with CI=true, and was: {reason.removeprefix('Skipped: ')}"
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if (why := told(report)) is not None:
+        report.outcome, report.longrepr = "failed", why
+    return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    if (why := told(report)) is not None:
+        report.outcome, report.longrepr = "failed", why
+    return report
