@@ -202,6 +202,16 @@ settings() { # what the head was started with
   export BRC_REDIS_PASSWORD
 }
 
+# Shells that Ray keeps open here for tunnels, of operators who went without a word, such as by losing their network.
+end_tunnels() {
+  local shell found
+  found=$(pgrep -u "$(id -u)" -f '^[^ ]*sh -c while true; do sleep 86400; done$') || return 0
+  for shell in $found; do
+    # shellcheck disable=SC2046
+    kill "$shell" $(pgrep -P "$shell") 2>/dev/null || true
+  done
+}
+
 # Ray would start again what ran when it ended.
 forget() {
   settings
@@ -222,6 +232,7 @@ case ${1:-} in
   head | worker | redis) keep "$@" ;;
   stop)
     for part in worker head; do halt $part; done
+    end_tunnels
     ray stop --force >/dev/null 2>&1 || true
     if [ -f "$state/keep-head" ]; then
       forget

@@ -36,6 +36,16 @@ RAY = (sys.executable, "-m", "ray.scripts.scripts")
 NO_CLUSTER = ("not found", "Unable to locate credentials", "NoCredentials")
 DASHBOARD_PORT = 8265
 TUNNEL_S = 60.0
+# Runs a command until it ends or the input does: that is a pipe from us, which closes however we end, also by SIGKILL.
+# Then all of the group goes, Ray's ssh included; sshd ends the shell that this has kept open on the head.
+WITH_US = """
+exec 3<&0
+"$@" < /dev/null 3<&- & command=$!
+{ read -r _ <&3; kill -TERM -- "-$$"; } & watch=$!
+wait "$command"; code=$?
+kill "$watch"
+exit "$code"
+"""
 
 
 def run_there(arguments: Sequence[str], here: Callable[[list[str]], int]) -> int:
@@ -78,14 +88,14 @@ def has_head(description: Path) -> bool:
 
 @contextmanager
 def tunnel(description: Path) -> Iterator[str]:
-    """The address of the head's dashboard, forwarded through ssh for as long as the block lasts."""
+    """The address of the head's dashboard, forwarded through ssh for as long as the block lasts, or this process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = ["dashboard", str(description), "--port", str(port), "--remote-port", str(DASHBOARD_PORT)]
     process = subprocess.Popen(
-        [*RAY, *command, "--no-config-cache"],
-        stdin=subprocess.DEVNULL,
+        ["bash", "-c", WITH_US, "tunnel", *RAY, *command, "--no-config-cache"],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -95,15 +105,12 @@ def tunnel(description: Path) -> Iterator[str]:
         deadline = time.monotonic() + TUNNEL_S
         while not answers(port):
             if process.poll() is not None or time.monotonic() > deadline:
-                process.kill()
                 said = (process.communicate()[0] or "").strip().splitlines()[-3:]
                 raise ConfigError(f"{description}: its head cannot be reached through ssh: {' '.join(said)}")
             time.sleep(0.2)
         yield f"http://127.0.0.1:{port}"
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
-        process.communicate()
+        process.communicate()  # closes its input first, which ends it
 
 
 def answers(port: int) -> bool:
@@ -113,7 +120,7 @@ def answers(port: int) -> bool:
 
 
 def submit(address: str, arguments: Sequence[str]) -> int:
-    """Run `brc ARGUMENTS` as a job. Ctrl-C leaves a run as it is."""
+    """Run `brc ARGUMENTS` as a job. Ctrl-C, like what else asks this to end, leaves a run as it is."""
     os.environ["RAY_AUTH_MODE"] = "token"
     from ray.exceptions import RayError
     from ray.job_submission import JobSubmissionClient
@@ -127,6 +134,9 @@ def submit(address: str, arguments: Sequence[str]) -> int:
         )
     except (RuntimeError, OSError, RayError) as error:
         raise ConfigError(f"the cluster at {address} takes no job: {' '.join(str(error).split())[:500]}") from error
+    # Whoever ends us otherwise, such as a terminal that closes, means the same; a shell may have SIGINT ignored.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
     try:
         asyncio.run(show(client, job))
         return exit_code(client, job)
@@ -144,6 +154,10 @@ def submit(address: str, arguments: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return 1
+
+
+def interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
 
 
 async def show(client: Any, job: str) -> None:

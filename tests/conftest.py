@@ -12,7 +12,9 @@ import pytest
 
 from replay.locations import shared_folder
 from tests.skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401 (pytest finds them here)
+from tests.usual_signals import give_children_the_usual_signals
 
+give_children_the_usual_signals()
 os.environ.setdefault("MUJOCO_GL", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 

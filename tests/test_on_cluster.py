@@ -110,7 +110,7 @@ def test_a_killed_coordinator_comes_back_and_finds_everything_as_it_was(cluster:
         also = subprocess.Popen(tiny.train_command(folder, "a", *options), stdout=subprocess.PIPE, text=True)
         assert also.stdout is not None and "this follows it" in also.stdout.readline()
         also.send_signal(signal.SIGINT)
-        also.communicate()
+        also.communicate(timeout=60)
         output, _ = follower.communicate(timeout=180)
         assert follower.returncode == 0, output
     assert "the coordinator died and is back" in output and "everything in" in output

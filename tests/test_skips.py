@@ -56,9 +56,7 @@ WHOLE_FILES = {
 
 def run_pytest(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words]
-    return subprocess.run(
-        command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=200
-    )
+    return subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=200)
 
 
 def run_file(tmp_path: Path, text: str, ci: str) -> subprocess.CompletedProcess[str]:
@@ -85,7 +83,10 @@ def test_each_way_to_skip(tmp_path: Path, ci: str, needed: str, summary: str, co
 @pytest.mark.parametrize("way", WHOLE_FILES)
 def test_each_way_to_skip_a_whole_file(tmp_path: Path, way: str) -> None:
     text = WHOLE_FILES[way]
-    lacking, allowed = run_file(tmp_path, text.format("wandb"), "true"), run_file(tmp_path, text.format("a GPU"), "true")
+    lacking, allowed = (
+        run_file(tmp_path, text.format("wandb"), "true"),
+        run_file(tmp_path, text.format("a GPU"), "true"),
+    )
     assert lacking.returncode in (1, 2) and "and was: needs wandb" in lacking.stdout, lacking.stdout
     assert allowed.returncode in (0, 5) and "1 skipped" in allowed.stdout, allowed.stdout
 
@@ -107,7 +108,9 @@ def test_what_is_imported_is_named_in_pyproject(package: str) -> None:
     for file in sorted((ROOT / package).rglob("*.py")):
         for module in modules(ast.parse(file.read_text())) - set(sys.stdlib_module_names) - OURS - APART:
             distributions = {canonicalize_name(name) for name in brought.get(module, ())}
-            assert distributions & named, f"{file.relative_to(ROOT)} imports {module}, which pyproject.toml does not name"
+            assert distributions & named, (
+                f"{file.relative_to(ROOT)} imports {module}, which pyproject.toml does not name"
+            )
 
 
 def modules(tree: ast.AST) -> set[str]:

@@ -47,7 +47,7 @@ class Hosts:
         self._script("down")
 
     def _script(self, *arguments: str) -> None:
-        subprocess.run([str(HERE / "fakehosts.sh"), *arguments], check=True, env=self.environment)
+        subprocess.run([str(HERE / "fakehosts.sh"), *arguments], check=True, env=self.environment, timeout=120)
 
     def cut(self, host: str) -> None:
         self._script("cut", host)

@@ -22,6 +22,7 @@ from typing import Any
 from dashboards import records
 from tests.cluster.hosts import BUCKET, REDIS, ROOT, S3, Hosts, description, tell
 from tests.live import wait_until
+from tests.usual_signals import give_children_the_usual_signals
 
 RUN = "proof"
 TRAIN = [
@@ -129,6 +130,10 @@ class Proof:
                     found.setdefault(line.split("ray::")[1].split(".")[0], host)
         return found
 
+    def tunnels(self) -> list[str]:
+        """The shells that followers hold open on the head."""
+        return [line for line in self.hosts.processes("head") if "sh -c while true; do sleep 86400" in line]
+
     def kill_coordinator(self) -> float:
         self.hosts.run("head", "pkill -9 -f ray::Coordinator")
         return time.time()
@@ -179,7 +184,14 @@ class Proof:
         log = hosts.folder / "second.log"
         wait_until(lambda: "this follows it" in log.read_text(), 120.0, "the second to follow")
         os.killpg(second.pid, signal.SIGINT)
-        second.wait()
+        second.wait(timeout=60)
+        ended = self.launch("ended")
+        log = hosts.folder / "ended.log"
+        wait_until(lambda: "this follows it" in log.read_text(), 120.0, "the one to be ended to follow")
+        os.killpg(ended.pid, signal.SIGTERM)
+        ended.wait(timeout=60)
+        wait_until(lambda: len(self.tunnels()) == 1, 30.0, "both tunnels to end on the head")
+        wait_until(lambda: sum("-L" in line for line in hosts.processes("op")) <= 2, 30.0, "both to end here")
         tell("two of one name", other_options="refused", same_options="followed")
         self.recovers("coordinator killed", self.kill_coordinator)
         self.recovers("head: every process killed for 15 s", self.kill_head)
@@ -218,6 +230,9 @@ class Proof:
         tell("resumed to its end", steps=last["env_steps"], updates=last["updates"], ratio=last["samples_per_insert"])
         assert last["env_steps"] == steps and last["updates"] == (steps - 1000) // 4, last["updates"]
         assert abs(last["samples_per_insert"] / last["samples_per_insert_target"] - 1) < 0.02
+        # As one leaves behind whose operator lost the network.
+        hosts.start("head", "bash -c 'while true; do sleep 86400; done'", hosts.folder / "lost-tunnel.log")
+        wait_until(self.tunnels, 30.0, "a lost tunnel")
         self.make("down")
         left = {host: hosts.processes(host) for host in ("head", "w1", "w2")}
         tell("after make down", left=left, total_s=round(time.monotonic() - self.began))
@@ -242,4 +257,5 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    give_children_the_usual_signals()
     main(Path(sys.argv[1]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -20,5 +21,22 @@ def test_a_cluster_from_its_first_host_to_its_last_process() -> None:
     missing = [name for name in NEEDED if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") is None]
     if os.getuid() or missing:
         pytest.skip(f"needs root and {', '.join(missing) or 'nothing else'}")
+    if (refusal := no_hosts()) is not None:
+        pytest.skip(f"needs hosts, which cannot be made here: {refusal}")
     with tempfile.TemporaryDirectory(prefix="fh-") as folder:
         prove.main(Path(folder) / "hosts")
+
+
+def no_hosts() -> str | None:
+    """Why this machine does not let root make network and mount namespaces; None if it does."""
+    name = f"brc-{os.getpid()}"
+    attempts = (
+        ["ip", "netns", "add", name],
+        ["ip", "netns", "del", name],
+        ["unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "true"],
+    )
+    for attempt in attempts:
+        done = subprocess.run(attempt, capture_output=True, text=True, timeout=60)
+        if done.returncode:
+            return f"{' '.join(attempt)}: {done.stderr.strip()}"
+    return None
