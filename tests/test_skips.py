@@ -1,23 +1,15 @@
-"""What is skipped where CI=true, and what is installed there: nothing passes by what was there by chance."""
+"""What is skipped where CI=true."""
 
 from __future__ import annotations
 
-import ast
 import os
 import subprocess
 import sys
-import tomllib
-from importlib import metadata
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
-OURS = {"actors", "benchmarks", "cluster", "dashboards", "learner", "replay", "tests"}
-# Modules of what is installed by itself, and looked for before it is imported.
-APART = {"humanoid_bench", "dex_envs", "gymnasium_robotics", "torchrl", "tensordict", "cpprb"}
 
 KINDS = """
 import unittest
@@ -96,29 +88,3 @@ def test_our_tests_do_not_skip_what_is_installed_for_them(tmp_path: Path) -> Non
     done = run_pytest("tests/test_prometheus.py", CI="true", PATH=str(tmp_path))
     assert done.returncode == 1 and "and was: needs Prometheus and its promtool" in done.stdout, done.stdout
     assert "skipped" not in done.stdout.splitlines()[-1]
-
-
-@pytest.mark.parametrize("package", sorted(OURS))
-def test_what_is_imported_is_named_in_pyproject(package: str) -> None:
-    """A package that only another brings along goes when that one no longer asks for it."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    listed = [*project["dependencies"], *(project["optional-dependencies"]["test"] if package == "tests" else ())]
-    named = {canonicalize_name(Requirement(line).name) for line in listed}
-    brought = metadata.packages_distributions()
-    for file in sorted((ROOT / package).rglob("*.py")):
-        for module in modules(ast.parse(file.read_text())) - set(sys.stdlib_module_names) - OURS - APART:
-            distributions = {canonicalize_name(name) for name in brought.get(module, ())}
-            assert distributions & named, (
-                f"{file.relative_to(ROOT)} imports {module}, which pyproject.toml does not name"
-            )
-
-
-def modules(tree: ast.AST) -> set[str]:
-    """The topmost names of what a file imports."""
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module.split(".")[0])
-    return found
