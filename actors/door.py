@@ -62,7 +62,7 @@ class Door:
         OnlyBadNumbers.
         """
         ended = step.next_inputs is not step.observations
-        if is_finite(step.rewards) and is_finite(step.observations) and (not ended or is_finite(step.next_inputs)):
+        if all_finite(step.rewards, step.observations) and (not ended or all_finite(step.next_inputs)):
             if ended:
                 self.in_a_row[step.terminated | step.truncated] = 0
             return step, NONE
@@ -102,11 +102,13 @@ class Door:
             raise OnlyBadNumbers(bad)
 
 
-def is_finite(values: np.ndarray) -> bool:
-    """Whether all of an array are. The sum of squares tells in one pass; where it overflows, each is looked at."""
-    if values.dtype.kind != "f":
-        return True
-    return math.isfinite(np.vdot(values, values)) or bool(np.isfinite(values).all())
+def all_finite(*arrays: np.ndarray) -> bool:
+    """Whether all in them is. A sum of squares tells in one pass; where it overflows, each number is looked at."""
+    total = 0.0
+    for array in arrays:
+        if array.dtype.kind == "f":
+            total += float(np.vdot(array, array))
+    return math.isfinite(total) or all(bool(np.isfinite(array).all()) for array in arrays)
 
 
 def finite_rows(values: np.ndarray) -> np.ndarray:

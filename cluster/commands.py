@@ -129,7 +129,8 @@ def report(runs: Names = (), output: str = "", apart: bool = False, runs_folder:
     """
     folder = Path(runs_folder)
     registry = find_registry(folder)
-    names = [name for pattern in runs or ("",) for name in fnmatch.filter(run_names(folder), pattern) or [pattern]]
+    known = run_names(folder)
+    names = [name for asked in runs or ("",) for name in matching(known, asked)]
     found = [(existing_run(folder, name), name) for name in dict.fromkeys(names)]
     file = Path(output) if output else (found[0][0] if len(found) == 1 else folder) / REPORT
     if file.is_dir():
@@ -149,6 +150,11 @@ def report(runs: Names = (), output: str = "", apart: bool = False, runs_folder:
         raise ConfigError(f"--output {file} cannot be written: {error.strerror or error}") from error
     print(file)
     return 0
+
+
+def matching(known: list[str], asked: str) -> list[str]:
+    """The run of exactly this name if there is one, else those that it is a pattern for, else what was asked for."""
+    return [asked] if asked in known else fnmatch.filter(known, asked) or [asked]
 
 
 def logs(run: Name = "", runs_folder: str = RUNS) -> int:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import fsspec
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -18,6 +17,7 @@ from cluster.machine import Machine
 from cluster.parts import ROLES, Parts, Role, resource
 from cluster.plan import Plan
 from replay.locations import free_bytes, is_shared_memory, node_memory, shared_folder
+from replay.urls import is_local, open_url
 
 PATIENCE_S = 900.0  # for nodes of a role to join: machines of a cloud may take minutes
 ANSWER_S = 120.0  # for a node to say what it has
@@ -121,7 +121,7 @@ def stores(plan: Plan) -> dict[str, str]:
 
 
 def is_folder(url: str) -> bool:
-    return "file" in fsspec.core.url_to_fs(url)[0].protocol
+    return is_local(open_url(url)[0])
 
 
 def ask(nodes: Sequence[str], wanted: list[str], directory: str) -> dict[str, Node]:

@@ -7,12 +7,11 @@ import uuid
 from dataclasses import replace
 from pathlib import Path
 
-import fsspec
-
 from cluster.errors import ConfigError
 from cluster.plan import Plan
 from learner.footprint import in_words
 from replay.locations import existing, free_bytes, has_room, is_shared_memory, node_memory, shared_folder
+from replay.urls import is_local, open_url
 
 # Where folders need not be made, and making one would make a bucket of a name that is misspelt.
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "az"}
@@ -43,10 +42,10 @@ def check_place(plan: Plan) -> None:
 def check_url(flag: str, url: str) -> None:
     """Whether fsspec can write to what a URL names, which it tries; without a protocol it is a folder."""
     try:
-        files, root = fsspec.core.url_to_fs(url)
+        files, root = open_url(url)
     except (ValueError, ImportError) as error:
         raise ConfigError(f"{flag} {url!r}: {error}; use a folder or a URL that fsspec knows") from error
-    if "file" in files.protocol:
+    if is_local(files):
         check_writable(flag, root)
         return
     try:
@@ -55,7 +54,7 @@ def check_url(flag: str, url: str) -> None:
         probe = f"{root}/probe-{uuid.uuid4().hex}"
         with files.open(probe, "wb") as file:
             file.write(b"written to see whether that can be done")
-        files.rm(probe)
+        files.rm_file(probe)
     except Exception as error:  # of whatever kind this file system has
         raise ConfigError(
             f"{flag} {url}: cannot write there ({type(error).__name__}: {error}); name another place"

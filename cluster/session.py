@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -137,7 +138,7 @@ class Session:
         """Say where replay is about to take its memory, and what dead runs have not given back."""
         self.console.say(f"replay takes {size(self.plan.replay_bytes)} in {folder} while the run lives")
         if others:
-            held, paths = size(sum(held for _, held in others)), " ".join(str(path) for path, _ in others)
+            held, paths = size(sum(held for _, held in others)), shlex.join(str(path) for path, _ in others)
             runs = "a run that died holds" if len(others) == 1 else f"{len(others)} runs that died hold"
             self.console.say(f"{runs} {held} of shared memory: resume, or give it up with rm -r {paths}")
 
@@ -396,7 +397,8 @@ class Session:
         for env_steps, cause in self.missing:
             self.console.say(f"the evaluation at {env_steps:,} steps is missing: {cause}")
         self.write_report(state)
-        self.console.say(f"everything in {self.folder.path}; `tensorboard --logdir {self.folder.path}` shows more")
+        logdir = shlex.quote(str(self.folder.path))
+        self.console.say(f"everything in {self.folder.path}; `tensorboard --logdir {logdir}` shows more")
 
     def write_report(self, state: str) -> None:
         """The run is over, and has all it needs: a page that cannot be made is told."""

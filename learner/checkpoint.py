@@ -18,7 +18,7 @@ import zlib
 from contextlib import suppress
 from typing import Any
 
-import fsspec
+from replay.urls import base, is_local, names_in, open_url, remove
 
 from replay.json_text import json_text
 
@@ -35,8 +35,8 @@ class Checkpoints:
     """Those of one run."""
 
     def __init__(self, url: str) -> None:
-        self.files, self.root = fsspec.core.url_to_fs(url)
-        self.is_local = "file" in self.files.protocol
+        self.files, self.root = open_url(url)
+        self.is_local = is_local(self.files)
 
     def begin(self, env_steps: int) -> str:
         """Name for a checkpoint of `env_steps`; `commit` makes it one. Removes unfinished ones.
@@ -57,7 +57,7 @@ class Checkpoints:
         with suppress(OSError):
             if self.files.exists(f"{self.root}/{name}/{MANIFEST}"):
                 self.files.rm_file(f"{self.root}/{name}/{MANIFEST}")
-            self.files.rm(f"{self.root}/{name}", recursive=True)
+            remove(self.files, f"{self.root}/{name}")
 
     def commit(self, name: str, manifest: dict[str, Any], keep: int) -> int:
         """Write the manifest of what is in the folder, and remove all but the newest `keep` checkpoints. Returns the
@@ -126,10 +126,7 @@ class Checkpoints:
         return "there is no earlier checkpoint; start a new run under another name"
 
     def _folders(self) -> list[str]:
-        if not self.files.isdir(self.root):
-            return []
-        self.files.invalidate_cache()
-        return sorted(name for name in map(base, self.files.ls(self.root, detail=False)) if name[:1].isdigit())
+        return [name for name in names_in(self.files, self.root) if name[:1].isdigit()]
 
     def _describe(self, path: str) -> dict[str, int]:
         if not self.is_local:
@@ -152,7 +149,3 @@ def sync(path: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def base(path: str) -> str:
-    return path.rstrip("/").rsplit("/", 1)[-1]

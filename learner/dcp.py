@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import fsspec
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -27,6 +26,7 @@ from learner.networks import Policy, normalized
 from learner.publishing import Outgoing
 from replay.json_text import json_text
 from replay.policy_store import PolicyMessage
+from replay.urls import open_url
 
 COUNTERS = "learner.json"
 warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)  # as it is when a rank is alone
@@ -56,9 +56,14 @@ def plain_errors(what: str) -> Iterator[None]:
         raise OSError(f"{what}: {'; '.join(sorted(causes))}") from error
 
 
+def open_counters(url: str, mode: str) -> Any:
+    files, root = open_url(url)
+    return files.open(f"{root}/{COUNTERS}", mode)
+
+
 def save_counters(learner: Learner, url: str) -> None:
     """The part that the first rank writes at once. A full disk shows here, before any rank has begun the rest."""
-    with fsspec.open(f"{url}/{COUNTERS}", "w") as file:
+    with open_counters(url, "w") as file:
         file.write(json_text(learner.counters()))
 
 
@@ -83,7 +88,7 @@ def load(learner: Learner, url: str) -> None:
 
     Rates of the optimisers stay those of its own settings.
     """
-    with fsspec.open(f"{url}/{COUNTERS}") as file:
+    with open_counters(url, "r") as file:
         learner.load_counters(json.load(file))
     with plain_errors(f"{url} cannot be read"):
         dcp_load(learner.tensors(), checkpoint_id=url, no_dist=learner.ranks.count == 1)
@@ -100,6 +105,6 @@ def load_policy(networks: NetworkSpec, url: str) -> PolicyMessage:
         wanted["critic"] = {"task_embeddings": table}
     with plain_errors(f"{url} cannot be read"):
         dcp_load(wanted, checkpoint_id=url, no_dist=True)
-    with fsspec.open(f"{url}/{COUNTERS}") as file:
+    with open_counters(url, "r") as file:
         updates = json.load(file)["updates"]
     return Outgoing(acts, None if table is None else normalized(table, networks.embedding_norm), updates).message()

@@ -119,7 +119,20 @@ def finish(trained: Trained, batches: Batches, folder: Path) -> dict[str, float]
     except NonFinite as error:
         file = folder / f"nonfinite-{trained.update}.npz"
         np.savez_compressed(file, **batches._asdict())
-        raise NonFinite(f"{error}; the batches that led there are in {file}") from None
+        raise NonFinite(f"{error}; the batches that led there are in {file}; {way_out(batches)}") from None
+
+
+def way_out(batches: Batches) -> str:
+    """What helps after a loss that these have made infinite or no number."""
+    arrays = batches._asdict()
+    bad = [name for name in ("observations", "actions", "rewards", "next_observations") if not all_finite(arrays[name])]
+    if bad:
+        return f"their {' and '.join(bad)} hold such numbers, which replay drops when the run is resumed"
+    return "all in them is finite, so learning has diverged: resume with a lower --learner.learning-rate"
+
+
+def all_finite(values: np.ndarray) -> bool:
+    return values.dtype.kind != "f" or bool(np.isfinite(values).all())
 
 
 def settled(spec: LearnerSpec) -> LearnerSpec:

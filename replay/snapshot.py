@@ -13,22 +13,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import uuid
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-import fsspec
 import numpy as np
 
 from replay.json_text import json_text
 from replay.ring import TaskRing, row_stride
 from replay.rows import LAST
 from replay.storage import Storage, spec_from_json
+from replay.urls import is_local, names_in, open_url, remove
 
 FORMAT = "brc-replay-2"
 PIECE_BYTES = 4 << 20
+MANIFEST = re.compile(r"shard-(\d+)\.json")  # the name of one
 
 
 class SnapshotError(Exception):
@@ -52,22 +54,19 @@ class Place:
     """Where the snapshots of a run are."""
 
     def __init__(self, url: str) -> None:
-        self.files, self.root = fsspec.core.url_to_fs(url)
-        self.is_local = "file" in self.files.protocol
+        self.files, self.root = open_url(url)
+        self.is_local = is_local(self.files)
 
     def snapshots(self) -> list[str]:
         """Names of those that are whole, oldest first."""
-        if not self.files.isdir(self.root):
-            return []
-        self.files.invalidate_cache()
-        return sorted(name for name in map(base, self.files.ls(self.root, detail=False)) if self._is_whole(name))
+        return [name for name in names_in(self.files, self.root) if self._is_whole(name)]
 
     def _is_whole(self, name: str) -> bool:
         """Whether all shards have written their part; what it says may still turn out to be damaged."""
-        found = [base(path) for path in self.files.glob(f"{self.root}/{name}/shard-*.json")]
+        found = [match for file in names_in(self.files, f"{self.root}/{name}") if (match := MANIFEST.fullmatch(file))]
         try:
-            return bool(found) and len(found) >= self.manifest(name, int(found[0][6:-5]))["shards"]
-        except (SnapshotError, ValueError):
+            return bool(found) and len(found) >= self.manifest(name, int(found[0][1]))["shards"]
+        except SnapshotError:
             return False
 
     def manifests(self, name: str) -> list[dict[str, Any]]:
@@ -156,16 +155,16 @@ class Place:
 
     def prune(self, keep: list[str]) -> None:
         """Remove all snapshots but those named, and every pack that they do not need. None may be under way."""
-        if not self.files.isdir(self.root):
+        found = names_in(self.files, self.root)
+        if not found:
             return
-        self.files.invalidate_cache()
         needed = {piece.pack for name in keep for manifest in self.manifests(name) for piece in pieces_of(manifest)}
-        for path in self.files.ls(self.root, detail=False):
-            if base(path) not in (*keep, "packs", "homes"):
-                self.files.rm(path, recursive=True)
-        for path in self.files.glob(f"{self.root}/packs/*.pack"):
-            if base(path) not in needed:
-                self.files.rm(path)
+        for name in found:
+            if name not in (*keep, "packs", "homes"):
+                remove(self.files, f"{self.root}/{name}")
+        for name in names_in(self.files, f"{self.root}/packs"):
+            if name not in needed:
+                remove(self.files, f"{self.root}/packs/{name}")
 
 
 class Snapshotter:
@@ -217,7 +216,7 @@ class Snapshotter:
             self.place.write_manifest(name, self.shard, body)
         except BaseException:
             if any(todo) and self.place.files.exists(path):
-                self.place.files.rm(path)
+                remove(self.place.files, path)
             raise
         self.pieces = kept
         return sum(piece.bytes for piece in new)
@@ -269,7 +268,3 @@ def extremes_of(manifest: dict[str, Any]) -> np.ndarray:
 
 def pieces_of(manifest: dict[str, Any]) -> list[Piece]:
     return [Piece(*piece) for piece in manifest["pieces"]]
-
-
-def base(path: str) -> str:
-    return path.rstrip("/").rsplit("/", 1)[-1]

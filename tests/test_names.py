@@ -1,0 +1,96 @@
+"""Names of folders and URLs are literal: no bracket, star or percent sign in one means anything."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cluster.commands import matching
+from learner import dcp
+from learner.brc import BRCSettings
+from learner.checkpoint import Checkpoints
+from learner.footprint import NetworkSpec
+from learner.learner import Learner, LearnerSpec
+from replay.rows import Push
+from replay.shard import Shard, ShardSpec
+from replay.snapshot import Place
+from replay.storage import Storage
+from replay.urls import names_in, open_url, remove
+from tests import streams, tiny
+
+ODD = ["exp[1]", "a*b", "q?", "half #1", "100%20", "née 東京", "{x,y}", "a::b", "[!a]**"]
+
+
+def place_in(kind: str, tmp_path: Path, name: str) -> str:
+    """A URL, or a path, of a folder of this name; each time another."""
+    if kind == "memory":
+        return f"memory://{uuid.uuid4().hex}/{name}"
+    folder = tmp_path / uuid.uuid4().hex / name
+    return f"file://{folder}" if kind == "file" else str(folder)
+
+
+KINDS = st.sampled_from(["path", "file", "memory"])
+# Of several URLs fsspec takes :: between them, where the first has a protocol.
+NAMES = st.one_of(st.sampled_from(ODD), st.text("[]*?#%{}!^-, abé1", min_size=1, max_size=12)).filter(
+    lambda name: name.strip() == name
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(kind=KINDS, name=NAMES)
+def test_snapshots_are_found_and_pruned_whatever_the_folder_is_called(
+    tmp_path_factory: pytest.TempPathFactory, kind: str, name: str
+) -> None:
+    name = name.replace("::", ":")
+    url = place_in(kind, tmp_path_factory.getbasetemp(), name)
+    limit = streams.limit()
+    spec = ShardSpec(0, streams.spec(1), limit, seed=0, snapshots=url)
+    shard, place = Shard(spec), Place(url)
+    beside = Place(f"{url}x")
+    Shard(ShardSpec(0, streams.spec(1), limit, seed=0, snapshots=f"{url}x")).save("kept")
+    for number in range(3):
+        shard.insert("a", number, Push({0: streams.segments(0, [4])}, {}))
+        shard.save(f"{number}")
+    assert place.snapshots() == ["0", "1", "2"] and len(packs(place)) == 3
+    again = Shard(spec, again=True)
+    assert again.origin == "snapshot 2" and again.storage.transitions == [12]
+    place.prune(["0"])
+    assert place.snapshots() == ["0"] and len(packs(place)) == 1
+    assert beside.snapshots() == ["kept"], "only what has exactly this name is removed"
+
+
+def packs(place: Place) -> list[str]:
+    return names_in(place.files, f"{place.root}/packs")
+
+
+@pytest.mark.parametrize("name", ODD)
+@pytest.mark.parametrize("kind", ["path", "file", "memory"])
+def test_checkpoints_are_kept_and_discarded_whatever_the_folder_is_called(tmp_path: Path, kind: str, name: str) -> None:
+    if "::" in name and kind != "path":
+        pytest.skip("fsspec takes :: in a URL for several URLs")
+    checkpoints = Checkpoints(place_in(kind, tmp_path, name))
+    learner = Learner(LearnerSpec(NetworkSpec(5, 1, 1, width=16, policy_width=16), BRCSettings(), 4, 1, 1, seed=0))
+    for steps in (1, 2, 3):
+        begun = checkpoints.begin(steps)
+        dcp.save_counters(learner, checkpoints.url(begun))
+        dcp.save(learner, checkpoints.url(begun)).result()
+        checkpoints.commit(begun, {}, keep=2)
+    names = checkpoints.names()
+    assert [int(found) for found in names] == [2, 3]
+    checkpoints.verify(names[-1], checkpoints.manifest(names[-1]))
+    dcp.load(learner, checkpoints.url(names[-1]))
+    assert names_in(checkpoints.files, checkpoints.root) == names
+
+
+def test_a_run_of_exactly_this_name_is_reported_and_no_other() -> None:
+    known = ["dogs-1", "dogs-2", "dogs-*", "a[1]", "a1"]
+    assert matching(known, "dogs-*") == ["dogs-*"]
+    assert matching(known, "dogs-?") == ["dogs-*", "dogs-1", "dogs-2"] or set(matching(known, "dogs-?")) == set(known[:3])
+    assert matching(known, "a[1]") == ["a[1]"]
+    assert matching(["a1"], "a[1]") == ["a1"] and matching(["b"], "c*") == ["c*"]
