@@ -151,7 +151,8 @@ class ReplayConfig:
     capacity: int = 1_000_000
     """Transitions kept of each task, over all shards."""
     observation_dtype: Literal["float32", "float16"] = "float32"
-    """Type that observations are kept and sent in; float16 halves the memory and keeps three digits."""
+    """Type that observations are kept and sent in; float16 halves the memory and keeps three digits. Observations
+    beyond its range are clipped to 65504, which is counted, and told once a task."""
     task_weights: dict[str, float] = field(default_factory=dict)
     """How often tasks are drawn, relative to others: names and numbers, such as dmc/dog-run 2.0; 1 if not named."""
     directory: str = ""

@@ -194,6 +194,16 @@ BOARDS = (
                     ((rate("brc_episodes_total", "benchmark", BENCHMARK), "{{run}} {{benchmark}}"),),
                     NEVER,
                 ),
+                Panel(
+                    "Bad numbers",
+                    "In the time shown: episodes dropped for NaN or infinite numbers, numbers clipped to float16.",
+                    "short",
+                    (
+                        (f"increase(brc_bad_episodes_total{BENCHMARK}[$__range])", "{{run}} {{task}} episodes"),
+                        (f"increase(brc_clipped_observations_total{BENCHMARK}[$__range])", "{{run}} {{task}} clipped"),
+                    ),
+                    1.0,
+                ),
             ),
             "Time": (
                 Panel(

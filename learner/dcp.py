@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.checkpoint._fsspec_filesystem import FileSystem, FsspecWriter
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 from torch.distributed.checkpoint.state_dict_saver import async_save
@@ -26,7 +27,7 @@ from learner.networks import Policy, normalized
 from learner.publishing import Outgoing
 from replay.json_text import json_text
 from replay.policy_store import PolicyMessage
-from replay.urls import open_url
+from replay.urls import is_local, open_url
 
 COUNTERS = "learner.json"
 warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)  # as it is when a rank is alone
@@ -56,6 +57,27 @@ def plain_errors(what: str) -> Iterator[None]:
         raise OSError(f"{what}: {'; '.join(sorted(causes))}") from error
 
 
+class LiteralFiles(FileSystem):
+    """What torch writes through to a URL, with names that are taken as they are: fsspec's `mv` and `rm`, which torch
+    would call, take them for patterns."""
+
+    def rename(self, path: Any, new_path: Any) -> None:
+        self.fs.cp_file(path, new_path)
+        self.fs.rm_file(path)
+
+    def rm_file(self, path: Any) -> None:
+        self.fs.rm_file(path)
+
+
+def writer(url: str) -> FsspecWriter | None:
+    """For a URL; None for a folder, of which torch's own takes names as they are."""
+    if is_local(open_url(url)[0]):
+        return None
+    made = FsspecWriter(url)
+    made.fs = LiteralFiles()
+    return made
+
+
 def open_counters(url: str, mode: str) -> Any:
     files, root = open_url(url)
     return files.open(f"{root}/{COUNTERS}", mode)
@@ -71,7 +93,8 @@ def save(learner: Learner, url: str, group: dist.ProcessGroup | None = None) -> 
     """Copy the tensors and begin to write them. Every rank must call it, with a group that nothing else uses
     meanwhile."""
     alone = learner.ranks.count == 1
-    written = async_save(learner.tensors(), checkpoint_id=url, process_group=group, no_dist=alone)
+    files = writer(url)
+    written = async_save(learner.tensors(), checkpoint_id=url, storage_writer=files, process_group=group, no_dist=alone)
     assert isinstance(written, Future)
     return Saving(written, learner.updates)
 

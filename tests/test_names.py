@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import uuid
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,12 +15,10 @@ from learner.brc import BRCSettings
 from learner.checkpoint import Checkpoints
 from learner.footprint import NetworkSpec
 from learner.learner import Learner, LearnerSpec
-from replay.rows import Push
-from replay.shard import Shard, ShardSpec
+from replay.shard import Shard
 from replay.snapshot import Place
-from replay.storage import Storage
-from replay.urls import names_in, open_url, remove
-from tests import streams, tiny
+from replay.urls import names_in
+from tests import streams
 
 ODD = ["exp[1]", "a*b", "q?", "half #1", "100%20", "née 東京", "{x,y}", "a::b", "[!a]**"]
 
@@ -42,23 +38,20 @@ NAMES = st.one_of(st.sampled_from(ODD), st.text("[]*?#%{}!^-, abé1", min_size=1
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(kind=KINDS, name=NAMES)
 def test_snapshots_are_found_and_pruned_whatever_the_folder_is_called(
     tmp_path_factory: pytest.TempPathFactory, kind: str, name: str
 ) -> None:
     name = name.replace("::", ":")
     url = place_in(kind, tmp_path_factory.getbasetemp(), name)
-    limit = streams.limit()
-    spec = ShardSpec(0, streams.spec(1), limit, seed=0, snapshots=url)
-    shard, place = Shard(spec), Place(url)
-    beside = Place(f"{url}x")
-    Shard(ShardSpec(0, streams.spec(1), limit, seed=0, snapshots=f"{url}x")).save("kept")
+    shard, place, beside = streams.shard(url, tasks=1), Place(url), Place(f"{url}x")
+    streams.shard(f"{url}x", tasks=1).save("kept")
     for number in range(3):
-        shard.insert("a", number, Push({0: streams.segments(0, [4])}, {}))
+        shard.insert("a", number, streams.push(100 * number, 4, tasks=(0,)))
         shard.save(f"{number}")
     assert place.snapshots() == ["0", "1", "2"] and len(packs(place)) == 3
-    again = Shard(spec, again=True)
+    again = Shard(shard.spec, again=True)
     assert again.origin == "snapshot 2" and again.storage.transitions == [12]
     place.prune(["0"])
     assert place.snapshots() == ["0"] and len(packs(place)) == 1
@@ -91,6 +84,6 @@ def test_checkpoints_are_kept_and_discarded_whatever_the_folder_is_called(tmp_pa
 def test_a_run_of_exactly_this_name_is_reported_and_no_other() -> None:
     known = ["dogs-1", "dogs-2", "dogs-*", "a[1]", "a1"]
     assert matching(known, "dogs-*") == ["dogs-*"]
-    assert matching(known, "dogs-?") == ["dogs-*", "dogs-1", "dogs-2"] or set(matching(known, "dogs-?")) == set(known[:3])
+    assert set(matching(known, "dogs-?")) == set(known[:3])
     assert matching(known, "a[1]") == ["a[1]"]
     assert matching(["a1"], "a[1]") == ["a1"] and matching(["b"], "c*") == ["c*"]

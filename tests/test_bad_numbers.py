@@ -1,0 +1,299 @@
+"""NaN and infinite numbers stop at the door: none is pushed, none is taken over, and nothing sound goes with them."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from actors.actor import Actor, ActorSpec
+from actors.catalogue import Task
+from actors.door import MOST_IN_A_ROW, BadNumber, Door, OnlyBadNumbers
+from actors.environments import Step
+from replay.handle import LocalShard
+from replay.policy_store import PolicyStore
+from replay.rate_limiter import RateLimit
+from replay.rows import CONTEXT, LAST, Push
+from replay.shard import Shard, ShardSpec
+from replay.writer import Writer
+from tests import streams, tiny
+from tests.live import events
+
+LENGTH = 7  # of an episode
+WORLD = "gymnasium/tests.odd_envs_numbers:"
+BAD = (math.nan, math.inf, -math.inf)
+
+
+class Scripted:
+    """Copies whose observation says which it is, which episode, and how far it is; bad where a script says so.
+
+    `script` maps (copy, steps so far) to what is bad then, reward, observation or reset, and the value.
+    """
+
+    def __init__(self, copies: int, script: dict[tuple[int, int], tuple[str, float]]) -> None:
+        self.task = Task("odd/scripted", (("", 3),), 1, LENGTH, "scripted")
+        self.copies = copies
+        self.script = script
+        self.episodes = np.zeros(copies, int)
+        self.t = np.zeros(copies, int)
+        self.steps = 0
+        self.restarts = 0
+
+    def observe(self) -> np.ndarray:
+        return np.stack([np.arange(self.copies), self.episodes, self.t], axis=1).astype(np.float32)
+
+    def _begin(self, copies: np.ndarray) -> None:
+        self.episodes[copies] += 1
+        self.t[copies] = 0
+
+    def reset(self) -> np.ndarray:
+        return self.observe()
+
+    def restart(self, copies: np.ndarray) -> np.ndarray:
+        self.restarts += len(copies)
+        self._begin(copies)
+        return self.observe()[copies]
+
+    def send(self, actions: np.ndarray) -> None:
+        self.steps += 1
+        self.t += 1
+
+    def recv(self) -> Step:
+        observations, rewards = self.observe(), np.ones(self.copies, np.float32)
+        following = np.zeros(self.copies, bool)
+        for (copy, step), (what, value) in self.script.items():
+            if step == self.steps:
+                if what == "reward":
+                    rewards[copy] = value
+                elif what == "observation":
+                    observations[copy, 2] = value
+                following[copy] = what == "reset"
+        ended = self.t >= LENGTH
+        inputs = observations
+        if ended.any():
+            self._begin(np.flatnonzero(ended))
+            inputs = np.where(ended[:, None], self.observe(), observations)
+            inputs[following & ended] = np.nan
+        never = np.zeros(self.copies, bool)
+        return Step(observations, rewards, never, ended, never, inputs)
+
+    def fast_forward(self, resets: object, actions: object) -> np.ndarray:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        pass
+
+
+def actor_on(environments: list[Scripted], length: int = 5) -> tuple[Actor, Shard]:
+    copies, tasks = environments[0].copies, range(len(environments))
+    storage = streams.spec(
+        len(environments),
+        10_000,
+        observation_shapes=((3,),) * len(environments),
+        segment_length=length,
+        push_rows=copies * (2 * length + 1),
+    )
+    shard = Shard(ShardSpec(0, storage, RateLimit(1.0, 1, 1, 10**9), seed=0))
+    spec = ActorSpec("odd-0", 0, tuple((i, environments[i].task) for i in tasks), copies, 0, 3, 1, length, 0.99, seed=4)
+    return Actor(spec, environments, Writer("a", [LocalShard(shard)]), PolicyStore()), shard
+
+
+def steps(actor: Actor, count: int) -> None:
+    for _ in range(count):
+        actor.step()
+
+
+SCRIPTS = st.dictionaries(
+    st.tuples(st.integers(0, 2), st.integers(1, 40)),
+    st.tuples(st.sampled_from(["reward", "observation", "reset"]), st.sampled_from(BAD)),
+    max_size=12,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(script=SCRIPTS)
+def test_what_is_pushed_is_finite_and_happened_and_other_copies_lose_nothing(
+    script: dict[tuple[int, int], tuple[str, float]],
+) -> None:
+    world = Scripted(3, script)
+    actor, shard = actor_on([world])
+    steps(actor, 40)
+    actor.finish()
+    rows = streams.held(shard.storage.rings[0])
+    assert all(np.isfinite(array).all() for array in rows[:3])
+    drawn = np.flatnonzero((rows.flags & (LAST | CONTEXT)) == 0)
+    now, following = rows.observations[drawn], rows.observations[drawn + 1]
+    np.testing.assert_array_equal(now[:, :2], following[:, :2])  # of one copy and one episode
+    np.testing.assert_array_equal(now[:, 2] + 1, following[:, 2])
+    spoilt = {copy for copy, _ in script}
+    for copy in set(range(3)) - spoilt:
+        assert np.count_nonzero(now[:, 0] == copy) == 40
+    report = actor.report()
+    assert {bad.copy for bad in report.bad} <= spoilt and len(report.bad) >= world.restarts > -1
+    assert all(episode.undiscounted_return == episode.length == LENGTH for episode in report.episodes)
+    low, high = shard.storage.return_minimum[0], shard.storage.return_maximum[0]
+    assert not report.episodes or (np.isfinite(low) and np.isfinite(high))
+
+
+def test_a_copy_that_gives_nothing_else_ends_its_actor_and_a_sound_episode_in_between_does_not() -> None:
+    every = {(0, step): ("reward", math.nan) for step in range(1, 100)}
+    actor, _ = actor_on([Scripted(2, every)])
+    with pytest.raises(OnlyBadNumbers, match="odd/scripted returned nan as reward in environment copy 0"):
+        steps(actor, MOST_IN_A_ROW)
+    assert len(actor.report().bad) == MOST_IN_A_ROW
+    now_and_then = {(0, step): ("observation", math.inf) for step in range(1, 400, LENGTH + 1)}
+    actor, _ = actor_on([Scripted(2, now_and_then)])
+    steps(actor, 400)
+    assert len(actor.report().bad) > 3 * MOST_IN_A_ROW
+
+
+def test_a_first_observation_that_stays_bad_is_not_asked_for_for_ever() -> None:
+    class Never(Scripted):
+        def observe(self) -> np.ndarray:
+            return np.full((self.copies, 3), np.nan, np.float32)
+
+    with pytest.raises(OnlyBadNumbers, match=r"first observation\[0\]"):
+        actor_on([Never(2, {})])[0].step()
+
+
+def test_tasks_of_one_actor_do_not_wait_for_each_other_when_one_gives_nothing() -> None:
+    """The sound one would be far ahead of the other, whose rows only this actor could bring."""
+    bad = Scripted(1, {(0, step): ("reward", math.nan) for step in range(1, 400) if step % (4 * LENGTH)})
+    actor, shard = actor_on([Scripted(1, {}), bad], length=2)
+    shard.limiter.limit = replace(shard.limiter.limit, max_ahead=4)
+    with pytest.raises(OnlyBadNumbers):
+        steps(actor, 60)
+    held = shard.storage.transitions
+    assert held[1] == 0 < held[0], "a push that has nothing of a task is taken all the same"
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    values=st.lists(st.floats(allow_nan=True, width=32), min_size=1, max_size=30),
+)
+def test_the_door_finds_what_numpy_finds(values: list[float]) -> None:
+    """Also of numbers whose squares overflow."""
+    step = Step(
+        np.array(values, np.float32)[:, None],
+        np.zeros(len(values), np.float32),
+        *(np.zeros(len(values), bool) for _ in range(3)),
+        np.zeros((len(values), 1), np.float32),
+    )
+    found: deque[BadNumber] = deque()
+    world = Scripted(len(values), {})
+    world.observe = lambda: np.zeros((len(values), 1), np.float32)  # type: ignore[method-assign]
+    _, dropped = Door(0, world, 0, found).check(step)
+    np.testing.assert_array_equal(dropped, np.flatnonzero(~np.isfinite(values)))
+    assert len(found) == len(dropped)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("origin", ["files", "exact", "dealt"])
+@settings(max_examples=15, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 6), min_size=1, max_size=8),
+    where=st.lists(st.tuples(st.integers(0, 60), st.sampled_from(["rewards", "observations"])), max_size=4),
+    value=st.sampled_from(BAD),
+)
+def test_replay_that_is_taken_over_loses_its_bad_segments_and_no_other(
+    tmp_path_factory: pytest.TempPathFactory,
+    dtype: str,
+    origin: str,
+    lengths: list[int],
+    where: list[tuple[int, str]],
+    value: float,
+) -> None:
+    folder = tmp_path_factory.mktemp("replay")
+    files = str(folder / "files") if origin == "files" else ""
+    storage = streams.spec(1, dtype=dtype)
+    spec = ShardSpec(0, storage, RateLimit(4, 4, 5, 1000), 0, 1, "r", files, str(folder / "s"))
+    shard = Shard(spec)
+    shard.insert("a", 0, streams.push(1, *lengths, tasks=(0,)))
+    ring = shard.storage.rings[0]
+    rows = streams.held(ring)
+    segment = np.cumsum(rows.last) - rows.last
+    spoilt = set()
+    for row, name in where:
+        row %= len(rows.flags)
+        getattr(ring, name)[row] = value
+        spoilt.add(int(segment[row]))
+    shard.save("x")
+    expected = [
+        one.reward for one, of in zip(streams.transitions(rows), segment[~rows.last], strict=True) if of not in spoilt
+    ]
+    if origin == "files":
+        shard.memory.commit()
+        shard.close(remove=False)
+        again = Shard(replace(spec, take=2))
+    else:
+        other = streams.spec(1, 300, dtype=dtype) if origin == "dealt" else storage
+        again = Shard(replace(spec, storage=other, snapshot="x"))
+    assert streams.numbers(again) == expected
+    stats = again.stats()
+    assert stats["transitions_by_task"] == [len(expected)] and stats["inserts_by_task"] == [sum(lengths)]
+    assert (stats["bad_segments"], stats["bad_transitions"]) == (len(spoilt), sum(lengths) - len(expected))
+    again.insert("b", 0, streams.push(100, 3, tasks=(0,)))
+    batches = again.storage.sample(4, 4, again.lock)
+    assert np.isfinite(batches.observations).all() and np.isfinite(batches.rewards).all()
+    again.save("y")
+    third = Shard(replace(again.spec, snapshot="y", folder=""))
+    assert streams.numbers(third) == streams.numbers(again)
+    again.close(remove=True)
+
+
+def test_observations_beyond_float16_are_clipped_and_counted() -> None:
+    shard = streams.shard("", tasks=1, dtype="float16")
+    rows = streams.segments(0, [3])
+    rows.observations[1] = (1e6, -1e6)
+    shard.insert("a", 0, Push({0: rows}, {}))
+    held = streams.held(shard.storage.rings[0])
+    np.testing.assert_array_equal(held.observations[1], np.array([65504, -65504], np.float16))
+    assert shard.stats()["clipped_by_task"] == [2]
+
+
+def test_return_extremes_that_are_no_numbers_are_forgotten(tmp_path: Path) -> None:
+    """Rewards would be divided by infinity, and be 0 from then on."""
+    shard = streams.shard(str(tmp_path))
+    shard.insert("a", 0, Push({task: streams.segments(0, [3]) for task in (0, 1)}, {0: (-1.0, math.inf), 1: (-1, 2)}))
+    shard.save("x")
+    again = streams.shard(str(tmp_path), snapshot="x")
+    assert again.storage.return_maximum.tolist() == [-math.inf, 2] and again.storage.return_minimum[0] == math.inf
+
+
+@pytest.mark.parametrize("name", ["BadReward", "BadLastObservation", "BadReset"])
+def test_a_run_goes_on_without_what_was_bad(folder: Path, name: str) -> None:
+    """In both executions: it meets its budget and its ratio to the step, and says once what was wrong."""
+    for execution in ("serial", "distributed"):
+        done = tiny.train(folder, execution, f"--tasks={WORLD}{name}-v0", "--steps=900", f"--execution={execution}")
+        assert done.returncode == 0, done.stdout + done.stderr
+        last = tiny.rows(folder, execution, "metrics")[-1]
+        assert last["env_steps"] == 900 and last["updates"] == 300
+        assert last["samples_per_insert"] == pytest.approx(16.0)
+        assert sum(last["bad_episodes"].values()) > 10
+        (told,) = events(folder, execution, "bad_numbers")
+        assert told["task"] == f"{WORLD}{name}-v0" and told["value"] in ("nan", "inf")
+        assert done.stdout.count("the episode is dropped") == 1
+
+
+def test_a_task_that_gives_nothing_else_ends_the_run_with_its_name(folder: Path) -> None:
+    """Though the other task of the same actor is sound."""
+    tasks = ["--tasks", f"{WORLD}Sound-v0", f"{WORLD}AlwaysBad-v0"]
+    for execution in ("serial", "distributed"):
+        done = tiny.train(folder, execution, *tasks, "--steps=5000", f"--execution={execution}")
+        assert done.returncode == 1, done.stdout + done.stderr
+        (failed,) = events(folder, execution, "failed")
+        assert "AlwaysBad-v0 returned inf as reward" in failed["reason"]
+    assert len(events(folder, "distributed", "actor_died")) == 2
+
+
+def test_observations_that_are_clipped_are_told_once(folder: Path) -> None:
+    options = (f"--tasks={WORLD}Large-v0", "--execution=serial", "--replay.observation-dtype=float16")
+    done = tiny.train(folder, "a", *options, "--steps=600")
+    assert done.returncode == 0 and done.stdout.count("clips") == 1, done.stdout + done.stderr
+    assert len(events(folder, "a", "observations_clipped")) == 1
