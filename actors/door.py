@@ -67,7 +67,7 @@ class Door:
                 self.in_a_row[step.terminated | step.truncated] = 0
             return step, NONE
         over = step.terminated | step.truncated
-        dropped = ~(np.isfinite(step.rewards) & finite_rows(step.observations))
+        dropped = ~sound(step)
         self.in_a_row[over & ~dropped] = 0
         for copy in np.flatnonzero(dropped).tolist():
             if math.isfinite(step.rewards[copy]):
@@ -109,6 +109,11 @@ def all_finite(*arrays: np.ndarray) -> bool:
         if array.dtype.kind == "f":
             total += float(np.vdot(array, array))
     return math.isfinite(total) or all(bool(np.isfinite(array).all()) for array in arrays)
+
+
+def sound(step: Step) -> np.ndarray:
+    """(copies,) bool: those whose reward and observation are finite."""
+    return np.asarray(np.isfinite(step.rewards) & finite_rows(step.observations))
 
 
 def finite_rows(values: np.ndarray) -> np.ndarray:

@@ -38,7 +38,7 @@ NAMES = st.one_of(st.sampled_from(ODD), st.text("[]*?#%{}!^-, abé1", min_size=1
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(kind=KINDS, name=NAMES)
 def test_snapshots_are_found_and_pruned_whatever_the_folder_is_called(
     tmp_path_factory: pytest.TempPathFactory, kind: str, name: str
@@ -62,11 +62,11 @@ def packs(place: Place) -> list[str]:
     return names_in(place.files, f"{place.root}/packs")
 
 
-@pytest.mark.parametrize("name", ODD)
-@pytest.mark.parametrize("kind", ["path", "file", "memory"])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [*(("memory", name) for name in ODD if "::" not in name), ("path", "a::b*"), ("file", "exp[1] %20")],
+)
 def test_checkpoints_are_kept_and_discarded_whatever_the_folder_is_called(tmp_path: Path, kind: str, name: str) -> None:
-    if "::" in name and kind != "path":
-        pytest.skip("fsspec takes :: in a URL for several URLs")
     checkpoints = Checkpoints(place_in(kind, tmp_path, name))
     learner = Learner(LearnerSpec(NetworkSpec(5, 1, 1, width=16, policy_width=16), BRCSettings(), 4, 1, 1, seed=0))
     for steps in (1, 2, 3):
