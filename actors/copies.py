@@ -8,6 +8,7 @@ import numpy as np
 import psutil
 
 from actors.catalogue import Task
+from actors.door import all_finite, finite_rows, sound
 from actors.environments import Environment, Step, make_environment
 from replay.locations import node_memory
 
@@ -38,15 +39,31 @@ class Pool:
         self.playing = np.ones(len(episodes), bool)
         self.inputs = environment.reset()
 
+    def begin(self, found: Played) -> None:
+        """Play the episodes whose first observation is finite."""
+        self._drop(~finite_rows(self.inputs), found)
+        self.inputs = finite(self.inputs)
+
     def take(self, step: Step, found: Played) -> None:
-        """Note what a step gave. An environment that does not keep to its task's limit is not played beyond it."""
-        self.inputs = step.next_inputs
+        """Note what a step gave. An environment that does not keep to its task's limit is not played beyond it, and one
+        that gave a number that is not finite not beyond that: then the return is NaN."""
+        self._drop(self.playing & ~sound(step), found)
+        self.inputs = finite(step.next_inputs)
         counted = self.episodes[self.playing]
         found.returns[counted] += step.rewards[self.playing]
         found.lengths[counted] += 1
         found.successes[counted] |= step.successes[self.playing]
         over = step.terminated | step.truncated | (found.lengths[self.episodes] >= self.environment.task.episode_limit)
         self.playing &= ~over
+
+    def _drop(self, bad: np.ndarray, found: Played) -> None:
+        found.returns[self.episodes[bad]] = np.nan
+        self.playing &= ~bad
+
+
+def finite(inputs: np.ndarray) -> np.ndarray:
+    """Inputs with what is no number made one, for copies that play no more: environments refuse NaN as an action."""
+    return inputs if all_finite(inputs) else np.nan_to_num(inputs)
 
 
 class Copies:

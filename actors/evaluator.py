@@ -60,7 +60,10 @@ def merged(parts: Sequence[Evaluation]) -> Evaluation:
 
 class Evaluator:
     """Plays every episode in a copy of its own, some copies at a time. What an episode is like depends on its number
-    alone: on its seed, not on what is played with it."""
+    alone: on its seed, not on what is played with it.
+
+    An episode with a reward or an observation that is not finite ends there, and its return is NaN.
+    """
 
     def __init__(self, spec: EvaluatorSpec) -> None:
         self.spec = spec
@@ -129,6 +132,8 @@ class Evaluator:
             for pool in pools
             for episode in pool.episodes
         ]
+        for pool in pools:
+            pool.begin(found[pool.index])
         while active := [pool for pool in pools if pool.playing.any()]:
             ask(stopped)
             if policy is None:

@@ -131,8 +131,10 @@ class ActorProcess:
         silent_s = time.monotonic() - self.beat if self.thread.is_alive() else 0.0
         memory = self.process.memory_info()
         only_bad = self.only_bad  # before the rest: what led to it is then told too
-        return self._built().report()._replace(
-            silent_s=silent_s, memory_bytes=memory.rss - memory.shared, only_bad=only_bad
+        return (
+            self._built()
+            .report()
+            ._replace(silent_s=silent_s, memory_bytes=memory.rss - memory.shared, only_bad=only_bad)
         )
 
     def leave(self) -> None:

@@ -18,9 +18,8 @@ import zlib
 from contextlib import suppress
 from typing import Any
 
-from replay.urls import base, is_local, names_in, open_url, remove
-
 from replay.json_text import json_text
+from replay.urls import base, is_local, names_in, open_url, remove
 
 FORMAT = "brc-checkpoint-4"
 MANIFEST = "manifest.json"

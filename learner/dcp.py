@@ -101,7 +101,7 @@ def save(learner: Learner, url: str, group: dist.ProcessGroup | None = None) -> 
 
 def continued(spec: LearnerSpec, url: str) -> LearnerSpec:
     """With the precision of what was saved, if none is named: learning goes on as it was, on whatever machine."""
-    with fsspec.open(f"{url}/{COUNTERS}") as file:
+    with open_counters(url, "r") as file:
         saved = json.load(file).get("precision", spec.precision)  # checkpoints of earlier versions do not say
     return replace(spec, precision=saved) if spec.precision == "auto" else spec
 

@@ -16,6 +16,11 @@ from actors.actor import Actor, ActorSpec
 from actors.catalogue import Task
 from actors.door import MOST_IN_A_ROW, BadNumber, Door, OnlyBadNumbers
 from actors.environments import Step
+from actors.evaluator import Evaluator, EvaluatorSpec
+from actors.gymnasium_tasks import describe
+from learner.footprint import NetworkSpec
+from learner.networks import Policy
+from learner.publishing import Outgoing
 from replay.handle import LocalShard
 from replay.policy_store import PolicyStore
 from replay.rate_limiter import RateLimit
@@ -264,6 +269,17 @@ def test_return_extremes_that_are_no_numbers_are_forgotten(tmp_path: Path) -> No
     shard.save("x")
     again = streams.shard(str(tmp_path), snapshot="x")
     assert again.storage.return_maximum.tolist() == [-math.inf, 2] and again.storage.return_minimum[0] == math.inf
+
+
+def test_an_evaluation_of_bad_numbers_has_no_return_and_does_not_fail() -> None:
+    """The environment refuses NaN as an action, which a policy makes of NaN."""
+    network = NetworkSpec(3, 2, 1, width=16, policy_width=16)
+    message = Outgoing(Policy(network), None, 3).message()
+    for name, are_bad in (("Sound", False), ("AlwaysBad", True), ("BadReset", None)):
+        task = describe(f"{WORLD}{name}-v0")
+        spec = EvaluatorSpec((task,), (0,), 3, 3, 2, seed=0, backend="gymnasium")
+        found = Evaluator(spec).evaluate(message, 0).returns[task.name]
+        assert are_bad is None or np.isnan(found).all() == np.isnan(found).any() == are_bad
 
 
 @pytest.mark.parametrize("name", ["BadReward", "BadLastObservation", "BadReset"])
