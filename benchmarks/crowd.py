@@ -163,7 +163,7 @@ def shard(tasks: int) -> dict[str, Any]:
     zeros = ("insert_wait_s", "sample_wait_s", "insert_refusals", "sample_refusals", "repeated_pushes")
     numbers = {"shard": 0, "inserts": 0, "samples": 0, "steps_after_warmup": 1, "fill": 0.5, "steps_ahead": 0.0}
     numbers |= {"bytes": 10**9, "node_available_bytes": 10**9, "node_total_bytes": 10**10}
-    return {"inserts_by_task": [1000] * tasks, **numbers, **dict.fromkeys(zeros, 0)}
+    return {"inserts_by_task": [1000] * tasks, "clipped_by_task": [0] * tasks, **numbers, **dict.fromkeys(zeros, 0)}
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import numpy as np
 from actors.actor import ActorReport
 from actors.evaluator import Evaluation
 from actors.scores import normalized
+from cluster.bad_numbers import BadNumbers, taken_over
 from cluster.errors import RunFailed
 from cluster.plan import Plan
 from cluster.run_folder import REPORT, SERIAL_FIELDS, RunFolder
@@ -27,7 +28,6 @@ from dashboards.progress import Progress, mean
 from dashboards.records import Records
 from dashboards.tensorboard import TensorBoard
 from replay.json_text import json_text
-from replay.ring import LARGEST_FLOAT16
 from replay.snapshot import Place
 
 MOST_RETURNS = 8
@@ -56,8 +56,7 @@ class Session:
         self.console_was_lost = False
         self.snapshot_at = int(folder.manifest["replay"].split("-")[0]) if folder.manifest else 0  # milliseconds
         self.row: dict[str, Any] = {}
-        self.told_bad: set[str] = set()  # tasks
-        self.told_clipped: set[str] = set()
+        self.bad_numbers = BadNumbers(self.records, console)
 
     def _expect(self, env_steps: int) -> None:
         """Set the milestones that follow so many steps."""
@@ -160,7 +159,7 @@ class Session:
                 f"replay shard {stats['shard']} begins with {held:,} transitions from "
                 f"{'its ' if stats['origin'] == 'files' else ''}{stats['origin']}"
                 + (f", since {stats['problem']}" if stats["problem"] else "")
-                + told_bad(stats)
+                + taken_over(stats)
             )
 
     def shard_event(self, kind: str, reason: str, details: dict[str, Any]) -> None:
@@ -173,33 +172,13 @@ class Session:
                 f"replay shard {details['shard']} is back after {details['seconds']:.1f} s with "
                 f"{details['transitions']:,} transitions from {details['origin']}"
                 + (f", {details['lost']:,} less than before" if details["lost"] else "")
-                + told_bad(details)
+                + taken_over(details)
             )
 
     def heard(self, reports: Sequence[ActorReport]) -> None:
-        """Take in what actors say; the first bad number of a task is recorded and said."""
+        """Take in what actors say."""
         self.progress.episodes_ended(reports)
-        for bad in (bad for report in reports for bad in report.bad):
-            if bad.name in self.told_bad:
-                continue
-            self.told_bad.add(bad.name)
-            details = {"task": bad.name, "copy": bad.copy, "what": bad.what, "value": str(bad.value)}
-            self.records.event("bad_numbers", str(bad), **details)
-            self.console.say(
-                f"{bad}: the episode is dropped, and so is any other with such numbers; metrics count them as "
-                f"bad_episodes"
-            )
-
-    def _tell_of_clipped(self, clipped: dict[str, int]) -> None:
-        """Record and say, once for each task, that observations do not fit in replay's dtype."""
-        for task, count in clipped.items():
-            if count and task not in self.told_clipped:
-                self.told_clipped.add(task)
-                self.records.event("observations_clipped", f"beyond {LARGEST_FLOAT16:.0f}", task=task, numbers=count)
-                self.console.say(
-                    f"{task} has observations beyond float16's range, which replay clips to {LARGEST_FLOAT16:.0f}: use "
-                    f"--replay.observation-dtype float32 if they mean something; metrics count them as clipped"
-                )
+        self.bad_numbers.heard(reports)
 
     def report_due(self) -> bool:
         return time.monotonic() >= self.next_report
@@ -207,7 +186,7 @@ class Session:
     def report(self, row: dict[str, Any]) -> None:
         """Record and show a row of metrics; the next is due a report interval later."""
         self.row = row
-        self._tell_of_clipped(row["clipped"])
+        self.bad_numbers.clips(row["clipped"])
         self._say(row)
         self.next_report = time.monotonic() + self.plan.config.report_interval
         self.records.metrics(row)
@@ -418,14 +397,6 @@ def scored(evaluation: dict[str, Any]) -> str:
     """An evaluation in a line."""
     returns = ", ".join(f"{task} {number(value)}" for task, value in evaluation["return"].items())
     return f"{evaluation['policy']} at {evaluation['env_steps']:,}: {returns}"
-
-
-def told_bad(stats: dict[str, Any]) -> str:
-    """What a shard did not take over since it is no number, to be said behind what it did."""
-    if not stats["bad_segments"]:
-        return ""
-    lost = f"{stats['bad_segments']:,} segments of {stats['bad_transitions']:,} transitions"
-    return f"; {lost} had NaN or infinite numbers and were dropped"
 
 
 def first_line(reason: str) -> str:

@@ -61,6 +61,8 @@ class LiteralFiles(FileSystem):
     """What torch writes through to a URL, with names that are taken as they are: fsspec's `mv` and `rm`, which torch
     would call, take them for patterns."""
 
+    fs: Any  # of fsspec
+
     def rename(self, path: Any, new_path: Any) -> None:
         self.fs.cp_file(path, new_path)
         self.fs.rm_file(path)
@@ -74,7 +76,7 @@ def writer(url: str) -> FsspecWriter | None:
     if is_local(open_url(url)[0]):
         return None
     made = FsspecWriter(url)
-    made.fs = LiteralFiles()
+    made.fs = LiteralFiles()  # type: ignore[assignment]
     return made
 
 

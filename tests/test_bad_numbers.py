@@ -184,12 +184,8 @@ def test_tasks_of_one_actor_do_not_wait_for_each_other_when_one_gives_nothing() 
 )
 def test_the_door_finds_what_numpy_finds(values: list[float]) -> None:
     """Also of numbers whose squares overflow."""
-    step = Step(
-        np.array(values, np.float32)[:, None],
-        np.zeros(len(values), np.float32),
-        *(np.zeros(len(values), bool) for _ in range(3)),
-        np.zeros((len(values), 1), np.float32),
-    )
+    none, zeros = np.zeros(len(values), bool), np.zeros(len(values), np.float32)
+    step = Step(np.array(values, np.float32)[:, None], zeros, none, none, none, zeros[:, None])
     found: deque[BadNumber] = deque()
     world = Scripted(len(values), {})
     world.observe = lambda: np.zeros((len(values), 1), np.float32)  # type: ignore[method-assign]
