@@ -48,7 +48,8 @@ def film(spec: EvaluatorSpec, task: int, message: PolicyMessage, every: int, fil
         environment.send(policy.act(observations)[:, : spec.tasks[task].action_size])
         step = environment.recv()
         total, length = total + float(step.rewards[0]), length + 1
-        inputs, over = step.next_inputs, bool(step.terminated[0] or step.truncated[0])
+        is_last = length >= spec.tasks[task].episode_limit  # whatever its environment says
+        inputs, over = step.next_inputs, bool(step.terminated[0] or step.truncated[0] or is_last)
     environment.close()
     imageio.imwrite(file, np.stack(frames), duration=1000 / FRAMES_PER_SECOND, loop=0)
     return Filmed(total, length)

@@ -6,11 +6,18 @@ last one, a fresh copy can be brought to the very same state.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from actors.environments import Environment, Step
+
+
+class Mark(NamedTuple):
+    """Of each copy: its resets, and the list of its actions with the length that that had."""
+
+    resets: list[int]
+    actions: list[tuple[list[np.ndarray], int]]
 
 
 class RecordedEnvironment:
@@ -46,11 +53,19 @@ class RecordedEnvironment:
         """Note that these copies were reset."""
         for copy in copies:
             self.resets[copy] += 1
-            self.actions[copy].clear()
+            self.actions[copy] = []
 
     def restart(self, copies: np.ndarray) -> np.ndarray:
         self._begun(copies)
         return self.environment.restart(copies)
+
+    def mark(self) -> Mark:
+        """Where it is now, for `back_to`."""
+        return Mark(list(self.resets), [(taken, len(taken)) for taken in self.actions])
+
+    def back_to(self, mark: Mark) -> None:
+        """Forget what came after the mark: `state` then leads another environment back there."""
+        self.resets, self.actions = list(mark.resets), [taken[:length] for taken, length in mark.actions]
 
     def fast_forward(self, resets: Any, actions: Any) -> np.ndarray:
         return self.environment.fast_forward(resets, actions)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import signal
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -272,6 +273,8 @@ def evaluate(run: Name = "", episodes: int = 10, runs_folder: str = RUNS, seed: 
 
     for benchmark, file in config.actors.runtime.items():
         print(f"{benchmark} is played with this environment's packages, not those of {file} that the run has")
+    # Nothing is written, so the process may end at once, also where an environment does not come back to Python.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     evaluator = Evaluator(plan.evaluator())
     learned = evaluator.evaluate(policy, number=0)
     random = evaluator.evaluate(None, number=0)
@@ -327,9 +330,13 @@ def film(run: Name = "", tasks: tuple[str, ...] = (), every: int = 4, folder: st
     place = Path(folder).absolute() if folder else path / "films"
     place.mkdir(parents=True, exist_ok=True)
     failed = 0
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # it ends the process that films with this one
     for name in tasks or names:
         file = place / f"{name.replace('/', '-').replace(':', '-')}-{manifest['env_steps']:012d}.gif"
-        done = film_apart(plan.evaluator(), names.index(name), message, every, file)
+        try:
+            done = film_apart(plan.evaluator(), names.index(name), message, every, file)
+        except KeyboardInterrupt:
+            return 130
         failed += bool(done.trouble)
         print(f"{name}: not filmed, {done.trouble}" if done.trouble else f"{file}: return {done.episode_return:.1f}")
     return 1 if failed else 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+import traceback
 from contextlib import suppress
 from typing import Any
 
@@ -18,8 +19,8 @@ import torch
 
 from actors.actor import Actor, make_environments
 from actors.door import OnlyBadNumbers
-from actors.evaluator import Evaluator
-from actors.recorded import RecordedEnvironment
+from actors.evaluator import Abandoned, Evaluator
+from actors.recorded import Mark, RecordedEnvironment
 from cluster.errors import RunFailed
 from cluster.learner_plan import learner_spec
 from cluster.origin import find_origin
@@ -37,6 +38,7 @@ from replay.sampler import Sampler
 from replay.shard import Shard
 from replay.writer import Writer
 
+EVALUATIONS = 3  # tries of one
 WRITE_ERRORS = (OSError, RuntimeError)  # torch.save raises the latter when a disk is full
 
 
@@ -87,6 +89,7 @@ class SerialRun:
         self.reward_scale = [math.inf] * len(plan.tasks)
         self.policies = 0
         self.published = -1
+        self.savable = False  # whether all is whole, and not saved yet
         if saved is not None:
             if manifest["steps"] != plan.config.steps:
                 saved["actor"]["writer"]["full"] = {}  # what was full has room again
@@ -98,45 +101,92 @@ class SerialRun:
             self.actor.pull()
 
     def run(self, stop: threading.Event) -> bool:
-        """Train to the step budget; False when `stop` was set before."""
+        """Train to the step budget; False when `stop` was set before. When it fails, the state after the last whole
+        step is in a checkpoint, if environments can be led back to it."""
+        try:
+            return self._conduct(stop)
+        except Exception:
+            self._save_at_last()
+            raise
+
+    def _conduct(self, stop: threading.Event) -> bool:
         session, spec = self.session, self.learner.spec
         described = {"updates": self.learner.updates, "precision": spec.precision, "threads": spec.threads}
         session.learner_ready(described | {"device": spec.device, "measured": []})
         if not session.random_is_scored:
-            self._evaluate("random")
+            self._evaluate("random", stop)
         while not stop.is_set():
             finished = self.actor.writer.finished
+            self.savable = False
             if not finished:
-                self._act()
+                self._step()
             self._learn()
+            self.savable = True
             env_steps = lowest_inserts(self._shard_stats())
             if session.report_due():
                 session.report(self._row())
             if finished:
                 self._finish()
-                self._evaluate("deterministic")
-                return True
+                return self._evaluate("deterministic", stop)
             if session.evaluation_due(env_steps):
-                self._evaluate("deterministic")
+                self._evaluate("deterministic", stop)
             if session.checkpoint_due(env_steps):
                 with suppress(*WRITE_ERRORS):  # told already; the run goes on
                     self._save()
         self._finish()
         return False
 
-    def _act(self) -> None:
-        try:
-            self.actor.step()
-        except OnlyBadNumbers as error:
-            self._row()  # tells of the first
-            raise RunFailed(f"{error}; mend the environment, or leave it out of --tasks") from error
-
     def _finish(self) -> None:
         self.session.report(self._row())
+        self.savable = False
         try:
             self._save()
         except WRITE_ERRORS as error:
             raise RunFailed(f"its last checkpoint could not be written: {error}") from error
+
+    def _step(self) -> None:
+        """A step of the actor. Raises RunFailed when an environment fails."""
+        actor, rng = self.actor, self.actor.rng.bit_generator.state
+        marks = [environment.mark() for environment in self.environments]
+        iterations, steps = actor.iterations, [pool.segments.steps for pool in actor.pools]
+        try:
+            actor.step()
+        except Exception as error:
+            bad = isinstance(error, OnlyBadNumbers)
+            if bad:
+                self._row()  # tells of the first
+            if iterations == actor.iterations and steps == [pool.segments.steps for pool in actor.pools]:
+                actor.rng.bit_generator.state = rng
+                self.savable = self._led_back(marks)
+            elif not bad:
+                raise  # it was not in the environments, or is recorded in part
+            remedy = f"{error}; mend the environment, or leave it out of --tasks"
+            raise RunFailed(remedy if bad else f"an environment failed:\n{traceback.format_exc()}") from error
+
+    def _led_back(self, marks: list[Mark]) -> bool:
+        """Forget the step that failed; whether other environments, led to where these were before it, see the same."""
+        spec = self.actor.spec
+        try:
+            for environment, mark, made, pool in zip(
+                self.environments, marks, make_environments(spec), self.actor.pools, strict=True
+            ):
+                environment.back_to(mark)
+                other = RecordedEnvironment(made, to_numpy(to_torch(environment.state())))
+                if not np.array_equal(other.reset(), pool.inputs):
+                    return False
+        except Exception:  # whatever environments raise that are broken
+            return False
+        return True
+
+    def _save_at_last(self) -> None:
+        """Before the run ends by a fault, which is what is told in the end, whatever comes of this."""
+        newest = self.checkpoints.names()
+        with suppress(Exception):
+            if self.savable:
+                self._save()
+                self.session.console.say("a last checkpoint was written, of the state before the fault")
+            elif newest:
+                self.session.console.say(f"what came after checkpoint {newest[-1]} is to be made again")
 
     def _learn(self) -> None:
         """Every update that is due, publishing on the way."""
@@ -158,10 +208,30 @@ class SerialRun:
         self.published = self.learner.updates
         self.policies += 1
 
-    def _evaluate(self, policy: str) -> None:
+    def _evaluate(self, policy: str, stop: threading.Event) -> bool:
+        """Evaluate, again if that fails, up to three times; whether it came to an end before `stop` was set."""
+        session = self.session
         message = None if policy == "random" else self.learner.policy()
-        result = self.evaluator.evaluate(message, self.session.next_evaluation_number())
-        self.session.evaluated(result, lowest_inserts(self._shard_stats()))
+        number, env_steps = session.next_evaluation_number(), lowest_inserts(self._shard_stats())
+        for tries_left in reversed(range(EVALUATIONS)):
+            try:
+                result = self.evaluator.evaluate(message, number, stop.is_set)
+            except Abandoned:
+                if policy == "random":  # it will be made again, with the same seeds
+                    session.evaluations_begun = number
+                session.evaluation_lost("the run was stopped", env_steps)
+                return False
+            except Exception as error:  # whatever environments raise
+                cause = traceback.format_exc()
+                session.evaluator_died("all", cause, env_steps)
+                self.evaluator = Evaluator(self.plan.evaluator())
+                if not tries_left:
+                    cause = f"it was lost {EVALUATIONS} times, at last: {type(error).__name__}: {error}"
+                    session.evaluation_lost(cause, env_steps)
+            else:
+                session.evaluated(result, env_steps)
+                break
+        return True
 
     def _shard_stats(self) -> list[dict[str, Any]]:
         return [shard.stats() for shard in self.shards]

@@ -92,7 +92,7 @@ def conduct(
     state, reason = ("finished", "") if completed else ("stopped", "asked to")
     session.ended(state, reason)
     session.summary(state)
-    if not completed:
+    if not completed and folder.checkpoints.names():
         console.say(f"go on with: {resume_command(plan.config, preset, folder)}")
     session.close()
     return 0 if completed else 130

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import time
@@ -94,6 +95,16 @@ def ray_process(process: subprocess.Popen[str], kind: str) -> psutil.Process:
         process, lambda: next((p for p in relatives(process.pid) if f"ray::{kind}" in command_line(p)), None)
     )
     return found
+
+
+def read_so_far(process: subprocess.Popen[str]) -> str:
+    """What the process has printed since the last call, without waiting for more."""
+    assert process.stdout is not None
+    os.set_blocking(process.stdout.fileno(), False)
+    try:
+        return process.stdout.read() or ""
+    finally:
+        os.set_blocking(process.stdout.fileno(), True)
 
 
 def events(folder: Path, name: str, kind: str) -> list[dict[str, Any]]:

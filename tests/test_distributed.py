@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 from pathlib import Path
@@ -19,6 +18,7 @@ from tests.live import (
     events,
     live,
     ray_process,
+    read_so_far,
     relatives,
     wait_for,
     wait_for_steps,
@@ -75,16 +75,6 @@ def test_a_second_ctrl_c_stops_at_once_and_leaves_no_process(folder: Path) -> No
     status = tiny.command(["status", "a", f"--runs-folder={folder}/runs"])
     done = subprocess.run(status, capture_output=True, text=True, timeout=60)
     assert "a: stopped" in done.stdout, done.stdout + done.stderr
-
-
-def read_so_far(process: subprocess.Popen[str]) -> str:
-    """What the process has printed since the last call, without waiting for more."""
-    assert process.stdout is not None
-    os.set_blocking(process.stdout.fileno(), False)
-    try:
-        return process.stdout.read() or ""
-    finally:
-        os.set_blocking(process.stdout.fileno(), True)
 
 
 def test_a_killed_actor_is_replaced_and_the_run_ends_as_if_nothing_had_been(folder: Path) -> None:

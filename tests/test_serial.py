@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import shlex
+import signal
 import subprocess
 import threading
 from contextlib import redirect_stdout
@@ -16,7 +17,7 @@ import pytest
 import torch
 
 from cluster.config import Config
-from cluster.errors import ConfigError
+from cluster.errors import ConfigError, RunFailed
 from cluster.run_folder import open_run
 from cluster.serial import SerialRun
 from cluster.session import Session
@@ -25,6 +26,7 @@ from dashboards import records
 from dashboards.console import Console
 from tests import golden_vectors as golden
 from tests import tiny
+from tests.live import live, read_so_far, wait_for, wait_for_steps
 
 
 class StopAt(threading.Event):
@@ -185,3 +187,68 @@ def test_a_full_disk_costs_checkpoints_and_says_so(tmp_path: Path) -> None:
     assert [row["event"] for row in tiny.rows(tmp_path, "a", "events")][-2:] == ["checkpoint_failed", "failed"]
     assert tiny.rows(tmp_path, "a", "metrics")[-1]["env_steps"] == 900
     assert not list((tmp_path / "runs" / "a" / "checkpoints").iterdir()), "what could not be finished takes no space"
+
+
+FAULTY = "gymnasium/tests.odd_envs_evaluator:Faulty-v0"
+
+
+class FailAt(StopAt):
+    """Has the environments of this process fail once a run has inserted so many steps."""
+
+    def __init__(self, steps: int, file: Path) -> None:
+        super().__init__(steps)
+        self.file = file
+
+    def is_set(self) -> bool:
+        if super().is_set():
+            self.file.touch()
+        return False
+
+
+def test_a_failing_environment_leaves_a_checkpoint_that_goes_on_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also a run that has none before. The step that failed is made again."""
+    monkeypatch.setenv("FAULTS", str(tmp_path / "faults"))
+    (tmp_path / "faults").mkdir()
+    unbroken = run(config(tmp_path, "unbroken", tasks=(FAULTY, "dmc/cartpole-swingup")))
+    broken = config(tmp_path, "broken", tasks=(FAULTY, "dmc/cartpole-swingup"))
+    with pytest.raises(RunFailed, match=r"an environment failed:(.|\n)*ZeroDivisionError"):
+        run(broken, FailAt(753, tmp_path / "faults" / "once-step-python"))
+    assert_identical(unbroken, run(replace(broken, resume=True)))
+
+
+def test_a_serial_run_goes_on_without_evaluations_that_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One loss is made up for; three are told. Neither changes what is learned."""
+    monkeypatch.setenv("FAULTS", str(tmp_path / "faults"))
+    (tmp_path / "faults").mkdir()
+    wanted = {"tasks": (FAULTY,), "steps": 600}
+    whole = run(config(tmp_path, "whole", **wanted))
+    (tmp_path / "faults" / "once-step-python").touch()
+    assert_identical(whole, run(config(tmp_path, "once", **wanted)))
+    scores = [records.read(tmp_path / name / "eval.jsonl") for name in ("whole", "once")]
+    assert [row["returns"] for row in scores[0]] == [row["returns"] for row in scores[1]]
+    kinds = [row["event"] for row in records.read(tmp_path / "once" / "events.jsonl")]
+    assert kinds == ["evaluator_died", "checkpoint"]
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_serial_run_in_a_hanging_environment_ends_with_the_second_ctrl_c(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, signals: int
+) -> None:
+    """The first is enough where it comes back."""
+    monkeypatch.setenv("FAULTS", str(folder / "faults"))
+    (folder / "faults").mkdir()
+    options = (f"--tasks={FAULTY}", "--execution=serial", "--steps=1000000")
+    with live(folder, "a", *options) as process:
+        wait_for_steps(process, folder, "a", 400)
+        if signals == 2:
+            (folder / "faults" / "hang-step-python").touch()
+            wait_for(process, (folder / "hung").exists)
+            process.send_signal(signal.SIGINT)
+            wait_for(process, lambda: "stopping" in read_so_far(process))
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=75)
+    assert process.returncode == 130, said
+    assert "a: stopped" in tiny.run("status", "a", f"--runs-folder={folder}/runs").stdout
+    assert bool(list((folder / "runs" / "a" / "checkpoints").glob("*"))) == (signals == 1)
