@@ -103,7 +103,7 @@ class ActorsConfig:
     cpus: float = 1.0
     """CPUs that Ray sets aside for an actor. Those that it cannot place wait until it can."""
     deadline: float = 120.0
-    """Seconds without a step, other than to wait for replay, after which an actor is replaced."""
+    """Seconds without a step, other than to wait for replay, after which an actor is replaced, or an evaluator."""
     memory: float = 8.0
     """Gigabytes of an actor's memory above which it is replaced."""
     runtime: dict[str, str] = field(default_factory=dict)
@@ -177,7 +177,7 @@ class EvaluationConfig:
     interval: int = 25_000
     """Environment steps of each task between evaluations; 0 evaluates only before and after."""
     episodes: int = 10
-    """Episodes of each task in an evaluation."""
+    """Episodes of each task in an evaluation; at most 64 of all tasks are played at a time, fewer by memory."""
 
 
 @dataclass(frozen=True)

@@ -206,7 +206,8 @@ class EvaluatorGroup:
         first.losses += bool(cause)
         if first.losses >= MOST_DEATHS_IN_A_ROW:
             self.asked.remove(first)
-            self.tell_loss(f"it was lost {first.losses} times, at last: {cause}", first.env_steps)
+            reason = cause.strip().splitlines()[-1]
+            self.tell_loss(f"it was lost {first.losses} times, at last: {reason}", first.env_steps)
 
     def give_up(self, cause: str) -> None:
         """Wait for no more of them."""

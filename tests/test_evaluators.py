@@ -56,6 +56,7 @@ def test_whatever_happens_to_evaluators_no_evaluation_is_lost(folder: Path, faul
         (faults / "hang-step-Evaluator").touch()
         wait_for(process, lambda: len(events(folder, "a", "evaluator_died")) > 1)
         (faults / "hang-step-Evaluator").unlink()
+        wait_for(process, lambda: tiny.rows(folder, "a", "eval"))
         ray_process(process, "LearnerProcess").kill()
         wait_for(process, lambda: events(folder, "a", "learner_restarted"))
         ray_process(process, "Evaluator").kill()
