@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from functools import cache
 
 CALLED_IN = "BRC_CALLED_IN"
 
@@ -16,21 +15,15 @@ CALLED_IN = "BRC_CALLED_IN"
 def call_here() -> None:
     """Note the current folder for this process and those that it starts. Raises FileNotFoundError if it is gone."""
     os.environ[CALLED_IN] = os.getcwd()
-    look_in(os.environ[CALLED_IN])
     enter()
 
 
-@cache
 def enter() -> None:
-    """Have this process, if it was started elsewhere, be where `brc` was called. An environment may leave from there,
-    so this is done once. On another machine there may be no such folder."""
+    """Have this process be where `brc` was called, and find modules there: for an environment that is about to be made,
+    wherever others have gone. On another machine there may be no such folder."""
     folder = os.environ.get(CALLED_IN, "")
-    if os.path.isdir(folder):
-        look_in(folder)
-        os.chdir(folder)
-
-
-def look_in(folder: str) -> None:
-    """Have Python look in a folder for what it finds nowhere else."""
+    if not os.path.isdir(folder):
+        return
+    os.chdir(folder)
     if folder not in sys.path:
         sys.path.append(folder)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 
 from cluster.errors import ConfigError
 
 PATIENCE_S = 10.0
+SETTINGS = bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # HTTP/2, which Ray speaks: each side begins with a frame of this type
+GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SETTINGS
 ADDRESS = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.%a-z]+\]):([0-9]{1,5})")
 WAY_OUT = "name host:port of the cluster's head, such as 10.0.0.5:6379, or unset it to train on this machine"
 
@@ -29,11 +32,16 @@ def is_cluster(address: str) -> bool:
 
 
 def check_answers(address: str) -> None:
-    """Raises ConfigError when nothing listens there: Ray itself would go on asking."""
+    """Raises ConfigError when no head of a cluster answers there: Ray itself would go on asking for minutes."""
     host, _, port = address.rpartition(":")
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), PATIENCE_S):
-            pass
+        with socket.create_connection((host.strip("[]"), int(port)), PATIENCE_S) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") == "1":
+                return  # what it would say cannot be read here
+            connection.sendall(GREETING)
+            answer = connection.recv(len(SETTINGS))
     except OSError as error:
         reason = error.strerror or str(error)
         raise ConfigError(f"RAY_ADDRESS {address}: no cluster answers there ({reason}): {WAY_OUT}") from error
+    if answer[3:4] != SETTINGS[3:4]:
+        raise ConfigError(f"RAY_ADDRESS {address}: what answers there is not the head of a cluster: {WAY_OUT}")

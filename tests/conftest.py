@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from actors.here import CALLED_IN
 from replay.locations import shared_folder
 from tests.skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401 (pytest finds them here)
 from tests.usual_signals import give_children_the_usual_signals
@@ -17,6 +18,13 @@ from tests.usual_signals import give_children_the_usual_signals
 give_children_the_usual_signals()
 os.environ.setdefault("MUJOCO_GL", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+
+@pytest.fixture(autouse=True)
+def called_nowhere() -> Iterator[None]:
+    """What `brc` notes of the folder that it is called in ends with the test that calls it."""
+    yield
+    os.environ.pop(CALLED_IN, None)
 
 
 @pytest.fixture

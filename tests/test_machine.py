@@ -27,8 +27,10 @@ def test_what_names_no_gpu_hides_all(named: str) -> None:
 
 @pytest.mark.parametrize(
     ("named", "count"),
-    [(None, 2), ("0", 1), ("1,0", 2), (" 1 , 0 ", 2), ("0,-1,1", 1), ("0,7,1", 1), ("0,", 1), ("GPU-8932", 1)]
-    + [("GPU-8932,GPU-1111", 2), ("GPU-8932,GPU-99", 1), ("MIG-1c2b", 1)],
+    [
+        *((None, 2), ("0", 1), ("1,0", 2), (" 1 , 0 ", 2), ("0,-1,1", 1), ("0,7,1", 1), ("0,", 1)),
+        *(("GPU-8932", 1), ("GPU-8932,GPU-1111", 2), ("GPU-8932,GPU-99", 1), ("MIG-1c2b", 1)),
+    ],
 )
 def test_what_is_named_counts_as_far_as_it_is_there(named: str | None, count: int) -> None:
     assert visible(named, 2, NAMES) == count

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cluster import cli
+from cluster import cli, ray_address
 from cluster.errors import ConfigError
-from cluster.ray_address import check_answers, is_cluster
+from cluster.ray_address import SETTINGS, check_answers, is_cluster
 from tests import tiny
 
 
@@ -53,15 +55,49 @@ def test_any_text_is_an_address_or_refused(address: str) -> None:
         assert host and 0 < int(port) < 1 << 16 and not any(letter.isspace() for letter in address)
 
 
-@pytest.fixture
-def silent() -> Iterator[str]:
-    """The address of a port that refuses."""
+@contextmanager
+def answering(words: bytes) -> Iterator[str]:
+    """The address of a port where these words are said, or nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def say() -> None:
+            connection = server.accept()[0]
+            with connection:
+                connection.sendall(words)
+                connection.recv(1024)
+                over.wait(60)
+
+        over = threading.Event()
+        thread = threading.Thread(target=say)
+        thread.start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        over.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("words", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"-ERR unknown command\r\n"])
+def test_what_is_no_head_is_named(words: bytes) -> None:
+    with (
+        answering(words) as address,
+        pytest.raises(ConfigError, match=f"{address}: what answers there is not the head"),
+    ):
+        check_answers(address)
+
+
+def test_a_head_that_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_address, "PATIENCE_S", 0.2)
+    with answering(b"") as address, pytest.raises(ConfigError, match=r"no cluster answers there \(timed out\)"):
+        check_answers(address)
+
+
+def test_a_head_that_is_not_there_is_named() -> None:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
-        yield f"127.0.0.1:{one.getsockname()[1]}"
+        for address in (f"127.0.0.1:{one.getsockname()[1]}", "no-such-host.invalid:6379"):
+            with pytest.raises(ConfigError, match=f"RAY_ADDRESS {address}: no cluster answers there .*unset it"):
+                check_answers(address)
 
 
-def test_a_head_that_does_not_answer_is_named(silent: str) -> None:
-    for address in (silent, "no-such-host.invalid:6379"):
-        with pytest.raises(ConfigError, match=f"RAY_ADDRESS {address}: no cluster answers there .*unset it"):
-            check_answers(address)
+def test_a_head_is_known_by_its_greeting() -> None:
+    with answering(SETTINGS) as address:
+        check_answers(address)

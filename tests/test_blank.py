@@ -1,0 +1,78 @@
+"""A run that came to nothing leaves no replay and no Ray behind, and its name is free for the same command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cluster.errors import ConfigError
+from cluster.replay_plan import live_folder
+from cluster.run_folder import open_run
+from cluster.validation import validate
+from replay.locations import shared_folder
+from tests import beside, tiny
+from tests.live import command_line
+
+SAME = "nothing was learned yet: the same command begins it anew"
+
+
+def held() -> set[str]:
+    """What runs have in shared memory."""
+    return {path.name for path in shared_folder().glob("*")}
+
+
+def ray_in(folder: Path) -> list[str]:
+    """Processes of a Ray whose sessions are there."""
+    return [line for line in map(command_line, psutil.process_iter()) if f"{folder}/ray/session_" in line]
+
+
+@pytest.mark.parametrize("where", ["ray", "shared", "disk"])
+def test_a_start_that_fails_leaves_nothing_and_can_be_tried_again(folder: Path, where: str) -> None:
+    """Ray does not start, or an environment cannot be made by actors, with replay in shared memory or on a disk."""
+    here = beside.prepare(folder / "h")
+    options = ["--steps=400", "--actors.deadline=60", f"--ray-folder={folder}/ray"]
+    options += ["--replay.directory=disk"] if where == "disk" else []
+    trouble = {"RAY_OVERRIDE_RESOURCES": "nonsense"} if where == "ray" else {}
+    if where != "ray":
+        (here / "broken").touch()
+    before = held()
+    done = beside.train(here, "Still", "r", *options, **trouble)
+    assert done.returncode == 1, done.stdout + done.stderr
+    reason = "Ray does not start" if where == "ray" else "its licence is used up"
+    assert reason in done.stdout + done.stderr and SAME in done.stdout and "--resume" not in done.stdout
+    assert held() == before and not list((here / "disk").glob("*")) and not ray_in(folder)
+    resumed = beside.train(here, "Still", "r", "--resume", *options)
+    assert resumed.returncode == 2 and "leave out --resume to begin it anew" in resumed.stderr
+    if where == "shared":
+        (here / "broken").unlink()
+        done = beside.train(here, "Still", "r", *options)
+        assert done.returncode == 0, done.stdout + done.stderr
+        kinds = [json.loads(line)["event"] for line in (here / "runs/r/events.jsonl").read_text().splitlines()]
+        assert kinds[0] == "start" and kinds[-1] == "finished" and "failed" not in kinds
+
+
+def test_a_start_that_was_killed_can_be_tried_again(tmp_path: Path) -> None:
+    """With what it held in shared memory."""
+    plan = validate(tiny.config(name="r", runs_folder=str(tmp_path), execution="distributed"))
+    with open_run(plan, "quickstart") as killed:
+        live = live_folder(plan, killed)
+        (live / "shard-0").mkdir(parents=True)
+    with open_run(plan, "quickstart") as again:
+        assert again.id != killed.id and not live.exists()
+        with pytest.raises(ConfigError, match="is live"):
+            open_run(plan, "quickstart")
+
+
+def test_what_has_learned_something_is_not_removed(tmp_path: Path) -> None:
+    plan = validate(tiny.config(name="r", runs_folder=str(tmp_path)))
+    with open_run(plan, "quickstart") as run:
+        (run.path / "metrics.jsonl").write_text('{"updates": 0}\n{"updates": 1}\n')
+    with pytest.raises(ConfigError, match=r"run r exists in .*: choose another --name$"):
+        open_run(plan, "quickstart")
+    resumed = validate(tiny.config(name="r", runs_folder=str(tmp_path), resume=True))
+    with pytest.raises(ConfigError, match="run r has no checkpoint yet: choose another --name"):
+        open_run(resumed, "quickstart")
+    assert len((tmp_path / "r" / "metrics.jsonl").read_text().splitlines()) == 2
