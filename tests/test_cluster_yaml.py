@@ -158,9 +158,11 @@ def test_files_that_are_brought_exist_and_are_enough(provider: str, tmp_path: Pa
     assert all((brought / file).exists() for file in project["project"]["license-files"])
     packages = [include.rstrip("*") for include in project["tool"]["setuptools"]["packages"]["find"]["include"]]
     assert all((brought / package).is_dir() for package in packages)
+    modules = project["tool"]["setuptools"]["py-modules"]
+    assert modules and all((brought / f"{module}.py").is_file() for module in modules)
     stamp = re.search(r"^\$\(INSTALLED\): (.*)$", (brought / "Makefile").read_text(), re.MULTILINE)
     assert stamp and all((brought / needed).exists() for needed in stamp[1].split())
-    script = f"import cluster.cli, {', '.join(packages)}; print(cluster.cli.__file__)"
+    script = f"import cluster.cli, {', '.join(packages + modules)}; print(cluster.cli.__file__)"
     done = subprocess.run([sys.executable, "-c", script], cwd=brought, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and done.stdout.startswith(str(brought)), done.stderr
 
