@@ -14,10 +14,10 @@ from cluster.validation import validate
 from tests import tiny
 
 
-def opened(runs: Path, name: str, **changes: object) -> str:
+def opened(runs: Path, name: str, checkpoints: str = "") -> str:
     """The id of a run that goes on, with or without a checkpoint."""
     config = tiny.config(name=name, runs_folder=str(runs))
-    config = replace(config, learner=replace(config.learner, **changes)) if changes else config
+    config = replace(config, learner=replace(config.learner, checkpoints=checkpoints))
     with open_run(validate(config), "quickstart", again=True) as run:
         return run.id
 

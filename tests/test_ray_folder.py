@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
 import pytest
 
-from cluster import ray_folder as module
 from cluster.errors import ConfigError
 from cluster.ray_folder import MOST_BYTES, SOCKET, own_folder, ray_folder, unfit
 from cluster.validation import validate
@@ -65,6 +65,6 @@ def test_another_users_default_is_avoided(folder: Path, monkeypatch: pytest.Monk
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
     monkeypatch.setenv("TMPDIR", str(folder))
     (folder / "ray").mkdir()
-    monkeypatch.setattr(module.os, "getuid", lambda: 4_000_000)
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000)
     assert ray_folder("") == (own_folder(), f"{folder / 'ray'} is another user's")
     assert str(own_folder()).endswith("4000000")

@@ -26,7 +26,7 @@ class Still(gymnasium.Env[np.ndarray, np.ndarray]):
     observation_space = spaces.Box(-1.0, 1.0, (OBSERVED,), np.float32)
     action_space = spaces.Box(-1.0, 1.0, (ACTIONS,), np.float32)
 
-    def __init__(self) -> None:
+    def __init__(self, **_: Any) -> None:
         if (HERE / "broken").exists() and "ray" in sys.modules:
             raise ValueError("its licence is used up")
         assert Path("marker").exists(), f"made in {os.getcwd()}"
@@ -42,7 +42,7 @@ class Still(gymnasium.Env[np.ndarray, np.ndarray]):
 class Wandering(Still):
     """Changes its process's directory when it is made, and with every step."""
 
-    def __init__(self) -> None:
+    def __init__(self, **_: Any) -> None:
         (HERE / "away").mkdir(exist_ok=True)
         (HERE / "away" / "marker").touch()
         os.chdir("away")
