@@ -118,8 +118,8 @@ def test_short_files_are_sampled_whole(tmp_path: Path) -> None:
     assert records.sample(tmp_path / "none", 4) == []
 
 
-def rows_of(*steps: int, begin: int = 0) -> list[dict[str, Any]]:
-    return [{"env_steps": step, "time": begin + place} for place, step in enumerate(steps)]
+def rows_of(*steps: int, session: int) -> list[dict[str, Any]]:
+    return [{"env_steps": step, "session": session} for step in steps]
 
 
 @pytest.mark.parametrize(
@@ -133,10 +133,10 @@ def rows_of(*steps: int, begin: int = 0) -> list[dict[str, Any]]:
     ],
 )
 def test_what_a_resume_undid_is_left_out(before: Any, come_from: int | None, after: Any, standing: list[int]) -> None:
-    events = [] if come_from is None else [{"event": "resume", "time": 100, "from_steps": come_from}]
-    found = runs.standing([*rows_of(*before), *rows_of(*after, begin=101)], events, "env_steps")
+    events = [] if come_from is None else [{"event": "resume", "session": 2, "from_steps": come_from}]
+    found = runs.standing([*rows_of(*before, session=1), *rows_of(*after, session=2)], events, "env_steps")
     assert [row["env_steps"] for row in found] == standing
-    assert all(row["time"] > 100 for row in found if row["env_steps"] in after)
+    assert all(row["session"] == 2 for row in found if row["env_steps"] in after)
 
 
 def test_a_resumed_run_tells_where_it_begins(folder: Path) -> None:
@@ -151,10 +151,9 @@ def test_a_resumed_run_tells_where_it_begins(folder: Path) -> None:
 
 
 def test_speed_is_unknown_where_nobody_counted() -> None:
-    times, elapsed, updates = [0, 5, 70, 75, 80], [0, 5, 10, 15, 20], [0, 500, 7000, 7500, 7000]
-    rows = [{"time": t, "elapsed_s": s, "updates": u} for t, s, u in zip(times, elapsed, updates, strict=True)]
-    back = {"event": "coordinator_back", "time": 66}
-    run = Run("a", "live", {}, rows, [], None, [back])
+    sessions, elapsed, updates = [1, 1, 2, 2, 2], [0, 5, 10, 15, 20], [0, 500, 7000, 7500, 7000]
+    rows = [{"session": n, "elapsed_s": s, "updates": u} for n, s, u in zip(sessions, elapsed, updates, strict=True)]
+    run = Run("a", "live", {}, rows, [], None, [])
     assert sections.speed(run, lambda row: row["updates"]) == [None, 100, None, 100, None]
 
 

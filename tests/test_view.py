@@ -1,0 +1,210 @@
+"""Who watches a run may stop: closed pipes and terminals, full disks, output that was never there."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dashboards.console import Console
+from dashboards.view import NOBODY_READS, OutputLost, Result, View
+from tests import tiny
+from tests.live import PATIENCE_S, assert_whole, events, relatives, wait_for, wait_for_steps
+
+SERIAL = ["--execution=serial", "--steps=900"]
+DISTRIBUTED = ["--steps=2500"]
+EXECUTIONS = [pytest.param(SERIAL, id="serial"), pytest.param(DISTRIBUTED, id="distributed")]
+
+
+def shell(line: str) -> subprocess.CompletedProcess[str]:
+    """What a command line of bash says on standard error, and the exit code of its first command."""
+    command = ["bash", "-c", f"{line}; exit ${{PIPESTATUS[0]}}"]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=PATIENCE_S, env=tiny.environment(), check=False
+    )
+
+
+@pytest.mark.parametrize("options", EXECUTIONS)
+def test_a_run_whose_reader_ends_goes_on_to_its_end(folder: Path, options: list[str]) -> None:
+    done = shell(f"{shlex.join(tiny.train_command(folder, 'a', *options))} | head -n 3")
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 3 and not done.stderr
+    assert_whole(folder, "a", int(options[-1].partition("=")[2]))
+    (lost,) = events(folder, "a", "console_lost")
+    assert "Broken pipe" in lost["reason"]
+
+
+@pytest.mark.parametrize(
+    ("redirected", "reason"),
+    [
+        ("> /dev/full", "No space left on device"),
+        ("> /dev/full 2>&1", "No space left on device"),
+        ("<&- >&- 2>&-", "it was closed when this began"),
+        ("2>&1 | true", "Broken pipe"),
+    ],
+)
+def test_a_run_that_cannot_print_goes_on_to_its_end(folder: Path, redirected: str, reason: str) -> None:
+    done = shell(f"{shlex.join(tiny.train_command(folder, 'a', *SERIAL))} {redirected}")
+    assert done.returncode == 0 and not done.stdout + done.stderr
+    assert_whole(folder, "a", 900)
+    (lost,) = events(folder, "a", "console_lost")
+    assert reason in lost["reason"]
+
+
+@contextmanager
+def in_terminal(folder: Path, *options: str, ignores_hang_up: bool) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A run in the foreground of a terminal of its own, and the terminal's other end, to be closed."""
+    ours, its = pty.openpty()
+    lines = ["import fcntl, os, signal, sys, termios", "os.setsid()", "fcntl.ioctl(0, termios.TIOCSCTTY, 0)"]
+    lines += ["signal.signal(signal.SIGHUP, signal.SIG_IGN)"] if ignores_hang_up else []
+    begin = [sys.executable, "-c", "; ".join([*lines, "os.execv(sys.argv[1], sys.argv[1:])"])]
+    command = [*begin, *tiny.train_command(folder, "a", *options)]
+    process = subprocess.Popen(command, stdin=its, stdout=its, stderr=its, text=True, env=tiny.environment())
+    os.close(its)
+    try:
+        yield process, ours
+    finally:
+        for left in [*relatives(process.pid), *([] if process.poll() is not None else [psutil.Process(process.pid)])]:
+            left.kill()
+        process.wait()
+
+
+def closed_when_it_trains(folder: Path, process: subprocess.Popen[str], terminal: int) -> None:
+    """Read the terminal, as whoever looks at it does, until the run trains; then close it."""
+    os.set_blocking(terminal, False)
+
+    def trains() -> bool:
+        try:
+            os.read(terminal, 1 << 16)
+        except BlockingIOError:
+            pass
+        return any(row["updates"] > 0 for row in tiny.rows(folder, "a", "metrics"))
+
+    wait_for(process, trains)
+    os.close(terminal)
+
+
+@pytest.mark.parametrize("options", [["--execution=serial"], []], ids=["serial", "distributed"])
+def test_a_closed_terminal_stops_a_run_cleanly(folder: Path, options: list[str]) -> None:
+    """It sends SIGHUP to all processes that it has: Ray's live until the checkpoint is written."""
+    with in_terminal(folder, *options, "--steps=1000000", ignores_hang_up=False) as (process, terminal):
+        closed_when_it_trains(folder, process, terminal)
+        assert process.wait(PATIENCE_S) == 130
+    (stopped,) = events(folder, "a", "stopped")
+    (checkpoint,) = events(folder, "a", "checkpoint")
+    assert not events(folder, "a", "failed") and not events(folder, "a", "learner_died")
+    assert tiny.manifest(folder, "a")["env_steps"] == checkpoint["env_steps"] > 300
+    assert (folder / "runs" / "a" / "registry" / "state").read_text() == "stopped", stopped
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--execution=serial", "--steps=4000"], ["--steps=6000"]],
+    ids=["serial", "distributed"],
+)
+def test_a_run_that_ignores_hang_ups_outlives_its_terminal(folder: Path, options: list[str]) -> None:
+    with in_terminal(folder, *options, ignores_hang_up=True) as (process, terminal):
+        closed_when_it_trains(folder, process, terminal)
+        assert process.wait(PATIENCE_S) == 0
+    assert_whole(folder, "a", int(options[-1].partition("=")[2]))
+    (lost,) = events(folder, "a", "console_lost")
+    assert "Input/output error" in lost["reason"]
+
+
+def test_several_hang_ups_are_one_request_and_a_second_other_signal_ends_at_once(folder: Path) -> None:
+    command = tiny.train_command(folder, "a", "--execution=serial", "--steps=1000000")
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, text=True, env=tiny.environment())
+    try:
+        wait_for_steps(process, folder, "a", 400)
+        for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM, signal.SIGHUP):
+            process.send_signal(number)
+        assert process.wait(PATIENCE_S) == 130
+    finally:
+        process.kill()
+    assert events(folder, "a", "checkpoint") and events(folder, "a", "stopped")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("v")
+    done = tiny.train(path, "a", "--execution=serial", "--steps=400")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return path / "runs"
+
+
+COMMANDS = ["status", "status a", "eval a --episodes 1", "export a", "report a"]
+OTHERS = ["--help", "presets", "suites", "suites dmc-dogs", "status --help", "train quickstart --help"]
+
+
+@pytest.mark.parametrize("words", [*COMMANDS, *OTHERS])
+def test_a_command_that_nobody_reads_ends_quietly(trained: Path, words: str) -> None:
+    command = tiny.command([*words.split(), *([f"--runs-folder={trained}"] if words in COMMANDS else [])])
+    done = shell(f"{shlex.join(command)} | true")
+    assert done.returncode == (0 if words.startswith("train") else NOBODY_READS) and not done.stderr
+
+
+@pytest.mark.parametrize("words", ["status", "presets"])
+def test_a_command_whose_output_has_no_room_says_so(trained: Path, words: str) -> None:
+    done = shell(f"{shlex.join(tiny.command([words]))} > /dev/full")
+    assert done.returncode == 1
+    assert done.stderr == "standard output cannot be written: [Errno 28] No space left on device\n"
+
+
+def test_bad_input_has_its_exit_code_wherever_it_is_told() -> None:
+    for redirected in ("2> /dev/full", "2>&-", "2>&1 | true"):
+        assert shell(f"{shlex.join(tiny.command(['status', 'nosuch']))} {redirected}").returncode == 2
+
+
+class Failing(io.StringIO):
+    """A stream that counts what is written, and raises its error as long as it has one."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__()
+        self.error = error
+        self.tried = 0
+
+    def write(self, text: str) -> int:
+        self.tried += 1
+        if self.error is not None:
+            raise self.error
+        return super().write(text)
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), OSError(5, "EIO"), ValueError("closed file")])
+def test_a_view_is_silent_from_its_first_failure_on(error: Exception) -> None:
+    stream = Failing()
+    view = View(stream)
+    with Console(["dmc/cartpole-swingup"], 100, view) as console:
+        console.say("first")
+        assert not console.lost and stream.getvalue() == "first\n"
+        stream.error = error
+        console.say("second")
+        tried = stream.tried
+        stream.error = None  # the disk has room again, but what would be shown has gaps
+        console.say("third")
+    assert console.lost == str(error) and stream.tried == tried and stream.getvalue() == "first\n"
+
+
+def test_a_result_is_missed_once() -> None:
+    result = Result(Failing(OSError(28, "No space left on device")))
+    with pytest.raises(OutputLost):
+        result.write("a")
+    assert result.write("b") == 1
+
+
+def test_what_an_encoding_lacks_is_written_as_an_escape() -> None:
+    raw = io.BytesIO()
+    view = View(io.TextIOWrapper(raw, encoding="ascii"))
+    view.write("é")
+    view.flush()
+    assert raw.getvalue() == b"\\xe9" and not view.lost
