@@ -40,13 +40,15 @@ help:
 	@echo "make docs                                          write what is made of code anew: settings, metrics, dashboards"
 	@echo "make clean                                         remove the virtual environment and caches, not runs"
 
-# The stamp is newer than what it was made from, so a second call goes straight on.
+# The stamp is newer than what it was made from, so a second call goes straight on. Nothing of this is written to
+# standard output: where nobody reads that any more, make would end, and with it what is trained behind it.
 $(INSTALLED): pyproject.toml constraints.txt setup.py replay/gather.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python3"; exit 2; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps dm_control
+	@echo "setting up $(VENV)" >&2
+	@$(PYTHON) -m venv $(VENV) >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]' >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps dm_control >&2
 	@touch $@
 
 setup: $(INSTALLED)

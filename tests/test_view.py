@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -84,10 +84,8 @@ def closed_when_it_trains(folder: Path, process: subprocess.Popen[str], terminal
     os.set_blocking(terminal, False)
 
     def trains() -> bool:
-        try:
+        with suppress(BlockingIOError):
             os.read(terminal, 1 << 16)
-        except BlockingIOError:
-            pass
         return any(row["updates"] > 0 for row in tiny.rows(folder, "a", "metrics"))
 
     wait_for(process, trains)
