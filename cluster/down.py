@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from cluster.remote import RAY
+from dashboards.view import shown
 
 NODE = "~/brc-at-scale/cluster/node.sh"
 STOP = f"test ! -x {NODE} || {NODE} stop"  # where it never was, nothing of ours runs
@@ -28,8 +29,16 @@ def main(description: Path) -> int:
             failed += not stopped(host, found["auth"])
     environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_UP_enable_autoscaler_v2": "0"}
     command = [*RAY, "down", str(description), "-y"]
-    code = subprocess.run(command, env=environment).returncode
-    return code or (1 if failed else 0)
+    return relayed(command, environment) or (1 if failed else 0)
+
+
+def relayed(command: list[str], environment: dict[str, str]) -> int:
+    """Run a command to its end, whoever reads what it says; its exit code."""
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        print(line, end="", flush=True)
+    return process.wait()
 
 
 def stopped(host: str, auth: dict[str, Any]) -> bool:
@@ -51,4 +60,4 @@ def stopped(host: str, auth: dict[str, Any]) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(shown(lambda: main(Path(sys.argv[1])), lasting=True))
