@@ -74,7 +74,7 @@ def test_only_stamps_are_of_the_wall_clock() -> None:
 def run(folder: Path, name: str, wall: Wall, stop_at: int = 1 << 60, **changes: object) -> None:
     """A serial run whose wall clock goes back an hour with every look at it."""
     wall.step_s = 3600.0
-    plan = validate(tiny.config(runs_folder=str(folder), name=name, report_interval=0.01, **changes))
+    plan = validate(tiny.config(runs_folder=str(folder), name=name, report_interval=0.1, **changes))
     opened, stop = open_run(plan, "quickstart"), StopAt(stop_at)
     with opened, Console([task.name for task in plan.tasks], plan.config.steps, io.StringIO()) as console:
         session = Session(plan, opened, console)
