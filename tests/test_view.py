@@ -47,7 +47,6 @@ def test_a_run_whose_reader_ends_goes_on_to_its_end(folder: Path, options: list[
 @pytest.mark.parametrize(
     ("redirected", "reason"),
     [
-        ("> /dev/full", "No space left on device"),
         ("> /dev/full 2>&1", "No space left on device"),
         ("<&- >&- 2>&-", "it was closed when this began"),
         ("2>&1 | true", "Broken pipe"),
