@@ -60,14 +60,19 @@ def test_a_run_that_cannot_print_goes_on_to_its_end(folder: Path, redirected: st
     assert reason in lost["reason"]
 
 
+def hearing(hang_ups: signal.Handlers, command: list[str], *first: str) -> list[str]:
+    """A command that takes SIGHUP in this way, whatever the tests' own processes do. `first` are lines of Python."""
+    lines = ["import os, signal, sys", *first, f"signal.signal(signal.SIGHUP, {int(hang_ups)})"]
+    return [sys.executable, "-c", "; ".join([*lines, "os.execv(sys.argv[1], sys.argv[1:])"]), *command]
+
+
 @contextmanager
 def in_terminal(folder: Path, *options: str, ignores_hang_up: bool) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A run in the foreground of a terminal of its own, and the terminal's other end, to be closed."""
     ours, its = pty.openpty()
-    lines = ["import fcntl, os, signal, sys, termios", "os.setsid()", "fcntl.ioctl(0, termios.TIOCSCTTY, 0)"]
-    lines += ["signal.signal(signal.SIGHUP, signal.SIG_IGN)"] if ignores_hang_up else []
-    begin = [sys.executable, "-c", "; ".join([*lines, "os.execv(sys.argv[1], sys.argv[1:])"])]
-    command = [*begin, *tiny.train_command(folder, "a", *options)]
+    takes_it = ["import fcntl, termios", "os.setsid()", "fcntl.ioctl(0, termios.TIOCSCTTY, 0)"]
+    heard = signal.SIG_IGN if ignores_hang_up else signal.SIG_DFL
+    command = hearing(heard, tiny.train_command(folder, "a", *options), *takes_it)
     process = subprocess.Popen(command, stdin=its, stdout=its, stderr=its, text=True, env=tiny.environment())
     os.close(its)
     try:
@@ -120,6 +125,7 @@ def test_a_run_that_ignores_hang_ups_outlives_its_terminal(folder: Path, options
 
 def test_several_hang_ups_are_one_request_and_a_second_other_signal_ends_at_once(folder: Path) -> None:
     command = tiny.train_command(folder, "a", "--execution=serial", "--steps=1000000")
+    command = hearing(signal.SIG_DFL, command)
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, text=True, env=tiny.environment())
     try:
         wait_for_steps(process, folder, "a", 400)
