@@ -11,6 +11,7 @@ import tyro
 # Name -> options of a run that takes seconds: to see that it works, not to trust its numbers.
 BENCHMARKS: dict[str, list[str]] = {
     "learner": ["--widths", "256", "--seconds", "0.3", "--repeats", "2"],
+    "tuning": ["--widths", "64", "--batches", "64", "--neighbours", "1", "--seconds", "0.3", "--settle", "0.5"],
     "actors": ["--tasks", "cartpole-swingup", "--seconds", "0.3", "--repeats", "2"],
     "replay": ["--rows", "50000", "--calls", "5", "--repeats", "2"],
     "fleet": ["--counts", "3", "1", "--crowd", "4", "--minutes", "0.5", "--steps", "6000"],
@@ -24,7 +25,7 @@ def main(names: tyro.conf.Positional[tuple[str, ...]] = (), quick: bool = False,
     """Run benchmarks; one JSON object a line. The exit code is that of the first that failed, else 0.
 
     Args:
-        names: learner, actors, replay, fleet, crowd, monitoring, end_to_end; all when none is named.
+        names: learner, tuning, actors, replay, fleet, crowd, monitoring, end_to_end; all when none is named.
         quick: seconds instead of minutes, to see that they work.
         reference: checkout of naumix/BiggerRegularizedCategorical, to compare the learner with.
     """

@@ -1,9 +1,9 @@
 """How many threads updates take, found again and again while they are made: other processes come and go.
 
 It is told how long updates took and knows no other time, so that equal times lead to equal threads. Now and then some
-updates are made with the next more or the next fewer threads: a trial. A trial comes at once when updates have become
-slower than they were with another number. The others wait until what the last one lost is less than 2 percent of the
-time since.
+updates are made on another number of threads: a trial. It comes at once when updates have become slower than they were
+with another number. Else every number has its turn, the nearest first, and waits until what the trial before has lost
+is less than 2 percent of the time since.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Pace:
         self.known = dict(known or {})
         self.lost = self.total = 0.0
         self.rest = 0.0  # seconds until the next trial
-        self.up = False  # where that goes
+        self.turns: list[int] = []  # those that are to have one, the last first
         self.span: list[tuple[float, int]] = []  # seconds and updates of requests
 
     def took(self, seconds: float, updates: int) -> None:
@@ -68,23 +68,21 @@ class Pace:
         if self.known[best] * WORTH < now and self.lost <= HASTY_LOSS * self.total:
             self.threads = best
         elif self.rest <= 0 and len(self.choices) > 1:
-            self.threads = self._next()
+            self.turns = self.turns or self._others()
+            self.threads = self.turns.pop()
 
-    def _next(self) -> int:
-        """The next more or the next fewer, by where the last trial went and led to."""
+    def _others(self) -> list[int]:
+        """All but the settled one, the nearest last."""
         place = self.choices.index(self.settled)
-        if place == (len(self.choices) - 1 if self.up else 0):
-            self.up = not self.up
-        return self.choices[place + (1 if self.up else -1)]
+        places = sorted(range(len(self.choices)), key=lambda other: -abs(other - place))
+        return [self.choices[other] for other in places[:-1]]
 
     def _judge(self, now: float, spent: float, made: int) -> None:
         """End a trial: stay with its threads if that is worth it."""
         before = self.known[self.settled]
         self.lost += max(0.0, spent - made * before)
         if now * WORTH < before:
-            self.up = self.threads > self.settled
-            self.settled, self.rest = self.threads, 0.0
+            self.settled, self.rest, self.turns = self.threads, 0.0, []
         else:
-            self.up = self.threads < self.settled  # the other way is next
             self.rest = max(BETWEEN * spent, (spent - made * before) / LOSS)
             self.threads = self.settled

@@ -1,0 +1,186 @@
+"""The precision and threads that a run chooses by itself, against every fixed choice, beside busy processes.
+
+A case is a width and a number of neighbours, processes that never rest. Ours is an update as a run makes it: the
+choice is made by `learner.tuning` and followed by `learner.pace`. `fresh` has chosen beside these neighbours; `kept`
+chose before the first case of its width and has lived through all cases since, of which it has `settle` seconds to take
+notice. Theirs is the fixed choice that is the fastest in this case, of both precisions, every number of threads, and
+all threads as torch has them wait by itself (`spinning`), which runs do not do. All sides take turns in one run, in
+processes of their own that rest while it is not their turn.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from statistics import median
+from typing import Any
+
+import tyro
+
+from benchmarks.report import compare
+from learner.waiting import ENVIRONMENT
+
+HOPELESS = 3.0  # times the best of the first turns: such a choice has no further turn
+NEIGHBOUR = "while True: sum(range(1000))"
+
+
+@dataclass(frozen=True)
+class Side:
+    """How updates are made: by their own choice for "auto" and 0 threads."""
+
+    precision: str
+    threads: int
+    spinning: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.precision}-{self.threads}{'-spinning' if self.spinning else ''}"
+
+
+def main(
+    widths: tuple[int, ...] = (64, 128, 256, 512),
+    batches: tuple[int, ...] = (256, 256, 1024, 1024),
+    neighbours: tuple[int, ...] = (0, 1, 3),
+    seconds: float = 1.0,
+    settle: float = 6.0,
+    repeats: int = 5,
+) -> None:
+    """Milliseconds of an update by our choice and by the best fixed one. The ratio is theirs by ours: 0.87 and above is
+    at most 1.15 times slower.
+
+    Args:
+        widths: of the critic.
+        batches: rows of an update, of each width.
+        neighbours: busy processes, case after case.
+        seconds: of a turn.
+        settle: seconds of updates before the turns of a case.
+        repeats: turns of each side.
+    """
+    for width, batch_size in zip(widths, batches, strict=True):
+        kept = Part(width, batch_size, Side("auto", 0))
+        fixed = [Part(width, batch_size, side) for side in sides()]
+        for count in neighbours:
+            with busy(count):
+                fresh = Part(width, batch_size, Side("auto", 0))
+                kept.updates(settle)
+                report(f"w{width}-b{batch_size}-busy{count}", {"fresh": fresh, "kept": kept}, fixed, seconds, repeats)
+                fresh.end()
+        for part in (kept, *fixed):
+            part.end()
+
+
+def sides() -> list[Side]:
+    """Every fixed choice."""
+    from learner.pace import steps
+    from learner.precision import multiplies_bfloat16
+
+    cores = os.cpu_count() or 1
+    precisions = ["float32", "bf16"] if multiplies_bfloat16("cpu") else ["float32"]
+    bounded = [Side(precision, threads) for precision in precisions for threads in steps(cores)]
+    return bounded + [Side(precision, cores, spinning=True) for precision in precisions if cores > 1]
+
+
+def report(case: str, ours: dict[str, Part], fixed: list[Part], seconds: float, repeats: int) -> None:
+    """Have all sides take turns, and print a row for each of ours."""
+    turns: dict[str, list[float]] = {name: [] for name in ours}
+    theirs: dict[str, list[float]] = {part.side.name: [] for part in fixed}
+    for _ in range(repeats):
+        for name, part in ours.items():
+            turns[name].append(part.updates(seconds))
+        least = min((found[0] for found in theirs.values() if found), default=0.0)
+        for part in fixed:
+            found = theirs[part.side.name]
+            if not found or found[0] <= HOPELESS * least:
+                found.append(part.updates(seconds))
+    medians = {name: median(found) for name, found in theirs.items()}
+    best = min((name for name in theirs if len(theirs[name]) == repeats), key=lambda name: medians[name])
+    for name, part in ours.items():
+        result = compare("tuning", f"{case}-{name}", "ms", turns[name], theirs[best], less_is_better=True)
+        result.print(times_slower=1 / result.ratio, chosen=part.chosen(), best=best, fixed_ms=medians)
+
+
+class Part:
+    """One side, in a process of its own, so that its threads wait as it says."""
+
+    def __init__(self, width: int, batch_size: int, side: Side) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.side = side
+        self.pipe, theirs = context.Pipe()
+        before = {name: os.environ.pop(name, None) for name in ENVIRONMENT}
+        os.environ.update({} if side.spinning else ENVIRONMENT)
+        self.process = context.Process(target=serve, args=(width, batch_size, side, theirs), daemon=True)
+        self.process.start()
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+        self.pipe.recv()  # it has chosen
+
+    def updates(self, seconds: float) -> float:
+        """Make some, one at least; milliseconds of one."""
+        self.pipe.send(seconds)
+        taken: float = self.pipe.recv()
+        return taken
+
+    def chosen(self) -> str:
+        """Its precision and threads now."""
+        self.pipe.send(None)
+        words: str = self.pipe.recv()
+        return words
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.join()
+
+
+def serve(width: int, batch_size: int, side: Side, pipe: Connection) -> None:
+    """What a side's process does: choose, then make updates whenever it is asked to."""
+    # What loads torch comes after its environment has been set.
+    from benchmarks.learner import learner_spec
+    from learner.crew import Crew
+    from learner.learner import Learner
+    from learner.pace import Pace, steps
+    from learner.sharding import ALONE
+    from learner.tuning import choose, sample, train_at
+
+    spec: Any = learner_spec(width, batch_size, side.precision, "cpu", side.threads or os.cpu_count() or 1)  # type: ignore[arg-type]
+    most = spec.threads
+    spec, measured = choose(replace(spec, tuned=not side.threads), ALONE)
+    known = {way.threads: cost for way, cost in measured.items() if way.precision == spec.precision}
+    pace = Pace([side.threads] if side.threads else steps(most), spec.threads, known)
+    crew, batches = Crew(Learner(spec)), sample(replace(spec, most_batches=1))
+    train_at(pace, crew, batches).finish()
+    pipe.send(None)
+    while True:
+        seconds = pipe.recv()
+        if seconds is None:
+            pipe.send(f"{spec.precision}-{pace.settled}")
+            continue
+        started, made = time.perf_counter(), 0
+        while (elapsed := time.perf_counter() - started) < seconds:
+            train_at(pace, crew, batches).finish()
+            made += 1
+        pipe.send(1000 * elapsed / made)
+
+
+@contextmanager
+def busy(count: int) -> Iterator[None]:
+    """So many processes that never rest."""
+    processes = [subprocess.Popen([sys.executable, "-c", NEIGHBOUR]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
