@@ -148,6 +148,7 @@ def busy(process: psutil.Process) -> float:
 LEARNER: dict[str, Any] = {
     "updates": 1000,
     "seconds": {"data_wait": 0.0, "update": 0.0, "publish": 0.0},
+    "threads": 1,
     "policies": 10,
     "sampler": {},
     "metrics": {},

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from actors.here import CALLED_IN
+from learner.waiting import ENVIRONMENT
 from replay.locations import shared_folder
 from tests.skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401 (pytest finds them here)
 from tests.usual_signals import give_children_the_usual_signals
@@ -18,6 +19,7 @@ from tests.usual_signals import give_children_the_usual_signals
 give_children_the_usual_signals()
 os.environ.setdefault("MUJOCO_GL", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.update(ENVIRONMENT)  # runs in this process are beside others too
 
 
 @pytest.fixture(autouse=True)

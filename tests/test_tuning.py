@@ -101,7 +101,7 @@ def test_bfloat16_by_rule_only_where_it_is_faster(width: int, wide: bool) -> Non
 
 def serial(folder: Path, name: str, **changes: Any) -> Any:
     learner = replace(tiny.config().learner, threads=0, **changes)
-    return config(folder, name, learner=learner, steps=600)
+    return config(folder, name, learner=learner, steps=400)
 
 
 def test_lock_step_measures_nothing(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_lock_step_measures_nothing(tmp_path: Path) -> None:
 
 def test_a_resumed_run_keeps_its_precision(tmp_path: Path) -> None:
     """Also one that the rule, or a measurement on another machine, would not choose now."""
-    begun = run(serial(tmp_path, "a", precision="bf16"), StopAt(400))
+    begun = run(serial(tmp_path, "a", precision="bf16"), StopAt(350))
     assert begun.learner.updates > 0
     resumed = run(replace(serial(tmp_path, "a", precision="auto"), resume=True))
     assert resumed.learner.spec.precision == "bf16"
@@ -183,10 +183,10 @@ def open_ways(precision: str) -> list[Way]:
     return ways(base)
 
 
-def test_a_run_tells_what_it_chose_and_a_resumed_one_keeps_it(tmp_path: Path) -> None:
-    first = tiny.train(tmp_path, "a", "--learner.threads=0", "--steps=600")
+def test_a_run_tells_what_it_chose_and_a_resumed_one_keeps_it(folder: Path) -> None:
+    first = tiny.train(folder, "a", "--learner.threads=0", "--steps=400")
     assert first.returncode == 0, first.stdout + first.stderr
-    (ready,) = [row for row in events(tmp_path / "runs" / "a") if row["event"] == "learner_ready"]
+    (ready,) = [row for row in events(folder / "runs" / "a") if row["event"] == "learner_ready"]
     measured = {Way(row["precision"], row["threads"]): row["seconds"] for row in ready["measured"]}
     if len(open_ways("auto")) > 1:
         assert set(measured) == set(open_ways("auto"))
@@ -195,9 +195,9 @@ def test_a_run_tells_what_it_chose_and_a_resumed_one_keeps_it(tmp_path: Path) ->
     number = f"{ready['threads']} thread{'s' if ready['threads'] > 1 else ''}"
     assert f"updates in {ready['precision']} on {number}" in first.stdout
     cores = range(1, (os.cpu_count() or 1) + 1)
-    assert all(row["learner_threads"] in cores for row in tiny.rows(tmp_path, "a", "metrics"))
-    again = tiny.train(tmp_path, "a", "--learner.threads=0", "--steps=900", "--resume")
+    assert all(row["learner_threads"] in cores for row in tiny.rows(folder, "a", "metrics"))
+    again = tiny.train(folder, "a", "--learner.threads=0", "--steps=500", "--resume")
     assert again.returncode == 0, again.stdout + again.stderr
-    second = [row for row in events(tmp_path / "runs" / "a") if row["event"] == "learner_ready"][-1]
+    second = [row for row in events(folder / "runs" / "a") if row["event"] == "learner_ready"][-1]
     assert second["precision"] == ready["precision"]
     assert {row["precision"] for row in second["measured"]} <= {ready["precision"]}
