@@ -16,6 +16,7 @@ from actors.environments import Environment, Step, copy_seed, make_environment
 from actors.episodes import Episode, EpisodeTracker
 from actors.greedy import ALWAYS_GREEDY, Epsilon, GreedyPolicy
 from actors.policy import NumpyPolicy
+from actors.returned import BadEnvironment
 from actors.segments import SegmentBuilder
 from replay.policy_store import PolicyMessage, PolicySource
 from replay.rows import Push, Rows
@@ -111,13 +112,13 @@ class Pool:
         return ended
 
 
-def make_environments(spec: ActorSpec) -> list[Environment]:
-    """The environments of an actor, every copy with a seed of its own."""
+def make_environments(spec: ActorSpec, exact: bool = False) -> list[Environment]:
+    """The environments of an actor, every copy with a seed of its own; `exact` as in make_environment."""
     environments = []
     for position, (_, task) in enumerate(spec.tasks):
         first = spec.first_copy + position * spec.copies
         seeds = [copy_seed(spec.seed, spec.incarnation, first + copy) for copy in range(spec.copies)]
-        environments.append(make_environment(spec.backend, task, seeds, spec.threads))
+        environments.append(make_environment(spec.backend, task, seeds, spec.threads, exact))
     return environments
 
 
@@ -286,8 +287,9 @@ class Actor:
             pool.segments.load_state(saved["segments"])
             pool.episodes.load_state(saved["episodes"])
             if not np.array_equal(pool.inputs, saved["inputs"]):
-                raise RuntimeError(
-                    f"{pool.task.name}: replaying its actions did not lead back to the saved observation"
+                raise BadEnvironment(
+                    f"{pool.task.name}: replaying its actions did not lead back to the saved observation, so the run "
+                    "cannot go on exactly; go on with --execution distributed"
                 )
         self.rng.bit_generator.state = state["rng"]
         self.iterations = state["iterations"]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from ale_py.vector_env import AtariVectorEnv
 
+from actors.actions import Taken, indices
 from actors.atari import game
 from actors.catalogue import Task
-from actors.environments import Step, after_resets, indices
+from actors.environments import Step, after_resets
 
 
 class AleEnvironment:
@@ -18,6 +20,7 @@ class AleEnvironment:
     def __init__(self, task: Task, seeds: Sequence[int]) -> None:
         self.task = task
         self.copies = len(seeds)
+        self.scale: Taken = indices
         options = dict(task.options)
         self.games = [
             AtariVectorEnv(
@@ -45,7 +48,7 @@ class AleEnvironment:
         return np.stack([self._reset(copy) for copy in range(self.copies)])
 
     def send(self, actions: np.ndarray) -> None:
-        for copy, action in enumerate(indices(actions)):
+        for copy, action in enumerate(self.scale(actions)):
             self.games[copy].send(action[None])
 
     def recv(self) -> Step:
@@ -60,14 +63,19 @@ class AleEnvironment:
     def restart(self, copies: np.ndarray) -> np.ndarray:
         return np.stack([self._reset(copy) for copy in copies.tolist()])
 
-    def fast_forward(self, resets: Sequence[int], actions: Sequence[np.ndarray]) -> np.ndarray:
+    def begun(self) -> list[Any]:
+        return []
+
+    def fast_forward(
+        self, resets: Sequence[int], actions: Sequence[np.ndarray], begun: Sequence[Any] = ()
+    ) -> np.ndarray:
         inputs = np.zeros((self.copies, *self.task.observation_shape), np.uint8)
         for copy in range(self.copies):
             for _ in range(resets[copy]):
                 inputs[copy] = self._reset(copy)
             for action in actions[copy]:
                 self.ages[copy] += 1
-                inputs[copy] = self._filled(copy, self.games[copy].step(indices(action[None]))[0][0])
+                inputs[copy] = self._filled(copy, self.games[copy].step(self.scale(action[None]))[0][0])
         return inputs
 
     def close(self) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from actors.actions import Taken, mujoco_scaler
 from actors.catalogue import Task
-from actors.environments import ActionScaler, Step, after_resets
+from actors.environments import Step, after_resets
 
 # Rendering needs a display or EGL; training renders nothing, and quadruped-escape alone cannot load without GL.
 os.environ.setdefault("MUJOCO_GL", "disabled")
@@ -35,9 +36,10 @@ class DmControlEnvironment:
         self.copies = len(seeds)
         self.environments = [load(task, int(seed)) for seed in seeds]
         bounds = self.environments[0].action_spec()
-        self.scale = ActionScaler(bounds.minimum, bounds.maximum)
+        low, high = (np.broadcast_to(bound, bounds.shape) for bound in (bounds.minimum, bounds.maximum))
+        self.scale: Taken = mujoco_scaler(low, high)
         self.lengths = np.zeros(self.copies, np.int64)
-        self.actions = np.zeros((self.copies, task.action_size), np.float32)
+        self.actions = np.zeros((self.copies, task.action_size), bounds.dtype)
 
     def reset(self) -> np.ndarray:
         return np.stack([self._reset(copy) for copy in range(self.copies)])
@@ -65,7 +67,12 @@ class DmControlEnvironment:
     def restart(self, copies: np.ndarray) -> np.ndarray:
         return np.stack([self._reset(copy) for copy in copies.tolist()])
 
-    def fast_forward(self, resets: Sequence[int], actions: Sequence[np.ndarray]) -> np.ndarray:
+    def begun(self) -> list[Any]:
+        return []
+
+    def fast_forward(
+        self, resets: Sequence[int], actions: Sequence[np.ndarray], begun: Sequence[Any] = ()
+    ) -> np.ndarray:
         inputs = np.zeros((self.copies, self.task.observation_size), np.float32)
         for copy, environment in enumerate(self.environments):
             for _ in range(resets[copy]):

@@ -8,15 +8,14 @@ one number, the action's index, where they are discrete.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from actors import humanoid_bench, shadow_hand
+from actors.actions import Taken
 from actors.catalogue import Task, backend_of
 
-# Bounds beyond this are no bounds to scale to (lqr's are 1e10): actions then pass unscaled.
-LARGEST_BOUND = 1e3
 COPY_INDICES = 1 << 20  # of copies over all actors of a run
 
 
@@ -36,6 +35,7 @@ class Environment(Protocol):
 
     task: Task
     copies: int
+    scale: Taken  # an ActionScaler where actions are continuous
 
     def reset(self) -> np.ndarray:
         """Begin: (copies, *observation_shape). Called once, before the first step."""
@@ -50,11 +50,18 @@ class Environment(Protocol):
         """Reset these copies, given by their numbers, in mid-episode: (len(copies), *observation_shape). No step may be
         under way."""
 
-    def fast_forward(self, resets: Sequence[int], actions: Sequence[np.ndarray]) -> np.ndarray:
+    def fast_forward(
+        self, resets: Sequence[int], actions: Sequence[np.ndarray], begun: Sequence[Any] = ()
+    ) -> np.ndarray:
         """Bring freshly made copies to where others were, for an exact resume; instead of `reset`.
 
         Copy i is reset resets[i] times, then stepped through actions[i] (steps, action). Returns what to act on next.
+        `begun` is what the others' method of this name gave.
         """
+
+    def begun(self) -> list[Any]:
+        """What each copy drew from when its last reset began, of one that was made `exact`; empty where its seed and
+        the number of its resets say that."""
 
     def close(self) -> None: ...
 
@@ -91,8 +98,13 @@ def prepare(backend: str) -> None:
         shadow_hand.prepare()
 
 
-def make_environment(preferred: str, task: Task, seeds: Sequence[int], threads: int = 1) -> Environment:
-    """One copy a seed, in the preferred backend if that runs the task. `threads` step them where that has threads."""
+def make_environment(
+    preferred: str, task: Task, seeds: Sequence[int], threads: int = 1, exact: bool = False
+) -> Environment:
+    """One copy a seed, in the preferred backend if that runs the task. `threads` step them where that has threads.
+
+    `exact`: the copies may have to be led back to where they are, by `fast_forward` of others.
+    """
     backend = backend_of(task, preferred)
     if backend == "envpool":
         from actors.envpool_backend import EnvpoolEnvironment
@@ -109,7 +121,7 @@ def make_environment(preferred: str, task: Task, seeds: Sequence[int], threads: 
     from actors.gymnasium_backend import GymnasiumEnvironment
 
     prepare(backend)
-    return GymnasiumEnvironment(task, seeds)
+    return GymnasiumEnvironment(task, seeds, exact)
 
 
 def copy_seed(run_seed: int, stream: int, index: int) -> int:
@@ -122,20 +134,6 @@ def copy_seed(run_seed: int, stream: int, index: int) -> int:
     return (run_seed * 1_000_003 + (stream % 2047 << 20) + index) % (2**31 - 1)
 
 
-class ActionScaler:
-    """Maps [-1, 1] affinely onto a task's finite action bounds; identity where there are none."""
-
-    def __init__(self, low: np.ndarray, high: np.ndarray) -> None:
-        low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
-        finite = (np.abs(low) < LARGEST_BOUND) & (np.abs(high) < LARGEST_BOUND)
-        self.centre = np.where(finite, (low + high) / 2, 0.0).astype(np.float32)
-        self.scale = np.where(finite, (high - low) / 2, 1.0).astype(np.float32)
-        self.identity = bool(np.all(self.centre == 0.0) and np.all(self.scale == 1.0))
-
-    def __call__(self, actions: np.ndarray) -> np.ndarray:
-        return actions if self.identity else self.centre + self.scale * actions
-
-
 def after_resets(observations: np.ndarray, ended: np.ndarray, reset: Callable[[int], np.ndarray]) -> np.ndarray:
     """What to act on next: the same array, or if copies `ended` (copies,) bool a new one with their `reset`."""
     if not ended.any():
@@ -144,8 +142,3 @@ def after_resets(observations: np.ndarray, ended: np.ndarray, reset: Callable[[i
     for copy in np.flatnonzero(ended).tolist():
         following[copy] = reset(copy)
     return following
-
-
-def indices(actions: np.ndarray) -> np.ndarray:
-    """(copies,) int32 from (copies, 1): discrete actions as environments take them."""
-    return actions[..., 0].astype(np.int32)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import envpool
 import numpy as np
 
+from actors.actions import Taken, indices, mujoco_scaler
 from actors.catalogue import Task
-from actors.environments import ActionScaler, Step, indices
+from actors.environments import Step
 
 FILM = {"render_mode": "rgb_array", "render_width": 320, "render_height": 240}
 
@@ -34,7 +36,7 @@ class EnvpoolEnvironment:
             **(FILM if film else {}),
         )
         space = self.pool.action_space
-        self.scale = indices if task.num_actions else ActionScaler(space.low, space.high)
+        self.scale: Taken = indices if task.num_actions else mujoco_scaler(space.low, space.high)
         self.ids = np.arange(self.copies, dtype=np.int32)
         self.never = np.zeros(self.copies, bool)
 
@@ -59,7 +61,12 @@ class EnvpoolEnvironment:
     def restart(self, copies: np.ndarray) -> np.ndarray:
         return self._flatten(self.pool.reset(self.ids[copies])[0])
 
-    def fast_forward(self, resets: Sequence[int], actions: Sequence[np.ndarray]) -> np.ndarray:
+    def begun(self) -> list[Any]:
+        return []
+
+    def fast_forward(
+        self, resets: Sequence[int], actions: Sequence[np.ndarray], begun: Sequence[Any] = ()
+    ) -> np.ndarray:
         inputs = np.zeros((self.copies, *self.task.observation_shape), self.task.observation_dtype)
         for copy, (count, taken) in enumerate(zip(resets, actions, strict=True)):
             one = self.ids[copy : copy + 1]

@@ -22,6 +22,7 @@ from ray.exceptions import (
 
 from actors.actor import ActorReport, ActorSpec, Assignment
 from actors.door import MOST_IN_A_ROW, BadNumber, OnlyBadNumbers
+from actors.returned import BadEnvironment
 
 MOST_DEATHS_IN_A_ROW = 3
 REPORTS_PER_S = 100  # of all actors together: more of them are asked less often, so that hundreds cost no more
@@ -153,7 +154,8 @@ class Fleet:
     def poll(self) -> Poll:
         """Look at every actor; one that died, hangs, leaks or failed is replaced at once. Never waits.
 
-        Raises RuntimeError when one dies again and again, its nodes alive, and has nothing for replay.
+        Raises RuntimeError when one dies again and again, its nodes alive, and has nothing for replay, and
+        BadEnvironment at once.
         """
         news = Poll([], [], [])
         everyone = [*self.slots, *self.outgoing]
@@ -175,6 +177,8 @@ class Fleet:
                 self._out_of_reach(slot, error, news)
             # The second when its environment, or our code, raised, the third when its packages could not be installed.
             except (*DEAD, RayTaskError, RuntimeEnvSetupError) as error:
+                if isinstance(error, RayTaskError) and isinstance(error.cause, BadEnvironment):
+                    raise error.cause from None  # another actor would meet the same
                 self._replace(slot, str(error), news)
         for slot in list(self.outgoing):
             unserved = set(slot.what.tasks) - self._served(self.slots)

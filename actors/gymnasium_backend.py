@@ -7,86 +7,151 @@ from typing import Any
 
 import numpy as np
 
+from actors.actions import Taken, box_scaler, indices
 from actors.catalogue import Task
-from actors.environments import ActionScaler, Step, after_resets
+from actors.environments import Step, after_resets
+from actors.generators import Generators
 from actors.gymnasium_tasks import make
+from actors.returned import CopyStep, Returned
 
-SUCCESS_KEYS = ("success", "is_success")
+TRIED_STEPS = 20  # of an episode, to see whether it can be made again
+
+
+class Copy:
+    """One environment, which draws from generators of its own and whose returns are checked.
+
+    The seed is given to its first reset, as gymnasium has it. With `exact` it notes at every reset what its generators
+    were before it. Methods raise BadEnvironment for returns that mean nothing, beside whatever an environment raises.
+    """
+
+    def __init__(self, task: Task, seed: int, environment: Any, exact: bool = False) -> None:
+        self.environment = environment
+        self.seed: int | None = seed
+        self.exact = exact
+        self.generators = Generators(seed, exact)
+        self.begun: dict[str, Any] = {}
+        self.returned = Returned(task, environment.observation_space)
+        space = environment.action_space
+        self.scale: Taken = indices if task.num_actions else box_scaler(space)
+        self.first = int(space.start) if task.num_actions else None
+        self.shape = space.shape
+
+    def taken(self, actions: np.ndarray) -> list[Any]:
+        """What copies like this one are to be given, from (copies, action) float32; new arrays, which they may keep."""
+        if self.first is not None:
+            return [self.first + index for index in self.scale(actions).tolist()]
+        scaled = self.scale(actions)
+        return [row.reshape(self.shape) for row in (scaled.copy() if scaled is actions else scaled)]
+
+    def reset(self, begun: dict[str, Any] | None = None) -> np.ndarray:
+        """The observation (observation_size,). `begun` is what an equal copy drew from when it was reset here."""
+        seed, self.seed = self.seed, None
+        if begun:
+            self.generators.load_state(self.environment, begun)
+        if self.exact:
+            self.begun = self.generators.state(self.environment)
+        with self.generators:
+            found = self.environment.reset(seed=seed)
+        return self.returned.reset(found)
+
+    def step(self, action: Any) -> CopyStep:
+        """Make a step with what `taken` gave."""
+        with self.generators:
+            found = self.environment.step(action)
+        return self.returned.step(found)
+
+
+def make_copy(task: Task, seed: int, exact: bool = False, film: bool = False) -> Copy:
+    """A copy of a task; what its making draws, it draws from generators of its own too."""
+    options = {"max_episode_steps": task.episode_limit} | dict(task.options)
+    if film:
+        options["render_mode"] = "rgb_array"
+    with Generators(seed, exact=True):
+        environment = make(task.library_id, **options)
+    return Copy(task, seed, environment, exact)
+
+
+def is_led_back(task: Task, seed: int) -> bool:
+    """Whether a fresh copy can be brought to where another one is, as far as two short episodes show.
+
+    It makes the last of them only, with the other's actions, and is to observe and to be paid the same.
+    """
+    one, other = (make_copy(task, seed, exact=True) for _ in range(2))
+    rng = np.random.default_rng(seed)
+    if task.num_actions:
+        drawn = rng.integers(0, task.num_actions, (TRIED_STEPS, 1)).astype(np.float32)
+    else:
+        drawn = rng.uniform(-1.0, 1.0, (TRIED_STEPS, task.action_size)).astype(np.float32)
+    one.reset()
+    episode(one, drawn)
+    first = one.reset()
+    other.reset()
+    again = other.reset(one.begun)
+    same = np.array_equal(first, again, equal_nan=True)
+    same = same and np.array_equal(episode(one, drawn[::-1]), episode(other, drawn[::-1]), equal_nan=True)
+    for made in (one, other):
+        made.environment.close()
+    return same
+
+
+def episode(one: Copy, actions: np.ndarray) -> np.ndarray:
+    """What a copy gives for these actions, or until its episode ends: (steps, observation and the rest)."""
+    steps: list[np.ndarray] = []
+    for action in one.taken(actions):
+        step = one.step(action)
+        steps.append(np.append(step.observation, [step.reward, step.terminated, step.truncated]))
+        if step.terminated or step.truncated:
+            break
+    return np.stack(steps)
 
 
 class GymnasiumEnvironment:
-    """Steps in `recv`, on the caller's thread. A copy's seed is given to its first reset, as gymnasium has it.
+    """Steps in `recv`, on the caller's thread. With `exact`, copies can be led back whatever they draw."""
 
-    Some libraries draw what a reset needs from numpy's global generator. Every copy has a state of that of its own, or
-    copies would depend on each other, and could not be brought back to where they were.
-    """
-
-    def __init__(self, task: Task, seeds: Sequence[int], film: bool = False) -> None:
+    def __init__(self, task: Task, seeds: Sequence[int], exact: bool = False, film: bool = False) -> None:
         self.task = task
         self.copies = len(seeds)
-        options = {"max_episode_steps": task.episode_limit} | dict(task.options)
-        if film:
-            options["render_mode"] = "rgb_array"
-        self.environments = [make(task.library_id, **options) for _ in seeds]
-        self.seeds: list[int | None] = [int(seed) for seed in seeds]
-        self.space = self.environments[0].action_space
-        self.scale = None if task.num_actions else ActionScaler(self.space.low.ravel(), self.space.high.ravel())
-        self.drawing = [np.random.RandomState(seed).get_state() for seed in seeds]
-        self.actions = np.zeros((self.copies, task.action_size), np.float32)
+        self.made = [make_copy(task, int(seed), exact, film) for seed in seeds]
+        self.scale = self.made[0].scale
+        self.actions: list[Any] = []
 
     def reset(self) -> np.ndarray:
-        return np.stack([self._reset(copy) for copy in range(self.copies)])
+        return np.stack([one.reset() for one in self.made])
 
     def send(self, actions: np.ndarray) -> None:
-        self.actions[:] = actions
+        self.actions = self.made[0].taken(actions)
 
     def recv(self) -> Step:
         observations = np.empty((self.copies, self.task.observation_size), np.float32)
         rewards = np.empty(self.copies, np.float32)
         terminated, truncated, successes = (np.zeros(self.copies, bool) for _ in range(3))
-        for copy in range(self.copies):
-            observed, rewards[copy], terminated[copy], truncated[copy], info = self._step(copy, self.actions[copy])
-            observations[copy] = self._flatten(observed)
-            successes[copy] = any(info.get(key, False) for key in SUCCESS_KEYS)
-        next_inputs = after_resets(observations, terminated | truncated, self._reset)
+        for copy, (one, action) in enumerate(zip(self.made, self.actions, strict=True)):
+            observations[copy], rewards[copy], terminated[copy], truncated[copy], successes[copy] = one.step(action)
+        next_inputs = after_resets(observations, terminated | truncated, lambda copy: self.made[copy].reset())
         return Step(observations, rewards, terminated, truncated, successes, next_inputs)
 
     def restart(self, copies: np.ndarray) -> np.ndarray:
-        return np.stack([self._reset(copy) for copy in copies.tolist()])
+        return np.stack([self.made[copy].reset() for copy in copies.tolist()])
 
-    def fast_forward(self, resets: Sequence[int], actions: Sequence[np.ndarray]) -> np.ndarray:
+    def fast_forward(
+        self, resets: Sequence[int], actions: Sequence[np.ndarray], begun: Sequence[Any] = ()
+    ) -> np.ndarray:
         inputs = np.zeros((self.copies, self.task.observation_size), np.float32)
-        for copy in range(self.copies):
-            for _ in range(resets[copy]):
-                inputs[copy] = self._reset(copy)
-            for action in actions[copy]:
-                inputs[copy] = self._flatten(self._step(copy, action)[0])
+        for copy, one in enumerate(self.made):
+            for _ in range(resets[copy] - 1):
+                one.reset()
+            inputs[copy] = one.reset(begun[copy] if begun else None)
+            for action in one.taken(actions[copy]):
+                inputs[copy] = one.step(action).observation
         return inputs
+
+    def begun(self) -> list[Any]:
+        return [one.begun for one in self.made]
 
     def frame(self) -> np.ndarray:
         """What the first copy looks like: (height, width, 3) uint8."""
-        return np.asarray(self.environments[0].render())
+        return np.asarray(self.made[0].environment.render())
 
     def close(self) -> None:
-        for environment in self.environments:
-            environment.close()
-
-    def _reset(self, copy: int) -> np.ndarray:
-        seed, self.seeds[copy] = self.seeds[copy], None
-        others = np.random.get_state()
-        np.random.set_state(self.drawing[copy])
-        try:
-            return self._flatten(self.environments[copy].reset(seed=seed)[0])
-        finally:
-            self.drawing[copy] = np.random.get_state()
-            np.random.set_state(others)
-
-    def _step(self, copy: int, action: np.ndarray) -> Any:
-        if self.scale is None:
-            return self.environments[copy].step(self.space.start + int(action[0]))
-        scaled = self.scale(action).reshape(self.space.shape)
-        return self.environments[copy].step(scaled.astype(self.space.dtype))
-
-    def _flatten(self, observed: Any) -> np.ndarray:
-        parts = [np.ravel(observed[key] if key else observed) for key, _ in self.task.observation_keys]
-        return np.concatenate(parts, dtype=np.float32, casting="same_kind")
+        for one in self.made:
+            one.environment.close()

@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
+import copy
+import importlib
 import math
 from functools import cache
 from typing import Any
 
 from actors import here
 from actors.catalogue import Task, UnknownNameError
+from actors.returned import BadEnvironment
 
 
 def make(library_id: str, **options: Any) -> Any:
-    """The environment, which renders nothing. Its `max_episode_steps`, if they are named, hold whatever wrappers of its
-    own make of them. Its module may be where `brc` was called."""
+    """The environment, which renders nothing, with today's signatures below all wrappers that gymnasium adds. Its module
+    may be where `brc` was called. Its `max_episode_steps`, if they are named, hold whatever wrappers of its own make of
+    them."""
     import gymnasium
+    from gymnasium.envs import registration
+
+    from actors.signatures import TodaysSignatures
 
     here.enter()
-    made: Any = gymnasium.make(library_id, disable_env_checker=True, **options)
+    module, _, name = library_id.rpartition(":")
+    if module:
+        importlib.import_module(module)
+    namespace, short, version = registration.parse_env_id(name)
+    if version is None and (latest := registration.find_highest_version(namespace, short)) is not None:
+        name = registration.get_env_id(namespace, short, latest)
+    registered = gymnasium.spec(name)
+    if registered.entry_point is None:
+        raise BadEnvironment(f"{name} is registered without an entry_point")
+    creator: Any = registered.entry_point
+    if not callable(creator):
+        creator = registration.load_env_creator(creator)
+    spec = copy.copy(registered)
+    spec.entry_point = lambda **given: TodaysSignatures(creator(**given), f"gymnasium/{library_id}")
+    made: Any = gymnasium.make(spec, disable_env_checker=True, **options)
     limit = options.get("max_episode_steps")
     if limit is None or isinstance(made, gymnasium.wrappers.TimeLimit):
         return made
@@ -25,13 +46,11 @@ def make(library_id: str, **options: Any) -> Any:
 
 @cache
 def describe(name: str) -> Task:
-    """The task of a name; makes the environment once, to ask it for its sizes.
+    """The task of a name; makes the environment once, to ask it for its sizes and to see it make a step.
 
     A dictionary of observations is flattened in the order of its space. Raises UnknownNameError with the reason why it
     cannot be made, or not be trained on.
     """
-    from gymnasium import spaces
-
     library_id = name.split("/", 1)[1]
     try:
         environment = make(library_id)
@@ -41,23 +60,59 @@ def describe(name: str) -> Task:
             f"{name} cannot be made, since there is no module {missing}: install it, or call brc in its folder"
         ) from error
     except Exception as error:  # whatever a package raises that is loaded by name
-        raise UnknownNameError(f"{name} cannot be made: {type(error).__name__}: {error}") from error
+        raise UnknownNameError(f"{name} cannot be made: {said(error)}") from error
     try:
-        observed: Any = environment.observation_space
-        actions: Any = environment.action_space
-        found: dict[str, Any] = observed.spaces if isinstance(observed, spaces.Dict) else {"": observed}
-        for key, space in found.items():
-            if not isinstance(space, spaces.Box):
-                raise UnknownNameError(
-                    f"{name} observes {f'{key}, ' if key else ''}{space}: only a Box can be learned from"
-                )
-        if not isinstance(actions, (spaces.Box, spaces.Discrete)):
-            raise UnknownNameError(f"{name} takes {actions}: only Box and Discrete actions are learned")
-        limit = environment.spec.max_episode_steps
-        if limit is None:
-            raise UnknownNameError(f"{name} has no max_episode_steps: register it with one")
-        keys = tuple((key, math.prod(space.shape)) for key, space in found.items())
-        num_actions = int(actions.n) if isinstance(actions, spaces.Discrete) else 0
-        return Task(name, keys, math.prod(actions.shape or ()), limit, library_id, num_actions=num_actions)
+        task = described(name, library_id, environment)
+        try_out(task, environment)
+        return task
     finally:
         environment.close()
+
+
+def described(name: str, library_id: str, environment: Any) -> Task:
+    """What its spaces say."""
+    from gymnasium import spaces
+
+    observed: Any = environment.observation_space
+    actions: Any = environment.action_space
+    found: dict[str, Any] = observed.spaces if isinstance(observed, spaces.Dict) else {"": observed}
+    for key, space in found.items():
+        if not isinstance(space, spaces.Box):
+            raise UnknownNameError(
+                f"{name} observes {f'{key}, ' if key else ''}{space}: only a Box can be learned from"
+            )
+    if not isinstance(actions, (spaces.Box, spaces.Discrete)):
+        raise UnknownNameError(f"{name} takes {actions}: only Box and Discrete actions are learned")
+    keys = tuple((key, math.prod(space.shape)) for key, space in found.items())
+    for what, size, space in (
+        ("observes", sum(size for _, size in keys), observed),
+        ("takes", math.prod(actions.shape or ()), actions),
+    ):
+        if not size:
+            raise UnknownNameError(f"{name} {what} {space}, which has no number in it: there is nothing to learn")
+    limit = environment.spec.max_episode_steps
+    if limit is None:
+        raise UnknownNameError(f"{name} has no max_episode_steps: register it with one")
+    num_actions = int(actions.n) if isinstance(actions, spaces.Discrete) else 0
+    return Task(name, keys, math.prod(actions.shape or ()), limit, library_id, num_actions=num_actions)
+
+
+def try_out(task: Task, environment: Any) -> None:
+    """Reset the environment and make a step. Raises UnknownNameError, with the reason why that does not work."""
+    import numpy as np
+
+    from actors.gymnasium_backend import Copy
+
+    try:
+        one = Copy(task, 0, environment)
+        one.reset()
+        one.step(one.taken(np.zeros((1, task.action_size), np.float32))[0])
+    except BadEnvironment as error:
+        raise UnknownNameError(str(error)) from error
+    except Exception as error:  # whatever it raises
+        raise UnknownNameError(f"{task.name} cannot be stepped: {said(error)}") from error
+
+
+def said(error: Exception) -> str:
+    """An error in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

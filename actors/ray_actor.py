@@ -15,6 +15,7 @@ from ray.actor import ActorHandle
 from actors.actor import Actor, ActorReport, ActorSpec, make_environments
 from actors.door import BadNumber, OnlyBadNumbers
 from actors.evaluator import Evaluation, Evaluator, EvaluatorSpec
+from actors.returned import BadEnvironment
 from replay.handle import ShardHandle
 from replay.policy_store import PolicyMessage
 from replay.ray_shard import GONE
@@ -72,7 +73,7 @@ class ActorProcess:
         self.actor: Actor | None = None
         self.stopping = threading.Event()
         self.leaving = threading.Event()
-        self.failure: str | None = None
+        self.failure: Exception | None = None
         self.only_bad: BadNumber | None = None
         self.beat = time.monotonic()
         self.process = psutil.Process()
@@ -121,13 +122,15 @@ class ActorProcess:
                 actor.finish(self._stopped)
         except OnlyBadNumbers as error:
             self.only_bad = error.last
+        except BadEnvironment as error:
+            self.failure = error
         except Exception:
-            self.failure = traceback.format_exc()
+            self.failure = RuntimeError(f"actor {self.spec.name} failed:\n{traceback.format_exc()}")
 
     def report(self) -> ActorReport:
         """Raises what stopped the loop, if it failed."""
         if self.failure is not None:
-            raise RuntimeError(f"actor {self.spec.name} failed:\n{self.failure}")
+            raise self.failure
         silent_s = time.monotonic() - self.beat if self.thread.is_alive() else 0.0
         memory = self.process.memory_info()
         only_bad = self.only_bad  # before the rest: what led to it is then told too

@@ -1,11 +1,12 @@
 """An environment that remembers how it got where it is, so that a lock-step run can be resumed exactly.
 
-Environment libraries cannot save a copy's state, but given its seed, the number of its resets and the actions since the
-last one, a fresh copy can be brought to the very same state.
+Environment libraries cannot save a copy's state, but given its seed, the number of its resets, what it drew from at the
+last one and the actions since, a fresh copy can be brought to the very same state.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,9 +15,10 @@ from actors.environments import Environment, Step
 
 
 class Mark(NamedTuple):
-    """Of each copy: its resets, and the list of its actions with the length that that had."""
+    """Of each copy: its resets, what it drew from at the last, and the list of its actions with the length it had."""
 
     resets: list[int]
+    begun: list[Any]
     actions: list[tuple[list[np.ndarray], int]]
 
 
@@ -27,17 +29,19 @@ class RecordedEnvironment:
         self.environment = environment
         self.task = environment.task
         self.copies = environment.copies
+        self.scale = environment.scale
         self.resets = [0] * self.copies
         self.actions: list[list[np.ndarray]] = [[] for _ in range(self.copies)]
         self.saved = state
+        self.led_from: list[Any] | None = None  # after `back_to`
 
     def reset(self) -> np.ndarray:
         if self.saved is None:
             self.resets = [1] * self.copies
             return self.environment.reset()
         self.resets = list(self.saved["resets"])
-        self.actions = [list(np.asarray(taken)) for taken in self.saved["actions"]]
-        return self.fast_forward(self.resets, [np.asarray(taken) for taken in self.saved["actions"]])
+        self.actions = [list(taken) for taken in self.saved["actions"]]
+        return self.fast_forward(self.resets, self.saved["actions"], self.saved.get("begun", ()))
 
     def send(self, actions: np.ndarray) -> None:
         for taken, action in zip(self.actions, actions, strict=True):
@@ -61,19 +65,26 @@ class RecordedEnvironment:
 
     def mark(self) -> Mark:
         """Where it is now, for `back_to`."""
-        return Mark(list(self.resets), [(taken, len(taken)) for taken in self.actions])
+        return Mark(list(self.resets), self.begun(), [(taken, len(taken)) for taken in self.actions])
 
     def back_to(self, mark: Mark) -> None:
         """Forget what came after the mark: `state` then leads another environment back there."""
+        self.led_from = mark.begun
         self.resets, self.actions = list(mark.resets), [taken[:length] for taken, length in mark.actions]
 
-    def fast_forward(self, resets: Any, actions: Any) -> np.ndarray:
-        return self.environment.fast_forward(resets, actions)
+    def fast_forward(
+        self, resets: Sequence[int], actions: Sequence[np.ndarray], begun: Sequence[Any] = ()
+    ) -> np.ndarray:
+        return self.environment.fast_forward(resets, actions, begun)
+
+    def begun(self) -> list[Any]:
+        return self.environment.begun() if self.led_from is None else self.led_from
 
     def state(self) -> dict[str, Any]:
         empty = np.zeros((0, self.task.action_size), np.float32)
         return {
             "resets": list(self.resets),
+            "begun": self.begun(),
             "actions": [np.stack(taken) if taken else empty for taken in self.actions],
         }
 

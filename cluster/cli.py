@@ -16,6 +16,7 @@ import tyro
 
 from actors.catalogue import nearest
 from actors.here import call_here
+from actors.returned import BadEnvironment
 from cluster import commands
 from cluster.config import RUNS, Config
 from cluster.errors import ConfigError
@@ -72,6 +73,9 @@ def refusing(arguments: list[str]) -> int:
     except (ConfigError, CheckpointError, RegistryAway) as error:
         print(f"brc: {error}", file=sys.stderr)
         return 2
+    except BadEnvironment as error:
+        print(f"brc: {error}", file=sys.stderr)
+        return 1
 
 
 def begin_here(arguments: list[str]) -> None:

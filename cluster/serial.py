@@ -19,8 +19,11 @@ import torch
 
 from actors.actor import Actor, make_environments
 from actors.door import OnlyBadNumbers
-from actors.evaluator import Abandoned, Evaluator
+from actors.environments import COPY_INDICES, copy_seed
+from actors.evaluator import EVALUATION_STREAM, Abandoned, Evaluator
+from actors.generators import Generators
 from actors.recorded import Mark, RecordedEnvironment
+from actors.returned import BadEnvironment
 from cluster.errors import RunFailed
 from cluster.learner_plan import learner_spec
 from cluster.origin import find_origin
@@ -80,7 +83,8 @@ class SerialRun:
         acting = plan.actor(plan.everything(), self.incarnation)
         states = [None] * len(acting.tasks) if saved is None else saved["environments"]
         self.environments = [
-            RecordedEnvironment(made, state) for made, state in zip(make_environments(acting), states, strict=True)
+            RecordedEnvironment(made, state)
+            for made, state in zip(make_environments(acting, exact=True), states, strict=True)
         ]
         self.actor = Actor(acting, self.environments, Writer(acting.writer_name, handles), self.store)
         self.seconds = {"data_wait": 0.0, "update": 0.0, "publish": 0.0}
@@ -152,23 +156,26 @@ class SerialRun:
         try:
             actor.step()
         except Exception as error:
-            bad = isinstance(error, OnlyBadNumbers)
-            if bad:
+            if isinstance(error, OnlyBadNumbers):
                 self._row()  # tells of the first
+                reason = f"{error}; mend the environment, or leave it out of --tasks"
+            elif isinstance(error, BadEnvironment):
+                reason = str(error)
+            else:
+                reason = f"an environment failed:\n{traceback.format_exc()}"
             if iterations == actor.iterations and steps == [pool.segments.steps for pool in actor.pools]:
                 actor.rng.bit_generator.state = rng
                 self.savable = self._led_back(marks)
-            elif not bad:
+            elif not isinstance(error, (OnlyBadNumbers, BadEnvironment)):
                 raise  # it was not in the environments, or is recorded in part
-            remedy = f"{error}; mend the environment, or leave it out of --tasks"
-            raise RunFailed(remedy if bad else f"an environment failed:\n{traceback.format_exc()}") from error
+            raise RunFailed(reason) from error
 
     def _led_back(self, marks: list[Mark]) -> bool:
         """Forget the step that failed; whether other environments, led to where these were before it, see the same."""
         spec = self.actor.spec
         try:
             for environment, mark, made, pool in zip(
-                self.environments, marks, make_environments(spec), self.actor.pools, strict=True
+                self.environments, marks, make_environments(spec, exact=True), self.actor.pools, strict=True
             ):
                 environment.back_to(mark)
                 other = RecordedEnvironment(made, to_numpy(to_torch(environment.state())))
@@ -213,9 +220,12 @@ class SerialRun:
         session = self.session
         message = None if policy == "random" else self.learner.policy()
         number, env_steps = session.next_evaluation_number(), lowest_inserts(self._shard_stats())
+        # Whatever has drawn from Python's generator before is nothing to it.
+        drawing = copy_seed(self.plan.config.seed, EVALUATION_STREAM, number % COPY_INDICES)
         for tries_left in reversed(range(EVALUATIONS)):
             try:
-                result = self.evaluator.evaluate(message, number, stop.is_set)
+                with Generators(drawing, exact=True):
+                    result = self.evaluator.evaluate(message, number, stop.is_set)
             except Abandoned:
                 if policy == "random":  # it will be made again, with the same seeds
                     session.evaluations_begun = number

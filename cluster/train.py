@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from actors.returned import BadEnvironment
 from cluster.blank import give_up_replay, is_blank
 from cluster.config import Config
 from cluster.device import learner_device
@@ -24,6 +25,7 @@ from cluster.run_folder import RunFolder, open_run
 from cluster.session import Session
 from cluster.signals import stop_requests
 from cluster.validation import validate
+from cluster.way_back import sentence, strays
 from dashboards.console import Console
 from learner.waiting import ENVIRONMENT
 from replay.locations import left_behind
@@ -42,12 +44,15 @@ def train(config: Config, preset: str) -> int:
     plan = validate(config)
     check_mirrors(config)
     check_origin(plan)
+    stray = strays(plan)
     folder = open_run(plan, preset)
     with (
         folder,
         Console([task.name for task in plan.tasks], config.steps) as console,
         stop_requests(console.say, folder.presence),
     ):
+        if stray:
+            console.say(f"{sentence(stray)}: this serial run can only be resumed with --execution distributed")
         return conduct(plan, preset, folder, console, lambda session: drive(plan, session))
 
 
@@ -80,7 +85,7 @@ def conduct(
             with suppress(OSError):  # the disk may be full
                 session.ended("failed", reason)
             session.write_report("failed")
-        expected = isinstance(error, (RunFailed, OSError))
+        expected = isinstance(error, (RunFailed, BadEnvironment, OSError))
         if expected:
             console.say(f"run {folder.name} failed: {error}")
         console.say(after_failure(plan.config, preset, folder))

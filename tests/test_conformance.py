@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from actors import humanoid_bench, shadow_hand
+from actors.actions import mujoco_scaler
 from actors.atari import configured
 from actors.catalogue import BACKENDS, RUN_BY, Task, UnknownNameError, all_tasks, resolve, suites
-from actors.environments import ActionScaler, make_environment
+from actors.environments import make_environment
 from cluster.config import AtariConfig
 
 FIVE = ["cartpole-swingup", "cheetah-run", "walker-walk", "humanoid-run", "dog-run"]
@@ -87,7 +88,7 @@ def envpool_by_hand(task: Task) -> ByHand:
     def scale(actions: np.ndarray) -> np.ndarray:
         if task.num_actions:
             return actions[:, 0].astype(np.int32)
-        return ActionScaler(pool.action_space.low, pool.action_space.high)(actions)
+        return mujoco_scaler(pool.action_space.low, pool.action_space.high)(actions)
 
     def step(actions: np.ndarray) -> tuple[Any, ...]:
         observed, rewards, terminated, truncated, info = pool.step(scale(actions))

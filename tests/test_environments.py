@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from actors.catalogue import Task, UnknownNameError, all_tasks, resolve, suites
-from actors.environments import ActionScaler, copy_seed, make_environment
+from actors.environments import copy_seed, make_environment
 
 ALL = [task for task in all_tasks().values() if task.benchmark == "dmc"]
 
@@ -218,13 +218,6 @@ def test_dm_control_backend_truncates_and_resets() -> None:
         step = environment.recv()
         assert step.truncated.all() == (index == 5) and not step.terminated.any()
     assert not np.array_equal(step.next_inputs, step.observations)
-
-
-def test_actions_are_scaled_to_finite_bounds_only() -> None:
-    scaler = ActionScaler(np.array([-1.0, 0.0]), np.array([1.1, 4.0]))
-    np.testing.assert_allclose(scaler(np.array([[-1.0, 1.0]], np.float32)), [[-1.0, 4.0]], atol=1e-6)
-    assert ActionScaler(np.array([-1e10]), np.array([1e10])).identity
-    assert not make_environment("envpool", task("quadruped-run"), [0]).scale.identity  # type: ignore[attr-defined]
 
 
 def test_unknown_names_are_answered_with_near_ones() -> None:

@@ -1,0 +1,105 @@
+"""Turns what a policy gives, numbers in [-1, 1], into what a task takes.
+
+The rule, which docs/benchmarks.md states for users: a dimension with two bounds is spread evenly between them, whatever
+their size; one with a single bound reaches 2 from it, and one without any is [-1, 1] itself. Whole numbers share
+[-1, 1] in equal parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+ONE_SIDED_REACH = 2  # the length of [-1, 1]
+MUJOCO_UNLIMITED = 1e10  # mjMAXVAL, with which dm_control and envpool mark a control that has no limit
+BELOW_2_64 = np.nextafter(2.0**64, 0.0)
+
+Taken = Callable[[np.ndarray], np.ndarray]  # from (..., action) float32 to what an environment takes
+
+
+class ActionScaler:
+    """Maps [-1, 1] onto a box of actions. What it returns has the box's dtype and is never outside the box.
+
+    Args:
+        low, high: (action,) bounds, of the box's dtype; infinite, or not `bounded`, where there is none.
+        bounded: two of (action,) bool, which say of whole numbers whether there is a lower and an upper bound, as they
+            know no infinity.
+
+    Raises ValueError for bounds that are no numbers or in the wrong order.
+    """
+
+    def __init__(self, low: np.ndarray, high: np.ndarray, bounded: tuple[np.ndarray, np.ndarray] | None = None) -> None:
+        if low.dtype != high.dtype or low.shape != high.shape or low.ndim != 1:
+            raise ValueError(f"bounds {low.dtype} {low.shape} and {high.dtype} {high.shape} are not those of one box")
+        if not np.all(low <= high):  # nor are those that are no number
+            raise ValueError(f"the bounds {low} and {high} are not in order")
+        self.low, self.high, self.dtype = low, high, low.dtype
+        self.bounded = (np.isfinite(low), np.isfinite(high)) if bounded is None else bounded
+        self.whole = low.dtype.kind in "iub"
+        greatest = np.iinfo(low.dtype).max if low.dtype.kind in "iu" else None
+        sides = zip(low.tolist(), high.tolist(), self.bounded[0], self.bounded[1], strict=True)
+        ends = [reached(*side, greatest) for side in sides]
+        # Python's numbers: of 64 bits, float64 does not hold all.
+        self.reach: tuple[list[Any], list[Any]] = ([least for least, _ in ends], [most for _, most in ends])
+        self.identity = not self.whole and all(end == (-1, 1) for end in ends)
+        if self.whole:
+            self.first = np.array([least % (1 << 64) for least, _ in ends], np.uint64)
+            self.last = np.array([most - least for least, most in ends], np.uint64)
+            self.values = np.array([float(most - least + 1) for least, most in ends])
+        else:
+            self.least, self.most = (np.array(end, np.float64) for end in self.reach)
+            self.centre, self.half = self.most / 2 + self.least / 2, self.most / 2 - self.least / 2
+
+    def __call__(self, actions: np.ndarray) -> np.ndarray:
+        """(..., action) in the box's dtype for float32 in [-1, 1]; perhaps the same array, where that changes nothing.
+
+        Reckoned in float64. The ends of [-1, 1] are exactly the ends of what is reached.
+        """
+        if self.identity:
+            return actions.astype(self.dtype, copy=False)
+        wide = actions.astype(np.float64)
+        if self.whole:
+            return self._counted(wide)
+        scaled = np.where(wide >= 1.0, self.most, np.where(wide <= -1.0, self.least, self.centre + self.half * wide))
+        return np.clip(scaled.astype(self.dtype), self.low, self.high)
+
+    def _counted(self, wide: np.ndarray) -> np.ndarray:
+        """The whole number whose part of [-1, 1] each action is in. Sums wrap around at 2^64, as two's complement."""
+        part = np.clip(np.floor((wide + 1.0) / 2.0 * self.values), 0.0, BELOW_2_64).astype(np.uint64)
+        part = np.where(wide >= 1.0, self.last, np.minimum(part, self.last))
+        return (self.first + part).astype(self.dtype)
+
+
+def reached(low: Any, high: Any, is_low: bool, is_high: bool, greatest: int | None) -> tuple[Any, Any]:
+    """What [-1, 1] reaches of a dimension with these bounds, or without; `greatest` is the last of whole numbers."""
+    if is_low and is_high:
+        return int(low) if isinstance(low, bool) else low, int(high) if isinstance(high, bool) else high
+    if is_low:
+        most = low + ONE_SIDED_REACH
+        return low, most if greatest is None else min(most, greatest)
+    if is_high:
+        least = high - ONE_SIDED_REACH
+        return least if greatest is None else max(least, -greatest - 1), high
+    return -1, 1
+
+
+def mujoco_scaler(low: np.ndarray, high: np.ndarray) -> ActionScaler:
+    """The scaler of MuJoCo's controls (action,), some of which may have no limit."""
+    return ActionScaler(
+        np.where(low <= -MUJOCO_UNLIMITED, -np.inf, low).astype(low.dtype),
+        np.where(high >= MUJOCO_UNLIMITED, np.inf, high).astype(high.dtype),
+    )
+
+
+def box_scaler(space: Any) -> ActionScaler:
+    """The scaler of gymnasium's Box, its actions in a row."""
+    return ActionScaler(
+        space.low.ravel(), space.high.ravel(), (space.bounded_below.ravel(), space.bounded_above.ravel())
+    )
+
+
+def indices(actions: np.ndarray) -> np.ndarray:
+    """(..., 1) to (...) int32: discrete actions as environments take them."""
+    return actions[..., 0].astype(np.int32)

@@ -1,0 +1,107 @@
+"""The random generators that one copy of an environment draws from, as if it had the process to itself.
+
+They are those that the environment and its wrappers hold, `np_random` among them, and the global ones of numpy and of
+Python. If copies shared the latter, they would depend on each other, and could not be brought back to where they were.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.random.mtrand import get_bit_generator, set_bit_generator
+
+OWN = (np.random.Generator, np.random.RandomState, random.Random)
+
+
+class Generators:
+    """Has the global generators be this copy's own inside a `with`.
+
+    Numpy's is exchanged as an object, which takes a microsecond. Python's can only be copied, which takes 35: that is
+    done only where a copy is to be brought back exactly.
+    """
+
+    def __init__(self, seed: int, exact: bool) -> None:
+        state: Any = np.random.RandomState(seed).get_state(legacy=False)  # as np.random.seed has it
+        self.numpys = np.random.MT19937()
+        self.numpys.state = state
+        self.exact = exact
+        self.pythons = random.Random(seed).getstate()
+
+    def __enter__(self) -> None:
+        self.others_numpys = get_bit_generator()
+        set_bit_generator(self.numpys)
+        if self.exact:
+            self.others_pythons = random.getstate()
+            random.setstate(self.pythons)
+
+    def __exit__(self, *failure: object) -> None:
+        set_bit_generator(self.others_numpys)
+        if self.exact:
+            self.pythons = random.getstate()
+            random.setstate(self.others_pythons)
+
+    def state(self, environment: Any) -> dict[str, Any]:
+        """Of all of them, in numbers, arrays and containers of these."""
+        own = [[depth, name, state_of(value)] for depth, _, name, value in held(environment)]
+        return {"numpys": self.numpys.state, "pythons": listed(self.pythons), "own": own}
+
+    def load_state(self, environment: Any, state: dict[str, Any]) -> None:
+        """What `state` returned, in a copy of the environment; what it does not hold yet is put there."""
+        self.numpys.state = state["numpys"]
+        self.pythons = tupled(state["pythons"])
+        layers = list(layers_of(environment))
+        for depth, name, saved in state["own"]:
+            vars(layers[depth])[name] = revived(vars(layers[depth]).get(name), saved)
+
+
+def layers_of(environment: Any) -> Iterator[Any]:
+    """The outermost wrapper first, the environment itself last."""
+    while environment is not None:
+        yield environment
+        environment = vars(environment).get("env")
+
+
+def held(environment: Any) -> Iterator[tuple[int, Any, str, Any]]:
+    """(depth, layer, name, generator) of every generator that is an attribute of the environment or a wrapper."""
+    for depth, layer in enumerate(layers_of(environment)):
+        for name, value in vars(layer).items():
+            if isinstance(value, OWN) and not isinstance(value, random.SystemRandom):
+                yield depth, layer, name, value
+
+
+def state_of(generator: Any) -> Any:
+    if isinstance(generator, random.Random):
+        return listed(generator.getstate())
+    if isinstance(generator, np.random.RandomState):
+        return generator.get_state(legacy=False)
+    return {"generator": generator.bit_generator.state}
+
+
+def revived(generator: Any, state: Any) -> Any:
+    """The generator, in that state; another one where it is none of the kind."""
+    if isinstance(state, list):
+        generator = generator if isinstance(generator, random.Random) else random.Random()
+        generator.setstate(tupled(state))
+    elif "generator" in state:
+        kind = state["generator"]["bit_generator"]
+        if not (isinstance(generator, np.random.Generator) and type(generator.bit_generator).__name__ == kind):
+            generator = np.random.Generator(getattr(np.random, kind)())
+        generator.bit_generator.state = state["generator"]
+    else:
+        generator = generator if isinstance(generator, np.random.RandomState) else np.random.RandomState()
+        generator.set_state(state)
+    return generator
+
+
+def listed(state: tuple[Any, ...]) -> list[Any]:
+    """Python's state, without tuples."""
+    version, numbers, following = state
+    return [version, list(numbers), following]
+
+
+def tupled(state: list[Any]) -> tuple[Any, ...]:
+    version, numbers, following = state
+    return version, tuple(numbers), following

@@ -1,0 +1,196 @@
+"""Small environments, each with one peculiarity of what it takes, returns or draws. Importing this registers them."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+
+class Odd(gymnasium.Env[Any, Any]):
+    """Twenty steps an episode. It refuses actions that are not in its space, as many environments do."""
+
+    observation_space: Any = spaces.Box(-np.inf, np.inf, (3,), np.float32)
+    action_space: Any = spaces.Box(-1.0, 1.0, (2,), np.float32)
+
+    def __init__(self, **_: Any) -> None:
+        self.t = 0
+
+    def observe(self) -> Any:
+        return np.array([self.t / 20, np.sin(self.t), 1.0], np.float32)
+
+    def pay(self) -> Any:
+        return -float(self.t)
+
+    def tell(self) -> Any:
+        return {}
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.t = 0
+        return self.observe(), self.tell()
+
+    def step(self, action: Any) -> Any:
+        if not self.action_space.contains(action):
+            raise ValueError(f"{action!r} is not in {self.action_space}")
+        self.t += 1
+        return self.observe(), self.pay(), self.t >= 20, False, self.tell()
+
+
+class Newtons(Odd):
+    action_space: Any = spaces.Box(np.array([-1000.0, 0.0], np.float32), np.array([1000.0, np.inf], np.float32))
+
+
+class OldReset(Odd):
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return super().reset(seed=seed)[0]
+
+
+class OldSignatures(Odd):
+    """As gym had it before 0.26, with a method that seeds."""
+
+    seeded = -1
+
+    def seed(self, seed: int) -> None:
+        self.seeded = seed
+
+    def observe(self) -> Any:
+        return np.array([self.t, self.seeded, self.np_random.random()])
+
+    def reset(self) -> Any:  # type: ignore[override]
+        self.t = 0
+        return self.observe()
+
+    def step(self, action: Any) -> Any:
+        self.t += 1
+        done, cut = self.t >= 10, self.t >= 10 and self.seeded % 2 == 1
+        return self.observe(), 1.0, done, {"TimeLimit.truncated": True} if cut else {}
+
+
+class NoInfo(Odd):
+    def tell(self) -> Any:
+        return None
+
+
+class ArrayReward(Odd):
+    def pay(self) -> Any:
+        return np.array([-2.0])
+
+
+class TwoRewards(Odd):
+    def pay(self) -> Any:
+        return np.array([1.0, 2.0])
+
+
+class NoReward(Odd):
+    def pay(self) -> Any:
+        return None if self.t == 3 else 1
+
+
+class WordReward(Odd):
+    def pay(self) -> Any:
+        return "high"
+
+
+class Column(Odd):
+    def observe(self) -> Any:
+        return super().observe()[:, None].tolist()
+
+
+class Short(Odd):
+    def observe(self) -> Any:
+        return super().observe()[:2]
+
+
+class LateShort(Odd):
+    """Forgets a number of its observation in the middle of an episode."""
+
+    def observe(self) -> Any:
+        return super().observe()[: 2 if self.t == 15 else 3]
+
+
+class Transposed(Odd):
+    observation_space: Any = spaces.Box(-np.inf, np.inf, (3, 2), np.float32)
+
+    def observe(self) -> Any:
+        return np.zeros((2, 3))
+
+
+class Lacking(Odd):
+    observation_space: Any = spaces.Dict({"here": spaces.Box(-1, 1, (1,)), "there": spaces.Box(-1, 1, (2,))})
+
+    def observe(self) -> Any:
+        return {"here": np.zeros(1)}
+
+
+class ThreeOfStep(Odd):
+    def step(self, action: Any) -> Any:
+        return super().step(action)[:3]
+
+
+class Undecided(Odd):
+    def step(self, action: Any) -> Any:
+        observation, reward, _, truncated, info = super().step(action)
+        return observation, reward, 0.5, truncated, info
+
+
+class Flags(Odd):
+    """Says in arrays and numbers what it has to say."""
+
+    def tell(self) -> Any:
+        return {"success": np.array([False, self.t == 20])}
+
+    def step(self, action: Any) -> Any:
+        observation, reward, terminated, truncated, info = super().step(action)
+        return observation, np.float64(reward), np.array([terminated]), int(truncated), info
+
+
+class NoAction(Odd):
+    action_space: Any = spaces.Box(-1, 1, (0,), np.float32)
+
+
+class NoObservation(Odd):
+    observation_space: Any = spaces.Box(-1, 1, (0,), np.float32)
+
+
+class Unsteady(Odd):
+    def step(self, action: Any) -> Any:
+        raise RuntimeError("there is no\nsimulator")
+
+
+class Draws(Odd):
+    """Draws from one generator or another in every step and reset."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.source = source
+        self.hidden = [np.random.default_rng()]
+        self.rng = np.random.default_rng(3)
+        self.episodes = 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self.episodes += 1
+        return super().reset(seed=seed)
+
+    def observe(self) -> Any:
+        draws: Any = {
+            "np_random": self.np_random.random,
+            "numpy": np.random.standard_normal,
+            "python": random.random,
+            "attribute": self.rng.random,
+            "hidden": self.hidden[0].random,
+        }
+        drawn = draws[self.source]()
+        if self.source == "np_random" and drawn < 0.1:  # the number of draws depends on what was drawn
+            self.np_random.random(7)
+        return np.array([self.t, drawn, 1.0])
+
+
+KINDS = [kind for kind in list(globals().values()) if isinstance(kind, type) and issubclass(kind, Odd)]
+for kind in KINDS:
+    gymnasium.register(f"{kind.__name__}-v0", f"{__name__}:{kind.__name__}", max_episode_steps=100)
+for source in ("np_random", "numpy", "python", "attribute", "hidden"):
+    gymnasium.register(f"Draws_{source}-v0", f"{__name__}:Draws", max_episode_steps=13, kwargs={"source": source})

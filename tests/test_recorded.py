@@ -1,0 +1,69 @@
+"""Serial runs go on exactly, whatever of the usual generators their environments draw from; for others this is said."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from actors.catalogue import resolve
+from actors.environments import make_environment
+from actors.gymnasium_backend import is_led_back
+from actors.recorded import RecordedEnvironment
+from cluster.serial import to_numpy, to_torch
+from tests import tiny
+from tests.test_serial import StopAt, assert_identical, config, run
+
+SAVED = ["np_random", "numpy", "python", "attribute"]
+
+
+def name(source: str) -> str:
+    return f"gymnasium/tests.odd_envs_actions:Draws_{source}-v0"
+
+
+@pytest.mark.parametrize("source", SAVED)
+def test_copies_are_led_back_and_draw_on_as_they_would_have(source: str) -> None:
+    """After several episodes, in the middle of one, beside a copy that draws from the same."""
+    (task,) = resolve([name(source)])
+    assert is_led_back(task, 0)
+    environment = RecordedEnvironment(make_environment("", task, [1, 2], exact=True))
+    environment.reset()
+    rng = np.random.default_rng(0)
+    for _ in range(31):
+        environment.send(rng.uniform(-1, 1, (2, 2)).astype(np.float32))
+        inputs = environment.recv().next_inputs
+    saved = to_numpy(to_torch(environment.state()))
+    np.random.seed(9)
+    fresh = RecordedEnvironment(make_environment("", task, [1, 2], exact=True), saved)
+    np.testing.assert_array_equal(fresh.reset(), inputs)
+    for _ in range(31):
+        actions = rng.uniform(-1, 1, (2, 2)).astype(np.float32)
+        steps = []
+        for one in (environment, fresh):
+            one.send(actions)
+            steps.append(one.recv())
+        np.testing.assert_array_equal(steps[0].observations, steps[1].observations)
+        np.testing.assert_array_equal(steps[0].next_inputs, steps[1].next_inputs)
+
+
+def test_a_resumed_serial_run_is_identical_where_steps_draw(tmp_path: Path) -> None:
+    tasks = tuple(name(source) for source in SAVED)
+    changes = {"tasks": tasks, "steps": 500, "evaluation": replace(tiny.config().evaluation, interval=200)}
+    unbroken = run(config(tmp_path, "unbroken", **changes))
+    run(config(tmp_path, "broken", **changes), StopAt(410))
+    assert_identical(unbroken, run(config(tmp_path, "broken", resume=True, **changes)))
+    scores = [(tmp_path / each / "eval.jsonl").read_text().splitlines()[-1] for each in ("unbroken", "broken")]
+    assert [score[score.index('"updates"') :] for score in scores[:1]] == [
+        score[score.index('"updates"') :] for score in scores[1:]
+    ]
+
+
+def test_what_cannot_be_led_back_is_told_before_a_run_depends_on_it(tmp_path: Path) -> None:
+    options = (f"--tasks={name('hidden')}", "--execution=serial")
+    done = tiny.train(tmp_path, "a", *options, "--steps=400")
+    told = "can only be resumed with --execution distributed"
+    assert done.returncode == 0 and done.stdout.index(told) < done.stdout.index("run a:"), done.stdout + done.stderr
+    again = tiny.train(tmp_path, "a", *options, "--steps=500", "--resume")
+    assert again.returncode == 2 and "go on with --execution distributed" in again.stderr, again.stdout + again.stderr
