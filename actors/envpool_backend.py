@@ -78,7 +78,7 @@ class EnvpoolEnvironment:
         return inputs
 
     def frame(self) -> np.ndarray:
-        """What the first copy looks like: (height, width, 3) uint8. Aborts the process where there is no OpenGL."""
+        """What the first copy looks like: (height, width, 3) uint8. Aborts the process where no OpenGL is loaded."""
         return np.asarray(self.pool.render(env_ids=[0])[0])
 
     def close(self) -> None:

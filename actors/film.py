@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import ctypes
+import json
 import os
 import pickle
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import imageio.v3 as imageio
 import numpy as np
 
+from actors import gl
 from actors.actor import make_policy, room
-from actors.environments import copy_seed, make_filmable
+from actors.environments import Filmable, copy_seed, make_filmable
 from actors.evaluator import EVALUATION_STREAM, EvaluatorSpec
+from actors.gl import NoRenderer
 from replay.policy_store import PolicyMessage
 
 FRAMES_PER_SECOND = 25
 MOST_FRAMES = 1500  # a minute; an episode of Atari may last half an hour
+NO_RENDERER = 3  # exit code
+DRAWN_OTHERWISE = ("atari", "gymnasium")  # benchmarks whose tasks need no OpenGL, or not all of them
+INSTALL = "what gymnasium's own renderers need comes with pip install -e '.[film]'"
 MARK = b"\0filmed\0"  # between what libraries print and what is answered
 
 
@@ -43,7 +47,7 @@ def film(spec: EvaluatorSpec, task: int, message: PolicyMessage, every: int, fil
     frames: list[np.ndarray] = []
     while not over:
         if length % every == 0 and len(frames) < MOST_FRAMES:
-            frames.append(environment.frame())
+            frames.append(picture(environment))
         observations[:, : inputs.shape[1]] = inputs
         environment.send(policy.act(observations)[:, : spec.tasks[task].action_size])
         step = environment.recv()
@@ -55,12 +59,18 @@ def film(spec: EvaluatorSpec, task: int, message: PolicyMessage, every: int, fil
     return Filmed(total, length)
 
 
+def picture(environment: Filmable) -> np.ndarray:
+    """A frame. Raises NoRenderer for an environment that gives none."""
+    found = environment.frame()
+    if found.ndim != 3 or found.shape[2] != 3:
+        raise NoRenderer("it draws no pictures: with render_mode rgb_array, render gives none")
+    return found
+
+
 def film_apart(spec: EvaluatorSpec, task: int, message: PolicyMessage, every: int, file: Path) -> Filmed:
     """`film` in a process that may die of it."""
-    modules = {
-        "PYTHONPATH": os.pathsep.join(sys.path)
-    }  # found as here: -P leaves out the current folder, which -m puts first
-    environment = {"MUJOCO_GL": "egl", "OMP_NUM_THREADS": "1"} | os.environ | modules
+    # Modules are found as here: -P leaves out the current folder, which -m puts first.
+    environment = {"OMP_NUM_THREADS": "1"} | os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [sys.executable, "-P", "-m", "actors.film"],
         input=pickle.dumps((spec, task, message, every, file)),
@@ -69,19 +79,45 @@ def film_apart(spec: EvaluatorSpec, task: int, message: PolicyMessage, every: in
         check=False,
     )
     if done.returncode == 0:
-        return Filmed(*pickle.loads(done.stdout[done.stdout.rindex(MARK) + len(MARK) :]))
+        return Filmed(*json.loads(done.stdout[done.stdout.rindex(MARK) + len(MARK) :]))
+    if done.returncode == NO_RENDERER:
+        return Filmed(0.0, 0, done.stdout[done.stdout.rindex(MARK) + len(MARK) :].decode())
     said = done.stderr.decode(errors="replace").strip().splitlines()
     how = f"killed by signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
     return Filmed(0.0, 0, f"{how}: {said[-1] if said else 'it said nothing'}")
 
 
+def draw(spec: EvaluatorSpec, task: int, *rest: Any) -> Filmed:
+    """`film`, with the OpenGL that is there. Raises NoRenderer for what the renderer lacks."""
+    from gymnasium.error import DependencyNotInstalled
+
+    what, trouble = spec.tasks[task], None
+    try:
+        os.environ["MUJOCO_GL"] = renderer = gl.usable(os.environ.get("MUJOCO_GL", ""))
+        gl.load(renderer)
+    except NoRenderer as error:
+        if what.benchmark not in DRAWN_OTHERWISE:
+            raise
+        trouble = error
+    try:
+        return film(spec, task, *rest)
+    except (ImportError, DependencyNotInstalled) as error:
+        said = " ".join(str(error).split()).partition(", run ")[0]
+        raise NoRenderer(f"its renderer lacks a package ({said}): {INSTALL}") from error
+    except Exception:
+        if trouble is not None and "mujoco" in sys.modules:
+            raise trouble from None
+        raise
+
+
 def main() -> None:
-    with suppress(OSError):  # envpool aborts where no OpenGL is loaded before it renders
-        ctypes.CDLL("libEGL.so.1", mode=ctypes.RTLD_GLOBAL)
-    done = film(*pickle.loads(sys.stdin.buffer.read()))
-    sys.stdout.buffer.write(MARK + pickle.dumps(tuple(done)))
+    try:
+        answer, code = json.dumps(draw(*pickle.loads(sys.stdin.buffer.read()))), 0
+    except NoRenderer as error:
+        answer, code = str(error), NO_RENDERER
+    sys.stdout.buffer.write(MARK + answer.encode())
     sys.stdout.buffer.flush()
-    os._exit(0)  # some renderers crash when they are taken down
+    os._exit(code)  # some renderers crash when they are taken down
 
 
 if __name__ == "__main__":

@@ -14,9 +14,11 @@ from actors.returned import BadEnvironment
 
 
 def make(library_id: str, **options: Any) -> Any:
-    """The environment, which renders nothing, with today's signatures below all wrappers that gymnasium adds. Its module
-    may be where `brc` was called. Its `max_episode_steps`, if they are named, hold whatever wrappers of its own make of
-    them."""
+    """The environment, which renders nothing, with today's signatures below all wrappers that gymnasium adds.
+
+    Its module may be where `brc` was called. A `max_episode_steps` that is named holds, whatever wrappers of its own
+    make of it.
+    """
     import gymnasium
     from gymnasium.envs import registration
 

@@ -10,6 +10,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
+from actors.actions import ActionScaler
+from actors.catalogue import Task
+from actors.environments import make_environment
 from actors.policy import LAYER_NORM_EPSILON, LOG_STD_MAX, LOG_STD_MIN, unpack
 from cluster.plan import Plan
 from replay.json_text import json_text
@@ -21,11 +24,24 @@ import json
 import numpy as np
 import onnxruntime
 
+
+
+def scaled(action, bounds):
+    """From [-1, 1] to what the environment takes; whole numbers share [-1, 1] in equal parts."""
+    taken = []
+    for number, least, most in zip(action.tolist(), bounds["least"], bounds["most"]):
+        if np.dtype(bounds["dtype"]).kind in "iub":
+            taken.append(least + min(int((number + 1) / 2 * (most - least + 1)), most - least))
+        else:
+            taken.append(min(max(most / 2 + least / 2 + (most / 2 - least / 2) * number, least), most))
+    return np.array(taken, bounds["dtype"])
+
+
 about, session = json.load(open("policy.json")), onnxruntime.InferenceSession("policy.onnx")
 for index, task in enumerate(about["tasks"]):
     observation = np.zeros((1, about["observation_size"]), np.float32)  # your environment's, zeros behind it
     (action,) = session.run(["action"], {"observation": observation, "task": np.array([index])})
-    print(task["name"], action[0, : task["action_size"]])
+    print(task["name"], scaled(action[0, : task["action_size"]], task["action"]))
 '''
 
 
@@ -34,7 +50,9 @@ def export(plan: Plan, message: PolicyMessage, manifest: dict[str, Any], folder:
 
     The tensors have the names of learner.networks.Policy, and task_embeddings is scaled already. The graph takes
     `observation` (rows, observation) float32 and `task` (rows,) int64 and gives `action`, the deterministic one in
-    [-1, 1], and `mean` and `log_std` of the distribution before its tanh. policy.json says what is in an observation.
+    [-1, 1], and `mean` and `log_std` of the distribution before its tanh. policy.json says what is in an observation,
+    and of every task's actions the dtype, the bounds `low` and `high`, null where there is none, and what -1 and 1
+    stand for, `least` and `most`. Makes a copy of every task to learn this.
     """
     folder.mkdir(parents=True, exist_ok=True)
     about = {
@@ -48,6 +66,7 @@ def export(plan: Plan, message: PolicyMessage, manifest: dict[str, Any], folder:
                 "observation": [{"key": key, "size": size} for key, size in task.observation_keys],
                 "observation_size": task.observation_size,
                 "action_size": task.action_size,
+                "action": bounds(task, plan.config.actors.backend),
             }
             for task in plan.tasks
         ],
@@ -59,6 +78,20 @@ def export(plan: Plan, message: PolicyMessage, manifest: dict[str, Any], folder:
     paths[2].write_text(json_text(about, indent=1))
     paths[3].write_text(EXAMPLE)
     return paths
+
+
+def bounds(task: Task, backend: str) -> dict[str, Any]:
+    """What the actions of a task may be, an entry for each of their numbers, in a row."""
+    environment = make_environment(backend, task, [0])
+    scaler = environment.scale
+    environment.close()
+    assert isinstance(scaler, ActionScaler), "discrete actions are not exported"
+    low, high = (
+        [bound if is_bound else None for bound, is_bound in zip(side.tolist(), bounded.tolist(), strict=True)]
+        for side, bounded in zip((scaler.low, scaler.high), scaler.bounded, strict=True)
+    )
+    least, most = scaler.reach
+    return {"dtype": scaler.dtype.name, "low": low, "high": high, "least": least, "most": most}
 
 
 def graph(arrays: dict[str, np.ndarray], observation_size: int) -> onnx.ModelProto:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import os
 import re
 from collections.abc import Sequence
 from typing import Any
 
+from actors import gl
 from actors.catalogue import BACKENDS, Task, UnknownNameError, backend_of, nearest, resolve
 from cluster.config import Config
 from cluster.errors import ConfigError
@@ -151,6 +153,12 @@ def check_backends(config: Config, tasks: Sequence[Task]) -> None:
         module, install = BACKENDS[backend]
         if importlib.util.find_spec(module) is None:
             raise ConfigError(f"--tasks {task.name}: --actors.backend {backend} needs the package {module}: {install}")
+        wanted = os.environ.get("MUJOCO_GL", "")
+        if backend in gl.READERS and wanted.lower() not in gl.NO_RENDERER:
+            try:
+                gl.usable(wanted)
+            except gl.NoRenderer as error:
+                raise ConfigError(f"--tasks {task.name}: {error}; training needs none, so leave it unset") from error
 
 
 def check_kinds(config: Config, tasks: Sequence[Task]) -> None:

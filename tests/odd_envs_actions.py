@@ -44,6 +44,12 @@ class Newtons(Odd):
     action_space: Any = spaces.Box(np.array([-1000.0, 0.0], np.float32), np.array([1000.0, np.inf], np.float32))
 
 
+class Switches(Odd):
+    """Two of them, off or on."""
+
+    action_space: Any = spaces.Box(0, 1, (2,), np.int64)
+
+
 class OldReset(Odd):
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         return super().reset(seed=seed)[0]
@@ -187,6 +193,18 @@ class Draws(Odd):
         if self.source == "np_random" and drawn < 0.1:  # the number of draws depends on what was drawn
             self.np_random.random(7)
         return np.array([self.t, drawn, 1.0])
+
+
+class Undrawn(Odd):
+    """Its renderer needs what is not installed."""
+
+    def render(self) -> Any:
+        raise gymnasium.error.DependencyNotInstalled("crayons is not installed, run `pip install crayons`")
+
+
+class Invisible(Odd):
+    def render(self) -> Any:
+        return None
 
 
 KINDS = [kind for kind in list(globals().values()) if isinstance(kind, type) and issubclass(kind, Odd)]

@@ -66,3 +66,27 @@ def test_a_run_is_exported_and_its_example_runs_alone(tmp_path: Path, capsys: py
     assert example.returncode == 0, example.stderr
     name, value = example.stdout.replace("[", " ").replace("]", " ").split()
     assert name == "dmc/cartpole-swingup" and -1 <= float(value) <= 1
+
+
+def test_the_example_scales_actions_to_the_bounds_of_their_task(tmp_path: Path) -> None:
+    """A policy that always does the utmost, on bounds of a thousand, half bounds and whole numbers."""
+    kinds = ("Newtons", "Switches")
+    plan = check(tiny.config(tasks=tuple(f"gymnasium/tests.odd_envs_actions:{kind}-v0" for kind in kinds)))
+    spec = NetworkSpec(plan.observation_size, plan.action_size, 2, width=16, policy_width=16)
+    policy, critic = Policy(spec), Critic(spec)
+    with torch.no_grad():
+        policy.mean.weight.zero_()
+        policy.mean.bias.fill_(30.0)
+    message = Outgoing(policy, critic.embedding_table(), 0).message()
+    export(plan, message, {"env_steps": 5, "updates": 7}, tmp_path)
+    about = json.loads((tmp_path / "policy.json").read_text(), parse_constant=lambda word: pytest.fail(word))
+    newtons, switches = (task["action"] for task in about["tasks"])
+    assert newtons["low"] == [-1000.0, 0.0] and newtons["high"] == [1000.0, None]
+    assert newtons["least"] == [-1000.0, 0.0] and newtons["most"] == [1000.0, 2.0] and newtons["dtype"] == "float32"
+    assert switches == {"dtype": "int64", "low": [0, 0], "high": [1, 1], "least": [0, 0], "most": [1, 1]}
+    example = subprocess.run(
+        [sys.executable, "-I", "example.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert example.returncode == 0, example.stderr
+    found = [line.partition(" [")[2].rstrip("]").split() for line in example.stdout.splitlines()]
+    assert [[float(number) for number in numbers] for numbers in found] == [[1000.0, 2.0], [1.0, 1.0]]
