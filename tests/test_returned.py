@@ -86,8 +86,8 @@ def test_what_goes_wrong_later_is_told_with_the_name_of_the_task() -> None:
 
 
 @pytest.mark.parametrize("execution", ["serial", "distributed"])
-def test_a_run_ends_with_that_sentence(tmp_path: Path, execution: str) -> None:
-    done = tiny.train(tmp_path, "a", f"--tasks={name('LateShort')}", f"--execution={execution}", "--steps=600")
+def test_a_run_ends_with_that_sentence(folder: Path, execution: str) -> None:
+    done = tiny.train(folder, "a", f"--tasks={name('LateShort')}", f"--execution={execution}", "--steps=600")
     said = done.stdout + done.stderr
     assert done.returncode == 1 and "Traceback" not in said, said
     assert f"{name('LateShort')}: it observed an array of shape (2,), and its observation_space has (3,)" in said
