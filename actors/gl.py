@@ -12,11 +12,8 @@ LIBRARIES = {
     "glfw": ("libGL.so.1", "libgl1"),
 }
 NO_RENDERER = ("", "disabled", "disable", "off", "false", "0")  # as it is set for training, which renders nothing
-READERS = (
-    "dm_control",
-    "humanoid-bench",
-    "shadow-hand",
-)  # backends whose import fails with an OpenGL that is not there
+# Backends that cannot be imported where MUJOCO_GL names an OpenGL that is missing.
+READERS = ("dm_control", "humanoid-bench", "shadow-hand")
 
 
 class NoRenderer(RuntimeError):
