@@ -103,7 +103,11 @@ def test_within_15_percent_of_the_best_fixed_number(table: dict[int, dict[int, f
     rounds = list(itertools.permutations(table))
     for neighbours in itertools.chain(*rounds[begins:], *rounds):
         costs = table[neighbours]
-        spent = go_on(pace, 300.0, lambda threads, costs=costs: costs[threads] * rng.uniform(0.9, 1.1))
+
+        def cost(threads: int, costs: dict[int, float] = costs) -> float:
+            return costs[threads] * rng.uniform(0.9, 1.1)
+
+        spent = go_on(pace, 300.0, cost)
         assert spent.seconds <= 1.15 * spent.updates * min(costs.values()), (neighbours, pace.known)
 
 

@@ -28,7 +28,7 @@ from tests import tiny
 from tests.test_crew import batches, spec
 from tests.test_serial import StopAt, assert_identical, config, run
 
-CHOICES = [Way(precision, threads) for precision in ("float32", "bf16") for threads in (1, 2, 4)]  # type: ignore[arg-type]
+CHOICES = [Way(precision, threads) for precision in ("float32", "bf16") for threads in (1, 2, 4)]
 
 
 @given(costs=st.lists(st.floats(1e-3, 3.0), min_size=6, max_size=6), busy=st.integers(0, 8))
