@@ -6,12 +6,14 @@ import math
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from actors.actions import ActionScaler
 from actors.actor import Actor, ActorSpec
 from actors.catalogue import Task
 from actors.door import MOST_IN_A_ROW, BadNumber, Door, OnlyBadNumbers
@@ -44,6 +46,7 @@ class Scripted:
     def __init__(self, copies: int, script: dict[tuple[int, int], tuple[str, float]]) -> None:
         self.task = Task("odd/scripted", (("", 3),), 1, LENGTH, "scripted")
         self.copies = copies
+        self.scale = ActionScaler(np.array([-1.0]), np.array([1.0]))
         self.script = script
         self.episodes = np.zeros(copies, int)
         self.t = np.zeros(copies, int)
@@ -88,8 +91,11 @@ class Scripted:
         never = np.zeros(self.copies, bool)
         return Step(observations, rewards, never, ended, never, inputs)
 
-    def fast_forward(self, resets: object, actions: object) -> np.ndarray:
+    def fast_forward(self, resets: object, actions: object, begun: object = ()) -> np.ndarray:
         raise NotImplementedError
+
+    def begun(self) -> list[Any]:
+        return []
 
     def close(self) -> None:
         pass
