@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.actions import ActionScaler
+from actors.actions import ActionScaler, Taken
 from actors.actor import Actor, ActorSpec
 from actors.catalogue import Task
 from actors.door import MOST_IN_A_ROW, BadNumber, Door, OnlyBadNumbers
@@ -46,7 +46,7 @@ class Scripted:
     def __init__(self, copies: int, script: dict[tuple[int, int], tuple[str, float]]) -> None:
         self.task = Task("odd/scripted", (("", 3),), 1, LENGTH, "scripted")
         self.copies = copies
-        self.scale = ActionScaler(np.array([-1.0]), np.array([1.0]))
+        self.scale: Taken = ActionScaler(np.array([-1.0]), np.array([1.0]))
         self.script = script
         self.episodes = np.zeros(copies, int)
         self.t = np.zeros(copies, int)
