@@ -9,9 +9,7 @@ broken. FOLDER is where the hosts keep their state, and must have a short path.
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -134,6 +132,16 @@ class Proof:
         """The shells that followers hold open on the head."""
         return [line for line in self.hosts.processes("head") if "sh -c while true; do sleep 86400" in line]
 
+    def follow_and_end(self, number: str) -> None:
+        """A second follower, ended by a signal: its tunnel goes with it, and the first one's stays."""
+        second = self.launch(f"second-{number}")
+        log = self.hosts.folder / f"second-{number}.log"
+        wait_until(lambda: "this follows it" in log.read_text(), 120.0, "the second to follow")
+        # The shell of a host has its commands in groups of their own: the follower is asked, as the newest of its name.
+        self.hosts.run("op", f"pkill -{number} -n -f '[b]in/brc remote train'")
+        second.wait(timeout=60)
+        wait_until(lambda: len(self.tunnels()) == 1, 60.0, f"the tunnel of who was ended by SIG{number} to end")
+
     def kill_coordinator(self) -> float:
         self.hosts.run("head", "pkill -9 -f ray::Coordinator")
         return time.time()
@@ -180,18 +188,8 @@ class Proof:
         assert "live" in said and "checkpoint" in said, said
         again = hosts.run("op", f"make launch-train CLUSTER={CLUSTER} ARGS='--name {RUN}'", check=False)
         assert "is live with another" in again, again
-        second = self.launch("second")
-        log = hosts.folder / "second.log"
-        wait_until(lambda: "this follows it" in log.read_text(), 120.0, "the second to follow")
-        os.killpg(second.pid, signal.SIGINT)
-        second.wait(timeout=60)
-        ended = self.launch("ended")
-        log = hosts.folder / "ended.log"
-        wait_until(lambda: "this follows it" in log.read_text(), 120.0, "the one to be ended to follow")
-        os.killpg(ended.pid, signal.SIGTERM)
-        ended.wait(timeout=60)
-        wait_until(lambda: len(self.tunnels()) == 1, 30.0, "both tunnels to end on the head")
-        wait_until(lambda: sum("-L" in line for line in hosts.processes("op")) <= 2, 30.0, "both to end here")
+        for number in ("INT", "TERM", "KILL"):
+            self.follow_and_end(number)
         tell("two of one name", other_options="refused", same_options="followed")
         self.recovers("coordinator killed", self.kill_coordinator)
         self.recovers("head: every process killed for 15 s", self.kill_head)
