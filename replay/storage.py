@@ -156,7 +156,7 @@ class Storage:
     def drop_bad(self) -> Dropped:
         """Have no segment drawn that holds a bad number, and forget return extremes that are none, until another
         episode has finished. The caller makes the state last."""
-        bad = ~(self.return_minimum > -np.inf) | ~(self.return_maximum < np.inf)
+        bad = ~(np.isfinite(self.return_minimum) & np.isfinite(self.return_maximum))
         self.return_minimum[bad], self.return_maximum[bad] = np.inf, -np.inf
         found = [drop_bad_segments(ring) for ring in self.rings]
         return Dropped(sum(one.segments for one in found), sum(one.transitions for one in found))
