@@ -382,6 +382,8 @@ class Coordinator:
             try:
                 self.saver.commit(self.fleet.incarnation, limit)
                 self._tell_of_shards(self.shards.fresh(limit))
+                if not (self.saver.newest or self.learner.report.get("updates")):
+                    return  # nothing was learned: the run's name stays free
                 env_steps = lowest_inserts(self.shards.stats)
                 self.saver.begin(env_steps, self.learner, self.shards)
                 if self.saver.commit(self.fleet.incarnation, limit):

@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import fsspec
 import ray
 from ray.exceptions import RayError, RayTaskError
 
@@ -16,6 +15,7 @@ from cluster.learner_group import CALL_TIMEOUT_S, LearnerGroup
 from cluster.session import Session
 from cluster.shards import ShardGroup
 from cluster.stop import CHECKPOINT_S, Stop
+from replay.urls import open_url
 
 STALL_S = 10.0  # for which the files of a checkpoint that is late may not grow
 LOOK_S = 0.5
@@ -122,6 +122,6 @@ def written(part: ray.ObjectRef) -> Any:
 
 def size(url: str) -> int:
     """Bytes of all files in a folder, which need not be there."""
-    files, root = fsspec.core.url_to_fs(url)
+    files, root = open_url(url)
     files.invalidate_cache()
     return int(files.du(root)) if files.exists(root) else 0

@@ -189,7 +189,7 @@ class SerialRun:
         """Before the run ends by a fault, which is what is told in the end, whatever comes of this."""
         newest = self.checkpoints.names()
         with suppress(Exception):
-            if self.savable:
+            if self.savable and (newest or self.learner.updates):  # else the run's name stays free
                 self._save()
                 self.session.console.say("a last checkpoint was written, of the state before the fault")
             elif newest:

@@ -82,6 +82,8 @@ def writer(url: str) -> FsspecWriter | None:
 
 def open_counters(url: str, mode: str) -> Any:
     files, root = open_url(url)
+    if mode == "w" and is_local(files):
+        files.makedirs(root, exist_ok=True)
     return files.open(f"{root}/{COUNTERS}", mode)
 
 

@@ -389,7 +389,7 @@ def test_a_task_of_gymnasium_tells_its_sizes_and_order() -> None:
     ("name", "reason"),
     [
         ("gymnasium/NoSuchThing-v1", "cannot be made"),
-        ("gymnasium/no_such_module:Thing-v1", "No module named 'no_such_module'"),
+        ("gymnasium/no_such_module:Thing-v1", "there is no module no_such_module"),
         ("gymnasium/tests.counting:Several-v0", "MultiDiscrete"),
         ("gymnasium/Taxi-v4", "only a Box can be learned from"),
         ("gymnasium/tests.counting:Endless-v0", "max_episode_steps"),
