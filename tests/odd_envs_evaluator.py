@@ -8,6 +8,7 @@ One that hangs leaves a file, `hung`, beside that folder.
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,9 @@ class Heavy(Faulty):
 
     def __init__(self) -> None:
         super().__init__()
-        self.held = np.ones(10_000_000, np.uint8)
+        # Memory of its own: malloc may give it what others have left.
+        self.held = mmap.mmap(-1, 10_000_000, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.held.write(b"1" * len(self.held))
         self._note("1")
 
     def close(self) -> None:
