@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import subprocess
@@ -79,7 +78,7 @@ def film_apart(spec: EvaluatorSpec, task: int, message: PolicyMessage, every: in
         check=False,
     )
     if done.returncode == 0:
-        return Filmed(*json.loads(done.stdout[done.stdout.rindex(MARK) + len(MARK) :]))
+        return Filmed(*pickle.loads(done.stdout[done.stdout.rindex(MARK) + len(MARK) :]))
     if done.returncode == NO_RENDERER:
         return Filmed(0.0, 0, done.stdout[done.stdout.rindex(MARK) + len(MARK) :].decode())
     said = done.stderr.decode(errors="replace").strip().splitlines()
@@ -112,10 +111,10 @@ def draw(spec: EvaluatorSpec, task: int, *rest: Any) -> Filmed:
 
 def main() -> None:
     try:
-        answer, code = json.dumps(draw(*pickle.loads(sys.stdin.buffer.read()))), 0
+        answer, code = pickle.dumps(tuple(draw(*pickle.loads(sys.stdin.buffer.read())))), 0
     except NoRenderer as error:
-        answer, code = str(error), NO_RENDERER
-    sys.stdout.buffer.write(MARK + answer.encode())
+        answer, code = str(error).encode(), NO_RENDERER
+    sys.stdout.buffer.write(MARK + answer)
     sys.stdout.buffer.flush()
     os._exit(code)  # some renderers crash when they are taken down
 

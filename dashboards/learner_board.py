@@ -26,6 +26,13 @@ LEARNER = Board(
                 ((of_run("brc_sample_requests_total"), "{{run}}"),),
                 NEVER,
             ),
+            Panel(
+                "Threads",
+                "Of a CPU, that make updates now.",
+                "short",
+                ((f"brc_learner_threads{RUN}", "{{run}}"),),
+                NEVER,
+            ),
         ),
         "Soundness": (
             Panel("Loss", "Of the newest update.", "short", ((f"brc_loss{RUN}", "{{run}} {{network}}"),), NEVER),

@@ -79,7 +79,8 @@ def test_losses_and_gradients(name: str, tasks: int) -> None:
     frozen = None if embedding is None else embedding.detach()
     mean, log_std = state.policy(batch.observations, frozen)
     actions, log_probs = tanh_normal.sample(mean, log_std, arrays["noise_cur"])
-    torch.testing.assert_close(log_probs, arrays["out/log_probs"], atol=1.2e-5, rtol=0)
+    # Of sums near 30: processors with other kernels differ by eight units in the last place.
+    torch.testing.assert_close(log_probs, arrays["out/log_probs"], atol=1.2e-5, rtol=1e-6)
     value, action_gradient = brc.value_and_action_gradient(
         state.critic, batch.observations, actions, frozen, golden.SETTINGS
     )

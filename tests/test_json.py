@@ -57,7 +57,7 @@ def test_all_json_is_written_by_one_function() -> None:
 
 def json_files(folder: Path) -> list[Path]:
     found = [path for kind in ("*.json", "*.jsonl") for path in folder.rglob(kind)]
-    return [*found, *(path for path in folder.rglob("registry/*") if path.read_text()[:1] in "[{")]
+    return [*found, *(path for path in folder.rglob("registry/*") if path.read_text()[:1] in ("[", "{"))]
 
 
 def test_a_run_writes_no_other_number(folder: Path) -> None:

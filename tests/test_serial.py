@@ -165,7 +165,7 @@ def test_two_shards_hold_the_ratio_exactly(tmp_path: Path) -> None:
     base = tiny.config()
     made = run(config(tmp_path, "two", replay=replace(base.replay, shards=2), steps=1001, checkpoint_interval=1))
     kinds = [row["event"] for row in records.read(tmp_path / "two" / "events.jsonl")]
-    assert len(kinds) > 10 and set(kinds) == {"checkpoint"}, "also while a push is split between them"
+    assert len(kinds) > 10 and set(kinds) == {"learner_ready", "checkpoint"}, "also while a push is split between them"
     assert sum(shard.stats()["inserts_by_task"][0] for shard in made.shards) == 1001
     assert made.learner.updates == made.plan.total_updates
     assert sum(shard.stats()["samples"] for shard in made.shards) == made.learner.updates * 32
@@ -229,7 +229,7 @@ def test_a_serial_run_goes_on_without_evaluations_that_fail(tmp_path: Path, monk
     scores = [records.read(tmp_path / name / "eval.jsonl") for name in ("whole", "once")]
     assert [row["returns"] for row in scores[0]] == [row["returns"] for row in scores[1]]
     kinds = [row["event"] for row in records.read(tmp_path / "once" / "events.jsonl")]
-    assert kinds == ["evaluator_died", "checkpoint"]
+    assert kinds == ["learner_ready", "evaluator_died", "checkpoint"]
 
 
 @pytest.mark.parametrize("signals", [1, 2])
