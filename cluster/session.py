@@ -10,21 +10,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from actors.actor import ActorReport
 from actors.evaluator import Evaluation
-from actors.scores import normalized
 from cluster.bad_numbers import BadNumbers, taken_over
 from cluster.errors import RunFailed
+from cluster.evaluation_row import evaluation_row, scored
 from cluster.plan import Plan
 from cluster.run_folder import REPORT, SERIAL_FIELDS, RunFolder
 from cluster.shapes import shapes
 from cluster.validation import get
 from dashboards import records
-from dashboards.aggregate import iqm
 from dashboards.console import Console, duration, number, plain_line, size
-from dashboards.progress import Progress, mean
+from dashboards.progress import Progress
 from dashboards.records import Records
 from dashboards.tensorboard import TensorBoard
 from replay.json_text import json_text
@@ -235,22 +232,7 @@ class Session:
 
     def evaluated(self, evaluation: Evaluation, env_steps: int) -> None:
         """Record and show an evaluation that was begun at `env_steps`."""
-        scores = self._scores(evaluation)
-        row = {
-            "time": time.time(),
-            "elapsed_s": self.progress.elapsed_s(),
-            "env_steps": env_steps,
-            "updates": max(0, evaluation.version),
-            "policy": "random" if evaluation.version < 0 else "deterministic",
-            "return": {task: mean(values) for task, values in evaluation.returns.items()},
-            "success": {task: mean(values) for task, values in evaluation.successes.items()},
-            "score": {task: mean(values) for task, values in scores.items()},
-            "score_mean": mean([value for values in scores.values() for value in values]),
-            "score_iqm": None if not scores else iqm(np.array([mean(values) for values in scores.values()])),
-            "returns": evaluation.returns,
-            "scores": scores,
-            "lengths": evaluation.lengths,
-        }
+        row = evaluation_row(self.plan.tasks, evaluation, env_steps, self.progress.elapsed_s())
         self.records.evaluation(row)
         self.console.evaluation(row)
 
@@ -264,16 +246,6 @@ class Session:
         self.missing.append((env_steps, last_line(cause)))
         self.records.event("evaluation_lost", cause, env_steps=env_steps)
         self.console.say(f"there is no evaluation at {env_steps:,} steps: {last_line(cause)}")
-
-    def _scores(self, evaluation: Evaluation) -> dict[str, list[float]]:
-        """Of every episode, by tasks that have a score."""
-        found: dict[str, list[float]] = {}
-        for task in self.plan.tasks:
-            pairs = zip(evaluation.returns[task.name], evaluation.successes[task.name], strict=True)
-            scores = [normalized(task, episode_return, success) for episode_return, success in pairs]
-            if known := [score for score in scores if score is not None]:
-                found[task.name] = known
-        return found
 
     def begin_checkpoint(self, env_steps: int) -> tuple[str, str]:
         """Names for the learner's part and for replay's snapshot. The latter sort by time, also where a clock goes
@@ -391,12 +363,6 @@ class Session:
 
     def close(self) -> None:
         self.records.close()
-
-
-def scored(evaluation: dict[str, Any]) -> str:
-    """An evaluation in a line."""
-    returns = ", ".join(f"{task} {number(value)}" for task, value in evaluation["return"].items())
-    return f"{evaluation['policy']} at {evaluation['env_steps']:,}: {returns}"
 
 
 def first_line(reason: str) -> str:

@@ -31,6 +31,7 @@ ROOT = Path(__file__).parent.parent
 # What may ask the wall clock, to stamp what people read; and to say how long ago a stamp is.
 STAMPS = {
     "cluster/commands.py",
+    "cluster/evaluation_row.py",
     "cluster/presence.py",
     "cluster/session.py",
     "dashboards/progress.py",

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster import session
+from cluster import evaluation_row
 from dashboards import records
 from dashboards.records import Records
 from dashboards.report import page
@@ -111,6 +111,6 @@ def test_rows_without_a_number_are_read_and_drawn(tmp_path: Path, folder: Path, 
     for path in json_files(folder):
         if path.suffix == ".jsonl":
             assert all(strictly(line) for line in path.read_text().splitlines())
-    assert session.scored(records.read(run / "eval.jsonl")[-1]).endswith("-")
+    assert evaluation_row.scored(records.read(run / "eval.jsonl")[-1]).endswith("-")
     page.write([load(run, "finished")], tmp_path / "report.html")
     assert "NaN" not in (tmp_path / "report.html").read_text()

@@ -13,6 +13,7 @@ from actors.environments import make_environment
 from actors.gymnasium_backend import is_led_back
 from actors.recorded import RecordedEnvironment
 from cluster.serial import to_numpy, to_torch
+from dashboards import records
 from tests import tiny
 from tests.test_serial import StopAt, assert_identical, config, run
 
@@ -54,10 +55,9 @@ def test_a_resumed_serial_run_is_identical_where_steps_draw(tmp_path: Path) -> N
     unbroken = run(config(tmp_path, "unbroken", **changes))
     run(config(tmp_path, "broken", **changes), StopAt(410))
     assert_identical(unbroken, run(config(tmp_path, "broken", resume=True, **changes)))
-    scores = [(tmp_path / each / "eval.jsonl").read_text().splitlines()[-1] for each in ("unbroken", "broken")]
-    assert [score[score.index('"updates"') :] for score in scores[:1]] == [
-        score[score.index('"updates"') :] for score in scores[1:]
-    ]
+    scores = [records.read(tmp_path / each / "eval.jsonl")[-1] for each in ("unbroken", "broken")]
+    for name in ("updates", "returns", "lengths"):
+        assert scores[0][name] == scores[1][name]
 
 
 def test_what_cannot_be_led_back_is_told_before_a_run_depends_on_it(tmp_path: Path) -> None:
