@@ -56,8 +56,8 @@ def test_a_resumed_serial_run_is_identical_where_steps_draw(tmp_path: Path) -> N
     run(config(tmp_path, "broken", **changes), StopAt(410))
     assert_identical(unbroken, run(config(tmp_path, "broken", resume=True, **changes)))
     scores = [records.read(tmp_path / each / "eval.jsonl")[-1] for each in ("unbroken", "broken")]
-    for name in ("updates", "returns", "lengths"):
-        assert scores[0][name] == scores[1][name]
+    for field in ("updates", "returns", "lengths"):
+        assert scores[0][field] == scores[1][field]
 
 
 def test_what_cannot_be_led_back_is_told_before_a_run_depends_on_it(tmp_path: Path) -> None:
