@@ -67,7 +67,7 @@ def finite(inputs: np.ndarray) -> np.ndarray:
 
 
 class Copies:
-    """Those there are. What a copy of a task costs is measured when it is made: at first there is one, then at most
+    """The copies of an evaluator. What one costs is measured when it is made: at first there is one, then at most
     twice as many at once as before."""
 
     def __init__(self, backend: str, threads: int) -> None:

@@ -44,7 +44,7 @@ class Generators:
             random.setstate(self.others_pythons)
 
     def state(self, environment: Any) -> dict[str, Any]:
-        """Of all of them, in numbers, arrays and containers of these."""
+        """The states of all generators, in numbers, arrays and containers of these."""
         own = [[depth, name, state_of(value)] for depth, _, name, value in held(environment)]
         return {"numpys": self.numpys.state, "pythons": listed(self.pythons), "own": own}
 

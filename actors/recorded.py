@@ -15,7 +15,7 @@ from actors.environments import Environment, Step
 
 
 class Mark(NamedTuple):
-    """Of each copy: its resets, what it drew from at the last, and the list of its actions with the length it had."""
+    """A place to go back to. Of each copy: resets, what it drew from at the last, and the actions with their number."""
 
     resets: list[int]
     begun: list[Any]

@@ -27,7 +27,7 @@ class TodaysSignatures(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     @property
     def spec(self) -> Any:  # type: ignore[override]
-        """That of the environment: gymnasium counts the wrappers that are named in it."""
+        """The environment's own spec: gymnasium counts the wrappers that are named in it."""
         return self.env.spec
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:

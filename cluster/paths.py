@@ -9,7 +9,7 @@ from cluster.config import Config
 
 
 def absolute(config: Config) -> Config:
-    """The same configuration, with every path of it absolute."""
+    """A configuration with every path made absolute."""
     learner, replay, metrics, actors = config.learner, config.replay, config.metrics, config.actors
     runtime = {
         name: absolute_path(file)  # it may be resumed from elsewhere

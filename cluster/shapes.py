@@ -12,7 +12,7 @@ SEEN_AND_DONE = ("observations", "actions")  # what a policy depends on
 
 
 def shapes(tasks: Sequence[Task]) -> dict[str, dict[str, str]]:
-    """Of every task, in words that a checkpoint keeps."""
+    """Sizes and limit of every task, in words that a checkpoint keeps."""
     return {task.name: shape(task) for task in tasks}
 
 

@@ -65,7 +65,7 @@ class Result(View):
 
 
 def viewed(stream: IO[str] | View) -> View:
-    """The same stream, as one that never fails."""
+    """A stream as one that never fails."""
     return stream if isinstance(stream, View) else View(stream)
 
 

@@ -55,7 +55,7 @@ def choose(spec: LearnerSpec, ranks: Ranks) -> tuple[LearnerSpec, dict[Way, floa
 
 
 def ways(spec: LearnerSpec) -> list[Way]:
-    """Those that the spec leaves open and this machine has instructions for."""
+    """The ways that the spec leaves open and this machine has instructions for."""
     precisions: list[Precision] = [spec.precision]
     if spec.precision == "auto":
         precisions = ["float32", "bf16"] if multiplies_bfloat16(spec.device) else ["float32"]

@@ -16,7 +16,7 @@ def json_text(value: Any, **options: Any) -> str:
 
 
 def with_nulls(value: Any) -> Any:
-    """The same value, with None for floats that are not finite, in nested containers."""
+    """A value with None for floats that are not finite, in nested containers."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

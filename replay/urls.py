@@ -25,7 +25,7 @@ def is_local(files: Any) -> bool:
 
 
 def names_in(files: Any, folder: str) -> list[str]:
-    """Of all that is in a folder, sorted; none if there is no such folder. Never out of a cache."""
+    """Names of all that is in a folder, sorted; none if there is no such folder. Never out of a cache."""
     files.invalidate_cache()
     if not files.isdir(folder):
         return []

@@ -26,7 +26,7 @@ def prepare(folder: Path) -> Path:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """Of a shell in which only this system is on the path."""
+    """The environment of a shell in which only this system is on the path."""
     return os.environ | {"COLUMNS": "200", "PYTHONPATH": str(ROOT)} | variables
 
 

@@ -56,7 +56,7 @@ class OldReset(Odd):
 
 
 class OldSignatures(Odd):
-    """As gym had it before 0.26, with a method that seeds."""
+    """An environment as gym had it before 0.26, with a method that seeds."""
 
     seeded = -1
 
