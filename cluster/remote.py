@@ -27,7 +27,7 @@ from cluster.errors import ConfigError
 from dashboards.view import OutputLost
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("learner", "actors", "replay", "cluster", "dashboards")
+SENT = ("brc_at_scale.py", "learner", "actors", "replay", "cluster", "dashboards")
 # What finds the machines of a provider. Whoever does not have it has no cluster there.
 CLIENTS = {"aws": "boto3", "gcp": "googleapiclient", "local": "ray"}
 BRINGS_CODE = ("train", "add-task")  # commands that run with this working tree, not with what the cluster has
@@ -186,5 +186,5 @@ def working_tree() -> dict[str, Any]:
     if not (ROOT / "pyproject.toml").exists():
         return {}  # installed, not checked out: the cluster has its own
     os.environ["RAY_RUNTIME_ENV_IGNORE_GITIGNORE"] = "1"
-    others = sorted(path.name for path in ROOT.iterdir() if path.name not in PACKAGES)
+    others = sorted(path.name for path in ROOT.iterdir() if path.name not in SENT)
     return {"working_dir": str(ROOT), "excludes": [*(f"/{name}" for name in others), "__pycache__"]}
