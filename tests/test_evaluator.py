@@ -47,7 +47,7 @@ def test_at_most_so_many_copies_live_at_a_time(tmp_path: Path, monkeypatch: pyte
 
 
 def test_fewer_where_memory_is_short_and_the_same_comes_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of copies of 10 MB each, 55 MB hold five and the one that was begun."""
+    """55 MB hold five copies of 10 MB each, and the one that was begun."""
     monkeypatch.setenv("ALIVE", str(tmp_path / "alive"))
     made, message = evaluator(HEAVY, 20)
     whole = made.evaluate(message, 3)

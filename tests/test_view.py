@@ -1,4 +1,4 @@
-"""Who watches a run may stop: closed pipes and terminals, full disks, output that was never there."""
+"""A run goes on when nobody watches: closed pipes and terminals, full disks, output that was never there."""
 
 from __future__ import annotations
 
