@@ -64,13 +64,11 @@ class LearnerGroup:
         Stopped when they are not ready so many seconds after a stop."""
         answer = self.first.ready.remote()
         began = time.monotonic()
-        first: list[ray.ObjectRef] = []
-        while not first and time.monotonic() - began < CALL_TIMEOUT_S:
+        while not answered(answer) and time.monotonic() - began < CALL_TIMEOUT_S:
             if is_late(began, self.stop, after_stop):
                 raise Stopped("the learner was not ready yet")
-            first, _ = ray.wait([answer, *self.watches], num_returns=1, timeout=LOOK_S)
-        if first and first[0] != answer:
-            self._failed(first[0], self.watches.index(first[0]))
+            ray.wait([answer, *self.watches], num_returns=1, timeout=LOOK_S)
+            self._watch()
         ready: dict[str, Any] = self._get(answer, CALL_TIMEOUT_S)
         places = [self._get(rank.ping.remote(), CALL_TIMEOUT_S) for rank in self.ranks]
         here = ray.get_runtime_context().get_node_id()
@@ -90,9 +88,7 @@ class LearnerGroup:
 
         Raises LearnerLost, and RunFailed when the ranks live but cannot go on.
         """
-        for rank, watch in enumerate(self.watches):
-            if answered(watch):
-                self._failed(watch, rank)
+        self._watch()
         if self.asked is None:
             self.asked, self.asked_at = self.first.report.remote(), time.monotonic()
         elif answered(self.asked):
@@ -103,6 +99,17 @@ class LearnerGroup:
             if silent or len(self.ranks) > 1:
                 raise silent or LearnerLost(f"rank 0 has not answered for {self.deadline_s:.0f} s")
             self.asked_at = time.monotonic()  # alone, it keeps nobody waiting: its updates may take that long
+
+    def _watch(self) -> None:
+        """Raise for a rank that has failed. A watch also ends when another coordinator asks for one, which the lease
+        soon shows to be dead, or to have the run."""
+        for rank, watch in enumerate(self.watches):
+            if answered(watch):
+                try:
+                    ray.get(watch)
+                except (*DEAD, RayTaskError):
+                    self._failed(watch, rank)
+                self.watches[rank] = self.ranks[rank].watch.remote()
 
     def ask(self, method: str) -> Any:
         """Call a method of the first rank and wait for its answer. Raises as `hear` does."""

@@ -80,7 +80,9 @@ class RankProcess:
         self.ranks = replace(loop.ranks, rank=rank)
         self.failure: str | None = None
         self.meeting: TCPStore | None = None  # which the first rank holds
-        self.ended = threading.Event()
+        self.ended = False
+        self.watches = 0  # that were asked for
+        self.changed = threading.Condition()  # either of these
 
     def listen(self) -> tuple[str, int]:
         """Have the others find this rank, the first, at the host and port that it answers with."""
@@ -94,9 +96,18 @@ class RankProcess:
         threading.Thread(target=self._run, name="train", daemon=True).start()
 
     def watch(self) -> None:
-        """Answers when the thread has failed, by raising why."""
-        self.ended.wait()
-        raise RuntimeError(f"learner failed:\n{self.failure}")
+        """Answers when the thread has failed, by raising why.
+
+        Also answers when another watch is asked for: the coordinator that asked for this one is dead, and its watch
+        would hold a thread of this process for ever.
+        """
+        with self.changed:
+            self.watches += 1
+            own = self.watches
+            self.changed.notify_all()
+            self.changed.wait_for(lambda: self.ended or self.watches > own)
+        if self.ended:
+            raise RuntimeError(f"learner failed:\n{self.failure}")
 
     def ping(self) -> tuple[str, int]:
         """Its node and process id: it is there."""
@@ -121,7 +132,9 @@ class RankProcess:
         except BaseException:
             self.failure = traceback.format_exc()
         finally:
-            self.ended.set()
+            with self.changed:
+                self.ended = True
+                self.changed.notify_all()
 
     def _work(self) -> None:
         """What every rank but the first does."""

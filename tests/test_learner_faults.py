@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from learner.brc import BRCSettings
 from learner.checkpoint import Checkpoints
 from learner.footprint import NetworkSpec
 from learner.learner import Learner, LearnerSpec
+from learner.ray_learner import LoopSpec, RankProcess
 from tests import tiny
 from tests.live import (
     PATIENCE_S,
@@ -36,6 +38,7 @@ from tests.live import (
     scrape,
     wait_for,
     wait_for_steps,
+    wait_until,
 )
 
 RANKS = ["--learner.ranks=2", "--checkpoint-interval=500", "--steps=2400", "--learner.deadline=10"]
@@ -83,6 +86,23 @@ def test_a_stopped_rank_is_found_by_its_deadline(folder: Path, kind: str) -> Non
         ended_well(process)
     back_after(folder, "rank 1" if kind == "RankProcess" else "rank 0")
     assert_whole(folder, "a", 2400)
+
+
+def test_only_the_newest_watch_is_waiting(tmp_path: Path) -> None:
+    """Coordinators die without a word: their watches would take all threads in the end, and nobody could ask."""
+    network = NetworkSpec(5, 1, 1, width=16, policy_width=16)
+    spec = LearnerSpec(network, BRCSettings(), 32, 4, num_shards=1, seed=0)
+    process = RankProcess(spec, LoopSpec(1, 1, 1, 1, checkpoint=str(tmp_path / "none")), 0)
+    with ThreadPoolExecutor(4) as pool:
+        watches = []
+        for _ in range(3):
+            watches.append(pool.submit(process.watch))
+            wait_until(lambda: process.watches == len(watches), PATIENCE_S, "it to be asked")
+        assert [watch.result(PATIENCE_S) for watch in watches[:-1]] == [None, None]
+        assert not watches[-1].done()
+        process.begin(None)  # without its checkpoint
+        with pytest.raises(RuntimeError, match="learner failed"):
+            watches[-1].result(PATIENCE_S)
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_leaves_its_batches(folder: Path) -> None:
