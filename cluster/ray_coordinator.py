@@ -15,6 +15,7 @@ from typing import Any
 import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
+from ray.experimental.internal_kv import _pin_runtime_env_uri
 
 from cluster.config import Config
 from cluster.coordinator import Coordinator
@@ -37,6 +38,7 @@ from replay.locations import choose_folder
 HEAD = {"node:__internal_head__": 0.001}  # a resource that Ray gives the head alone
 PATIENCE_S = 60.0  # for who asked for a run to hear that it was refused
 CONSOLE = "console.log"
+PINNED_S = 86_400  # for which Ray keeps our code, which is said anew in half that time
 
 
 class CoordinatorProcess:
@@ -70,6 +72,7 @@ class CoordinatorProcess:
         return self.given
 
     def _run(self) -> None:
+        self._keep_code()
         try:
             with self._open_run() as folder:  # the lease is given up when nothing of the run is left
                 parts = Parts(folder.id, declared_roles())
@@ -82,6 +85,29 @@ class CoordinatorProcess:
             self._refuse(traceback.format_exc())
         finally:
             ray.kill(self.own)
+
+    def _keep_code(self) -> None:
+        """Have Ray keep the package of our code for as long as this process lives.
+
+        By itself Ray removes it with the last detached process that uses it, and counts those that began since its head
+        did. The end of an evaluator would then take it away from the next coordinator, which could not begin.
+        """
+        package = ray.get_runtime_context().runtime_env.get("working_dir", "")
+        if not package.startswith("gcs://"):
+            return  # it is installed
+        pinned = threading.Event()
+
+        def pin() -> None:
+            while True:
+                try:
+                    _pin_runtime_env_uri(package, expiration_s=PINNED_S)
+                    pinned.set()
+                    time.sleep(PINNED_S / 2)
+                except RayError:  # the head is away
+                    time.sleep(1.0)
+
+        threading.Thread(target=pin, name="code", daemon=True).start()
+        pinned.wait()
 
     def _conduct(self, folder: RunFolder, parts: Parts, view: View) -> None:
         try:
@@ -117,7 +143,8 @@ class CoordinatorProcess:
 
     def _open_run(self) -> RunFolder:
         """For one that was started again, as often as it takes: Redis may be on its way back too, the nodes may, and
-        the lease of the one before may not be over."""
+        the lease of the one before may not be over. The console says what it waits for."""
+        told = ""
         while True:
             try:
                 parts = Parts("", declared_roles())
@@ -126,10 +153,18 @@ class CoordinatorProcess:
                 if not self.again:
                     check_mirrors(self.config, ray.util.get_node_ip_address())
                 return open_run(self.plan, self.preset, self.again)
-            except (RegistryAway, ConfigError, OSError):
+            except (RegistryAway, ConfigError, OSError) as error:
                 if not self.again:
                     raise
+                if str(error) != told:
+                    told = str(error)
+                    self._say(f"this coordinator tries to go on: {told}\n")
                 time.sleep(1.0)
+
+    def _say(self, text: str) -> None:
+        """On the console of a run that is not open, if it has its folder."""
+        with suppress(OSError), (Path(self.config.runs_folder) / self.config.name / CONSOLE).open("a") as file:
+            file.write(text)
 
     def _drive(self, session: Session, parts: Parts) -> bool:
         device = self.config.learner.device
