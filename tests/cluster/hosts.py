@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import yaml
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 ADDRESSES = {"op": "10.77.0.10", "head": "10.77.0.1", "w1": "10.77.0.2", "w2": "10.77.0.3", "store": "10.77.0.4"}
+# These train. Where there is more than one CPU they leave some to the head, which Ray gives 30 s to start.
+BUSY = ("w1", "w2")
 REDIS = f"{ADDRESSES['store']}:6380"
 S3 = f"http://{ADDRESSES['store']}:5000"
 BUCKET = "brc"
@@ -40,7 +43,7 @@ class Hosts:
 
     def __enter__(self) -> Hosts:
         self._script("down")
-        self._script("up", *(f"{name}:{address}" for name, address in ADDRESSES.items()))
+        self._script("up", *map(described, ADDRESSES))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -60,7 +63,7 @@ class Hosts:
 
     def again(self, host: str) -> None:
         """A host that was killed is back, empty."""
-        self._script("up", f"{host}:{ADDRESSES[host]}")
+        self._script("up", described(host))
 
     def command(self, host: str, line: str) -> list[str]:
         """What runs a line in a login shell of a host."""
@@ -108,6 +111,26 @@ class Hosts:
         )
         found = [line.strip() for line in lines if line.split()[0].isdigit()]  # the shell may complain
         return [line for line in found if not any(word in line for word in own)]
+
+    def state(self, run: str) -> Iterator[str]:
+        """What is known of the hosts after a failure: ends of logs, processes, and where the coordinator waits."""
+        head = self.file("head", "/root/.brc")
+        coordinator = "py-spy dump --pid $(pgrep -f ray::Coordinator) || true"
+        yield f"--- coordinator\n{self.run('head', coordinator, check=False)}"
+        for host in ADDRESSES:
+            yield f"--- {host}\n{self.run(host, 'ps -eo pid,stat,etime,args --no-headers | cut -c 1-160', check=False)}"
+        store = self.file("store", "/root/.brc")
+        gcs = self.file("head", "/tmp/ray").glob("session_2*/logs/gcs_server.err")
+        records = [head / "runs" / run / "console.log", head / "runs" / run / "events.jsonl"]
+        for log in [*sorted(self.folder.glob("*.log")), *head.glob("*.log"), *store.glob("*.log"), *gcs, *records]:
+            yield f"--- {log}\n{log.read_text(errors='replace')[-3000:] if log.exists() else 'is not there'}"
+
+
+def described(host: str) -> str:
+    """A host as fakehosts.sh is told of it."""
+    cpus = sorted(os.sched_getaffinity(0))
+    own = cpus[: max(1, len(cpus) // 2)] if host in BUSY else cpus
+    return f"{host}:{ADDRESSES[host]}:{','.join(map(str, own))}"
 
 
 def description(path: Path) -> None:

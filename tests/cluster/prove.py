@@ -41,12 +41,12 @@ TRAIN = [
     "--replay.warmup=1000",
     "--replay.shards=2",
     "--checkpoint-interval=3000",
-    "--evaluation.interval=0",
+    "--evaluation.interval=5000",
     "--evaluation.episodes=1",
     "--report-interval=0.5",
 ]
 CLUSTER = "/root/cluster.yaml"
-PATIENCE_S = 240.0
+PATIENCE_S = 400.0
 
 
 class Proof:
@@ -249,8 +249,8 @@ def main(folder: Path) -> None:
         try:
             Proof(hosts).prove()
         except BaseException:
-            for log in [*sorted(folder.glob("*.log")), *folder.glob(f"tmpfs/head/upper/root/.brc/runs/{RUN}/*.log")]:
-                print(f"--- {log.name}\n{log.read_text()[-3000:]}", file=sys.stderr)
+            for part in hosts.state(RUN):
+                print(part, file=sys.stderr)
             raise
 
 
