@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import io
 import os
+import select
+import stat
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import IO, Any, TextIO, cast
 
 NOBODY_READS = 141  # what a shell says of a command that a closed pipe has ended
+PATIENCE_S = 1.0  # for which a reader that has stopped reading is waited for
+LEFT_OUT = b"\n(lines are left out here: nobody read them)\n"
 
 
 class OutputLost(Exception):
@@ -17,10 +22,12 @@ class OutputLost(Exception):
 
 
 class View:
-    """A text stream that never fails. From the first failure to write it on it is silent, and `lost` says why.
+    """A text stream that never fails, and never waits for long.
 
-    A pipe that nobody reads any more, a terminal that is gone, a full disk and a file that is closed are such failures.
-    A character that the stream's encoding lacks is none: it is written as an escape.
+    From the first failure to write it on it is silent, and `lost` says why. A pipe that nobody reads any more, a
+    terminal that is gone, a full disk and a file that is closed are such failures. A character that the stream's
+    encoding lacks is none: it is written as an escape. While a pipe or a terminal takes no more, as of a pager that is
+    at rest or after Ctrl-S, what is written is left out.
 
     Args:
         stream: what is written to; None for one that was closed before this process began.
@@ -31,6 +38,8 @@ class View:
         self.stream: IO[str] = stream or io.StringIO()
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+        self.descriptor = self._unblocked()
+        self.leaves_out = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
@@ -38,7 +47,10 @@ class View:
     def write(self, text: str) -> int:
         if not self.lost:
             try:
-                self.stream.write(text)
+                if self.descriptor is None:
+                    self.stream.write(text)
+                else:
+                    self._offer(text.encode(self.encoding or "utf-8", "backslashreplace"))
             except (OSError, ValueError) as error:
                 self._lose(error)
         return len(text)
@@ -50,14 +62,56 @@ class View:
             except (OSError, ValueError) as error:
                 self._lose(error)
 
+    def _unblocked(self) -> int | None:
+        """Another descriptor of the stream's pipe or terminal, to write to without a wait; None where there is none.
+
+        The stream's own descriptor is left as it is: other processes share its settings.
+        """
+        try:
+            self.stream.flush()
+            number = self.stream.fileno()
+            if stat.S_ISFIFO(os.fstat(number).st_mode) or os.isatty(number):
+                return os.open(f"/proc/self/fd/{number}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+        except (OSError, ValueError):
+            pass  # it is no file, or cannot be opened: what is wrong with it is seen when it is written
+        return None
+
+    def _offer(self, data: bytes) -> None:
+        """Write what there is room for."""
+        assert self.descriptor is not None
+        deadline = time.monotonic()
+        if self.leaves_out:
+            data = LEFT_OUT + data
+        else:
+            deadline += PATIENCE_S
+        room = select.poll()
+        room.register(self.descriptor, select.POLLOUT)
+        while data:
+            try:
+                data = data[os.write(self.descriptor, data) :]
+            except BlockingIOError:
+                left = deadline - time.monotonic()
+                if left <= 0.0:
+                    self.leaves_out = True
+                    return
+                room.poll(1000.0 * left)
+        self.leaves_out = False
+
     def _lose(self, error: OSError | ValueError) -> None:
         self.lost = str(error)
+        if self.descriptor is not None:
+            os.close(self.descriptor)
+            self.descriptor = None
         with suppress(OSError, ValueError):  # what is not a file has nothing to send elsewhere
             silence(self.stream.fileno())
 
 
 class Result(View):
-    """The output that a command is called for. Raises OutputLost, once, when it cannot be written."""
+    """The output that a command is called for: its reader is waited for. Raises OutputLost, once, when it cannot be
+    written."""
+
+    def _unblocked(self) -> int | None:
+        return None
 
     def _lose(self, error: OSError | ValueError) -> None:
         super()._lose(error)
