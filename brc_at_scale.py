@@ -14,14 +14,17 @@ PACKAGES = ("actors", "cluster", "dashboards", "learner", "replay")
 
 
 def main() -> int:
-    """Returns the exit code, 2 for a package that is hidden."""
+    """Returns the exit code, 2 for a package that is hidden, 130 after Ctrl-C."""
     hidden = complaint()
     if hidden:
         print(f"brc: {hidden}", file=sys.stderr)
         return 2
-    from cluster.cli import main as brc
+    try:
+        from cluster.cli import main as brc
 
-    return brc()
+        return brc()
+    except KeyboardInterrupt:
+        return 130
 
 
 def complaint() -> str:

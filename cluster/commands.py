@@ -273,8 +273,6 @@ def evaluate(run: Name = "", episodes: int = 10, runs_folder: str = RUNS, seed: 
 
     for benchmark, file in config.actors.runtime.items():
         print(f"{benchmark} is played with this environment's packages, not those of {file} that the run has")
-    # Nothing is written, so the process may end at once, also where an environment does not come back to Python.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     evaluator = Evaluator(plan.evaluator())
     learned = evaluator.evaluate(policy, number=0)
     random = evaluator.evaluate(None, number=0)
@@ -350,7 +348,12 @@ def here(config: Config) -> Config:
 
 
 def newest_policy(path: Path, plan: Plan) -> tuple[PolicyMessage, dict[str, Any]]:
-    """The policy of a run's newest checkpoint, and what the checkpoint says of itself. Raises CheckpointError."""
+    """The policy of a run's newest checkpoint, and what the checkpoint says of itself. Raises CheckpointError.
+
+    From now on SIGINT ends the process at once: what reads checkpoints takes KeyboardInterrupt for a damaged file, and
+    an environment may not come back to Python.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     checkpoints = run_checkpoints(plan.config, path)
     name, manifest = newest_checkpoint(path, checkpoints)
     checkpoints.verify(name, manifest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import pty
@@ -12,12 +13,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from dashboards.console import Console
-from dashboards.view import NOBODY_READS, OutputLost, Result, View
+from dashboards.view import LEFT_OUT, NOBODY_READS, OutputLost, Result, View
 from tests import tiny
 from tests.live import PATIENCE_S, assert_whole, events, relatives, wait_for, wait_for_steps
 
@@ -42,6 +44,28 @@ def test_a_run_whose_reader_ends_goes_on_to_its_end(folder: Path, options: list[
     assert_whole(folder, "a", int(options[-1].partition("=")[2]))
     (lost,) = events(folder, "a", "console_lost")
     assert "Broken pipe" in lost["reason"]
+
+
+@pytest.mark.parametrize("options", EXECUTIONS)
+def test_a_run_whose_reader_rests_goes_on_to_its_end(folder: Path, options: list[str]) -> None:
+    ours, its = os.pipe()
+    fcntl.fcntl(its, fcntl.F_SETPIPE_SZ, 4096)
+    os.write(its, b"x" * 4096)  # nothing more has room
+    command = tiny.train_command(folder, "a", *options)
+    done = subprocess.run(command, stdout=its, stderr=its, timeout=PATIENCE_S, env=tiny.environment(), check=False)
+    os.close(its)
+    with os.fdopen(ours, "rb") as pipe:
+        assert pipe.read() == b"x" * 4096 and done.returncode == 0
+    assert_whole(folder, "a", int(options[-1].partition("=")[2]))
+    assert not events(folder, "a", "console_lost")
+
+
+def test_a_run_whose_terminal_is_held_goes_on_to_its_end(folder: Path) -> None:
+    with in_terminal(folder, *SERIAL, ignores_hang_up=False) as (process, terminal):
+        os.write(terminal, b"\x13")  # Ctrl-S
+        assert process.wait(PATIENCE_S) == 0
+        os.close(terminal)
+    assert_whole(folder, "a", 900)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +180,21 @@ def test_a_command_that_nobody_reads_ends_quietly(trained: Path, words: str) -> 
     assert done.returncode == (0 if words.startswith("train") else NOBODY_READS) and not done.stderr
 
 
+@pytest.mark.parametrize("seconds", [1.5, 3.0, 5.0])
+def test_ctrl_c_ends_a_command_without_a_word(trained: Path, seconds: float) -> None:
+    command = tiny.command(["eval", "a", "--episodes=1000", f"--runs-folder={trained}"])
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    process = subprocess.Popen(command, text=True, env=tiny.environment(), **pipes)
+    try:
+        wait_for(process, lambda: psutil.Process(process.pid).cpu_times().user > seconds)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode in (130, -signal.SIGINT) and not said, "a shell says 130 of both"
+    finally:
+        process.kill()
+        process.wait()
+
+
 @pytest.mark.parametrize("words", ["status", "presets"])
 def test_a_command_whose_output_has_no_room_says_so(trained: Path, words: str) -> None:
     done = shell(f"{shlex.join(tiny.command([words]))} > /dev/full")
@@ -196,6 +235,20 @@ def test_a_view_is_silent_from_its_first_failure_on(error: Exception) -> None:
         stream.error = None  # the disk has room again, but what would be shown has gaps
         console.say("third")
     assert console.lost == str(error) and stream.tried == tried and stream.getvalue() == "first\n"
+
+
+def test_a_view_leaves_out_what_its_reader_has_no_room_for() -> None:
+    ours, its = os.pipe()
+    fcntl.fcntl(its, fcntl.F_SETPIPE_SZ, 4096)
+    with os.fdopen(ours, "rb") as pipe, os.fdopen(its, "w") as stream:
+        view = View(stream)
+        view.write("a" * 4000)
+        view.write("b" * 1000)
+        view.write("c" * 1000)
+        assert pipe.read(4000) == b"a" * 4000
+        view.write("d")
+        assert os.read(ours, 4096) == LEFT_OUT + b"d" and not view.lost
+        assert os.get_blocking(its), "other processes share it"
 
 
 def test_a_result_is_missed_once() -> None:
