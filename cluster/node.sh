@@ -24,8 +24,6 @@ here=$(cd "$(dirname "$0")" && pwd)
 export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0 BRC_HOME=$state
 # Workers wait for so long for a head that is away, with all that runs on them; Ray's own 60 s are less than a reboot.
 export RAY_gcs_rpc_server_reconnect_timeout_s=600
-# A coordinator for which Ray cannot fetch the code is given up for good: it is tried for longer than Redis may be away.
-export RUNTIME_ENV_RETRY_TIMES=120
 # gRPC's own resolver does not find names that only /etc/hosts has, as in containers.
 export PYTHONUNBUFFERED=1 GRPC_DNS_RESOLVER=native
 unset OMP_NUM_THREADS PYTHONWARNINGS # Ray's ssh sessions set it to 1, and learners would inherit it

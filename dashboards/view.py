@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import select
+import socket
 import stat
 import sys
 import time
@@ -14,6 +15,7 @@ from typing import IO, Any, TextIO, cast
 
 NOBODY_READS = 141  # what a shell says of a command that a closed pipe has ended
 PATIENCE_S = 1.0  # for which a reader that has stopped reading is waited for
+Outlet = io.FileIO | socket.socket
 LEFT_OUT = b"\n(lines are left out here: nobody read them)\n"
 
 
@@ -38,7 +40,7 @@ class View:
         self.stream: IO[str] = stream or io.StringIO()
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-        self.descriptor = self._unblocked()
+        self.outlet = self._unblocked()
         self.leaves_out = False
 
     def __getattr__(self, name: str) -> Any:
@@ -47,7 +49,7 @@ class View:
     def write(self, text: str) -> int:
         if not self.lost:
             try:
-                if self.descriptor is None:
+                if self.outlet is None:
                     self.stream.write(text)
                 else:
                     self._offer(text.encode(self.encoding or "utf-8", "backslashreplace"))
@@ -62,46 +64,50 @@ class View:
             except (OSError, ValueError) as error:
                 self._lose(error)
 
-    def _unblocked(self) -> int | None:
-        """Another descriptor of the stream's pipe or terminal, to write to without a wait; None where there is none.
+    def _unblocked(self) -> Outlet | None:
+        """What the stream's pipe, terminal or socket can be written through without a wait; None where there is nothing
+        of the kind.
 
         The stream's own descriptor is left as it is: other processes share its settings.
         """
         try:
             self.stream.flush()
             number = self.stream.fileno()
-            if stat.S_ISFIFO(os.fstat(number).st_mode) or os.isatty(number):
-                return os.open(f"/proc/self/fd/{number}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+            kind = os.fstat(number).st_mode
+            if stat.S_ISSOCK(kind):
+                return socket.socket(fileno=os.dup(number))
+            if stat.S_ISFIFO(kind) or os.isatty(number):
+                flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY
+                return io.FileIO(os.open(f"/proc/self/fd/{number}", flags), "w")
         except (OSError, ValueError):
             pass  # it is no file, or cannot be opened: what is wrong with it is seen when it is written
         return None
 
     def _offer(self, data: bytes) -> None:
         """Write what there is room for."""
-        assert self.descriptor is not None
+        assert self.outlet is not None
         deadline = time.monotonic()
         if self.leaves_out:
             data = LEFT_OUT + data
         else:
             deadline += PATIENCE_S
         room = select.poll()
-        room.register(self.descriptor, select.POLLOUT)
+        room.register(self.outlet, select.POLLOUT)
         while data:
-            try:
-                data = data[os.write(self.descriptor, data) :]
-            except BlockingIOError:
-                left = deadline - time.monotonic()
-                if left <= 0.0:
-                    self.leaves_out = True
-                    return
+            data = data[taken(self.outlet, data) :]
+            left = deadline - time.monotonic()
+            if data and left <= 0.0:
+                self.leaves_out = True
+                return
+            if data:
                 room.poll(1000.0 * left)
         self.leaves_out = False
 
     def _lose(self, error: OSError | ValueError) -> None:
         self.lost = str(error)
-        if self.descriptor is not None:
-            os.close(self.descriptor)
-            self.descriptor = None
+        if self.outlet is not None:
+            self.outlet.close()
+            self.outlet = None
         with suppress(OSError, ValueError):  # what is not a file has nothing to send elsewhere
             silence(self.stream.fileno())
 
@@ -110,12 +116,22 @@ class Result(View):
     """The output that a command is called for: its reader is waited for. Raises OutputLost, once, when it cannot be
     written."""
 
-    def _unblocked(self) -> int | None:
+    def _unblocked(self) -> Outlet | None:
         return None
 
     def _lose(self, error: OSError | ValueError) -> None:
         super()._lose(error)
         raise OutputLost from error
+
+
+def taken(outlet: Outlet, data: bytes) -> int:
+    """How much of this was written; never waits."""
+    try:
+        if isinstance(outlet, socket.socket):
+            return outlet.send(data, socket.MSG_DONTWAIT)
+        return outlet.write(data) or 0
+    except BlockingIOError:
+        return 0
 
 
 def viewed(stream: IO[str] | View) -> View:

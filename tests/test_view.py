@@ -8,9 +8,10 @@ import os
 import pty
 import shlex
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -237,18 +238,40 @@ def test_a_view_is_silent_from_its_first_failure_on(error: Exception) -> None:
     assert console.lost == str(error) and stream.tried == tried and stream.getvalue() == "first\n"
 
 
-def test_a_view_leaves_out_what_its_reader_has_no_room_for() -> None:
+def small_pipe() -> tuple[int, int]:
     ours, its = os.pipe()
     fcntl.fcntl(its, fcntl.F_SETPIPE_SZ, 4096)
-    with os.fdopen(ours, "rb") as pipe, os.fdopen(its, "w") as stream:
+    return ours, its
+
+
+def small_socket() -> tuple[int, int]:
+    """As ssh gives to a command without a terminal."""
+    ours, its = socket.socketpair()
+    its.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    return ours.detach(), its.detach()
+
+
+@pytest.mark.parametrize("ends", [small_pipe, small_socket, os.openpty])
+def test_a_view_leaves_out_what_its_reader_has_no_room_for(ends: Callable[[], tuple[int, int]]) -> None:
+    ours, its = ends()
+    with os.fdopen(its, "w") as stream:
         view = View(stream)
-        view.write("a" * 4000)
-        view.write("b" * 1000)
-        view.write("c" * 1000)
-        assert pipe.read(4000) == b"a" * 4000
-        view.write("d")
-        assert os.read(ours, 4096) == LEFT_OUT + b"d" and not view.lost
-        assert os.get_blocking(its), "other processes share it"
+        for _ in range(1000):  # more than any of them holds
+            view.write("a" * 1000)
+        assert view.leaves_out and os.get_blocking(its), "other processes share it"
+        os.set_blocking(ours, False)
+        held = b""
+        with suppress(BlockingIOError):
+            while True:
+                held += os.read(ours, 65536)
+        assert set(held) == set(b"a") and len(held) < 1000 * 1000
+        view.write("b")
+        said = b""
+        while not said.endswith(b"b"):
+            with suppress(BlockingIOError):
+                said += os.read(ours, 65536)
+        assert said.replace(b"\r", b"") == LEFT_OUT + b"b" and not view.lost
+    os.close(ours)
 
 
 def test_a_result_is_missed_once() -> None:
