@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -18,7 +19,8 @@ NEEDED = ("ip", "sshd", "rsync", "redis-server", "nsenter", "curl", "ps", "pkill
 @pytest.mark.cluster
 @pytest.mark.timeout(3000)
 def test_a_cluster_from_its_first_host_to_its_last_process() -> None:
-    missing = [name for name in NEEDED if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") is None]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin"
+    missing = [name for name in NEEDED if shutil.which(name, path=path) is None]
     if os.getuid() or missing:
         pytest.skip(f"needs root and {', '.join(missing) or 'nothing else'}")
     if (refusal := no_hosts()) is not None:
