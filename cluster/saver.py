@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayTaskError
 
 from actors.fleet import DEAD, answered
 from cluster.errors import RunFailed
@@ -55,7 +55,7 @@ class Saver:
         """Have the parts write theirs. What cannot be begun is told."""
         try:
             name, snapshot = self.session.begin_checkpoint(env_steps)
-        except OSError as error:
+        except Exception as error:  # of whatever kind a remote file system has
             self.session.checkpoint_failed(env_steps, error)
             return
         asked = learner.first.save.remote(self.session.folder.checkpoints.url(name))
@@ -77,7 +77,7 @@ class Saver:
             saved = saving.name, saving.snapshot, saving.env_steps
             seconds = {"learner": learner_s, "replay": max(shard_s)}
             self.session.commit_checkpoint(*saved, updates, incarnation, sum(new_bytes), saving.started, seconds)
-        except (RunFailed, RayError, OSError) as error:
+        except Exception as error:  # likewise
             self.session.checkpoint_failed(saving.env_steps, error, saving.name)
             if isinstance(error, DEAD):
                 self.died_saving = True
@@ -106,7 +106,7 @@ class Saver:
         folder = self.session.folder
         try:
             return size(folder.checkpoints.url(saving.name)) + size(folder.replay_url)
-        except OSError:
+        except Exception:  # likewise
             return 0
 
 

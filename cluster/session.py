@@ -6,6 +6,7 @@ import platform
 import shlex
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,7 @@ class Session:
         """For a session that takes over from this one while the run goes on."""
         return {
             "env_steps": self.row.get("env_steps", 0),
+            "updates": self.row.get("updates", 0),
             "evaluations_begun": self.evaluations_begun,
             "progress": self.progress.state(),
         }
@@ -83,6 +85,7 @@ class Session:
             "coordinator_back" if again else "resume" if resumed else "start",
             f"from {self.folder.checkpoint}" if resumed else "",
             kept_steps=self.folder.kept.get("env_steps", 0),
+            kept_updates=self.folder.kept.get("updates", 0),
             **({} if again else self._begins_at()),
             **({"elapsed_s": self.folder.kept["progress"]["elapsed_s"]} if again and self.folder.kept else {}),
             execution=config.execution,
@@ -124,11 +127,12 @@ class Session:
 
     def _count_returns(self) -> None:
         """Raises RunFailed for a coordinator that dies again and again and gets nowhere in between."""
-        steps = self.folder.kept.get("env_steps", 0)
+        kept = self.folder.kept
+        now = (kept.get("env_steps", 0), kept.get("updates", 0))
         recent = records.tail(self.folder.path / "events.jsonl", 20 * MOST_RETURNS)
         returns = [row for row in recent if row["event"] == "coordinator_back"][-MOST_RETURNS:]
-        if [row["kept_steps"] for row in returns] == [steps] * MOST_RETURNS:
-            raise RunFailed(f"the coordinator died {MOST_RETURNS} times in a row without a step in between")
+        if [(row["kept_steps"], row.get("kept_updates", 0)) for row in returns] == [now] * MOST_RETURNS:
+            raise RunFailed(f"the coordinator died {MOST_RETURNS} times in a row and nothing got on in between")
 
     def replay_files(self, folder: Path, others: list[tuple[Path, int]]) -> None:
         """Say where replay is about to take its memory, and what dead runs have not given back."""
@@ -319,8 +323,9 @@ class Session:
 
         What was written of it, under `name`, goes first: if the disk is full, this makes room for the records.
         """
-        if name and name not in self.folder.checkpoints.names():  # it may be whole, and only its record not written
-            self.folder.checkpoints.discard(name)
+        with suppress(Exception):  # a store that is away keeps what it has
+            if name and name not in self.folder.checkpoints.names():  # it may be whole, and only its record not written
+                self.folder.checkpoints.discard(name)
         reason = last_line(str(error)) or type(error).__name__
         self.records.event("checkpoint_failed", str(error) or reason, env_steps=env_steps)
         self.console.say(f"checkpoint at {env_steps:,} steps failed: {reason}")
