@@ -67,6 +67,7 @@ class Slot:
         self.handle = handle
         self.placed: ray.ObjectRef | None = handle.placed.remote()  # until it is answered
         self.ready: ray.ObjectRef | None = handle.build.remote()
+        self.begun_at = time.monotonic()
         self.placed_at = 0.0
         self.asked: ray.ObjectRef | None = None
         self.asked_at = 0.0
@@ -235,6 +236,8 @@ class Fleet:
                     with suppress(psutil.NoSuchProcess):  # it will be missed soon enough
                         slot.process = psutil.Process(pid)
                 slot.placed, slot.placed_at, slot.away_since = None, time.monotonic(), None
+            elif not slot.is_new and time.monotonic() - slot.begun_at > BUILD_TIMEOUT_S:  # others may wait for room
+                self._replace(slot, f"it has not answered a new coordinator for {BUILD_TIMEOUT_S:.0f} s", news)
         elif slot.ready is not None and answered(slot.ready):
             ray.get(slot.ready)
             if self.collecting:

@@ -77,6 +77,7 @@ class ActorProcess:
         self.only_bad: BadNumber | None = None
         self.beat = time.monotonic()
         self.process = psutil.Process()
+        self.started = False
         self.thread = threading.Thread(target=self._collect, name="collect", daemon=True)
 
     def placed(self) -> tuple[str, int]:
@@ -84,7 +85,12 @@ class ActorProcess:
         return ray.get_runtime_context().get_node_id(), os.getpid()
 
     def build(self) -> None:
-        """Make its environments, if they are not there: a coordinator that took over asks again."""
+        """Make its environments, if they are not there: a coordinator that took over asks again.
+
+        Raises RuntimeError for one that was told to end, which the coordinator of then had no time to see to.
+        """
+        if self.stopping.is_set() or self.leaving.is_set():
+            raise RuntimeError(f"actor {self.spec.name} was told to end before the coordinator died")
         if self.actor is not None:
             return
         spec, shards = self.spec, self.shards
@@ -94,8 +100,8 @@ class ActorProcess:
     def start(self) -> None:
         """Build what is not built, and collect from now on; where it does already, that changes nothing."""
         self.build()
-        if self.thread.ident is None:
-            self.beat = time.monotonic()
+        if not self.started:
+            self.started, self.beat = True, time.monotonic()
             self.thread.start()
 
     def _stopped(self) -> bool:
@@ -124,13 +130,15 @@ class ActorProcess:
             self.only_bad = error.last
         except BadEnvironment as error:
             self.failure = error
-        except Exception:
+        except BaseException:  # sys.exit too: an environment may call it
             self.failure = RuntimeError(f"actor {self.spec.name} failed:\n{traceback.format_exc()}")
 
     def report(self) -> ActorReport:
         """Raises what stopped the loop, if it failed."""
         if self.failure is not None:
             raise self.failure
+        if self.started and self.thread.ident is None:
+            raise RuntimeError(f"actor {self.spec.name} could not begin its thread")
         silent_s = time.monotonic() - self.beat if self.thread.is_alive() else 0.0
         memory = self.process.memory_info()
         only_bad = self.only_bad  # before the rest: what led to it is then told too

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from ray.actor import ActorHandle
@@ -25,18 +26,18 @@ def incarnation_of(name: str) -> int:
 
 
 def living_actors(parts: Parts, alive: Sequence[str], assignments: Sequence[Assignment]) -> Living:
-    """By what they do, with their incarnations. Those that do what is not wanted now are ended."""
+    """By what they do, with their incarnations. Those that do what is not wanted now are ended, and of two that do the
+    same the older, which was leaving."""
     found: Living = {}
-    for name in alive:
-        if not name.startswith("actor-"):
-            continue
+    for name in sorted((name for name in alive if name.startswith("actor-")), key=incarnation_of, reverse=True):
         incarnation = incarnation_of(name)
         wanted = (one for one in assignments if actor_name(one.name, one.tasks, incarnation) == name)
         what = next(wanted, None)
         if what is None or what in found:
             parts.kill(name)
         else:
-            found[what] = (incarnation, parts.find(name))
+            with suppress(ValueError):  # it has died since
+                found[what] = (incarnation, parts.find(name))
     return found
 
 

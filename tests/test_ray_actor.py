@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +13,8 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayTaskError
 
-from actors.ray_actor import start_actor
+from actors.actor import Actor
+from actors.ray_actor import ActorProcess, start_actor
 from benchmarks.actors import memory_of_actor
 from cluster.plan import Plan, make_plan
 from replay.policy_store import PolicyStore
@@ -52,10 +54,28 @@ def test_started_before_it_is_built_it_collects(actor: ActorHandle) -> None:
 def test_a_report_before_it_is_built_is_refused_in_a_sentence(actor: ActorHandle) -> None:
     with pytest.raises(RayTaskError, match="is not built: call build or start"):
         ray.get(actor.report.remote())
-    ray.get(actor.stop.remote())
-    ray.get(actor.leave.remote())
     ray.get(actor.build.remote())
     assert ray.get(actor.report.remote()).silent_s == 0.0
+
+
+@pytest.mark.parametrize("told", ["stop", "leave"])
+def test_one_that_was_told_to_end_is_of_no_use_to_another_coordinator(actor: ActorHandle, told: str) -> None:
+    ray.get(actor.start.remote())
+    ray.get(getattr(actor, told).remote())
+    with pytest.raises(RayTaskError, match="was told to end before the coordinator died"):
+        ray.get(actor.build.remote())
+
+
+def test_an_environment_that_exits_is_a_failure(plan: Plan) -> None:
+    process = ActorProcess(plan.actor(plan.everything()), [], None)
+
+    def leave() -> Actor:
+        sys.exit("the licence has expired")
+
+    process._built = leave  # type: ignore[method-assign]
+    process._collect()
+    with pytest.raises(RuntimeError, match="the licence has expired"):
+        process.report()
 
 
 def test_the_benchmark_of_memory_measures_an_actor_that_is_built(plan: Plan) -> None:
