@@ -73,6 +73,7 @@ class Coordinator:
         options = parts.place("learner") | parts.named("policies") | {"get_if_exists": True, "max_restarts": -1}
         self.store = ray.remote(PolicyStore).options(**({"num_cpus": 0} | options), max_concurrency=2).remote(ray.put)
         life = living_learner(parts, alive, config.learner.ranks, kept)
+        self.trains = self.attached and rank_name(life, 0) in alive
         self.learner = LearnerGroup(self._start_learner, config.learner.deadline, self.stop, life)
         self.runtimes = {benchmark: runtime(config.actors, benchmark) for benchmark in plan.benchmarks}
         for name in alive:
@@ -123,15 +124,17 @@ class Coordinator:
             raise
 
     def _begin(self) -> None:
-        """Have all parts there, and the learner train. Raises Stopped as soon as that is not wanted any more."""
-        self._tell_of_shards(self.shards.fresh(self.stop, after_stop=0.0))
+        """Have all parts there, and the learner train. Raises Stopped as soon as that is not wanted any more; what a
+        learner that lives has made is worth a wait."""
+        patience_s = PARTS_S if self.trains else 0.0
+        self._tell_of_shards(self.shards.fresh(self.stop, patience_s))
         self.session.folder.replay_taken(self.take)
         for stats in self.shards.stats if not self.attached else []:
             self.session.replay_began(stats)
         if not self.session.random_is_scored and not any(kind == "random" for _, kind, _ in self.evaluators.pending):
             self._evaluate("random", 0)
         try:
-            self.session.learner_ready(self.learner.train(after_stop=0.0))
+            self.session.learner_ready(self.learner.train(patience_s))
         except LearnerLost as error:
             self._replace_learner(error)
         self.trains = True
@@ -260,7 +263,9 @@ class Coordinator:
         names = [rank_name(life, rank) for rank in range(config.ranks)]
         group = f"learner-{life}"
         if set(self.parts.alive()).issuperset(names):
-            return [self.parts.find(name) for name in names], self.parts.group(group) if config.ranks > 1 else None
+            with suppress(ValueError):  # one has died since
+                found = [self.parts.find(name) for name in names]
+                return found, self.parts.group(group) if config.ranks > 1 else None
         gpus = 1.0 if self.device == "cuda" else 0.0
         return start_ranks(
             spec,
