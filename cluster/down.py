@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from cluster.remote import RAY
+from cluster.errors import ConfigError
+from cluster.remote import RAY, described
 from dashboards.view import shown
 
 NODE = "~/brc-at-scale/cluster/node.sh"
@@ -22,9 +21,9 @@ SSH_S = 120.0
 def main(description: Path) -> int:
     """Machines of a cloud are given back; hosts of one's own stay, without what node.sh keeps running there: that is
     ended first, workers before the head, as it would start Ray again, and `ray down` forgets such workers."""
-    found = yaml.safe_load(description.read_text())
+    found = described(description)
     failed = 0
-    if found["provider"]["type"] == "local":
+    if "worker_ips" in found["provider"]:
         for host in [*found["provider"]["worker_ips"], found["provider"]["head_ip"]]:
             failed += not stopped(host, found["auth"])
     environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_UP_enable_autoscaler_v2": "0"}
@@ -59,5 +58,13 @@ def stopped(host: str, auth: dict[str, Any]) -> bool:
     return False
 
 
+def refusing(description: Path) -> int:
+    try:
+        return main(description)
+    except ConfigError as error:
+        print(f"brc: {error}", file=sys.stderr)
+        return 2
+
+
 if __name__ == "__main__":
-    sys.exit(shown(lambda: main(Path(sys.argv[1])), lasting=True))
+    sys.exit(shown(lambda: refusing(Path(sys.argv[1])), lasting=True))

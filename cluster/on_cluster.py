@@ -30,6 +30,7 @@ from cluster.validation import check_bounds, check_name, validate
 
 EXIT_CODES = {"finished": 0, "failed": 1, "stopped": 130}
 LOOK_S = 0.5
+ABSENCE_S = 1200.0  # of a coordinator; one that comes back may wait for nodes for almost as long
 SHOWN_BYTES = 20_000
 
 
@@ -130,12 +131,20 @@ def follow(registry: Registry, run: str) -> int:
             console.seek(file.stat().st_size - SHOWN_BYTES)
             console.readline()
         ended = False
+        conducted_at = time.monotonic()
         while True:
             with suppress(RegistryAway):
                 state = registry.read(run, "state")["state"]
                 ended = state in EXIT_CODES and not registry.owner(run)
+                if registry.owner(run):
+                    conducted_at = time.monotonic()
             sys.stdout.write(console.read())
             sys.stdout.flush()
             if ended:
                 return EXIT_CODES[state]
+            if time.monotonic() - conducted_at > ABSENCE_S:
+                raise ConfigError(
+                    f"nobody has conducted run {run} for {ABSENCE_S / 60:.0f} minutes: its cluster may be gone; "
+                    "--resume goes on with it"
+                )
             time.sleep(LOOK_S)

@@ -40,8 +40,8 @@ def check_answers(address: str) -> None:
                 return  # what it would say cannot be read here
             connection.sendall(GREETING)
             answer = connection.recv(len(SETTINGS))
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except (OSError, UnicodeError) as error:  # the second for a name that no host can have
+        reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError(f"RAY_ADDRESS {address}: no cluster answers there ({reason}): {WAY_OUT}") from error
     if answer[3:4] != SETTINGS[3:4]:
         raise ConfigError(f"RAY_ADDRESS {address}: what answers there is not the head of a cluster: {WAY_OUT}")

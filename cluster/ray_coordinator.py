@@ -103,11 +103,11 @@ class CoordinatorProcess:
                     _pin_runtime_env_uri(package, expiration_s=PINNED_S)
                     pinned.set()
                     time.sleep(PINNED_S / 2)
-                except RayError:  # the head is away
+                except Exception:  # the head is away
                     time.sleep(1.0)
 
         threading.Thread(target=pin, name="code", daemon=True).start()
-        pinned.wait()
+        pinned.wait(PATIENCE_S)
 
     def _conduct(self, folder: RunFolder, parts: Parts, view: View) -> None:
         try:

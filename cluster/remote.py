@@ -14,10 +14,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ RAY = (sys.executable, "-m", "ray.scripts.scripts")
 NO_CLUSTER = ("not found", "Unable to locate credentials", "NoCredentials")
 DASHBOARD_PORT = 8265
 TUNNEL_S = 60.0
+STOP_S = 10.0  # for a head to take word that nobody follows any more
 # Runs a command until it ends or the input does: that is a pipe from us, which closes however we end, also by SIGKILL.
 # Then all of the group goes, Ray's ssh included; sshd ends the shell that this has kept open on the head.
 WITH_US = """
@@ -66,13 +68,7 @@ def has_head(description: Path) -> bool:
         if "CLUSTER" in os.environ:
             raise ConfigError(f"CLUSTER {description} is not there: name the file that `ray up` was given")
         return False
-    try:
-        found = yaml.safe_load(description.read_text())
-    except yaml.YAMLError as error:
-        raise ConfigError(
-            f"CLUSTER {description} is not what `ray up` takes: name another, or the cluster itself as RAY_ADDRESS=http://..."
-        ) from error
-    client = CLIENTS.get(found["provider"]["type"], "")
+    client = CLIENTS.get(described(description)["provider"]["type"], "")
     if not client or importlib.util.find_spec(client) is None:
         return False
     # In a process of its own: a Ray that is imported has made up its mind about tokens, and a local one has none.
@@ -84,6 +80,22 @@ def has_head(description: Path) -> bool:
             "to work on this machine"
         )
     return asked.returncode == 0
+
+
+def described(description: Path) -> dict[str, Any]:
+    """What `ray up` was given. Raises ConfigError for what it would not take."""
+    try:
+        found = yaml.safe_load(description.read_text())
+        provider = found["provider"]
+        if provider["type"] == "local" and "coordinator_address" not in provider:
+            _ = provider["head_ip"], [*provider["worker_ips"]], found["auth"]["ssh_user"]
+    except (OSError, UnicodeError, yaml.YAMLError, KeyError, TypeError) as error:
+        lacks = f" (it lacks {error})" if isinstance(error, KeyError) else ""
+        raise ConfigError(
+            f"CLUSTER {description} is not what `ray up` takes{lacks}: name another, or the cluster itself as "
+            "RAY_ADDRESS=http://..."
+        ) from error
+    return dict(found)
 
 
 @contextmanager
@@ -141,11 +153,11 @@ def submit(address: str, arguments: Sequence[str]) -> int:
         asyncio.run(show(client, job))
         return exit_code(client, job)
     except KeyboardInterrupt:
-        client.stop_job(job)  # which only follows
+        no_more(client, job)
         print("\nno longer followed; a run goes on: `make logs` follows it again, `make stop` stops it")
         return 130
     except OutputLost:
-        client.stop_job(job)
+        no_more(client, job)
         raise
     except (RuntimeError, ConnectionError, OSError) as error:
         print(
@@ -154,6 +166,18 @@ def submit(address: str, arguments: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return 1
+
+
+def no_more(client: Any, job: str) -> None:
+    """End a job that only follows, if the head can be asked: what it asks itself has no limit."""
+
+    def stop() -> None:
+        with suppress(RuntimeError, OSError):
+            client.stop_job(job)
+
+    asked = threading.Thread(target=stop, daemon=True)
+    asked.start()
+    asked.join(STOP_S)
 
 
 def interrupt(number: int, frame: Any) -> None:

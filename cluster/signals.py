@@ -13,6 +13,8 @@ import psutil
 
 from cluster.presence import Presence
 
+LAST_WORDS_S = 2.0
+
 
 @contextmanager
 def stop_requests(say: Callable[[str], None], presence: Presence) -> Iterator[None]:
@@ -68,6 +70,8 @@ def end_at_once(presence: Presence) -> None:
         for child in psutil.Process().children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 child.kill()
-        presence.break_off("at once, by a second signal")
+        said = threading.Thread(target=presence.break_off, args=("at once, by a second signal",), daemon=True)
+        said.start()
+        said.join(LAST_WORDS_S)  # a disk that hangs is not waited for
     finally:
         os._exit(130)

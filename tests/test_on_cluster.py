@@ -18,6 +18,7 @@ import pytest
 from cluster import cli
 from cluster.errors import ConfigError
 from cluster.nodes import declared_roles
+from cluster.remote import described
 from tests import tiny
 from tests.live import (
     assert_whole,
@@ -198,16 +199,35 @@ def test_roles_that_are_none_are_refused(monkeypatch: pytest.MonkeyPatch) -> Non
 ROOT = Path(__file__).parent.parent
 
 
+NO_CLUSTERS = {
+    "empty": "",
+    "list": "- a\n",
+    "compose": "services: {}\n",
+    "text": "provider: local\n",
+    "bare": "provider: {type: local}\n",
+    "binary": "\0",
+}
+
+
+@pytest.mark.parametrize("text", NO_CLUSTERS.values(), ids=NO_CLUSTERS.keys())
+def test_what_describes_no_cluster_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "compose.yaml"
+    file.write_text(text)
+    for found in (file, tmp_path):  # the second is a folder
+        with pytest.raises(ConfigError, match="is not what `ray up` takes"):
+            described(found)
+
+
 @pytest.mark.parametrize(
-    ("described", "code", "said"),
+    ("description", "code", "said"),
     [
         ("nowhere.yaml", 2, "CLUSTER nowhere.yaml is not there: name the file that `ray up` was given"),
         (str(ROOT / "cluster" / "kuberay.yaml"), 2, "is not what `ray up` takes"),
         (str(ROOT / "cluster.yaml"), 0, "quickstart"),  # nobody has an account here, so no cluster
     ],
 )
-def test_a_command_runs_here_when_no_cluster_is_up(tmp_path: Path, described: str, code: int, said: str) -> None:
+def test_a_command_runs_here_when_no_cluster_is_up(tmp_path: Path, description: str, code: int, said: str) -> None:
     mine = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RAY_"))}
-    mine |= {"HOME": str(tmp_path), "CLUSTER": described, "AWS_EC2_METADATA_DISABLED": "true"}
+    mine |= {"HOME": str(tmp_path), "CLUSTER": description, "AWS_EC2_METADATA_DISABLED": "true"}
     done = subprocess.run(tiny.command(["remote", "presets"]), capture_output=True, text=True, env=mine)
     assert (done.returncode, said in done.stdout + done.stderr) == (code, True), done.stdout + done.stderr

@@ -29,6 +29,7 @@ def test_a_head(address: str) -> None:
 
 
 WRONG = ["nonsense", "auto", "ray://10.0.0.5:10001", "http://x", "https://x:1", "10.0.0.5", ":6379", "host:", "host:0"]
+NAMES = ["head..example:6379", ".:6379", f"{64 * 'a'}:6379"]  # that no host can have
 
 
 @pytest.mark.parametrize("address", [*WRONG, "host:99999", "a b:1", "local:1:2", "tcp://h:1", "::1:6379", "host:six"])
@@ -81,6 +82,12 @@ def test_what_is_no_head_is_named(words: bytes) -> None:
         answering(words) as address,
         pytest.raises(ConfigError, match=f"{address}: what answers there is not the head"),
     ):
+        check_answers(address)
+
+
+@pytest.mark.parametrize("address", NAMES)
+def test_a_name_that_no_host_can_have_is_named(address: str) -> None:
+    with pytest.raises(ConfigError, match="no cluster answers there"):
         check_answers(address)
 
 
