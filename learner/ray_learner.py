@@ -309,6 +309,8 @@ class LearnerProcess(RankProcess):
             return
         start = time.perf_counter()
         if self.publishing is not None:
+            if not ray.wait([self.publishing], timeout=0)[0]:
+                return  # training does not wait for a store that hangs
             with suppress(*GONE):
                 ray.get(self.publishing)
         message = self.outgoing.message()
