@@ -63,6 +63,7 @@ class Seat:
 
     def __init__(self, handle: ActorHandle) -> None:
         self.handle = handle
+        self.begun_at = time.monotonic()
         self.placed: ray.ObjectRef | None = handle.placed.remote()  # until it is answered
         self.process: psutil.Process | None = None  # if it is on this node
         self.asked: ray.ObjectRef | None = None
@@ -86,6 +87,8 @@ class Seat:
                     node, pid = ray.get(placed)
                     if node == ray.get_runtime_context().get_node_id():
                         self.process = psutil.Process(pid)
+                elif now - self.begun_at > BUILD_TIMEOUT_S:
+                    return f"no node has had room for it for {BUILD_TIMEOUT_S:.0f} s"
             elif self.asked is None:
                 self.asked, self.asked_at = self.handle.report.remote(), now
             elif answered(self.asked):

@@ -37,6 +37,7 @@ from replay.locations import choose_folder
 
 HEAD = {"node:__internal_head__": 0.001}  # a resource that Ray gives the head alone
 PATIENCE_S = 60.0  # for who asked for a run to hear that it was refused
+BACK_S = 20.0  # for a coordinator to take up what it finds, before who asks is sent to the console
 CONSOLE = "console.log"
 PINNED_S = 86_400  # for which Ray keeps our code, which is said anew in half that time
 
@@ -62,8 +63,9 @@ class CoordinatorProcess:
         threading.Thread(target=self._run, name="coordinator", daemon=True).start()
 
     def begun(self) -> str:
-        """Answers when the run is under way: "", or why it was refused."""
-        self.open.wait()
+        """Answers when the run is under way: "", or why it was refused. One that came back answers soon in any case:
+        what it waits for is on the console."""
+        self.open.wait(BACK_S if self.again else None)
         self.heard.set()
         return self.refusal
 
