@@ -1,7 +1,7 @@
 """The door to replay: what environments return is let through only if it can be learned from.
 
-A NaN, an infinite or a huge number in one row would reach every parameter of the learner. Most often it is a simulation that
-has burst, so what the episode gave before it is as little to be trusted as what comes after.
+A NaN, an infinite or a huge number in one row would reach every parameter of the learner. Most often it is a simulation
+that has burst, so what the episode gave before it is as little to be trusted as what comes after.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ NONE = np.zeros(0, np.int64)
 
 
 class BadNumber(NamedTuple):
-    """A reward or an observation that is no number to learn from. `task` is its index in the run, `copy` counts over all actors."""
+    """A reward or an observation that is no number to learn from. `task` is its index in the run, `copy` counts over
+    all actors."""
 
     task: int
     name: str

@@ -1,8 +1,8 @@
 """What is a number to learn from; finds segments that hold others in what a shard takes over, and has them never drawn.
 
 NaN and the infinite ones are none, and neither is what is so large that its square, or a sum of some, is infinite in
-float32: one of these makes a loss NaN as well. Actors let no such number through, but files and snapshots may be of a time when they did, and one row that is drawn
-reaches every parameter of the learner.
+float32: one of these makes a loss NaN as well. Actors let no such number through, but files and snapshots may be of a
+time when they did, and one row that is drawn reaches every parameter of the learner.
 """
 
 from __future__ import annotations

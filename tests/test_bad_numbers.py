@@ -1,4 +1,4 @@
-"""NaN, infinite and huge numbers stop at the door: none is pushed, none is taken over, and nothing sound goes with them."""
+"""NaN, infinite and huge numbers stop at the door: none is pushed or taken over, and nothing sound goes with them."""
 
 from __future__ import annotations
 
@@ -187,7 +187,9 @@ def test_tasks_of_one_actor_do_not_wait_for_each_other_when_one_gives_nothing() 
 @settings(max_examples=60, deadline=None)
 @given(
     values=st.lists(
-        st.floats(allow_nan=True, width=32) | st.sampled_from([0.99e15, -0.99e15, 1.01e15, 1e20]), min_size=1, max_size=30
+        st.floats(allow_nan=True, width=32) | st.sampled_from([0.99e15, -0.99e15, 1.01e15, 1e20]),
+        min_size=1,
+        max_size=30,
     ),
 )
 def test_the_door_finds_what_numpy_finds(values: list[float]) -> None:
