@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from actors.actions import ActionScaler, Taken
 from actors.actor import Actor, ActorSpec
-from actors.catalogue import Task
+from actors.catalogue import Task, resolve
 from actors.door import MOST_IN_A_ROW, BadNumber, Door, OnlyBadNumbers
 from actors.environments import Step
-from actors.evaluator import Evaluator, EvaluatorSpec
+from actors.evaluator import Evaluation, Evaluator, EvaluatorSpec
 from actors.gymnasium_tasks import describe
+from cluster.evaluation_row import evaluation_row, unsound
 from learner.footprint import NetworkSpec
 from learner.networks import Policy
 from learner.publishing import Outgoing
@@ -320,3 +321,33 @@ def test_observations_that_are_clipped_are_told_once(folder: Path) -> None:
     done = tiny.train(folder, "a", *options, "--steps=600")
     assert done.returncode == 0 and done.stdout.count("clips") == 1, done.stdout + done.stderr
     assert len(events(folder, "a", "observations_clipped")) == 1
+
+
+def test_scores_are_of_the_episodes_that_gave_numbers() -> None:
+    tasks = resolve(["dmc/walker-walk", "metaworld/reach", "dmc/cheetah-run"])
+    walk, reach, cheetah = (task.name for task in tasks)
+    returns = {walk: [100.0, math.nan, 300.0], reach: [1.0, 2.0, math.inf], cheetah: [500.0, 500.0, 500.0]}
+    successes = {walk: [False] * 3, reach: [True, False, True], cheetah: [False] * 3}
+    lengths = {task: [3, 3, 3] for task in returns}
+    row = evaluation_row(tasks, Evaluation(returns, lengths, successes, 7), 0, 0.0)
+    assert row["return"] == {walk: 200.0, reach: 1.5, cheetah: 500.0} and row["success"][reach] == 0.5
+    assert row["score"] == pytest.approx({walk: 0.2, reach: 0.5, cheetah: 0.5})
+    assert row["score_mean"] == pytest.approx(2.9 / 7) and row["score_iqm"] == pytest.approx(0.4)
+    assert row["bad_episodes"] == {walk: 1, reach: 1}
+    assert unsound(returns)[0] == f"{walk}: 1 of 3 episodes gave numbers that are none" and len(unsound(returns)) == 2
+    none = evaluation_row(tasks, Evaluation(returns | {walk: [math.nan] * 3}, lengths, successes, 7), 0, 0.0)
+    assert none["return"][walk] is none["score"][walk] is none["score_mean"] is none["score_iqm"] is None
+    sound = evaluation_row(tasks[2:], Evaluation({cheetah: [1.0]}, {}, {cheetah: [False]}, 7), 0, 0.0)
+    assert "bad_episodes" not in sound
+
+
+def test_brc_eval_says_how_many_episodes_gave_no_numbers(folder: Path) -> None:
+    done = tiny.train(
+        folder, "a", f"--tasks={WORLD}Sometimes-v0", "--execution=serial", "--steps=400", "--evaluation.episodes=12"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    last = tiny.rows(folder, "a", "eval")[-1]
+    (bad,) = last["bad_episodes"].values()
+    assert 0 < bad < 12 and f"{bad} of 12 episodes gave numbers that are none" in done.stdout
+    said = tiny.run("eval", "a", f"--runs-folder={folder}/runs", "--episodes=12").stdout
+    assert "nan" not in said and "of 12 episodes gave numbers that are none" in said
