@@ -8,9 +8,10 @@ import numpy as np
 import psutil
 
 from actors.catalogue import Task
-from actors.door import all_finite, finite_rows, sound
+from actors.door import sound, sound_rows
 from actors.environments import Environment, Step, make_environment
 from replay.locations import node_memory
+from replay.soundness import all_numbers, are_numbers
 
 MOST_COPIES = 64  # of all tasks together, at a time
 # Part of the memory that is available when the first of them is made: evaluators of other benchmarks may do the same at
@@ -40,15 +41,15 @@ class Pool:
         self.inputs = environment.reset()
 
     def begin(self, found: Played) -> None:
-        """Play the episodes whose first observation is finite."""
-        self._drop(~finite_rows(self.inputs), found)
-        self.inputs = finite(self.inputs)
+        """Play the episodes whose first observation is of numbers."""
+        self._drop(~sound_rows(self.inputs), found)
+        self.inputs = mended(self.inputs)
 
     def take(self, step: Step, found: Played) -> None:
         """Note what a step gave. An environment that does not keep to its task's limit is not played beyond it, and one
-        that gave a number that is not finite not beyond that: then the return is NaN."""
+        that gave a number that is none, as the door has it, not beyond that: then the return is NaN."""
         self._drop(self.playing & ~sound(step), found)
-        self.inputs = finite(step.next_inputs)
+        self.inputs = mended(step.next_inputs)
         counted = self.episodes[self.playing]
         found.returns[counted] += step.rewards[self.playing]
         found.lengths[counted] += 1
@@ -61,9 +62,9 @@ class Pool:
         self.playing &= ~bad
 
 
-def finite(inputs: np.ndarray) -> np.ndarray:
-    """Inputs with what is no number made one, for copies that play no more: environments refuse NaN as an action."""
-    return inputs if all_finite(inputs) else np.nan_to_num(inputs)
+def mended(inputs: np.ndarray) -> np.ndarray:
+    """Inputs with what is no number made 0, for copies that play no more: environments refuse NaN as an action."""
+    return inputs if all_numbers(inputs) else np.where(are_numbers(inputs), inputs, np.zeros_like(inputs))
 
 
 class Copies:

@@ -1,7 +1,7 @@
-"""The door to replay: what environments return is let through only if it is finite.
+"""The door to replay: what environments return is let through only if it can be learned from.
 
-A NaN or an infinite number in one row would reach every parameter of the learner. Most often it is a simulation that
-has burst, so what the episode gave before it is as little to be trusted as what comes after.
+A NaN, an infinite or a huge number in one row would reach every parameter of the learner. Most often it is a simulation
+that has burst, so what the episode gave before it is as little to be trusted as what comes after.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from typing import NamedTuple
 import numpy as np
 
 from actors.environments import Environment, Step
+from replay.soundness import LARGEST_NUMBER, all_numbers, are_numbers
 
 MOST_IN_A_ROW = 10  # episodes of a copy that are dropped without a sound one in between
 NONE = np.zeros(0, np.int64)
 
 
 class BadNumber(NamedTuple):
-    """A reward or an observation that is not finite. `task` is its index in the run, `copy` counts over all actors."""
+    """A reward or an observation that is no number to learn from. `task` is its index in the run, `copy` counts over
+    all actors."""
 
     task: int
     name: str
@@ -28,7 +30,8 @@ class BadNumber(NamedTuple):
     value: float
 
     def __str__(self) -> str:
-        return f"{self.name} returned {self.value} as {self.what} in environment copy {self.copy}"
+        said = f"{self.name} returned {self.value} as {self.what} in environment copy {self.copy}"
+        return f"{said}, beyond {LARGEST_NUMBER:g}" if math.isfinite(self.value) else said
 
 
 class OnlyBadNumbers(RuntimeError):
@@ -58,11 +61,11 @@ class Door:
     def check(self, step: Step) -> tuple[Step, np.ndarray]:
         """The step, and the copies whose episode is to be dropped, bad transition and all.
 
-        These have been reset, so `next_inputs` are finite; their episode is shown as one that goes on. Raises
+        These have been reset, so `next_inputs` are sound; their episode is shown as one that goes on. Raises
         OnlyBadNumbers.
         """
         ended = step.next_inputs is not step.observations
-        if all_finite(step.rewards, step.observations) and (not ended or all_finite(step.next_inputs)):
+        if all_numbers(step.rewards, step.observations) and (not ended or all_numbers(step.next_inputs)):
             if ended:
                 self.in_a_row[step.terminated | step.truncated] = 0
             return step, NONE
@@ -70,7 +73,7 @@ class Door:
         dropped = ~sound(step)
         self.in_a_row[over & ~dropped] = 0
         for copy in np.flatnonzero(dropped).tolist():
-            if math.isfinite(step.rewards[copy]):
+            if are_numbers(step.rewards)[copy]:
                 self._found(copy, "observation", step.observations[copy])
             else:
                 self._found(copy, "reward", step.rewards[copy])
@@ -85,7 +88,7 @@ class Door:
         while True:
             if again.any():
                 inputs[again] = self.environment.restart(np.flatnonzero(again))
-            again = ~finite_rows(inputs)
+            again = ~sound_rows(inputs)
             if not again.any():
                 return inputs
             for copy in np.flatnonzero(again).tolist():
@@ -93,7 +96,7 @@ class Door:
 
     def _found(self, copy: int, what: str, values: np.ndarray) -> None:
         flat = np.ravel(values)
-        index = int(np.flatnonzero(~np.isfinite(flat))[0])
+        index = int(np.flatnonzero(~are_numbers(flat))[0])
         place = f"{what}[{index}]" if np.ndim(values) else what
         bad = BadNumber(self.task, self.environment.task.name, self.first_copy + copy, place, float(flat[index]))
         self.found.append(bad)
@@ -102,20 +105,11 @@ class Door:
             raise OnlyBadNumbers(bad)
 
 
-def all_finite(*arrays: np.ndarray) -> bool:
-    """Whether all in them is. A sum of squares tells in one pass; where it overflows, each number is looked at."""
-    total = 0.0
-    for array in arrays:
-        if array.dtype.kind == "f":
-            total += float(np.vdot(array, array))
-    return math.isfinite(total) or all(bool(np.isfinite(array).all()) for array in arrays)
-
-
 def sound(step: Step) -> np.ndarray:
-    """(copies,) bool: those whose reward and observation are finite."""
-    return np.asarray(np.isfinite(step.rewards) & finite_rows(step.observations))
+    """(copies,) bool: those whose reward and observation can be learned from."""
+    return np.asarray(are_numbers(step.rewards) & sound_rows(step.observations))
 
 
-def finite_rows(values: np.ndarray) -> np.ndarray:
-    """(rows,) bool of (rows, *shape): those in which all is finite."""
-    return np.asarray(np.isfinite(values).reshape(len(values), -1).all(axis=1))
+def sound_rows(values: np.ndarray) -> np.ndarray:
+    """(rows,) bool of (rows, *shape): those in which all can be learned from."""
+    return np.asarray(are_numbers(values).reshape(len(values), -1).all(axis=1))

@@ -9,6 +9,7 @@ import numpy as np
 from actors.environments import Step
 
 LARGEST = float(np.finfo(np.float32).max)
+STEPS_AT_FIRST = 1024  # that there is room for: a limit may mean that there is no end
 
 
 class Episode(NamedTuple):
@@ -21,12 +22,13 @@ class Episode(NamedTuple):
 
 
 class EpisodeTracker:
-    """Follows the raw rewards of all copies of one task."""
+    """Follows the raw rewards of all copies of one task, with room that grows with their episodes."""
 
     def __init__(self, task: int, copies: int, discount: float, episode_limit: int) -> None:
         self.task = task
         self.discount = discount
-        self.rewards = np.zeros((copies, episode_limit), np.float32)
+        self.limit = episode_limit
+        self.rewards = np.zeros((copies, min(STEPS_AT_FIRST, episode_limit)), np.float32)
         self.lengths = np.zeros(copies, np.int64)
         self.successes = np.zeros(copies, bool)
         self.copies = np.arange(copies)
@@ -39,11 +41,8 @@ class EpisodeTracker:
         try:
             self.rewards[self.copies, self.lengths] = step.rewards
         except IndexError:
-            limit = self.rewards.shape[1]
-            raise RuntimeError(
-                f"an episode of the run's task {self.task} goes on beyond its limit of {limit} steps: its environment "
-                f"is to end or truncate it"
-            ) from None
+            self._grow(int(self.lengths.max()) + 1)
+            self.rewards[self.copies, self.lengths] = step.rewards
         self.lengths += 1
         self.successes |= step.successes
         if step.next_inputs is step.observations:
@@ -60,17 +59,33 @@ class EpisodeTracker:
             self.successes[copy] = False
         return episodes, (least, greatest) if episodes else None
 
+    def _grow(self, steps: int) -> None:
+        """Make room for episodes of so many steps, and for as many again. Raises RuntimeError beyond the limit."""
+        if steps > self.limit:
+            raise RuntimeError(
+                f"an episode of the run's task {self.task} goes on beyond its limit of {self.limit} steps: its "
+                f"environment is to end or truncate it"
+            )
+        more = min(2 * steps, self.limit) - self.rewards.shape[1]
+        self.rewards = np.pad(self.rewards, ((0, 0), (0, more)))
+
     def drop(self, copies: np.ndarray) -> None:
         """Forget the episodes that these copies are in."""
         self.lengths[copies] = 0
         self.successes[copies] = False
 
     def state(self) -> dict[str, Any]:
-        return {"rewards": self.rewards, "lengths": self.lengths, "successes": self.successes}
+        """Of the rewards, as many steps as the longest episode under way has."""
+        rewards = self.rewards[:, : self.lengths.max()]
+        return {"rewards": rewards, "lengths": self.lengths, "successes": self.successes}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        for name, array in self.state().items():
-            array[...] = state[name]
+        """What `state` returned, perhaps with more steps of rewards than there are."""
+        self.lengths[:], self.successes[:] = state["lengths"], state["successes"]
+        steps = int(self.lengths.max())
+        if steps > self.rewards.shape[1]:
+            self._grow(steps)
+        self.rewards[:, :steps] = state["rewards"][:, :steps]
 
 
 def discounted_return_extremes(rewards: np.ndarray, goes_on: bool, discount: float) -> tuple[float, float]:

@@ -62,7 +62,7 @@ class Evaluator:
     """Plays every episode in a copy of its own, some copies at a time. What an episode is like depends on its number
     alone: on its seed, not on what is played with it.
 
-    An episode with a reward or an observation that is not finite ends there, and its return is NaN.
+    An episode with a reward or an observation that is no number, as the door has it, ends there, and its return is NaN.
     """
 
     def __init__(self, spec: EvaluatorSpec) -> None:

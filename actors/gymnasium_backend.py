@@ -12,7 +12,7 @@ from actors.catalogue import Task
 from actors.environments import Step, after_resets
 from actors.generators import Generators
 from actors.gymnasium_tasks import make
-from actors.returned import CopyStep, Returned
+from actors.returned import CopyStep, Exited, Returned
 
 TRIED_STEPS = 20  # of an episode, to see whether it can be made again
 
@@ -21,11 +21,13 @@ class Copy:
     """One environment, which draws from generators of its own and whose returns are checked.
 
     The seed is given to its first reset, as gymnasium has it. With `exact` it notes at every reset what its generators
-    were before it. Methods raise BadEnvironment for returns that mean nothing, beside whatever an environment raises.
+    were before it. Methods raise BadEnvironment for returns that mean nothing, Exited for sys.exit, and
+    whatever an environment raises.
     """
 
     def __init__(self, task: Task, seed: int, environment: Any, exact: bool = False) -> None:
         self.environment = environment
+        self.name = task.name
         self.seed: int | None = seed
         self.exact = exact
         self.generators = Generators(seed, exact)
@@ -50,14 +52,20 @@ class Copy:
             self.generators.load_state(self.environment, begun)
         if self.exact:
             self.begun = self.generators.state(self.environment)
-        with self.generators:
-            found = self.environment.reset(seed=seed)
+        try:
+            with self.generators:
+                found = self.environment.reset(seed=seed)
+        except SystemExit as error:
+            raise Exited(self.name, error) from error
         return self.returned.reset(found)
 
     def step(self, action: Any) -> CopyStep:
         """Make a step with what `taken` gave."""
-        with self.generators:
-            found = self.environment.step(action)
+        try:
+            with self.generators:
+                found = self.environment.step(action)
+        except SystemExit as error:
+            raise Exited(self.name, error) from error
         return self.returned.step(found)
 
 

@@ -10,15 +10,23 @@ from typing import Any
 
 from actors import here
 from actors.catalogue import Task, UnknownNameError
-from actors.returned import BadEnvironment
+from actors.returned import BadEnvironment, Exited
 
 
 def make(library_id: str, **options: Any) -> Any:
     """The environment, which renders nothing, with today's signatures below all wrappers that gymnasium adds.
 
     Its module may be where `brc` was called. A `max_episode_steps` that is named holds, whatever wrappers of its own
-    make of it.
+    make of it. Raises Exited when the module or the environment calls sys.exit.
     """
+    try:
+        return made(library_id, options)
+    except SystemExit as error:
+        raise Exited(f"gymnasium/{library_id}", error) from error
+
+
+def made(library_id: str, options: dict[str, Any]) -> Any:
+    """What `make` makes."""
     import gymnasium
     from gymnasium.envs import registration
 
@@ -39,11 +47,11 @@ def make(library_id: str, **options: Any) -> Any:
         creator = registration.load_env_creator(creator)
     spec = copy.copy(registered)
     spec.entry_point = lambda **given: TodaysSignatures(creator(**given), f"gymnasium/{library_id}")
-    made: Any = gymnasium.make(spec, disable_env_checker=True, **options)
+    environment: Any = gymnasium.make(spec, disable_env_checker=True, **options)
     limit = options.get("max_episode_steps")
-    if limit is None or isinstance(made, gymnasium.wrappers.TimeLimit):
-        return made
-    return gymnasium.wrappers.TimeLimit(made, limit)
+    if limit is None or isinstance(environment, gymnasium.wrappers.TimeLimit):
+        return environment
+    return gymnasium.wrappers.TimeLimit(environment, limit)
 
 
 @cache
@@ -61,6 +69,8 @@ def describe(name: str) -> Task:
         raise UnknownNameError(
             f"{name} cannot be made, since there is no module {missing}: install it, or call brc in its folder"
         ) from error
+    except Exited as error:
+        raise UnknownNameError(f"{error} when it was imported and made") from error
     except Exception as error:  # whatever a package raises that is loaded by name
         raise UnknownNameError(f"{name} cannot be made: {said(error)}") from error
     try:
@@ -111,6 +121,8 @@ def try_out(task: Task, environment: Any) -> None:
         one.step(one.taken(np.zeros((1, task.action_size), np.float32))[0])
     except BadEnvironment as error:
         raise UnknownNameError(str(error)) from error
+    except Exited as error:
+        raise UnknownNameError(f"{error} when it was reset and made a step") from error
     except Exception as error:  # whatever it raises
         raise UnknownNameError(f"{task.name} cannot be stepped: {said(error)}") from error
 

@@ -22,6 +22,13 @@ class BadEnvironment(RuntimeError):
     """An environment that breaks its interface; the message is one sentence with the task's name."""
 
 
+class Exited(RuntimeError):
+    """An environment called sys.exit, which is to end neither the process nor a run without a word."""
+
+    def __init__(self, name: str, exit_: SystemExit) -> None:
+        super().__init__(f"{name} called sys.exit({'' if exit_.code is None else repr(exit_.code)})")
+
+
 class CopyStep(NamedTuple):
     """What one step of one copy gave."""
 

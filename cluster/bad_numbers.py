@@ -51,4 +51,4 @@ def taken_over(stats: dict[str, Any]) -> str:
     if not stats["bad_segments"]:
         return ""
     lost = f"{stats['bad_segments']:,} segments of {stats['bad_transitions']:,} transitions"
-    return f"; {lost} had NaN or infinite numbers and were dropped"
+    return f"; {lost} had NaN, infinite or huge numbers and were dropped"

@@ -30,7 +30,7 @@ from cluster.run_folder import (
 )
 from cluster.shapes import SEEN_AND_DONE, check_shapes
 from cluster.validation import check
-from dashboards.console import duration
+from dashboards.console import duration, number
 from replay.json_text import json_text
 from replay.policy_store import PolicyMessage
 
@@ -270,6 +270,8 @@ def evaluate(run: Name = "", episodes: int = 10, runs_folder: str = RUNS, seed: 
     plan = check(replace(here(config), seed=seed, evaluation=replace(config.evaluation, episodes=episodes)))
     policy, manifest = newest_policy(path, plan)
     from actors.evaluator import Evaluator
+    from cluster.evaluation_row import sound, unsound
+    from dashboards.progress import mean
 
     for benchmark, file in config.actors.runtime.items():
         print(f"{benchmark} is played with this environment's packages, not those of {file} that the run has")
@@ -277,9 +279,13 @@ def evaluate(run: Name = "", episodes: int = 10, runs_folder: str = RUNS, seed: 
     learned = evaluator.evaluate(policy, number=0)
     random = evaluator.evaluate(None, number=0)
     print(f"{run} at {manifest['env_steps']:,} steps, {episodes} episodes a task (mean, least, greatest; random mean)")
-    for task, returns in learned.returns.items():
-        base = sum(random.returns[task]) / episodes
-        print(f"{task:32s} {sum(returns) / episodes:8.1f} {min(returns):8.1f} {max(returns):8.1f}   {base:8.1f}")
+    for task in learned.returns:
+        returns, base = sound(learned.returns[task]), sound(random.returns[task])
+        shown = [number(value) for value in (mean(returns), min(returns, default=None), max(returns, default=None))]
+        print(f"{task:32s} {' '.join(f'{value:>8s}' for value in shown)}   {number(mean(base)):>8s}")
+    for who, evaluation in (("", learned), ("the random policy in ", random)):
+        for sentence in unsound(evaluation.returns):
+            print(f"{who}{sentence}")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -17,33 +18,54 @@ from dashboards.progress import mean
 
 
 def evaluation_row(tasks: Sequence[Task], evaluation: Evaluation, env_steps: int, elapsed_s: float) -> dict[str, Any]:
-    """Scores and returns by task, of an evaluation of a run's tasks that was begun at `env_steps`."""
+    """Scores and returns by task, of an evaluation of a run's tasks that was begun at `env_steps`.
+
+    Means and scores are of the episodes that gave numbers alone; where a task has none of these, its own and those
+    over all tasks are None. `bad_episodes` says by task how many gave others, if any did.
+    """
     scores = scores_of(tasks, evaluation)
+    whole = all(scores.values())
+    bad = {task: count for task, values in evaluation.returns.items() if (count := len(values) - len(sound(values)))}
+    successes = {
+        task: [success for success, value in zip(found, evaluation.returns[task], strict=True) if math.isfinite(value)]
+        for task, found in evaluation.successes.items()
+    }
     return {
         "time": time.time(),
         "elapsed_s": elapsed_s,
         "env_steps": env_steps,
         "updates": max(0, evaluation.version),
         "policy": "random" if evaluation.version < 0 else "deterministic",
-        "return": {task: mean(values) for task, values in evaluation.returns.items()},
-        "success": {task: mean(values) for task, values in evaluation.successes.items()},
+        "return": {task: mean(sound(values)) for task, values in evaluation.returns.items()},
+        "success": {task: mean(values) for task, values in successes.items()},
         "score": {task: mean(values) for task, values in scores.items()},
-        "score_mean": mean([value for values in scores.values() for value in values]),
-        "score_iqm": None if not scores else iqm(np.array([mean(values) for values in scores.values()])),
+        "score_mean": mean([value for values in scores.values() for value in values]) if whole else None,
+        "score_iqm": iqm(np.array([mean(values) for values in scores.values()])) if scores and whole else None,
         "returns": evaluation.returns,
         "scores": scores,
         "lengths": evaluation.lengths,
-    }
+    } | ({"bad_episodes": bad} if bad else {})
+
+
+def sound(returns: Sequence[float]) -> list[float]:
+    """Those of episodes that gave numbers."""
+    return [value for value in returns if math.isfinite(value)]
+
+
+def unsound(returns: dict[str, list[float]]) -> list[str]:
+    """A sentence for each task of which some episodes gave numbers that are none."""
+    counts = {task: (len(values) - len(sound(values)), len(values)) for task, values in returns.items()}
+    return [f"{task}: {bad} of {of} episodes gave numbers that are none" for task, (bad, of) in counts.items() if bad]
 
 
 def scores_of(tasks: Sequence[Task], evaluation: Evaluation) -> dict[str, list[float]]:
-    """Scores of every episode, by tasks that have a score."""
+    """Scores of the episodes that gave numbers, by tasks that have a score."""
     found: dict[str, list[float]] = {}
     for task in tasks:
         pairs = zip(evaluation.returns[task.name], evaluation.successes[task.name], strict=True)
-        scores = [normalized(task, episode_return, success) for episode_return, success in pairs]
-        if known := [score for score in scores if score is not None]:
-            found[task.name] = known
+        scores = [(value, normalized(task, value, success)) for value, success in pairs]
+        if any(score is not None for _, score in scores):
+            found[task.name] = [score for value, score in scores if score is not None and math.isfinite(value)]
     return found
 
 

@@ -23,7 +23,7 @@ from actors.environments import COPY_INDICES, copy_seed
 from actors.evaluator import EVALUATION_STREAM, Abandoned, Evaluator
 from actors.generators import Generators
 from actors.recorded import Mark, RecordedEnvironment
-from actors.returned import BadEnvironment
+from actors.returned import BadEnvironment, Exited
 from cluster.errors import RunFailed
 from cluster.learner_plan import learner_spec
 from cluster.origin import find_origin
@@ -161,12 +161,14 @@ class SerialRun:
                 reason = f"{error}; mend the environment, or leave it out of --tasks"
             elif isinstance(error, BadEnvironment):
                 reason = str(error)
+            elif isinstance(error, Exited):
+                reason = f"an environment failed: {error}"
             else:
                 reason = f"an environment failed:\n{traceback.format_exc()}"
             if iterations == actor.iterations and steps == [pool.segments.steps for pool in actor.pools]:
                 actor.rng.bit_generator.state = rng
                 self.savable = self._led_back(marks)
-            elif not isinstance(error, (OnlyBadNumbers, BadEnvironment)):
+            elif not isinstance(error, (OnlyBadNumbers, BadEnvironment, Exited)):
                 raise  # it was not in the environments, or is recorded in part
             raise RunFailed(reason) from error
 

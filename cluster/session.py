@@ -15,7 +15,7 @@ from actors.actor import ActorReport
 from actors.evaluator import Evaluation
 from cluster.bad_numbers import BadNumbers, taken_over
 from cluster.errors import RunFailed
-from cluster.evaluation_row import evaluation_row, scored
+from cluster.evaluation_row import evaluation_row, scored, unsound
 from cluster.plan import Plan
 from cluster.run_folder import REPORT, SERIAL_FIELDS, RunFolder
 from cluster.shapes import shapes
@@ -239,6 +239,8 @@ class Session:
         row = evaluation_row(self.plan.tasks, evaluation, env_steps, self.progress.elapsed_s())
         self.records.evaluation(row)
         self.console.evaluation(row)
+        for sentence in unsound(evaluation.returns):
+            self.console.say(f"  {sentence}")
 
     def evaluator_died(self, benchmark: str, cause: str, env_steps: int) -> None:
         """Record and say that an evaluator is replaced, which the evaluation at `env_steps` has waited for."""

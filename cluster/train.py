@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from actors.returned import BadEnvironment
+from actors.returned import BadEnvironment, Exited
 from cluster.blank import give_up_replay, is_blank
 from cluster.config import Config
 from cluster.device import learner_device
@@ -85,7 +85,7 @@ def conduct(
             with suppress(OSError):  # the disk may be full
                 session.ended("failed", reason)
             session.write_report("failed")
-        expected = isinstance(error, (RunFailed, BadEnvironment, OSError))
+        expected = isinstance(error, (RunFailed, BadEnvironment, Exited, OSError))
         if expected:
             console.say(f"run {folder.name} failed: {error}")
         console.say(after_failure(plan.config, preset, folder))

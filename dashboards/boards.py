@@ -196,7 +196,7 @@ BOARDS = (
                 ),
                 Panel(
                     "Bad numbers",
-                    "In the time shown: episodes dropped for NaN or infinite numbers, numbers clipped to float16.",
+                    "In the time shown: episodes dropped for NaN, infinite or huge numbers, those clipped to float16.",
                     "short",
                     (
                         (f"increase(brc_bad_episodes_total{BENCHMARK}[$__range])", "{{run}} {{task}} episodes"),

@@ -71,7 +71,7 @@ METRICS = (
         "bad_episodes",
         "short",
         TASK,
-        "Training episodes that were dropped, as a reward or an observation was NaN or infinite.",
+        "Training episodes that were dropped, as a reward or an observation was NaN, infinite or beyond 1e15.",
         by_task("row", "bad_episodes"),
     ),
     counter(

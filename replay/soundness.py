@@ -1,7 +1,8 @@
-"""Finds segments with NaN or infinite numbers in what a shard takes over, and has them never drawn.
+"""What is a number to learn from; finds segments that hold others in what a shard takes over, and has them never drawn.
 
-Actors let no such number through, but files and snapshots may be of a time when they did, and one row that is drawn
-reaches every parameter of the learner.
+NaN and the infinite ones are none, and neither is what is so large that its square, or a sum of some, is infinite in
+float32: one of these makes a loss NaN as well. Actors let no such number through, but files and snapshots may be of a
+time when they did, and one row that is drawn reaches every parameter of the learner.
 """
 
 from __future__ import annotations
@@ -14,8 +15,26 @@ import numpy as np
 from replay.ring import TaskRing
 from replay.rows import CONTEXT, LAST, NOT_DRAWN
 
+LARGEST_NUMBER = 1e15  # in magnitude, of rewards and observations
 BYTES_AT_ONCE = 1 << 20
 EXPONENT = 0x7C00  # bits of a float16 that are all set in what is not finite
+
+
+def are_numbers(values: np.ndarray) -> np.ndarray:
+    """Bool of the same shape: which can be learned from."""
+    if values.dtype.kind != "f":
+        return np.ones(values.shape, bool)
+    return np.asarray(np.abs(values) <= LARGEST_NUMBER)  # not so of NaN
+
+
+def all_numbers(*arrays: np.ndarray) -> bool:
+    """Whether all in them can be learned from. A sum of squares tells in one pass, mostly; where it is large, each
+    number is looked at."""
+    total = 0.0
+    for array in arrays:
+        if array.dtype.kind == "f":
+            total += float(np.vdot(array, array))
+    return total < LARGEST_NUMBER**2 / 2 or all(bool(are_numbers(array).all()) for array in arrays)
 
 
 class Dropped(NamedTuple):
@@ -47,7 +66,7 @@ def drop_bad_segments(ring: TaskRing) -> Dropped:
 
 
 def bad_rows(ring: TaskRing) -> Iterator[int]:
-    """Numbers of held rows with a reward, an action or an observation that is not finite."""
+    """Numbers of held rows with a reward, an action or an observation that is no number to learn from."""
     step = max(1, BYTES_AT_ONCE // ring.stride)
     start = ring.tail
     while start < ring.head:
@@ -62,10 +81,10 @@ def _bad(ring: TaskRing, place: slice) -> np.ndarray:
     kind = ring.observations.dtype
     if kind == np.float32:  # a packed row is nothing else
         rows = ring.packed[place].view(np.float32)
-        if np.isfinite(np.vdot(rows, rows)):  # else the squares may only be too large
+        if all_numbers(rows):
             return np.zeros(len(rows), bool)
-        return np.asarray(~np.isfinite(rows).all(axis=1))
-    bad = ~(np.isfinite(ring.rewards[place]) & np.isfinite(ring.actions[place]).all(axis=1))
+        return np.asarray(~are_numbers(rows).all(axis=1))
+    bad = ~(are_numbers(ring.rewards[place]) & are_numbers(ring.actions[place]).all(axis=1))
     if kind == np.float16:  # numpy's own look at these is many times slower
         exponents = ring.observations[place].view(np.uint16) & EXPONENT
         if exponents.max() == EXPONENT:

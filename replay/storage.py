@@ -16,7 +16,7 @@ import numpy as np
 from replay.gather import Piece, gather
 from replay.ring import TaskRing, row_stride
 from replay.rows import TERMINAL, Batches, Push, Rows
-from replay.soundness import Dropped, drop_bad_segments
+from replay.soundness import LARGEST_NUMBER, Dropped, drop_bad_segments
 
 DTYPES = ("float32", "float16", "uint8")
 # Episodes that end inside a segment take a row more each; room is made for one in so many steps.
@@ -156,7 +156,8 @@ class Storage:
     def drop_bad(self) -> Dropped:
         """Have no segment drawn that holds a bad number, and forget return extremes that are none, until another
         episode has finished. The caller makes the state last."""
-        bad = ~(np.isfinite(self.return_minimum) & np.isfinite(self.return_maximum))
+        largest = LARGEST_NUMBER / (1.0 - self.spec.discount)  # of all that rewards up to it can make
+        bad = ~((np.abs(self.return_minimum) <= largest) & (np.abs(self.return_maximum) <= largest))
         self.return_minimum[bad], self.return_maximum[bad] = np.inf, -np.inf
         found = [drop_bad_segments(ring) for ring in self.rings]
         return Dropped(sum(one.segments for one in found), sum(one.transitions for one in found))

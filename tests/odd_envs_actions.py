@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from typing import Any
 
 import gymnasium
@@ -167,6 +168,24 @@ class Unsteady(Odd):
         raise RuntimeError("there is no\nsimulator")
 
 
+class Exits(Odd):
+    """Calls sys.exit in every step, in the 550th of all copies, or when it is made."""
+
+    steps = 0  # of all
+
+    def __init__(self, when: str) -> None:
+        super().__init__()
+        self.when = when
+        if when == "made":
+            sys.exit("no licence")
+
+    def step(self, action: Any) -> Any:
+        Exits.steps += 1
+        if self.when == "step" or Exits.steps == 550:
+            sys.exit(0)
+        return super().step(action)
+
+
 class Draws(Odd):
     """Draws from one generator or another in every step and reset."""
 
@@ -210,5 +229,7 @@ class Invisible(Odd):
 KINDS = [kind for kind in list(globals().values()) if isinstance(kind, type) and issubclass(kind, Odd)]
 for kind in KINDS:
     gymnasium.register(f"{kind.__name__}-v0", f"{__name__}:{kind.__name__}", max_episode_steps=100)
+for when in ("made", "step", "late"):
+    gymnasium.register(f"Exits_{when}-v0", f"{__name__}:Exits", max_episode_steps=100, kwargs={"when": when})
 for source in ("np_random", "numpy", "python", "attribute", "hidden"):
     gymnasium.register(f"Draws_{source}-v0", f"{__name__}:Draws", max_episode_steps=13, kwargs={"source": source})

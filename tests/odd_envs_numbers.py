@@ -62,10 +62,24 @@ class AlwaysBad(Sound):
         return 1e300 if self.t == 5 else super().pay(action)
 
 
+class Sometimes(Sound):
+    """An episode is bad by chance."""
+
+    def pay(self, action: np.ndarray) -> Any:
+        return np.nan if self.t == 5 and self.np_random.random() < 0.5 else super().pay(action)
+
+
+class Huge(Sound):
+    """Its squares overflow float32."""
+
+    def observe(self) -> np.ndarray:
+        return np.where(self.is_bad and self.t == 5, np.float32(1e20), super().observe())
+
+
 class Large(Sound):
     def observe(self) -> np.ndarray:
         return super().observe() * np.float32(1e5)
 
 
-for kind in (Sound, BadReward, BadLastObservation, BadReset, AlwaysBad, Large):
+for kind in (Sound, BadReward, BadLastObservation, BadReset, AlwaysBad, Sometimes, Huge, Large):
     gym.register(f"{kind.__name__}-v0", f"tests.odd_envs_numbers:{kind.__name__}", max_episode_steps=100)

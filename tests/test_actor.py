@@ -246,3 +246,24 @@ def test_evaluation_is_deterministic_and_counts_one_episode_a_copy() -> None:
 def test_dependencies_point_one_way(modules: str, forbidden: str) -> None:
     script = f"import sys, {modules}; sys.exit(any(m.split('.')[0] == {forbidden!r} for m in sys.modules))"
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+
+
+def test_a_limit_that_means_no_end_takes_no_room() -> None:
+    """The room grows with the episodes; what is saved of them is what they have, and what is read may be more."""
+    copies, rng = 2, np.random.default_rng(0)
+    none = np.zeros(copies, bool)
+    long, exact = EpisodeTracker(0, copies, 0.99, 10**12), EpisodeTracker(0, copies, 0.99, 5000)
+    observations = np.zeros((copies, 1), np.float32)
+    for step in range(1, 5001):
+        rewards, over = rng.standard_normal(copies).astype(np.float32), np.array([step == 5000, step == 700])
+        following = observations.copy() if over.any() else observations
+        taken = Step(observations, rewards, over, none, none, following)
+        assert long.append(taken) == exact.append(taken)
+        if step in (600, 3000):
+            saved = long.state()
+            assert saved["rewards"].shape == (copies, step)
+            full = saved | {"rewards": np.pad(saved["rewards"], ((0, 0), (0, 5000 - step)))}
+            long, exact = EpisodeTracker(0, copies, 0.99, 10**12), EpisodeTracker(0, copies, 0.99, 5000)
+            long.load_state(saved)
+            exact.load_state(full)
+    assert long.lengths.tolist() == [0, 4300] and long.rewards.nbytes < 100_000

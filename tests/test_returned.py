@@ -11,6 +11,7 @@ from actors.catalogue import Task, UnknownNameError, resolve
 from actors.environments import Step, make_environment
 from actors.returned import BadEnvironment
 from tests import tiny
+from tests.live import events
 
 
 def name(kind: str) -> str:
@@ -70,6 +71,8 @@ REFUSED = [
     ("Undecided", "terminated is float 0.5, neither True nor False"),
     ("NoAction", r"takes Box.*, which has no number in it"),
     ("NoObservation", r"observes Box.*, which has no number in it"),
+    ("Exits_made", r" called sys.exit\('no licence'\) when it was imported and made$"),
+    ("Exits_step", r" called sys.exit\(0\) when it was reset and made a step$"),
     ("Unsteady", "cannot be stepped: RuntimeError: there is no simulator$"),
 ]
 
@@ -78,6 +81,25 @@ REFUSED = [
 def test_what_means_nothing_is_refused_before_a_run(kind: str, said: str) -> None:
     with pytest.raises(UnknownNameError, match=f"^{name(kind)}.*{said}"):
         resolve([name(kind)])
+
+
+def test_a_module_that_exits_is_refused_with_the_name_of_the_task() -> None:
+    done = tiny.run("train", "quickstart", "--tasks", "gymnasium/tests.exits_on_import:Any-v0")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith(
+        "gymnasium/tests.exits_on_import:Any-v0 called sys.exit(2) when it was imported and made"
+    )
+
+
+def test_a_serial_run_whose_environment_exits_fails_with_a_checkpoint(folder: Path) -> None:
+    task = name("Exits_late")
+    done = tiny.train(folder, "a", f"--tasks={task}", "--execution=serial", "--steps=600")
+    said = done.stdout + done.stderr
+    assert done.returncode == 1 and "Traceback" not in said, said
+    assert f"run a failed: an environment failed: {task} called sys.exit(0)" in said
+    assert "a last checkpoint was written" in said
+    (failed,) = events(folder, "a", "failed")
+    assert failed["reason"].endswith("called sys.exit(0)")
 
 
 def test_what_goes_wrong_later_is_told_with_the_name_of_the_task() -> None:

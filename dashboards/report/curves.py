@@ -97,9 +97,13 @@ def by_success(task: str) -> bool:
 
 
 def episodes(evaluation: dict[str, Any], task: str) -> list[float]:
-    """What its episodes are judged by; NaN where that was no number."""
-    found: list[float | None] = evaluation["scores" if by_success(task) else "returns"].get(task) or []
-    return [math.nan if value is None else value for value in found]
+    """What its episodes are judged by, those alone that gave numbers."""
+    return sound(evaluation["scores" if by_success(task) else "returns"].get(task) or [])
+
+
+def sound(values: Sequence[float | None]) -> list[float]:
+    """Those that are numbers: files have null for others."""
+    return [value for value in values if value is not None and math.isfinite(value)]
 
 
 def task_curve(series: Series, task: str) -> Curve | None:
@@ -110,7 +114,7 @@ def task_curve(series: Series, task: str) -> Curve | None:
 def score_curve(series: Series, interquartile: bool) -> Curve | None:
     """The score over all tasks that have one, likewise. Several runs' interquartile mean is over runs and tasks, a
     single run's over its tasks' means."""
-    found = points(series, lambda row: list(row["scores"].values()))
+    found = points(series, lambda row: [sound(values) for values in row["scores"].values()])
     if not interquartile:
         return curve(found, mean, aggregate.mean_interval)
     if len(series.evaluated) > 1:
