@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -54,20 +55,35 @@ class Generators:
         self.pythons = tupled(state["pythons"])
         layers = list(layers_of(environment))
         for depth, name, saved in state["own"]:
-            vars(layers[depth])[name] = revived(vars(layers[depth]).get(name), saved)
+            if depth < len(layers):  # what is made later cannot be brought back before
+                attributes = attributes_of(layers[depth])
+                attributes[name] = revived(attributes.get(name), saved)
 
 
 def layers_of(environment: Any) -> Iterator[Any]:
-    """The outermost wrapper first, the environment itself last."""
-    while environment is not None:
+    """The outermost wrapper first, the environment itself last, and behind it what it calls `env` too, such as a
+    simulator. Each once: some lead back to themselves."""
+    met: list[Any] = []
+    while attributes_of(environment) and not any(environment is one for one in met):
+        met.append(environment)
         yield environment
-        environment = vars(environment).get("env")
+        environment = attributes_of(environment).get("env")
+
+
+def attributes_of(layer: Any) -> dict[str, Any]:
+    """What an object has of its own. One in slots or of another language has nothing that can be looked at, and what a
+    class or a module has is everybody's."""
+    try:
+        found = vars(layer)
+    except TypeError:
+        return {}
+    return found if isinstance(found, dict) and not isinstance(layer, ModuleType) else {}
 
 
 def held(environment: Any) -> Iterator[tuple[int, Any, str, Any]]:
     """(depth, layer, name, generator) of every generator that is an attribute of the environment or a wrapper."""
     for depth, layer in enumerate(layers_of(environment)):
-        for name, value in vars(layer).items():
+        for name, value in list(attributes_of(layer).items()):
             if isinstance(value, OWN) and not isinstance(value, random.SystemRandom):
                 yield depth, layer, name, value
 
@@ -77,23 +93,45 @@ def state_of(generator: Any) -> Any:
         return listed(generator.getstate())
     if isinstance(generator, np.random.RandomState):
         return generator.get_state(legacy=False)
-    return {"generator": generator.bit_generator.state}
+    seeds = generator.bit_generator.seed_seq
+    # What it spawns depends on its seed and on how many it has spawned, which its own state does not hold.
+    known = {"seeds": dict(seeds.state)} if isinstance(seeds, np.random.SeedSequence) else {}
+    return {"generator": generator.bit_generator.state} | known
 
 
 def revived(generator: Any, state: Any) -> Any:
-    """The generator, in that state; another one where it is none of the kind."""
+    """The generator, in that state; another one where it is none of the kind. One of a kind that numpy does not have
+    cannot be made, and stays what it is."""
     if isinstance(state, list):
         generator = generator if isinstance(generator, random.Random) else random.Random()
         generator.setstate(tupled(state))
-    elif "generator" in state:
-        kind = state["generator"]["bit_generator"]
-        if not (isinstance(generator, np.random.Generator) and type(generator.bit_generator).__name__ == kind):
-            generator = np.random.Generator(getattr(np.random, kind)())
-        generator.bit_generator.state = state["generator"]
+        return generator
+    own = state.get("generator", state)
+    kind = getattr(np.random, own["bit_generator"], None)
+    if "generator" in state:
+        if not (isinstance(generator, np.random.Generator) and drawn_from(generator) == own["bit_generator"]):
+            if kind is None:
+                return generator
+            generator = np.random.Generator(kind())
+        if "seeds" in state:
+            seeds = state["seeds"] | {"spawn_key": tuple(state["seeds"]["spawn_key"])}
+            generator.bit_generator.__setstate__((own, np.random.SeedSequence(**seeds)))
+        else:
+            generator.bit_generator.state = own
     else:
-        generator = generator if isinstance(generator, np.random.RandomState) else np.random.RandomState()
-        generator.set_state(state)
+        if not (isinstance(generator, np.random.RandomState) and drawn_from(generator) == own["bit_generator"]):
+            if kind is None:
+                return generator
+            generator = np.random.RandomState(kind())
+        generator.set_state(own)
     return generator
+
+
+def drawn_from(generator: Any) -> str:
+    """The kind of the bit generator that it has, as states name it."""
+    if isinstance(generator, np.random.RandomState):
+        return str(generator.get_state(legacy=False)["bit_generator"])
+    return type(generator.bit_generator).__name__
 
 
 def listed(state: tuple[Any, ...]) -> list[Any]:

@@ -200,6 +200,12 @@ class Draws(Odd):
         self.episodes += 1
         return super().reset(seed=seed)
 
+    def lazy(self) -> float:
+        """Draws from a generator that is made when it is first needed in a step."""
+        if self.t and not hasattr(self, "state"):
+            self.state = np.random.RandomState(np.random.PCG64(5))
+        return float(self.state.random_sample()) if self.t else 0.5
+
     def observe(self) -> Any:
         draws: Any = {
             "np_random": self.np_random.random,
@@ -207,11 +213,30 @@ class Draws(Odd):
             "python": random.random,
             "attribute": self.rng.random,
             "hidden": self.hidden[0].random,
+            "pcg": self.lazy,
+            "spawned": lambda: self.rng.spawn(1)[0].random() if self.t % 3 == 1 else 0.5,
         }
         drawn = draws[self.source]()
         if self.source == "np_random" and drawn < 0.1:  # the number of draws depends on what was drawn
             self.np_random.random(7)
         return np.array([self.t, drawn, 1.0])
+
+
+class Slotted:
+    """As a simulator in another language: it has no __dict__."""
+
+    __slots__ = ("back",)
+
+
+class Leads(Odd):
+    """Calls something `env` that is none, or that leads back to it."""
+
+    def __init__(self, to: str) -> None:
+        super().__init__()
+        simulator = Odd()
+        simulator.env = self
+        ends: dict[str, Any] = {"itself": self, "back": simulator, "slots": Slotted(), "words": "prod", "code": np}
+        self.env = ends[to]
 
 
 class Undrawn(Odd):
@@ -231,5 +256,7 @@ for kind in KINDS:
     gymnasium.register(f"{kind.__name__}-v0", f"{__name__}:{kind.__name__}", max_episode_steps=100)
 for when in ("made", "step", "late"):
     gymnasium.register(f"Exits_{when}-v0", f"{__name__}:Exits", max_episode_steps=100, kwargs={"when": when})
-for source in ("np_random", "numpy", "python", "attribute", "hidden"):
+for source in ("np_random", "numpy", "python", "attribute", "hidden", "pcg", "spawned"):
     gymnasium.register(f"Draws_{source}-v0", f"{__name__}:Draws", max_episode_steps=13, kwargs={"source": source})
+for to in ("itself", "back", "slots", "words", "code"):
+    gymnasium.register(f"Leads_{to}-v0", f"{__name__}:Leads", max_episode_steps=13, kwargs={"to": to})

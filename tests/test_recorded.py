@@ -17,7 +17,7 @@ from dashboards import records
 from tests import tiny
 from tests.test_serial import StopAt, assert_identical, config, run
 
-SAVED = ["np_random", "numpy", "python", "attribute"]
+SAVED = ["np_random", "numpy", "python", "attribute", "pcg", "spawned"]
 
 
 def name(source: str) -> str:
@@ -47,6 +47,12 @@ def test_copies_are_led_back_and_draw_on_as_they_would_have(source: str) -> None
             steps.append(one.recv())
         np.testing.assert_array_equal(steps[0].observations, steps[1].observations)
         np.testing.assert_array_equal(steps[0].next_inputs, steps[1].next_inputs)
+
+
+@pytest.mark.parametrize("to", ["itself", "back", "slots", "words", "code"])
+def test_what_an_environment_calls_env_may_be_anything(to: str) -> None:
+    (task,) = resolve([f"gymnasium/tests.odd_envs_actions:Leads_{to}-v0"])
+    assert is_led_back(task, 0)
 
 
 def test_a_resumed_serial_run_is_identical_where_steps_draw(tmp_path: Path) -> None:
