@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from actors.catalogue import Task
+from actors.closing import close_all
 from actors.door import BadNumber, Door
 from actors.environments import Environment, Step, copy_seed, make_environment
 from actors.episodes import Episode, EpisodeTracker
@@ -297,5 +298,4 @@ class Actor:
         self.writer.load_state(state["writer"])
 
     def close(self) -> None:
-        for pool in self.pools:
-            pool.environment.close()
+        close_all(pool.environment for pool in self.pools)

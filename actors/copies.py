@@ -8,6 +8,7 @@ import numpy as np
 import psutil
 
 from actors.catalogue import Task
+from actors.closing import close
 from actors.door import sound, sound_rows
 from actors.environments import Environment, Step, make_environment
 from replay.locations import node_memory
@@ -101,13 +102,17 @@ class Copies:
         """Make and reset a copy for each episode, with a seed each."""
         before = self._bytes()
         environment = make_environment(self.backend, task, seeds, self.threads)
-        self.pools.append(Pool(index, environment, episodes, self.count))
+        try:
+            self.pools.append(Pool(index, environment, episodes, self.count))
+        except BaseException:
+            close(environment)
+            raise
         if len(seeds) > self.known.get(index, (0, 0.0))[0]:
             self.known[index] = len(seeds), max(LEAST_BYTES, (self._bytes() - before) / len(seeds))
 
     def close(self) -> None:
         while self.pools:
-            self.pools.pop().environment.close()
+            close(self.pools.pop().environment)
 
     def _bytes(self) -> int:
         """What this process has of memory for itself."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from actors.actions import Taken, mujoco_scaler
 from actors.catalogue import Task
+from actors.closing import close_all
 from actors.environments import Step, after_resets
 
 # Rendering needs a display or EGL; training renders nothing, and quadruped-escape alone cannot load without GL.
@@ -87,8 +88,7 @@ class DmControlEnvironment:
         return np.asarray(self.environments[0].physics.render(240, 320, camera_id=0))
 
     def close(self) -> None:
-        for environment in self.environments:
-            environment.close()
+        close_all(self.environments)
 
     def _reset(self, copy: int) -> np.ndarray:
         self.lengths[copy] = 0

@@ -14,6 +14,7 @@ import numpy as np
 
 from actors import gl
 from actors.actor import make_policy, room
+from actors.closing import close
 from actors.environments import Filmable, copy_seed, make_filmable
 from actors.evaluator import EVALUATION_STREAM, EvaluatorSpec
 from actors.gl import NoRenderer
@@ -53,7 +54,7 @@ def film(spec: EvaluatorSpec, task: int, message: PolicyMessage, every: int, fil
         total, length = total + float(step.rewards[0]), length + 1
         is_last = length >= spec.tasks[task].episode_limit  # whatever its environment says
         inputs, over = step.next_inputs, bool(step.terminated[0] or step.truncated[0] or is_last)
-    environment.close()
+    close(environment)
     imageio.imwrite(file, np.stack(frames), duration=1000 / FRAMES_PER_SECOND, loop=0)
     return Filmed(total, length)
 

@@ -9,10 +9,11 @@ import numpy as np
 
 from actors.actions import Taken, box_scaler, indices
 from actors.catalogue import Task
+from actors.closing import close_all
 from actors.environments import Step, after_resets
 from actors.generators import Generators
-from actors.gymnasium_tasks import make
-from actors.returned import CopyStep, Exited, Returned
+from actors.gymnasium_tasks import make, said
+from actors.returned import BadEnvironment, CopyStep, Exited, Returned
 
 TRIED_STEPS = 20  # of an episode, to see whether it can be made again
 
@@ -79,12 +80,44 @@ def make_copy(task: Task, seed: int, exact: bool = False, film: bool = False) ->
     return Copy(task, seed, environment, exact)
 
 
+def make_copies(task: Task, seeds: Sequence[int], exact: bool = False, film: bool = False) -> list[Copy]:
+    """A copy a seed. If one cannot be made, those before it are closed."""
+    made: list[Copy] = []
+    try:
+        for seed in seeds:
+            made.append(make_copy(task, int(seed), exact, film))
+    except BaseException:
+        close_copies(made)
+        raise
+    return made
+
+
+def close_copies(made: Sequence[Copy]) -> None:
+    close_all(one.environment for one in made)
+
+
 def is_led_back(task: Task, seed: int) -> bool:
     """Whether a fresh copy can be brought to where another one is, as far as two short episodes show.
 
-    It makes the last of them only, with the other's actions, and is to observe and to be paid the same.
+    It makes the last of them only, with the other's actions, and is to observe and to be paid the same. Raises
+    BadEnvironment for a task that cannot be stepped so far, with the reason.
     """
-    one, other = (make_copy(task, seed, exact=True) for _ in range(2))
+    made: list[Copy] = []
+    try:
+        made = make_copies(task, [seed, seed], exact=True)
+        return are_alike(task, seed, *made)
+    except BadEnvironment:
+        raise
+    except Exited as error:
+        raise BadEnvironment(str(error)) from error
+    except Exception as error:  # whatever it raises
+        raise BadEnvironment(f"{task.name} cannot be stepped: {said(error)}") from error
+    finally:
+        close_copies(made)
+
+
+def are_alike(task: Task, seed: int, one: Copy, other: Copy) -> bool:
+    """Whether one, led through two episodes, and the other, led through the last of them, give the same in that."""
     rng = np.random.default_rng(seed)
     if task.num_actions:
         drawn = rng.integers(0, task.num_actions, (TRIED_STEPS, 1)).astype(np.float32)
@@ -96,10 +129,7 @@ def is_led_back(task: Task, seed: int) -> bool:
     other.reset()
     again = other.reset(one.begun)
     same = np.array_equal(first, again, equal_nan=True)
-    same = same and np.array_equal(episode(one, drawn[::-1]), episode(other, drawn[::-1]), equal_nan=True)
-    for made in (one, other):
-        made.environment.close()
-    return same
+    return same and np.array_equal(episode(one, drawn[::-1]), episode(other, drawn[::-1]), equal_nan=True)
 
 
 def episode(one: Copy, actions: np.ndarray) -> np.ndarray:
@@ -119,7 +149,7 @@ class GymnasiumEnvironment:
     def __init__(self, task: Task, seeds: Sequence[int], exact: bool = False, film: bool = False) -> None:
         self.task = task
         self.copies = len(seeds)
-        self.made = [make_copy(task, int(seed), exact, film) for seed in seeds]
+        self.made = make_copies(task, seeds, exact, film)
         self.scale = self.made[0].scale
         self.actions: list[Any] = []
 
@@ -161,5 +191,4 @@ class GymnasiumEnvironment:
         return np.asarray(self.made[0].environment.render())
 
     def close(self) -> None:
-        for one in self.made:
-            one.environment.close()
+        close_copies(self.made)

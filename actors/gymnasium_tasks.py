@@ -10,6 +10,7 @@ from typing import Any
 
 from actors import here
 from actors.catalogue import Task, UnknownNameError
+from actors.closing import close
 from actors.returned import BadEnvironment, Exited
 
 
@@ -78,7 +79,7 @@ def describe(name: str) -> Task:
         try_out(task, environment)
         return task
     finally:
-        environment.close()
+        close(environment)
 
 
 def described(name: str, library_id: str, environment: Any) -> Task:
@@ -127,6 +128,6 @@ def try_out(task: Task, environment: Any) -> None:
         raise UnknownNameError(f"{task.name} cannot be stepped: {said(error)}") from error
 
 
-def said(error: Exception) -> str:
+def said(error: BaseException) -> str:
     """An error in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")

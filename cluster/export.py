@@ -12,6 +12,7 @@ from safetensors.numpy import save_file
 
 from actors.actions import ActionScaler
 from actors.catalogue import Task
+from actors.closing import close
 from actors.environments import make_environment
 from actors.policy import LAYER_NORM_EPSILON, LOG_STD_MAX, LOG_STD_MIN, unpack
 from cluster.plan import Plan
@@ -84,7 +85,7 @@ def bounds(task: Task, backend: str) -> dict[str, Any]:
     """What the actions of a task may be, an entry for each of their numbers, in a row."""
     environment = make_environment(backend, task, [0])
     scaler = environment.scale
-    environment.close()
+    close(environment)
     assert isinstance(scaler, ActionScaler), "discrete actions are not exported"
     low, high = (
         [bound if is_bound else None for bound, is_bound in zip(side.tolist(), bounded.tolist(), strict=True)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import chdir
 from pathlib import Path
 
+from actors.returned import BadEnvironment
 from cluster.errors import ConfigError
 from cluster.plan import Plan
 from cluster.run_folder import existing_run, load_config
@@ -11,7 +13,7 @@ from cluster.run_folder import existing_run, load_config
 
 def strays(plan: Plan) -> list[str]:
     """The tasks of a serial run that a few steps show cannot be led back to where they were. Raises ConfigError when
-    such a run is to be resumed.
+    such a run is to be resumed, and for a task that cannot make these steps.
 
     Of other libraries than gymnasium it is known that they can.
     """
@@ -21,7 +23,11 @@ def strays(plan: Plan) -> list[str]:
         return []
     from actors.gymnasium_backend import is_led_back
 
-    found = [task.name for task in tasks if not is_led_back(task, config.seed)]
+    try:
+        with chdir("."):  # its environments may go elsewhere
+            found = [task.name for task in tasks if not is_led_back(task, config.seed)]
+    except BadEnvironment as error:
+        raise ConfigError(f"--tasks: {error}") from error
     if found and config.resume and config.name:
         begun = load_config(existing_run(Path(config.runs_folder), config.name))[1]
         if begun.execution == "serial":

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sys
+import tempfile
+import threading
 from typing import Any
 
 import gymnasium
@@ -233,10 +236,64 @@ class Leads(Odd):
 
     def __init__(self, to: str) -> None:
         super().__init__()
-        simulator = Odd()
+        simulator: Any = Odd()
         simulator.env = self
         ends: dict[str, Any] = {"itself": self, "back": simulator, "slots": Slotted(), "words": "prod", "code": np}
         self.env = ends[to]
+
+
+class Tires(Odd):
+    """Its 13th step, and its close, raise."""
+
+    closed = 0
+
+    def fail(self) -> None:
+        raise RuntimeError("it is\ntired")
+
+    def step(self, action: Any) -> Any:
+        if self.t == 12:
+            self.fail()
+        return super().step(action)
+
+    def close(self) -> None:
+        Tires.closed += 1
+        self.fail()
+
+
+class Leaves(Tires):
+    def fail(self) -> None:
+        sys.exit(7)
+
+
+class Clings(Odd):
+    """Cannot be closed."""
+
+    def close(self) -> None:
+        raise RuntimeError("the window is gone already")
+
+
+class Homeless(Odd):
+    """Leaves its process in a folder that is no more."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        with tempfile.TemporaryDirectory() as folder:
+            os.chdir(folder)
+        return super().reset(seed=seed)
+
+
+class Threaded(Odd):
+    """Has a thread that the process waits for in the end, and that only `close` ends."""
+
+    def __init__(self, obeys: bool) -> None:
+        super().__init__()
+        self.over = threading.Event()
+        self.obeys = obeys
+        threading.Thread(target=self.over.wait, name="an environment's").start()
+
+    def close(self) -> None:
+        if self.obeys:
+            self.over.set()
+        threading.Event().wait(0 if self.obeys else 1000)
 
 
 class Undrawn(Odd):
@@ -260,3 +317,5 @@ for source in ("np_random", "numpy", "python", "attribute", "hidden", "pcg", "sp
     gymnasium.register(f"Draws_{source}-v0", f"{__name__}:Draws", max_episode_steps=13, kwargs={"source": source})
 for to in ("itself", "back", "slots", "words", "code"):
     gymnasium.register(f"Leads_{to}-v0", f"{__name__}:Leads", max_episode_steps=13, kwargs={"to": to})
+for obeys in (True, False):
+    gymnasium.register(f"Threaded_{obeys}-v0", f"{__name__}:Threaded", max_episode_steps=13, kwargs={"obeys": obeys})

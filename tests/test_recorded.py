@@ -12,9 +12,12 @@ from actors.catalogue import resolve
 from actors.environments import make_environment
 from actors.gymnasium_backend import is_led_back
 from actors.recorded import RecordedEnvironment
+from cluster.errors import ConfigError
 from cluster.serial import to_numpy, to_torch
+from cluster.validation import validate
+from cluster.way_back import strays
 from dashboards import records
-from tests import tiny
+from tests import odd_envs_actions, tiny
 from tests.test_serial import StopAt, assert_identical, config, run
 
 SAVED = ["np_random", "numpy", "python", "attribute", "pcg", "spawned"]
@@ -53,6 +56,32 @@ def test_copies_are_led_back_and_draw_on_as_they_would_have(source: str) -> None
 def test_what_an_environment_calls_env_may_be_anything(to: str) -> None:
     (task,) = resolve([f"gymnasium/tests.odd_envs_actions:Leads_{to}-v0"])
     assert is_led_back(task, 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [("Tires", "cannot be stepped: RuntimeError: it is tired"), ("Leaves", r"called sys.exit\(7\)")]
+)
+def test_what_cannot_be_stepped_is_refused_and_closed(monkeypatch: pytest.MonkeyPatch, kind: str, said: str) -> None:
+    """Also one that would end the process, and one that cannot be closed."""
+    monkeypatch.setattr(odd_envs_actions.Tires, "closed", 0)
+    plan = validate(tiny.config(tasks=(f"gymnasium/tests.odd_envs_actions:{kind}-v0",), execution="serial"))
+    before = odd_envs_actions.Tires.closed
+    with pytest.raises(ConfigError, match=rf"^--tasks: gymnasium/tests.odd_envs_actions:{kind}-v0\b.*{said}$"):
+        strays(plan)
+    assert odd_envs_actions.Tires.closed == before + 2
+
+
+def test_environments_that_leave_for_nowhere_or_cannot_be_closed_are_trained_on(tmp_path: Path) -> None:
+    tasks = [f"gymnasium/tests.odd_envs_actions:{kind}-v0" for kind in ("Homeless", "Clings")]
+    done = tiny.train(
+        tmp_path, "a", "--tasks", *tasks, "--execution=serial", "--steps=400", "--checkpoint-interval=200"
+    )
+    assert done.returncode == 0 and "Traceback" not in done.stdout + done.stderr, done.stdout + done.stderr
+    events = {row["event"] for row in tiny.rows(tmp_path, "a", "events")}
+    assert "evaluation_lost" not in events and (tmp_path / "runs" / "a" / "report.html").exists()
+    for words in (["eval", "a", "--episodes=1"], ["export", "a"]):
+        done = tiny.run(*words, f"--runs-folder={tmp_path}/runs")
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_resumed_serial_run_is_identical_where_steps_draw(tmp_path: Path) -> None:
