@@ -72,8 +72,9 @@ class Door:
         over = step.terminated | step.truncated
         dropped = ~sound(step)
         self.in_a_row[over & ~dropped] = 0
+        rewarded = are_numbers(step.rewards)
         for copy in np.flatnonzero(dropped).tolist():
-            if are_numbers(step.rewards)[copy]:
+            if rewarded[copy]:
                 self._found(copy, "observation", step.observations[copy])
             else:
                 self._found(copy, "reward", step.rewards[copy])

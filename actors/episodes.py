@@ -75,7 +75,7 @@ class EpisodeTracker:
         self.successes[copies] = False
 
     def state(self) -> dict[str, Any]:
-        """Of the rewards, as many steps as the longest episode under way has."""
+        """The episodes under way, with as many steps of rewards as the longest of them has."""
         rewards = self.rewards[:, : self.lengths.max()]
         return {"rewards": rewards, "lengths": self.lengths, "successes": self.successes}
 

@@ -107,22 +107,18 @@ def revived(generator: Any, state: Any) -> Any:
         generator.setstate(tupled(state))
         return generator
     own = state.get("generator", state)
-    kind = getattr(np.random, own["bit_generator"], None)
-    if "generator" in state:
-        if not (isinstance(generator, np.random.Generator) and drawn_from(generator) == own["bit_generator"]):
-            if kind is None:
-                return generator
-            generator = np.random.Generator(kind())
-        if "seeds" in state:
-            seeds = state["seeds"] | {"spawn_key": tuple(state["seeds"]["spawn_key"])}
-            generator.bit_generator.__setstate__((own, np.random.SeedSequence(**seeds)))
-        else:
-            generator.bit_generator.state = own
+    wanted = np.random.Generator if "generator" in state else np.random.RandomState
+    if not (isinstance(generator, wanted) and drawn_from(generator) == own["bit_generator"]):
+        kind = getattr(np.random, own["bit_generator"], None)
+        if kind is None:
+            return generator
+        generator = wanted(kind())
+    if "seeds" in state:
+        seeds = state["seeds"] | {"spawn_key": tuple(state["seeds"]["spawn_key"])}
+        generator.bit_generator.__setstate__((own, np.random.SeedSequence(**seeds)))
+    elif "generator" in state:
+        generator.bit_generator.state = own
     else:
-        if not (isinstance(generator, np.random.RandomState) and drawn_from(generator) == own["bit_generator"]):
-            if kind is None:
-                return generator
-            generator = np.random.RandomState(kind())
         generator.set_state(own)
     return generator
 

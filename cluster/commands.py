@@ -270,7 +270,8 @@ def evaluate(run: Name = "", episodes: int = 10, runs_folder: str = RUNS, seed: 
     plan = check(replace(here(config), seed=seed, evaluation=replace(config.evaluation, episodes=episodes)))
     policy, manifest = newest_policy(path, plan)
     from actors.evaluator import Evaluator
-    from cluster.evaluation_row import sound, unsound
+    from cluster.evaluation_row import unsound
+    from dashboards.aggregate import finite
     from dashboards.progress import mean
 
     for benchmark, file in config.actors.runtime.items():
@@ -280,7 +281,7 @@ def evaluate(run: Name = "", episodes: int = 10, runs_folder: str = RUNS, seed: 
     random = evaluator.evaluate(None, number=0)
     print(f"{run} at {manifest['env_steps']:,} steps, {episodes} episodes a task (mean, least, greatest; random mean)")
     for task in learned.returns:
-        returns, base = sound(learned.returns[task]), sound(random.returns[task])
+        returns, base = finite(learned.returns[task]), finite(random.returns[task])
         shown = [number(value) for value in (mean(returns), min(returns, default=None), max(returns, default=None))]
         print(f"{task:32s} {' '.join(f'{value:>8s}' for value in shown)}   {number(mean(base)):>8s}")
     for who, evaluation in (("", learned), ("the random policy in ", random)):

@@ -59,6 +59,7 @@ def stopped(host: str, auth: dict[str, Any]) -> bool:
 
 
 def refusing(description: Path) -> int:
+    """Call `main`; a description that is none is a sentence, and exit code 2."""
     try:
         return main(description)
     except ConfigError as error:

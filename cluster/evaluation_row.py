@@ -12,7 +12,7 @@ import numpy as np
 from actors.catalogue import Task
 from actors.evaluator import Evaluation
 from actors.scores import normalized
-from dashboards.aggregate import iqm
+from dashboards.aggregate import finite, iqm
 from dashboards.console import number
 from dashboards.progress import mean
 
@@ -25,7 +25,7 @@ def evaluation_row(tasks: Sequence[Task], evaluation: Evaluation, env_steps: int
     """
     scores = scores_of(tasks, evaluation)
     whole = all(scores.values())
-    bad = {task: count for task, values in evaluation.returns.items() if (count := len(values) - len(sound(values)))}
+    bad = bad_episodes(evaluation.returns)
     successes = {
         task: [success for success, value in zip(found, evaluation.returns[task], strict=True) if math.isfinite(value)]
         for task, found in evaluation.successes.items()
@@ -36,7 +36,7 @@ def evaluation_row(tasks: Sequence[Task], evaluation: Evaluation, env_steps: int
         "env_steps": env_steps,
         "updates": max(0, evaluation.version),
         "policy": "random" if evaluation.version < 0 else "deterministic",
-        "return": {task: mean(sound(values)) for task, values in evaluation.returns.items()},
+        "return": {task: mean(finite(values)) for task, values in evaluation.returns.items()},
         "success": {task: mean(values) for task, values in successes.items()},
         "score": {task: mean(values) for task, values in scores.items()},
         "score_mean": mean([value for values in scores.values() for value in values]) if whole else None,
@@ -47,15 +47,18 @@ def evaluation_row(tasks: Sequence[Task], evaluation: Evaluation, env_steps: int
     } | ({"bad_episodes": bad} if bad else {})
 
 
-def sound(returns: Sequence[float]) -> list[float]:
-    """Those of episodes that gave numbers."""
-    return [value for value in returns if math.isfinite(value)]
+def bad_episodes(returns: dict[str, list[float]]) -> dict[str, int]:
+    """Counts, by task, the episodes whose return is no number. Tasks without such episodes are left out."""
+    counts = {task: len(values) - len(finite(values)) for task, values in returns.items()}
+    return {task: count for task, count in counts.items() if count}
 
 
 def unsound(returns: dict[str, list[float]]) -> list[str]:
-    """A sentence for each task of which some episodes gave numbers that are none."""
-    counts = {task: (len(values) - len(sound(values)), len(values)) for task, values in returns.items()}
-    return [f"{task}: {bad} of {of} episodes gave numbers that are none" for task, (bad, of) in counts.items() if bad]
+    """Says in a sentence for each such task how many of its episodes gave no numbers."""
+    return [
+        f"{task}: {bad} of {len(returns[task])} episodes gave numbers that are none"
+        for task, bad in bad_episodes(returns).items()
+    ]
 
 
 def scores_of(tasks: Sequence[Task], evaluation: Evaluation) -> dict[str, list[float]]:

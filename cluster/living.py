@@ -26,8 +26,11 @@ def incarnation_of(name: str) -> int:
 
 
 def living_actors(parts: Parts, alive: Sequence[str], assignments: Sequence[Assignment]) -> Living:
-    """By what they do, with their incarnations. Those that do what is not wanted now are ended, and of two that do the
-    same the older, which was leaving."""
+    """The living actors by their assignments, with their incarnations.
+
+    Actors whose assignment is not wanted any more are ended. Of two with the same assignment the older one is ended: it
+    was leaving.
+    """
     found: Living = {}
     for name in sorted((name for name in alive if name.startswith("actor-")), key=incarnation_of, reverse=True):
         incarnation = incarnation_of(name)

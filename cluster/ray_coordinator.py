@@ -98,18 +98,22 @@ class CoordinatorProcess:
         if not package.startswith("gcs://"):
             return  # it is installed
         pinned = threading.Event()
+        why = "no answer"
 
         def pin() -> None:
+            nonlocal why
             while True:
                 try:
                     _pin_runtime_env_uri(package, expiration_s=PINNED_S)
                     pinned.set()
                     time.sleep(PINNED_S / 2)
-                except Exception:  # the head is away
+                except Exception as error:  # the head is away
+                    why = f"{type(error).__name__}: {error}"
                     time.sleep(1.0)
 
         threading.Thread(target=pin, name="code", daemon=True).start()
-        pinned.wait(PATIENCE_S)
+        if not pinned.wait(PATIENCE_S):
+            self._say(f"Ray does not yet keep {package}, the code of this run ({why}): it is asked on\n")
 
     def _conduct(self, folder: RunFolder, parts: Parts, view: View) -> None:
         try:

@@ -14,7 +14,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +24,7 @@ from typing import Any
 import yaml
 
 from cluster.errors import ConfigError
+from cluster.stop import do_within
 from dashboards.view import OutputLost
 
 ROOT = Path(__file__).parent.parent
@@ -169,15 +169,13 @@ def submit(address: str, arguments: Sequence[str]) -> int:
 
 
 def no_more(client: Any, job: str) -> None:
-    """End a job that only follows, if the head can be asked: what it asks itself has no limit."""
+    """End a job that only follows a run, if the head answers in time: Ray's client has no limit of its own."""
 
     def stop() -> None:
         with suppress(RuntimeError, OSError):
             client.stop_job(job)
 
-    asked = threading.Thread(target=stop, daemon=True)
-    asked.start()
-    asked.join(STOP_S)
+    do_within(STOP_S, stop)
 
 
 def interrupt(number: int, frame: Any) -> None:

@@ -42,7 +42,6 @@ from replay.shard import Shard
 from replay.writer import Writer
 
 EVALUATIONS = 3  # tries of one
-WRITE_ERRORS = (Exception,)  # torch.save has one of its own for a full disk, remote file systems have many
 
 
 class SerialRun:
@@ -135,7 +134,7 @@ class SerialRun:
             if session.evaluation_due(env_steps):
                 self._evaluate("deterministic", stop)
             if session.checkpoint_due(env_steps):
-                with suppress(*WRITE_ERRORS):  # told already; the run goes on
+                with suppress(Exception):  # told already; the run goes on
                     self._save()
         self._finish()
         return False
@@ -145,7 +144,7 @@ class SerialRun:
         self.savable = False
         try:
             self._save()
-        except WRITE_ERRORS as error:
+        except Exception as error:
             raise RunFailed(f"its last checkpoint could not be written: {error}") from error
 
     def _step(self) -> None:
@@ -277,7 +276,7 @@ class SerialRun:
             self.session.commit_checkpoint(
                 name, snapshot, env_steps, self.learner.updates, self.incarnation, new_bytes, started, seconds
             )
-        except WRITE_ERRORS as error:
+        except Exception as error:  # of whatever kind a full disk or a remote file system has
             self.session.checkpoint_failed(env_steps, error, name)
             raise
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 import psutil
 
 from cluster.presence import Presence
+from cluster.stop import do_within
 
 LAST_WORDS_S = 2.0
 
@@ -70,8 +71,7 @@ def end_at_once(presence: Presence) -> None:
         for child in psutil.Process().children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 child.kill()
-        said = threading.Thread(target=presence.break_off, args=("at once, by a second signal",), daemon=True)
-        said.start()
-        said.join(LAST_WORDS_S)  # a disk that hangs is not waited for
+        # A disk that hangs is not waited for.
+        do_within(LAST_WORDS_S, lambda: presence.break_off("at once, by a second signal"))
     finally:
         os._exit(130)

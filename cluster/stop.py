@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections.abc import Callable
 
 # A stop is obeyed within a minute. For so many seconds after it was asked for each of these is waited for at most; what
 # is left of the minute is for Ray to end and the report to be written.
@@ -31,3 +32,10 @@ class Stop(threading.Event):
     def left(self, seconds: float) -> float:
         """What is left of so many seconds since it was asked for, 0 at least; for ever before."""
         return max(0.0, self.asked_at + seconds - time.monotonic())
+
+
+def do_within(seconds: float, what: Callable[[], object]) -> None:
+    """Do something that may hang; what takes longer is left to itself, and ends with the process."""
+    thread = threading.Thread(target=what, daemon=True)
+    thread.start()
+    thread.join(seconds)

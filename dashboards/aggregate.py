@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 CHUNK = 256  # resamples at a time, which bounds memory
+
+
+def finite(values: Iterable[float | None]) -> list[float]:
+    """The values that are numbers. Files have null for NaN and the infinite ones."""
+    return [value for value in values if value is not None and math.isfinite(value)]
 
 
 def iqm(scores: np.ndarray) -> float:

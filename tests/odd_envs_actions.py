@@ -6,7 +6,6 @@ import os
 import random
 import sys
 import tempfile
-import threading
 from typing import Any
 
 import gymnasium
@@ -226,7 +225,7 @@ class Draws(Odd):
 
 
 class Slotted:
-    """As a simulator in another language: it has no __dict__."""
+    """A simulator in another language: it has no __dict__."""
 
     __slots__ = ("back",)
 
@@ -281,21 +280,6 @@ class Homeless(Odd):
         return super().reset(seed=seed)
 
 
-class Threaded(Odd):
-    """Has a thread that the process waits for in the end, and that only `close` ends."""
-
-    def __init__(self, obeys: bool) -> None:
-        super().__init__()
-        self.over = threading.Event()
-        self.obeys = obeys
-        threading.Thread(target=self.over.wait, name="an environment's").start()
-
-    def close(self) -> None:
-        if self.obeys:
-            self.over.set()
-        threading.Event().wait(0 if self.obeys else 1000)
-
-
 class Undrawn(Odd):
     """Its renderer needs what is not installed."""
 
@@ -317,5 +301,3 @@ for source in ("np_random", "numpy", "python", "attribute", "hidden", "pcg", "sp
     gymnasium.register(f"Draws_{source}-v0", f"{__name__}:Draws", max_episode_steps=13, kwargs={"source": source})
 for to in ("itself", "back", "slots", "words", "code"):
     gymnasium.register(f"Leads_{to}-v0", f"{__name__}:Leads", max_episode_steps=13, kwargs={"to": to})
-for obeys in (True, False):
-    gymnasium.register(f"Threaded_{obeys}-v0", f"{__name__}:Threaded", max_episode_steps=13, kwargs={"obeys": obeys})

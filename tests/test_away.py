@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import fsspec
 import pytest
@@ -22,8 +22,8 @@ class Away(MemoryFileSystem):
     """A store that is away while `outages` last: one ends with every file that is opened for writing."""
 
     protocol = "away"
-    store: dict[str, Any] = {}  # noqa: RUF012
-    pseudo_dirs = [""]  # noqa: RUF012
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
     outages = 0
     written = 0
 

@@ -66,13 +66,13 @@ def test_one_that_was_told_to_end_is_of_no_use_to_another_coordinator(actor: Act
         ray.get(actor.build.remote())
 
 
-def test_an_environment_that_exits_is_a_failure(plan: Plan) -> None:
+def test_an_environment_that_exits_is_a_failure(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     process = ActorProcess(plan.actor(plan.everything()), [], None)
 
     def leave() -> Actor:
         sys.exit("the licence has expired")
 
-    process._built = leave  # type: ignore[method-assign]
+    monkeypatch.setattr(process, "_built", leave)
     process._collect()
     with pytest.raises(RuntimeError, match="the licence has expired"):
         process.report()

@@ -245,7 +245,7 @@ def small_pipe() -> tuple[int, int]:
 
 
 def small_socket() -> tuple[int, int]:
-    """As ssh gives to a command without a terminal."""
+    """A socket, as ssh gives to a command without a terminal."""
     ours, its = socket.socketpair()
     its.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     return ours.detach(), its.detach()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -98,12 +97,7 @@ def by_success(task: str) -> bool:
 
 def episodes(evaluation: dict[str, Any], task: str) -> list[float]:
     """What its episodes are judged by, those alone that gave numbers."""
-    return sound(evaluation["scores" if by_success(task) else "returns"].get(task) or [])
-
-
-def sound(values: Sequence[float | None]) -> list[float]:
-    """Those that are numbers: files have null for others."""
-    return [value for value in values if value is not None and math.isfinite(value)]
+    return aggregate.finite(evaluation["scores" if by_success(task) else "returns"].get(task) or [])
 
 
 def task_curve(series: Series, task: str) -> Curve | None:
@@ -114,7 +108,7 @@ def task_curve(series: Series, task: str) -> Curve | None:
 def score_curve(series: Series, interquartile: bool) -> Curve | None:
     """The score over all tasks that have one, likewise. Several runs' interquartile mean is over runs and tasks, a
     single run's over its tasks' means."""
-    found = points(series, lambda row: [sound(values) for values in row["scores"].values()])
+    found = points(series, lambda row: [aggregate.finite(values) for values in row["scores"].values()])
     if not interquartile:
         return curve(found, mean, aggregate.mean_interval)
     if len(series.evaluated) > 1:
