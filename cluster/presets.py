@@ -25,13 +25,13 @@ def quickstart() -> Config:
     """Four small dm_control tasks and a small critic: learns in minutes on two cores."""
     return Config(
         tasks=("quickstart",),
-        steps=60_000,
+        steps=40_000,
         checkpoint_interval=20_000,
         # Steps are cheap here and updates are not: few of them, each with more rows and rewards and a faster target.
         learner=replace(SMALL, width=64, policy_width=64, batch_size=256, updates_per_step=0.5, n_step=3, polyak=0.02),
         actors=ActorsConfig(count=1, copies=2),
         replay=ReplayConfig(capacity=100_000, warmup=2_000),
-        evaluation=EvaluationConfig(interval=15_000, episodes=10),
+        evaluation=EvaluationConfig(interval=10_000, episodes=10),
     )
 
 
