@@ -6,6 +6,7 @@ A value that is missing or no number is no fault of form: it is passed on as NaN
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -15,7 +16,11 @@ from actors.catalogue import Task
 
 SUCCESS_KEYS = ("success", "is_success")
 NUMBERS = "fiub"  # kinds of dtypes
+LARGEST = float(np.finfo(np.float32).max)
 PLAIN = (float, int, np.floating, np.integer)
+
+
+TOLD: set[str] = set()  # tasks of whose success this process has said that it is unknown
 
 
 class BadEnvironment(RuntimeError):
@@ -44,6 +49,7 @@ class Returned:
 
     def __init__(self, task: Task, space: Any) -> None:
         self.task = task
+        self.begun = False
         self.single = task.observation_keys[0][0] == ""
         self.keys = {""} if self.single else set(space.spaces)
         # Libraries whose sizes are in a table of ours may say another shape than they return.
@@ -54,6 +60,9 @@ class Returned:
         """The observation (observation_size,) float32 of what `reset` returned."""
         if not (isinstance(found, tuple) and len(found) == 2):
             raise BadEnvironment(f"{self.task.name}: its reset returned {brief(found)}, not (observation, info)")
+        if found[0] is None and not self.begun:  # later ones only cost an episode
+            raise BadEnvironment(f"{self.task.name}: its reset returned None, not (observation, info)")
+        self.begun = True
         return self.observation(found[0])
 
     def step(self, found: Any) -> CopyStep:
@@ -97,14 +106,15 @@ class Returned:
         array = self._numbers(observed, what)
         if array.shape != shape and not (array.size == size and thin(array.shape) in (thin(shape), (size,), ())):
             raise BadEnvironment(f"{what}an array of shape {array.shape}, and its observation_space has {shape}")
-        return array.astype(np.float32).ravel()
+        with np.errstate(over="ignore"):  # a warning may be made an error
+            return array.astype(np.float32).ravel()
 
     def _numbers(self, value: Any, what: str) -> np.ndarray:
         """An array of numbers; NaN where it holds None."""
         try:
             array = np.asarray(value)
             if array.dtype.kind == "O":
-                array = array.astype(np.float64)
+                array = floats(array)
             if array.dtype.kind in NUMBERS:
                 return array
         except (TypeError, ValueError, OverflowError, RuntimeError):  # ragged, of strings, on a GPU
@@ -144,14 +154,31 @@ class Returned:
     def _is_success(self, key: str, value: Any) -> bool:
         if value is None or isinstance(value, (bool, np.bool)):
             return bool(value)
-        return bool((self._numbers(value, f"{self.task.name}: info[{key!r}] is ") > 0).any())
+        try:
+            return bool((self._numbers(value, f"{self.task.name}: info[{key!r}] is ") > 0).any())
+        except BadEnvironment as error:
+            if self.task.name not in TOLD:
+                TOLD.add(self.task.name)
+                print(f"{error}: its success counts as unknown", file=sys.stderr, flush=True)
+            return False
 
 
 def as_float(value: Any) -> float:
+    """Infinite where float32 has no such number."""
     try:
-        return float(value)
+        number = float(value)
     except OverflowError:  # a whole number of Python's
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
+    return math.copysign(math.inf, number) if abs(number) > LARGEST else number
+
+
+def floats(array: np.ndarray) -> np.ndarray:
+    """Of an array of objects, one of numbers; NaN for None."""
+    try:
+        return array.astype(np.float64)
+    except OverflowError:
+        found = [math.nan if value is None else as_float(value) for value in array.flat]
+        return np.array(found, np.float64).reshape(array.shape)
 
 
 def thin(shape: tuple[int, ...]) -> tuple[int, ...]:

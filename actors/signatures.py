@@ -37,7 +37,8 @@ class TodaysSignatures(gymnasium.Wrapper[Any, Any, Any, Any]):
             if hasattr(self.unwrapped, "seed"):
                 self.unwrapped.seed(seed)
         found: Any = self.env.reset(**{name: given[name] for name in self.takes})
-        if isinstance(found, tuple) and len(found) == 2 and (found[1] is None or isinstance(found[1], Mapping)):
+        pair = isinstance(found, (tuple, list)) and len(found) == 2
+        if pair and (isinstance(found[1], Mapping) or (found[1] is None and isinstance(found, tuple))):
             return found[0], found[1] or {}
         return found, {}
 

@@ -188,6 +188,41 @@ class Exits(Odd):
         return super().step(action)
 
 
+class ForgottenReset(Odd):
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+
+
+class NoFirst(Odd):
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return None, super().reset(seed=seed)[1]
+
+
+class Lists(Odd):
+    """Returns lists where others return tuples."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        return list(super().reset(seed=seed))
+
+    def step(self, action: Any) -> Any:
+        return list(super().step(action))
+
+
+class WordSuccess(Odd):
+    def tell(self) -> Any:
+        return {"success": "yes", "is_success": {"lifted": True}}
+
+
+class Immense(Odd):
+    """What it pays and observes has no place in a float."""
+
+    def observe(self) -> Any:
+        return [10**400, -1e300, 1.0] if self.t in (1, 2) else super().observe()
+
+    def pay(self) -> Any:
+        return {1: 10**400, 2: -(10**400), 3: 1e300}.get(self.t, 1.0)
+
+
 class Draws(Odd):
     """Draws from one generator or another in every step and reset."""
 

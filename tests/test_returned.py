@@ -9,7 +9,7 @@ import pytest
 
 from actors.catalogue import Task, UnknownNameError, resolve
 from actors.environments import Step, make_environment
-from actors.returned import BadEnvironment
+from actors.returned import TOLD, BadEnvironment
 from tests import tiny
 from tests.live import events
 
@@ -33,7 +33,7 @@ def played(kind: str, steps: int, seeds: tuple[int, ...] = (1, 2)) -> tuple[np.n
     return first, found
 
 
-@pytest.mark.parametrize("kind", ["OldReset", "NoInfo", "ArrayReward", "Column", "Flags"])
+@pytest.mark.parametrize("kind", ["OldReset", "Lists", "WordSuccess", "NoInfo", "ArrayReward", "Column", "Flags"])
 def test_what_is_plainly_meant_is_taken(kind: str) -> None:
     (plain, steps), (first, found) = played("Odd", 21), played(kind, 21)
     np.testing.assert_array_equal(first, plain)
@@ -61,6 +61,22 @@ def test_what_is_missing_becomes_no_number() -> None:
     assert [np.isnan(step.rewards).all() for step in found] == [False, False, True, False]
 
 
+def test_a_success_that_is_no_number_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    TOLD.clear()
+    played("WordSuccess", 21)
+    assert capsys.readouterr().err == (
+        f"{name('WordSuccess')}: info['success'] is str 'yes', which is not of numbers: its success counts as unknown\n"
+    )
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_beyond_all_floats_are_infinite() -> None:
+    """Also where warnings are errors."""
+    _, found = played("Immense", 3)
+    assert [step.rewards[0] for step in found] == [np.inf, -np.inf, np.inf]
+    assert found[0].observations[0].tolist() == [np.inf, -np.inf, 1.0]
+
+
 REFUSED = [
     ("TwoRewards", r"its reward is an array of shape \(2,\), and a step has one reward"),
     ("WordReward", "its reward is str 'high', which is not of numbers"),
@@ -71,6 +87,8 @@ REFUSED = [
     ("Undecided", "terminated is float 0.5, neither True nor False"),
     ("NoAction", r"takes Box.*, which has no number in it"),
     ("NoObservation", r"observes Box.*, which has no number in it"),
+    ("ForgottenReset", r"its reset returned None, not \(observation, info\)$"),
+    ("NoFirst", r"its reset returned None, not \(observation, info\)$"),
     ("Exits_made", r" called sys.exit\('no licence'\) when it was imported and made$"),
     ("Exits_step", r" called sys.exit\(0\) when it was reset and made a step$"),
     ("Unsteady", "cannot be stepped: RuntimeError: there is no simulator$"),
