@@ -7,6 +7,7 @@ their size; one with a single bound reaches 2 from it, and one without any is [-
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 ONE_SIDED_REACH = 2  # the length of [-1, 1]
 MUJOCO_UNLIMITED = 1e10  # mjMAXVAL, with which dm_control and envpool mark a control that has no limit
+MOST_SAID = 4  # ends of a box that are told one by one
 BELOW_2_64 = np.nextafter(2.0**64, 0.0)
 
 Taken = Callable[[np.ndarray], np.ndarray]  # from (..., action) float32 to what an environment takes
@@ -98,6 +100,19 @@ def box_scaler(space: Any) -> ActionScaler:
     return ActionScaler(
         space.low.ravel(), space.high.ravel(), (space.bounded_below.ravel(), space.bounded_above.ravel())
     )
+
+
+def bounds(space: Any) -> str:
+    """What actions of gymnasium's Box or Discrete mean, in words: boxes of which the same is said take the same."""
+    if not hasattr(space, "low"):
+        return f"whole numbers from {space.start} to {space.start + space.n - 1}"
+    scaler = box_scaler(space)
+    least, most = scaler.reach
+    said = [str(ends[0]) if len(set(ends)) == 1 else str(ends) for ends in scaler.reach]
+    if max(map(len, (set(least), set(most)))) > 1 and len(least) > MOST_SAID:
+        digest = hashlib.sha256(repr(scaler.reach).encode()).hexdigest()[:12]
+        said = [f"{min(least)}", f"{max(most)} (together {digest})"]
+    return f"{scaler.dtype} from {' to '.join(said)}"
 
 
 def indices(actions: np.ndarray) -> np.ndarray:

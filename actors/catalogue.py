@@ -22,6 +22,7 @@ class Task:
         success_key: what that backend's info calls success; "" in tasks that know none.
         num_actions: how many there are, where actions are discrete: an action is then one number, its index.
         image: (frames, height, width) of observations that are stacks of frames of bytes.
+        bounds: what its actions mean, in words: between what they lie. "" where the library alone says that.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Task:
     success_key: str = ""
     num_actions: int = 0
     image: tuple[int, ...] = ()
+    bounds: str = ""
 
     @property
     def benchmark(self) -> str:

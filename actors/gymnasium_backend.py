@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from actors.actions import Taken, box_scaler, indices
+from actors.actions import Taken, bounds, box_scaler, indices
 from actors.catalogue import Task
 from actors.closing import close_all
 from actors.environments import Step, after_resets
@@ -81,11 +81,12 @@ def make_copy(task: Task, seed: int, exact: bool = False, film: bool = False) ->
 
 
 def make_copies(task: Task, seeds: Sequence[int], exact: bool = False, film: bool = False) -> list[Copy]:
-    """A copy a seed. If one cannot be made, those before it are closed."""
+    """A copy a seed. If one cannot be made or differs, all are closed."""
     made: list[Copy] = []
     try:
         for seed in seeds:
             made.append(make_copy(task, int(seed), exact, film))
+            check_alike(task, made[-1], made[0])
     except BaseException:
         close_copies(made)
         raise
@@ -94,6 +95,28 @@ def make_copies(task: Task, seeds: Sequence[int], exact: bool = False, film: boo
 
 def close_copies(made: Sequence[Copy]) -> None:
     close_all(one.environment for one in made)
+
+
+def check_alike(task: Task, one: Copy, first: Copy) -> None:
+    """Whether a copy takes and shows what all others do, in other processes too: they act with one policy and are
+    given what it gives in one piece. Raises BadEnvironment."""
+    taken = bounds(one.environment.action_space)
+    expected = task.bounds or bounds(first.environment.action_space)
+    if taken != expected or one.shape != first.shape:
+        raise BadEnvironment(
+            f"{task.name}: the actions of one copy are {taken}, of shape {one.shape}, and those of another {expected}, "
+            f"of shape {first.shape}: give all copies the same action_space"
+        )
+    shown, seen = one.returned.shapes, first.returned.shapes
+    if shown != seen:
+        raise BadEnvironment(
+            f"{task.name}: one copy observes arrays of shape {in_words(shown)}, and another {in_words(seen)}: give all "
+            f"copies the same observation_space"
+        )
+
+
+def in_words(shapes: dict[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{shape} for {key}" if key else str(shape) for key, shape in shapes.items())
 
 
 def is_led_back(task: Task, seed: int) -> bool:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import importlib
 import math
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 from actors import here
+from actors.actions import bounds
 from actors.catalogue import Task, UnknownNameError
 from actors.closing import close
 from actors.returned import BadEnvironment, Exited
@@ -77,7 +79,7 @@ def describe(name: str) -> Task:
     try:
         task = described(name, library_id, environment)
         try_out(task, environment)
-        return task
+        return replace(task, bounds=bounds(environment.action_space))  # after it was seen to have sound ones
     finally:
         close(environment)
 

@@ -8,20 +8,22 @@ from typing import Any
 from actors.catalogue import Task
 from cluster.errors import ConfigError
 
-SEEN_AND_DONE = ("observations", "actions")  # what a policy depends on
+SEEN_AND_DONE = ("observations", "actions", "bounds of actions")  # what a policy depends on
 
 
 def shapes(tasks: Sequence[Task]) -> dict[str, dict[str, str]]:
-    """Sizes and limit of every task, in words that a checkpoint keeps."""
+    """Sizes, bounds and limit of every task, in words that a checkpoint keeps."""
     return {task.name: shape(task) for task in tasks}
 
 
 def shape(task: Task) -> dict[str, str]:
     keys = [f"{key} {size}" for key, size in task.observation_keys if key]
     numbers = f"{task.observation_size} numbers" + (f" ({', '.join(keys)})" if keys else "")
+    bounds = {"bounds of actions": task.bounds} if task.bounds else {}
     return {
         "observations": f"images of {' x '.join(map(str, task.image))}" if task.image else numbers,
         "actions": f"one of {task.num_actions}" if task.num_actions else f"{task.action_size} numbers",
+        **bounds,
         "episodes": f"{task.episode_limit} steps at most",
     }
 

@@ -165,6 +165,32 @@ class NoObservation(Odd):
     observation_space: Any = spaces.Box(-1, 1, (0,), np.float32)
 
 
+class OwnBox(Odd):
+    """Every copy has a box of its own."""
+
+    made = 0
+
+    def __init__(self, **_: Any) -> None:
+        super().__init__()
+        OwnBox.made += 1
+        self.action_space = spaces.Box(-1.0, 1.0 + OwnBox.made % 3, (2,), np.float32)
+
+
+class OwnShape(Odd):
+    """Every copy observes in a shape of its own."""
+
+    made = 0
+
+    def __init__(self, **_: Any) -> None:
+        super().__init__()
+        OwnShape.made += 1
+        shape = (3, 2) if OwnShape.made % 2 else (2, 3)
+        self.observation_space = spaces.Box(-1.0, 1.0, shape, np.float32)
+
+    def observe(self) -> Any:
+        return np.zeros(self.observation_space.shape)
+
+
 class Unsteady(Odd):
     def step(self, action: Any) -> Any:
         raise RuntimeError("there is no\nsimulator")

@@ -125,6 +125,18 @@ def test_what_goes_wrong_later_is_told_with_the_name_of_the_task() -> None:
         played("LateShort", 15)
 
 
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("OwnBox", r"the actions of one copy are float32 from -1.0 to \d.0, of shape \(2,\), and those of another"),
+        ("OwnShape", r"one copy observes arrays of shape \(\d, \d\), and another \(\d, \d\): give all copies the same"),
+    ],
+)
+def test_copies_that_are_not_alike_are_refused(kind: str, said: str) -> None:
+    with pytest.raises(BadEnvironment, match=f"^{name(kind)}: {said}"):
+        played(kind, 1)
+
+
 @pytest.mark.parametrize(("execution", "code"), [("serial", 2), ("distributed", 1)])
 def test_a_run_ends_with_that_sentence(folder: Path, execution: str, code: int) -> None:
     """A serial run does not begin: it first tries whether it could be resumed."""

@@ -11,6 +11,12 @@ from tests import beside
 CHANGES = [
     ("4 2 20", "its observations were 3 numbers when run r was trained, and are 4 numbers now", 2),
     ("3 1 20", "its actions were 2 numbers when run r was trained, and are 1 numbers now", 2),
+    (
+        "3 2 20 1000",
+        "its bounds of actions were float32 from -1.0 to 1.0 when run r was trained, and are float32 from -1000.0 to "
+        "1000.0 now",
+        2,
+    ),
     ("3 2 30", "its episodes were 20 steps at most when run r was trained, and are 30 steps at most now", 0),
 ]
 

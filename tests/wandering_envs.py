@@ -1,7 +1,8 @@
 """Environments as people have them beside their scripts; tests copy this file to where `brc` is called.
 
-A file `sizes` beside this one says how many numbers are observed and taken, and how many steps an episode has. Where
-there is a file `broken`, none can be made but in a process without Ray.
+A file `sizes` beside this one says how many numbers are observed and taken, how many steps an episode has, and between
+what bounds actions lie, from less one of them to the other. Where there is a file `broken`, none can be made but in a
+process without Ray.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from gymnasium import spaces
 
 HERE = Path(__file__).parent
 SIZES = [int(word) for word in (HERE / "sizes").read_text().split()] if (HERE / "sizes").exists() else [3, 2, 20]
-OBSERVED, ACTIONS, LIMIT = SIZES
+OBSERVED, ACTIONS, LIMIT, REACH = (*SIZES, 1)[:4]
 
 
 class Still(gymnasium.Env[np.ndarray, np.ndarray]):
     """Shows zeros and pays nothing."""
 
     observation_space = spaces.Box(-1.0, 1.0, (OBSERVED,), np.float32)
-    action_space = spaces.Box(-1.0, 1.0, (ACTIONS,), np.float32)
+    action_space = spaces.Box(-REACH, REACH, (ACTIONS,), np.float32)
 
     def __init__(self, **_: Any) -> None:
         if (HERE / "broken").exists() and "ray" in sys.modules:
