@@ -13,10 +13,22 @@ from cluster.registry import Registry
 
 def run_id(path: Path) -> str:
     """The run's name and a number of its own, made when it begins."""
+    if not has_id(path):
+        write_id(path, f"{path.name[:80]}-{uuid.uuid4().hex[:12]}")
+    return (path / "id").read_text()
+
+
+def has_id(path: Path) -> bool:
+    """Whether a folder has one. An empty file is none: all runs whose disk was full would have the same."""
     file = path / "id"
-    if not file.exists():
-        file.write_text(f"{path.name[:80]}-{uuid.uuid4().hex[:12]}")
-    return file.read_text()
+    return file.is_file() and bool(file.read_text())
+
+
+def write_id(path: Path, name: str) -> None:
+    """Have it there whole, or not at all."""
+    temporary = path / "id.new"
+    temporary.write_text(name)
+    temporary.rename(path / "id")
 
 
 def keep_apart(config: Config, path: Path, registry: Registry) -> None:
@@ -42,11 +54,11 @@ def keep_apart(config: Config, path: Path, registry: Registry) -> None:
 
 def original_of(path: Path, registry: Registry) -> Path | None:
     """The folder that this one is a copy of, if that is still there. One that was moved is no copy."""
-    if not (path / "id").exists():
+    if not has_id(path):
         return None
     known, own = registry.read(path.name, "folder")["folder"], path.resolve()
     if known and Path(known).resolve() == own:
         return None
     others = [*([Path(known)] if known else []), *(file.parent for file in path.parent.glob("*/id"))]
-    same = (other for other in others if other.resolve() != own and (other / "id").is_file())
+    same = (other for other in others if other.resolve() != own and has_id(other))
     return next((other for other in same if run_id(other) == run_id(path)), None)

@@ -15,7 +15,7 @@ from actors.catalogue import nearest
 from cluster.blank import clear, is_blank, way_on
 from cluster.config import Config
 from cluster.errors import ConfigError
-from cluster.identity import keep_apart, run_id
+from cluster.identity import has_id, keep_apart, run_id, write_id
 from cluster.paths import absolute
 from cluster.plan import Plan
 from cluster.presence import Presence
@@ -127,6 +127,7 @@ def open_run(plan: Plan, preset: str, again: bool = False) -> RunFolder:
         raise ConfigError("--resume needs --name, the run to go on with; `brc status` lists the runs")
     path, registry = runs / run_name(config, preset), find_registry(runs)
     restore_folder(path, registry)
+    check_whole(config, path)
     if config.resume:
         existing_run(runs, config.name)
     existed = bool((path / "config.yaml").exists() or registry.read(path.name, "config")["config"])
@@ -137,13 +138,18 @@ def open_run(plan: Plan, preset: str, again: bool = False) -> RunFolder:
     lease = registry.lease(path.name)
     try:
         keep_apart(config, path, registry)
-        if existed and not again and not config.resume and is_blank(path, run_checkpoints(config, path)):
-            clear(config, path, registry)
-            existed = False
         checkpoints = run_checkpoints(config, path)
-        newest, manifest = begin_with(plan, path, checkpoints, existed, again)
-        saved = {"preset": preset, **asdict(replace(config, name=path.name, resume=False))}
-        text = yaml.safe_dump(json.loads(json_text(saved)), sort_keys=False)
+        if existed and not again and not config.resume:
+            saved = absolute(load_config(path)[1])  # what it has is where it was told to put it, not where this one is
+            kept = run_checkpoints(saved, path)
+            if not (is_blank(path, kept) and is_blank(path, checkpoints)):
+                go_on = "add --resume to go on with it, or " if kept.names() else ""
+                raise ConfigError(f"run {path.name} exists in {path.parent}: {go_on}choose another --name")
+            clear(saved, path, registry)
+            checkpoints = run_checkpoints(config, path)
+        newest, manifest = begin_with(plan, path, checkpoints, again)
+        written = {"preset": preset, **asdict(replace(config, name=path.name, resume=False))}
+        text = yaml.safe_dump(json.loads(json_text(written)), sort_keys=False)
         temporary = path / "config.yaml.new"
         temporary.write_text(text)
         temporary.rename(path / "config.yaml")
@@ -169,21 +175,31 @@ def restore_folder(path: Path, registry: Registry) -> None:
     known = registry.read(path.name, "config", "id")
     if known["config"] and not (path / "config.yaml").exists():
         path.mkdir(parents=True, exist_ok=True)
-        (path / "id").write_text(known["id"])
+        write_id(path, known["id"])
         (path / "config.yaml").write_text(known["config"])
 
 
-def begin_with(
-    plan: Plan, path: Path, checkpoints: Checkpoints, existed: bool, again: bool
-) -> tuple[str, dict[str, Any]]:
+def check_whole(config: Config, path: Path) -> None:
+    """Whether a folder without a configuration has nothing of a run. Raises ConfigError: a run that began there would
+    mix with it."""
+    if (path / "config.yaml").exists():
+        return
+    places = [Checkpoints(str((path / "checkpoints").absolute()))]
+    if has_id(path):
+        places.append(run_checkpoints(config, path))
+    if not all(is_blank(path, place) for place in places):
+        what = "checkpoints" if any(place.names() for place in places) else "metrics"
+        raise ConfigError(
+            f"{path} has {what} of a run whose config.yaml is missing: restore it or choose another --name"
+        )
+
+
+def begin_with(plan: Plan, path: Path, checkpoints: Checkpoints, again: bool) -> tuple[str, dict[str, Any]]:
     """The checkpoint that a run goes on from, and its manifest; ("", {}) for nothing."""
     if again:
         return newest_checkpoint(path, checkpoints) if checkpoints.names() else ("", {})
     if plan.config.resume:
         return check_resume(path, plan)
-    if existed:
-        go_on = "add --resume to go on with it, or " if checkpoints.names() else ""
-        raise ConfigError(f"run {path.name} exists in {path.parent}: {go_on}choose another --name")
     return "", {}
 
 

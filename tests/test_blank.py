@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -71,3 +72,28 @@ def test_what_has_learned_something_is_not_removed(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="run r has no checkpoint yet: choose another --name"):
         open_run(resumed, "quickstart")
     assert len((tmp_path / "r" / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("left", ["checkpoints", "metrics"])
+def test_a_folder_whose_configuration_is_missing_is_not_trained_over(tmp_path: Path, left: str, resume: bool) -> None:
+    if left == "checkpoints":
+        (tmp_path / "r" / "checkpoints" / "000000000600").mkdir(parents=True)
+    else:
+        (tmp_path / "r").mkdir()
+        (tmp_path / "r" / "metrics.jsonl").write_text('{"updates": 1}\n')
+    plan = validate(tiny.config(name="r", runs_folder=str(tmp_path), resume=resume))
+    there = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ConfigError, match=f"r has {left} of a run whose config.yaml is missing: restore it or choose"):
+        open_run(plan, "quickstart")
+    assert sorted(tmp_path.rglob("*")) == there
+
+
+def test_a_run_is_not_blank_whose_checkpoints_are_where_only_it_was_told_to_put_them(tmp_path: Path) -> None:
+    config = tiny.config(name="r", runs_folder=str(tmp_path / "runs"))
+    elsewhere = replace(config, learner=replace(config.learner, checkpoints=str(tmp_path / "store")))
+    with open_run(validate(elsewhere), "quickstart") as run:
+        (tmp_path / "store" / run.id / "checkpoints" / "000000000600").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"run r exists in .*: add --resume to go on with it, or choose another"):
+        open_run(validate(config), "quickstart")
+    assert (run.path / "id").read_text() == run.id

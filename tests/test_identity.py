@@ -59,3 +59,13 @@ def test_a_copy_whose_checkpoints_are_at_a_url_is_refused(tmp_path: Path) -> Non
     ):
         opened(runs, "b", checkpoints=store)
     assert (opened(runs, "a", checkpoints=store), (runs / "b" / "id").read_text()) == (first, first)
+
+
+def test_an_id_that_was_not_written_is_none(tmp_path: Path) -> None:
+    """As when the disk was full: two such runs would share what is under it."""
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "id").touch()
+    first, second = opened(tmp_path, "a"), opened(tmp_path, "b")
+    assert first.startswith("a-") and second.startswith("b-")
+    assert (opened(tmp_path, "a"), opened(tmp_path, "b")) == (first, second)
