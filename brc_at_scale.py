@@ -19,12 +19,18 @@ def main() -> int:
     if hidden:
         print(f"brc: {hidden}", file=sys.stderr)
         return 2
+    from cluster.leaving import leave_in_time
+
+    code = 1  # of an exception
     try:
         from cluster.cli import main as brc
 
-        return brc()
+        code = brc()
     except KeyboardInterrupt:
-        return 130
+        code = 130
+    finally:
+        leave_in_time(code)
+    return code
 
 
 def complaint() -> str:

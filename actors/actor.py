@@ -115,11 +115,15 @@ class Pool:
 
 def make_environments(spec: ActorSpec, exact: bool = False) -> list[Environment]:
     """The environments of an actor, every copy with a seed of its own; `exact` as in make_environment."""
-    environments = []
-    for position, (_, task) in enumerate(spec.tasks):
-        first = spec.first_copy + position * spec.copies
-        seeds = [copy_seed(spec.seed, spec.incarnation, first + copy) for copy in range(spec.copies)]
-        environments.append(make_environment(spec.backend, task, seeds, spec.threads, exact))
+    environments: list[Environment] = []
+    try:
+        for position, (_, task) in enumerate(spec.tasks):
+            first = spec.first_copy + position * spec.copies
+            seeds = [copy_seed(spec.seed, spec.incarnation, first + copy) for copy in range(spec.copies)]
+            environments.append(make_environment(spec.backend, task, seeds, spec.threads, exact))
+    except Exception:
+        close_all(environments)
+        raise
     return environments
 
 

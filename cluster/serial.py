@@ -18,8 +18,9 @@ import numpy as np
 import torch
 
 from actors.actor import Actor, make_environments
+from actors.closing import close_in_time
 from actors.door import OnlyBadNumbers
-from actors.environments import COPY_INDICES, copy_seed
+from actors.environments import COPY_INDICES, Environment, copy_seed
 from actors.evaluator import EVALUATION_STREAM, Abandoned, Evaluator
 from actors.generators import Generators
 from actors.recorded import Mark, RecordedEnvironment
@@ -85,7 +86,6 @@ class SerialRun:
             RecordedEnvironment(made, state)
             for made, state in zip(make_environments(acting, exact=True), states, strict=True)
         ]
-        self.actor = Actor(acting, self.environments, Writer(acting.writer_name, handles), self.store)
         self.seconds = {"data_wait": 0.0, "update": 0.0, "publish": 0.0}
         self.trace = Trace(session.folder.path, plan.config.learner.profile, plan.config.learner.batches_per_request)
         self.metrics: dict[str, float] = {}
@@ -93,24 +93,31 @@ class SerialRun:
         self.policies = 0
         self.published = -1
         self.savable = False  # whether all is whole, and not saved yet
-        if saved is not None:
-            if manifest["steps"] != plan.config.steps:
-                saved["actor"]["writer"]["full"] = {}  # what was full has room again
-            self.actor.load_state(saved["actor"])
-            self.sampler.load_state(saved["sampler"])
-            self._restore_policy(saved)
-        elif self.learner.updates > 0 or origin is not None:  # what knows something already does not warm up at random
-            self._publish()
-            self.actor.pull()
+        try:
+            self.actor = Actor(acting, self.environments, Writer(acting.writer_name, handles), self.store)
+            if saved is not None:
+                if manifest["steps"] != plan.config.steps:
+                    saved["actor"]["writer"]["full"] = {}  # what was full has room again
+                self.actor.load_state(saved["actor"])
+                self.sampler.load_state(saved["sampler"])
+                self._restore_policy(saved)
+            elif self.learner.updates > 0 or origin is not None:  # what knows something does not warm up at random
+                self._publish()
+                self.actor.pull()
+        except Exception:
+            close_in_time(self.environments)
+            raise
 
     def run(self, stop: threading.Event) -> bool:
         """Train to the step budget; False when `stop` was set before. When it fails, the state after the last whole
-        step is in a checkpoint, if environments can be led back to it."""
+        step is in a checkpoint, if environments can be led back to it. Its environments are closed then."""
         try:
             return self._conduct(stop)
         except Exception:
             self._save_at_last()
             raise
+        finally:
+            close_in_time((self.actor, self.evaluator.copies))
 
     def _conduct(self, stop: threading.Event) -> bool:
         session, spec = self.session, self.learner.spec
@@ -173,17 +180,18 @@ class SerialRun:
 
     def _led_back(self, marks: list[Mark]) -> bool:
         """Forget the step that failed; whether other environments, led to where these were before it, see the same."""
-        spec = self.actor.spec
+        others: list[Environment] = []
         try:
-            for environment, mark, made, pool in zip(
-                self.environments, marks, make_environments(spec, exact=True), self.actor.pools, strict=True
-            ):
+            others = make_environments(self.actor.spec, exact=True)
+            for environment, mark, made, pool in zip(self.environments, marks, others, self.actor.pools, strict=True):
                 environment.back_to(mark)
                 other = RecordedEnvironment(made, to_numpy(to_torch(environment.state())))
                 if not np.array_equal(other.reset(), pool.inputs):
                     return False
         except Exception:  # whatever environments raise that are broken
             return False
+        finally:
+            close_in_time(others)
         return True
 
     def _save_at_last(self) -> None:

@@ -6,6 +6,7 @@ import os
 import random
 import sys
 import tempfile
+import threading
 from typing import Any
 
 import gymnasium
@@ -341,6 +342,28 @@ class Homeless(Odd):
         return super().reset(seed=seed)
 
 
+class Threaded(Odd):
+    """Has a thread that the process waits for in the end, and that only `close` ends. One that does not obey goes on,
+    and hangs when it is closed after some episodes."""
+
+    def __init__(self, obeys: bool) -> None:
+        super().__init__()
+        self.obeys = obeys
+        self.episodes = 0
+        self.over = threading.Event()
+        threading.Thread(target=self.over.wait, name="an environment's").start()
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self.episodes += 1
+        return super().reset(seed=seed)
+
+    def close(self) -> None:
+        if self.obeys:
+            self.over.set()
+        elif self.episodes > 5:
+            self.over.wait()
+
+
 class Undrawn(Odd):
     """Its renderer needs what is not installed."""
 
@@ -358,6 +381,10 @@ for kind in KINDS:
     gymnasium.register(f"{kind.__name__}-v0", f"{__name__}:{kind.__name__}", max_episode_steps=100)
 for when in ("made", "step", "late"):
     gymnasium.register(f"Exits_{when}-v0", f"{__name__}:Exits", max_episode_steps=100, kwargs={"when": when})
+for obeys in (True, False):
+    gymnasium.register(
+        f"Threaded_{obeys}-v0", f"{__name__}:Threaded", max_episode_steps=100, kwargs={"obeys": obeys}
+    )
 for source in ("np_random", "numpy", "python", "attribute", "hidden", "pcg", "spawned"):
     gymnasium.register(f"Draws_{source}-v0", f"{__name__}:Draws", max_episode_steps=13, kwargs={"source": source})
 for to in ("itself", "back", "slots", "words", "code"):

@@ -232,6 +232,14 @@ def test_a_serial_run_goes_on_without_evaluations_that_fail(tmp_path: Path, monk
     assert kinds == ["learner_ready", "evaluator_died", "checkpoint"]
 
 
+@pytest.mark.parametrize("obeys", [True, False])
+def test_a_thread_of_an_environment_does_not_hold_a_run_that_has_ended(tmp_path: Path, obeys: bool) -> None:
+    """One that its close ends; and one that goes on, of an environment whose close hangs in the end."""
+    task = f"gymnasium/tests.odd_envs_actions:Threaded_{obeys}-v0"
+    done = tiny.train(tmp_path, "a", f"--tasks={task}", "--execution=serial", "--steps=400", timeout=90)
+    assert done.returncode == 0 and "400 steps of each task" in done.stdout, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("signals", [1, 2])
 def test_a_serial_run_in_a_hanging_environment_ends_with_the_second_ctrl_c(
     folder: Path, monkeypatch: pytest.MonkeyPatch, signals: int

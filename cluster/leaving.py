@@ -1,0 +1,34 @@
+"""How the process ends when its command has: threads that environments left behind do not hold it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+
+LEAVING_S = 10.0
+
+
+def leave_in_time(code: int) -> None:
+    """Have the process end with this code, at the latest some seconds from now if a thread that Python waits for is
+    still alive then. Python asks its own pools of threads to end before it waits, so those go in that time; what is
+    left hangs. Where there is none, what libraries do at exit takes the time that it takes.
+    """
+
+    def watch() -> None:
+        time.sleep(LEAVING_S)
+        if held_by():
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError, ValueError):
+                    stream.flush()  # as Python itself would in the end
+            os._exit(code)
+
+    if held_by():
+        threading.Thread(target=watch, name="leaving", daemon=True).start()
+
+
+def held_by() -> list[threading.Thread]:
+    """The threads that Python waits for at exit."""
+    return [one for one in threading.enumerate() if not one.daemon and one is not threading.main_thread()]
