@@ -17,7 +17,7 @@ from actors.environments import Environment, Step, copy_seed, make_environment
 from actors.episodes import Episode, EpisodeTracker
 from actors.greedy import ALWAYS_GREEDY, Epsilon, GreedyPolicy
 from actors.policy import NumpyPolicy
-from actors.returned import BadEnvironment
+from actors.returned import Astray, BadEnvironment
 from actors.segments import SegmentBuilder
 from replay.policy_store import PolicyMessage, PolicySource
 from replay.rows import Push, Rows
@@ -292,7 +292,7 @@ class Actor:
             pool.segments.load_state(saved["segments"])
             pool.episodes.load_state(saved["episodes"])
             if not np.array_equal(pool.inputs, saved["inputs"]):
-                raise BadEnvironment(
+                raise Astray(
                     f"{pool.task.name}: replaying its actions did not lead back to the saved observation, so the run "
                     "cannot go on exactly; go on with --execution distributed"
                 )

@@ -34,6 +34,10 @@ class Exited(RuntimeError):
         super().__init__(f"{name} called sys.exit({'' if exit_.code is None else repr(exit_.code)})")
 
 
+class Astray(BadEnvironment):
+    """One that its own actions do not lead back to where it was: such a run can only go on distributed."""
+
+
 class CopyStep(NamedTuple):
     """What one step of one copy gave."""
 

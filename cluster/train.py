@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from actors.returned import BadEnvironment, Exited
+from actors.returned import Astray, BadEnvironment, Exited
 from cluster.blank import give_up_replay, is_blank
 from cluster.config import Config
 from cluster.device import learner_device
@@ -29,6 +29,8 @@ from cluster.way_back import sentence, strays
 from dashboards.console import Console
 from learner.waiting import ENVIRONMENT
 from replay.locations import left_behind
+
+DISTRIBUTED = "--execution distributed"  # what a serial run that strays goes on with
 
 
 def train(config: Config, preset: str) -> int:
@@ -52,8 +54,9 @@ def train(config: Config, preset: str) -> int:
         stop_requests(console.say, folder.presence),
     ):
         if stray:
-            console.say(f"{sentence(stray)}: this serial run can only be resumed with --execution distributed")
-        return conduct(plan, preset, folder, console, lambda session: drive(plan, session))
+            console.say(f"{sentence(stray)}: this serial run can only be resumed with {DISTRIBUTED}")
+        goes_on_with = DISTRIBUTED if stray else ""
+        return conduct(plan, preset, folder, console, lambda session: drive(plan, session), goes_on_with=goes_on_with)
 
 
 def conduct(
@@ -64,9 +67,11 @@ def conduct(
     drive: Callable[[Session], bool],
     again: bool = False,
     address: str = LOCAL,
+    goes_on_with: str = "",
 ) -> int:
     """A run between its first and its last words; returns its exit code. `drive` trains, and says whether to the end.
-    `address` is this machine's, for who wants to know of the run.
+    `address` is this machine's, for who wants to know of the run. `goes_on_with` are options that it can only be resumed
+    with.
 
     Raises LeaseLost when another process has the run: it goes on there.
     """
@@ -88,7 +93,8 @@ def conduct(
         expected = isinstance(error, (RunFailed, BadEnvironment, Exited, OSError))
         if expected:
             console.say(f"run {folder.name} failed: {error}")
-        console.say(after_failure(plan.config, preset, folder))
+        goes_on_with = DISTRIBUTED if isinstance(error, Astray) else goes_on_with
+        console.say(after_failure(plan.config, preset, folder, goes_on_with))
         if exporter is not None:
             exporter.wait_until_heard(folder.presence.stop)
         if not expected:
@@ -98,7 +104,7 @@ def conduct(
     session.ended(state, reason)
     session.summary(state)
     if not completed and folder.checkpoints.names():
-        console.say(f"go on with: {resume_command(plan.config, preset, folder)}")
+        console.say(f"go on with: {resume_command(plan.config, preset, folder, goes_on_with)}")
     session.close()
     return 0 if completed else 130
 
@@ -129,20 +135,23 @@ def drive(plan: Plan, session: Session) -> bool:
         return Coordinator(plan, session, live, device, Parts(session.folder.id)).run()
 
 
-def after_failure(config: Config, preset: str, folder: RunFolder) -> str:
+def after_failure(config: Config, preset: str, folder: RunFolder, goes_on_with: str) -> str:
     """What may be done now, in words. A run that has no checkpoint cannot go on: its replay is given up."""
     try:
         saved, blank = bool(folder.checkpoints.names()), is_blank(folder.path, folder.checkpoints)
     except Exception as error:  # of whatever kind a remote file system has
         return f"whether it has a checkpoint to go on from cannot be told: {type(error).__name__}: {error}"
     if saved:
-        return f"go on from its last checkpoint with: {resume_command(config, preset, folder)}"
+        return f"go on from its last checkpoint with: {resume_command(config, preset, folder, goes_on_with)}"
     give_up_replay(config, folder.path)
     if blank:
         return "nothing was learned yet: the same command begins it anew"
     return "it has no checkpoint to go on from: begin anew under another --name"
 
 
-def resume_command(config: Config, preset: str, folder: RunFolder) -> str:
+def resume_command(config: Config, preset: str, folder: RunFolder, goes_on_with: str) -> str:
     begin = f"add-task {Path(config.origin).name} {' '.join(config.tasks)}" if config.origin else f"train {preset}"
-    return f"brc {begin} --name {folder.name} --resume (and the options it was started with)"
+    words = f"brc {begin} --name {folder.name} --resume"
+    if goes_on_with:
+        return f"{words} {goes_on_with} (and the other options it was started with)"
+    return f"{words} (and the options it was started with)"

@@ -277,6 +277,7 @@ class Draws(Odd):
             "python": random.random,
             "attribute": self.rng.random,
             "hidden": self.hidden[0].random,
+            "late": lambda: self.hidden[0].random() if self.episodes > 3 else 0.5,
             "pcg": self.lazy,
             "spawned": lambda: self.rng.spawn(1)[0].random() if self.t % 3 == 1 else 0.5,
         }
@@ -385,7 +386,7 @@ for obeys in (True, False):
     gymnasium.register(
         f"Threaded_{obeys}-v0", f"{__name__}:Threaded", max_episode_steps=100, kwargs={"obeys": obeys}
     )
-for source in ("np_random", "numpy", "python", "attribute", "hidden", "pcg", "spawned"):
+for source in ("np_random", "numpy", "python", "attribute", "hidden", "late", "pcg", "spawned"):
     gymnasium.register(f"Draws_{source}-v0", f"{__name__}:Draws", max_episode_steps=13, kwargs={"source": source})
 for to in ("itself", "back", "slots", "words", "code"):
     gymnasium.register(f"Leads_{to}-v0", f"{__name__}:Leads", max_episode_steps=13, kwargs={"to": to})

@@ -102,3 +102,13 @@ def test_what_cannot_be_led_back_is_told_before_a_run_depends_on_it(tmp_path: Pa
     assert done.returncode == 0 and done.stdout.index(told) < done.stdout.index("run a:"), done.stdout + done.stderr
     again = tiny.train(tmp_path, "a", *options, "--steps=500", "--resume")
     assert again.returncode == 2 and "go on with --execution distributed" in again.stderr, again.stdout + again.stderr
+
+
+def test_what_strays_later_is_told_with_the_one_way_on(tmp_path: Path) -> None:
+    options = (f"--tasks={name('late')}", "--execution=serial")
+    done = tiny.train(tmp_path, "a", *options, "--steps=400")
+    assert done.returncode == 0, done.stdout + done.stderr
+    again = tiny.train(tmp_path, "a", *options, "--steps=500", "--resume")
+    assert again.returncode == 1 and "did not lead back to the saved observation" in again.stdout, again.stdout
+    assert "brc train quickstart --name a --resume --execution distributed (and the other" in again.stdout
+    assert "(and the options" not in again.stdout
