@@ -17,7 +17,7 @@ from actors.environments import Environment, Step, copy_seed, make_environment
 from actors.episodes import Episode, EpisodeTracker
 from actors.greedy import ALWAYS_GREEDY, Epsilon, GreedyPolicy
 from actors.policy import NumpyPolicy
-from actors.returned import Astray, BadEnvironment
+from actors.returned import Astray
 from actors.segments import SegmentBuilder
 from replay.policy_store import PolicyMessage, PolicySource
 from replay.rows import Push, Rows

@@ -70,8 +70,8 @@ def conduct(
     goes_on_with: str = "",
 ) -> int:
     """A run between its first and its last words; returns its exit code. `drive` trains, and says whether to the end.
-    `address` is this machine's, for who wants to know of the run. `goes_on_with` are options that it can only be resumed
-    with.
+    `address` is this machine's, for who wants to know of the run. `goes_on_with` are options without which it cannot be
+    resumed.
 
     Raises LeaseLost when another process has the run: it goes on there.
     """
