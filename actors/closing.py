@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Protocol
+
+CLOSE_S = 5.0
 
 
 class Closable(Protocol):
@@ -23,3 +26,10 @@ def close_all(what: Iterable[Closable]) -> None:
     """Close several environments, each whatever the others raise."""
     for one in what:
         close(one)
+
+
+def close_in_time(what: Iterable[Closable]) -> None:
+    """Close several environments; leave what takes longer than some seconds to itself."""
+    thread = threading.Thread(target=close_all, args=(what,), name="closing", daemon=True)
+    thread.start()
+    thread.join(CLOSE_S)

@@ -74,11 +74,18 @@ def test_what_has_learned_something_is_not_removed(tmp_path: Path) -> None:
     assert len((tmp_path / "r" / "metrics.jsonl").read_text().splitlines()) == 2
 
 
+def leave_checkpoint(folder: Path) -> None:
+    """What shows that one is there."""
+    place = folder / "checkpoints" / "000000000600"
+    place.mkdir(parents=True)
+    (place / "manifest.json").write_text("{}")
+
+
 @pytest.mark.parametrize("resume", [False, True])
 @pytest.mark.parametrize("left", ["checkpoints", "metrics"])
 def test_a_folder_whose_configuration_is_missing_is_not_trained_over(tmp_path: Path, left: str, resume: bool) -> None:
     if left == "checkpoints":
-        (tmp_path / "r" / "checkpoints" / "000000000600").mkdir(parents=True)
+        leave_checkpoint(tmp_path / "r")
     else:
         (tmp_path / "r").mkdir()
         (tmp_path / "r" / "metrics.jsonl").write_text('{"updates": 1}\n')
@@ -93,7 +100,7 @@ def test_a_run_is_not_blank_whose_checkpoints_are_where_only_it_was_told_to_put_
     config = tiny.config(name="r", runs_folder=str(tmp_path / "runs"))
     elsewhere = replace(config, learner=replace(config.learner, checkpoints=str(tmp_path / "store")))
     with open_run(validate(elsewhere), "quickstart") as run:
-        (tmp_path / "store" / run.id / "checkpoints" / "000000000600").mkdir(parents=True)
+        leave_checkpoint(tmp_path / "store" / run.id)
     with pytest.raises(ConfigError, match=r"run r exists in .*: add --resume to go on with it, or choose another"):
         open_run(validate(config), "quickstart")
     assert (run.path / "id").read_text() == run.id
