@@ -47,7 +47,7 @@ def film(spec: EvaluatorSpec, task: int, message: PolicyMessage, every: int, fil
     frames: list[np.ndarray] = []
     while not over:
         if length % every == 0 and len(frames) < MOST_FRAMES:
-            frames.append(picture(environment))
+            frames.append(picture(environment, frames[0].shape if frames else ()))
         observations[:, : inputs.shape[1]] = inputs
         environment.send(policy.act(observations)[:, : spec.tasks[task].action_size])
         step = environment.recv()
@@ -59,12 +59,26 @@ def film(spec: EvaluatorSpec, task: int, message: PolicyMessage, every: int, fil
     return Filmed(total, length)
 
 
-def picture(environment: Filmable) -> np.ndarray:
-    """A frame. Raises NoRenderer for an environment that gives none."""
-    found = environment.frame()
-    if found.ndim != 3 or found.shape[2] != 3:
+def picture(environment: Filmable, shape: tuple[int, ...]) -> np.ndarray:
+    """A frame, (height, width, 3) uint8 of its own memory. Grey and transparent pictures are taken too, numbers up to 1
+    as parts of full light, and of a list of frames the last. Raises NoRenderer for an environment that gives no
+    picture, or one of another shape than `shape`, unless that is ()."""
+    try:
+        found = np.asarray(environment.frame())
+    except NotImplementedError as error:
+        raise NoRenderer("it draws no pictures: it has no render method") from error
+    found = found[-1] if found.ndim == 4 and len(found) else found
+    found = found[:, :, None] if found.ndim == 2 else found
+    if found.ndim != 3 or found.shape[2] not in (1, 3, 4) or found.dtype.kind not in "buif":
         raise NoRenderer("it draws no pictures: with render_mode rgb_array, render gives none")
-    return found
+    if found.dtype.kind in "bf":
+        light = np.nan_to_num(found.astype(np.float32))
+        found = light * 255.0 if light.max(initial=0.0) <= 1.0 else light
+    frame = np.empty((*found.shape[:2], 3), np.uint8)
+    frame[:] = np.clip(found, 0, 255)[:, :, :3]
+    if shape and frame.shape != shape:
+        raise NoRenderer(f"its pictures have several sizes: {shape[:2]} and {frame.shape[:2]}")
+    return frame
 
 
 def film_apart(spec: EvaluatorSpec, task: int, message: PolicyMessage, every: int, file: Path) -> Filmed:
@@ -78,10 +92,11 @@ def film_apart(spec: EvaluatorSpec, task: int, message: PolicyMessage, every: in
         env=environment,
         check=False,
     )
-    if done.returncode == 0:
-        return Filmed(*pickle.loads(done.stdout[done.stdout.rindex(MARK) + len(MARK) :]))
-    if done.returncode == NO_RENDERER:
-        return Filmed(0.0, 0, done.stdout[done.stdout.rindex(MARK) + len(MARK) :].decode())
+    _, mark, answer = done.stdout.rpartition(MARK)
+    if mark and done.returncode == 0:
+        return Filmed(*pickle.loads(answer))
+    if mark and done.returncode == NO_RENDERER:
+        return Filmed(0.0, 0, answer.decode())
     said = done.stderr.decode(errors="replace").strip().splitlines()
     how = f"killed by signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
     return Filmed(0.0, 0, f"{how}: {said[-1] if said else 'it said nothing'}")
@@ -104,7 +119,9 @@ def draw(spec: EvaluatorSpec, task: int, *rest: Any) -> Filmed:
     except (ImportError, DependencyNotInstalled) as error:
         said = " ".join(str(error).split()).partition(", run ")[0]
         raise NoRenderer(f"its renderer lacks a package ({said}): {INSTALL}") from error
-    except Exception:
+    except Exception as error:
+        if isinstance(error, TypeError) and "render_mode" in str(error):
+            raise NoRenderer("it takes no render_mode: give it one, and a render that returns pictures") from error
         if trouble is not None and "mujoco" in sys.modules:
             raise trouble from None
         raise

@@ -7,7 +7,7 @@ import random
 import sys
 import tempfile
 import threading
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -164,6 +164,18 @@ class NoAction(Odd):
 
 class NoObservation(Odd):
     observation_space: Any = spaces.Box(-1, 1, (0,), np.float32)
+
+
+class Countless(Odd):
+    action_space: Any = spaces.Discrete(1_000_000_000)
+
+
+class Keyless(Odd):
+    observation_space: Any = spaces.Dict({"": spaces.Box(-1, 1, (1,)), "there": spaces.Box(-1, 1, (2,))})
+
+
+class Numbered(Odd):
+    observation_space: Any = spaces.Dict(dict(enumerate([spaces.Box(-1, 1, (1,)), spaces.Box(-1, 1, (2,))])))  # type: ignore[arg-type]
 
 
 class OwnBox(Odd):
@@ -377,15 +389,41 @@ class Invisible(Odd):
         return None
 
 
+class Painted(Odd):
+    """Draws in a way of its own. Its light grows from step to step, up to half."""
+
+    SHAPES: ClassVar = {"grey": (12, 16), "flat": (12, 16, 1), "clear": (12, 16, 4), "list": (2, 12, 16, 3)}
+
+    def __init__(self, how: str = "", **_: Any) -> None:
+        super().__init__()
+        self.how = how
+        self.kept = np.zeros(self.SHAPES.get(how, (12, 16, 3)), np.float64 if how == "floats" else np.uint8)
+
+    def render(self) -> Any:
+        if self.how == "exits":
+            os._exit(0)
+        if self.how == "sizes":
+            return np.zeros((12 + self.t % 2, 16, 3), np.uint8)
+        self.kept[...] = self.t / 40 if self.how == "floats" else 255 * self.t // 40
+        return list(self.kept) if self.how == "list" else self.kept
+
+
+class Modeless(Odd):
+    """Knows nothing of render_mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
 KINDS = [kind for kind in list(globals().values()) if isinstance(kind, type) and issubclass(kind, Odd)]
 for kind in KINDS:
     gymnasium.register(f"{kind.__name__}-v0", f"{__name__}:{kind.__name__}", max_episode_steps=100)
 for when in ("made", "step", "late"):
     gymnasium.register(f"Exits_{when}-v0", f"{__name__}:Exits", max_episode_steps=100, kwargs={"when": when})
+for how in ("grey", "flat", "clear", "list", "floats", "same", "sizes", "exits"):
+    gymnasium.register(f"Painted_{how}-v0", f"{__name__}:Painted", max_episode_steps=100, kwargs={"how": how})
 for obeys in (True, False):
-    gymnasium.register(
-        f"Threaded_{obeys}-v0", f"{__name__}:Threaded", max_episode_steps=100, kwargs={"obeys": obeys}
-    )
+    gymnasium.register(f"Threaded_{obeys}-v0", f"{__name__}:Threaded", max_episode_steps=100, kwargs={"obeys": obeys})
 for source in ("np_random", "numpy", "python", "attribute", "hidden", "late", "pcg", "spawned"):
     gymnasium.register(f"Draws_{source}-v0", f"{__name__}:Draws", max_episode_steps=13, kwargs={"source": source})
 for to in ("itself", "back", "slots", "words", "code"):
