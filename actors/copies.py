@@ -58,6 +58,14 @@ class Pool:
         over = step.terminated | step.truncated | (found.lengths[self.episodes] >= self.environment.task.episode_limit)
         self.playing &= ~over
 
+    def give_up(self, found: Played) -> None:
+        """Play none of its episodes to their end, and keep nothing of what they gave."""
+        found.returns[self.episodes] = 0.0
+        found.lengths[self.episodes] = 0
+        found.successes[self.episodes] = False
+        self.playing[:] = False
+        close(self.environment)
+
     def _drop(self, bad: np.ndarray, found: Played) -> None:
         found.returns[self.episodes[bad]] = np.nan
         self.playing &= ~bad
@@ -70,7 +78,7 @@ def mended(inputs: np.ndarray) -> np.ndarray:
 
 class Copies:
     """The copies of an evaluator. What one costs is measured when it is made: at first there is one, then at most
-    twice as many at once as before."""
+    twice as many at once as before. What it takes more while it is played is seen then."""
 
     def __init__(self, backend: str, threads: int) -> None:
         self.backend = backend
@@ -79,6 +87,8 @@ class Copies:
         self.pools: list[Pool] = []
         self.known: dict[int, tuple[int, float]] = {}  # by task: how many were made at once, and the bytes of one
         self.most_bytes = 0.0  # of this process
+        self.grown: dict[int, float] = {}  # by task: bytes that a copy took more while it was played
+        self.begun_bytes = 0  # of this process when the copies that there are were all made
         self.making = True  # whether they are being made, not played
 
     @property
@@ -95,7 +105,8 @@ class Copies:
         if not self.pools:
             self.most_bytes = self._bytes() + MEMORY_SHARE * node_memory()[0]
         made, each = self.known.get(index, (0, LEAST_BYTES))
-        fit = int((self.most_bytes - self._bytes()) // each)
+        growth = sum(len(pool.episodes) * self.grown.get(pool.index, 0.0) for pool in self.pools)  # is still to come
+        fit = int((self.most_bytes - self._bytes() - growth) // (each + self.grown.get(index, 0.0)))
         return max(0 if self.pools else 1, min(wanted, MOST_COPIES - self.count, max(1, 2 * made), fit))
 
     def make(self, index: int, task: Task, episodes: Sequence[int], seeds: Sequence[int]) -> None:
@@ -109,8 +120,30 @@ class Copies:
             raise
         if len(seeds) > self.known.get(index, (0, 0.0))[0]:
             self.known[index] = len(seeds), max(LEAST_BYTES, (self._bytes() - before) / len(seeds))
+        self.begun_bytes = self._bytes()
+
+    def give_way(self, found: dict[int, Played]) -> list[tuple[int, int]]:
+        """Give up the copies made last if all together have grown out of their room and others are still playing.
+        Returns the (task, episode) of those, which are to be played from the start when there is room again."""
+        playing = [pool for pool in self.pools if pool.playing.any()]
+        if len(playing) < 2 or self._bytes() <= self.most_bytes:
+            return []
+        self._learn()
+        last = playing[-1]
+        last.give_up(found[last.index])
+        self.pools.remove(last)
+        self.begun_bytes = self._bytes()
+        return [(last.index, int(episode)) for episode in last.episodes]
+
+    def _learn(self) -> None:
+        """Note what the copies took more while they were played, each as much."""
+        grown = max(0, self._bytes() - self.begun_bytes) / self.count
+        for pool in self.pools:
+            self.grown[pool.index] = max(grown, self.grown.get(pool.index, 0.0))
 
     def close(self) -> None:
+        if self.pools and not self.making:
+            self._learn()
         while self.pools:
             close(self.pools.pop().environment)
 

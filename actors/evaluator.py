@@ -86,7 +86,7 @@ class Evaluator:
                 todo = self._make(todo, number, stopped)
                 ask(stopped)
                 self.copies.making = False
-                self._play(found, message, number, stopped)
+                todo = self._play(found, message, number, stopped) + todo
                 self.copies.close()
         finally:
             self.copies.close()
@@ -119,8 +119,8 @@ class Evaluator:
 
     def _play(
         self, found: dict[int, Played], message: PolicyMessage | None, number: int, stopped: Callable[[], bool]
-    ) -> None:
-        """An episode in every copy that there is."""
+    ) -> list[tuple[int, int]]:
+        """An episode in every copy that there is. Returns the (task, episode) of copies that had to be given up."""
         spec, pools = self.spec, self.copies.pools
         rows = np.concatenate([np.full(len(pool.episodes), pool.index) for pool in pools])
         filled = np.concatenate([rows, np.full(-len(rows) % ROWS, rows[0])])
@@ -132,6 +132,7 @@ class Evaluator:
             for pool in pools
             for episode in pool.episodes
         ]
+        put_off: list[tuple[int, int]] = []
         for pool in pools:
             pool.begin(found[pool.index])
         while active := [pool for pool in pools if pool.playing.any()]:
@@ -148,6 +149,8 @@ class Evaluator:
             for pool in active:
                 ask(stopped)
                 pool.take(pool.environment.recv(), found[pool.index])
+            put_off += self.copies.give_way(found)
+        return put_off
 
 
 def ask(stopped: Callable[[], bool]) -> None:

@@ -83,6 +83,26 @@ class Heavy(Faulty):
             file.write(f"{change}\n")
 
 
+class Growing(Heavy):
+    """A copy takes its 10 MB in the fifth step of its first episode."""
+
+    def __init__(self) -> None:
+        Faulty.__init__(self)
+        self.held: Any = None
+        self._note("1")
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        if self.count == 4 and self.held is None:
+            self.held = mmap.mmap(-1, 10_000_000, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            self.held.write(b"1" * len(self.held))
+        return super().step(action)
+
+    def close(self) -> None:
+        super().close()
+        if self.held is not None:
+            self.held.close()
+
+
 class Unlimited(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarray]):
     """Never ends: it keeps its limit to itself."""
 
@@ -95,6 +115,7 @@ WITHOUT_END = gymnasium.envs.registration.WrapperSpec("Unlimited", "tests.odd_en
 gymnasium.register("Faulty-v0", "tests.odd_envs_evaluator:Faulty", max_episode_steps=30)
 gymnasium.register("Heavy-v0", "tests.odd_envs_evaluator:Heavy", max_episode_steps=30)
 gymnasium.register("Weighty-v0", "tests.odd_envs_evaluator:Heavy", max_episode_steps=30)
+gymnasium.register("Growing-v0", "tests.odd_envs_evaluator:Growing", max_episode_steps=30)
 gymnasium.register(
     "Unlimited-v0", "tests.odd_envs_evaluator:Faulty", max_episode_steps=30, additional_wrappers=(WITHOUT_END,)
 )

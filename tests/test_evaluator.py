@@ -59,6 +59,24 @@ def test_fewer_where_memory_is_short_and_the_same_comes_of_it(tmp_path: Path, mo
     assert 1 <= most_alive(tmp_path / "alive") <= 8
 
 
+def test_copies_that_grow_while_they_play_give_way_and_the_same_comes_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They seem to cost little when they are made."""
+    monkeypatch.setenv("ALIVE", str(tmp_path / "alive"))
+    names = ("gymnasium/tests.odd_envs_evaluator:Growing-v0", "gymnasium/tests.odd_envs_evaluator:Faulty-v0")
+    made, message = evaluator(names, 20)
+    whole = made.evaluate(message, 3)
+    assert most_alive(tmp_path / "alive") == 20
+    (tmp_path / "alive").unlink()
+    monkeypatch.setattr(copies, "MEMORY_SHARE", 55e6 / node_memory()[0])
+    made, _ = evaluator(names, 20)
+    assert made.evaluate(message, 3) == whole
+    (tmp_path / "alive").unlink()
+    assert made.evaluate(message, 4) != whole
+    assert 1 <= most_alive(tmp_path / "alive") <= 8, "an evaluation knows what those before it have seen"
+
+
 @pytest.mark.parametrize("most", [1, 3, 7])
 def test_what_is_found_does_not_depend_on_how_many_play_at_a_time(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also in the chaotic ones, where the last bit of an action soon shows."""
