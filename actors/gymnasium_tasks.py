@@ -15,6 +15,8 @@ from actors.catalogue import Task, UnknownNameError
 from actors.closing import close
 from actors.returned import BadEnvironment, Exited
 
+MOST_ACTIONS = 10_000  # discrete ones: a critic of that many has a million outputs
+
 
 def make(library_id: str, **options: Any) -> Any:
     """The environment, which renders nothing, with today's signatures below all wrappers that gymnasium adds.
@@ -91,6 +93,8 @@ def described(name: str, library_id: str, environment: Any) -> Task:
     observed: Any = environment.observation_space
     actions: Any = environment.action_space
     found: dict[str, Any] = observed.spaces if isinstance(observed, spaces.Dict) else {"": observed}
+    if isinstance(observed, spaces.Dict) and not all(isinstance(key, str) and key for key in found):
+        raise UnknownNameError(f"{name} observes a Dict with the keys {list(found)}: each needs a word for its key")
     for key, space in found.items():
         if not isinstance(space, spaces.Box):
             raise UnknownNameError(
@@ -109,6 +113,11 @@ def described(name: str, library_id: str, environment: Any) -> Task:
     if limit is None:
         raise UnknownNameError(f"{name} has no max_episode_steps: register it with one")
     num_actions = int(actions.n) if isinstance(actions, spaces.Discrete) else 0
+    if num_actions > MOST_ACTIONS:
+        raise UnknownNameError(
+            f"{name} takes {actions}: a critic has outputs for each of its actions, of which there may be at most "
+            f"{MOST_ACTIONS:,}"
+        )
     return Task(name, keys, math.prod(actions.shape or ()), limit, library_id, num_actions=num_actions)
 
 

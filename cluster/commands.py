@@ -29,7 +29,7 @@ from cluster.run_folder import (
     run_names,
 )
 from cluster.shapes import SEEN_AND_DONE, check_shapes
-from cluster.validation import check
+from cluster.validation import check, check_bound
 from dashboards.console import duration, number
 from replay.json_text import json_text
 from replay.policy_store import PolicyMessage
@@ -266,6 +266,7 @@ def evaluate(run: Name = "", episodes: int = 10, runs_folder: str = RUNS, seed: 
         seed: seed of the initial states.
     """
     path = existing_run(Path(runs_folder).absolute(), run)  # environments may go elsewhere
+    check_bound("evaluation.episodes", episodes, "--episodes")
     _, config = load_config(path)
     plan = check(replace(here(config), seed=seed, evaluation=replace(config.evaluation, episodes=episodes)))
     policy, manifest = newest_policy(path, plan)

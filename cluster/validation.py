@@ -131,13 +131,16 @@ def flag(path: str) -> str:
 
 
 def check_bounds(config: Config) -> None:
-    for path, (least, most) in BOUNDS.items():
-        value = get(config, path)
-        if not (math.isfinite(value) and least <= value <= most):
-            nearest = least if value < least else most
-            raise ConfigError(
-                f"{flag(path)} {value} is out of range: it must be from {least:g} to {most:g}, try {nearest:g}"
-            )
+    for path in BOUNDS:
+        check_bound(path, get(config, path), flag(path))
+
+
+def check_bound(path: str, value: float, option: str) -> None:
+    """Whether a field may have this value, which `option` gave it. Raises ConfigError."""
+    least, most = BOUNDS[path]
+    if not (math.isfinite(value) and least <= value <= most):
+        nearest = least if value < least else most
+        raise ConfigError(f"{option} {value} is out of range: it must be from {least:g} to {most:g}, try {nearest:g}")
 
 
 def check_name(config: Config) -> None:

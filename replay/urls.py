@@ -16,8 +16,12 @@ def open_url(url: str) -> tuple[Any, str]:
     """The file system of a URL, or of a path, which has no protocol, and the path in it."""
     if "://" not in url:  # fsspec would take :: for several URLs
         return fsspec.filesystem("file"), os.path.abspath(os.path.expanduser(url))
-    files, root = fsspec.core.url_to_fs(url)
-    return files, root
+    protocol = url.partition("://")[0]
+    if "::" in protocol:  # several file systems, one in another
+        files, root = fsspec.core.url_to_fs(url)
+        return files, root
+    kind = fsspec.get_filesystem_class(protocol)
+    return kind(**kind._get_kwargs_from_urls(url)), kind._strip_protocol(url)  # as url_to_fs, which splits at any ::
 
 
 def is_local(files: Any) -> bool:

@@ -90,6 +90,9 @@ TABLE: list[tuple[str, list[str]]] = [
     ("train quickstart --actors.of dmc.count 1.5", ["--actors.of dmc.count 1.5", "a whole number from 0 to 4096"]),
     ("train quickstart --actors.of dmc.copies 0", ["--actors.of dmc.copies 0", "from 1"]),
     ("train quickstart --tasks gymnasium/tests.counting:Several-v0", ["MultiDiscrete", "only Box and Discrete"]),
+    ("train quickstart --tasks gymnasium/tests.odd_envs_actions:Countless-v0", ["of its actions", "at most 10,000"]),
+    ("train quickstart --tasks gymnasium/tests.odd_envs_actions:Keyless-v0", ["keys ['', 'there']", "a word for"]),
+    ("train quickstart --tasks gymnasium/tests.odd_envs_actions:Numbered-v0", ["keys [0, 1]", "a word for its key"]),
     ("train quickstart --tasks metaworld/reech", ["metaworld/reach"]),
     ("scale nothing dmc=3", ["there is no run 'nothing'"]),
     ("scale", ["name a run"]),
@@ -236,6 +239,7 @@ def test_a_damaged_file_is_named_and_left_alone(finished_run: Path, capsys: pyte
         assert "is missing" in refused(capsys, RESUME)
         assert cli.main(["eval", "done", "--episodes", "1"]) == 0
         capsys.readouterr()
+        assert "brc: --episodes 0 is out of range" in refused(capsys, ["eval", "done", "--episodes", "0"])
         file.write_bytes(good)
 
 
