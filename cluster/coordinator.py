@@ -34,10 +34,11 @@ from cluster.registry import LeaseLost
 from cluster.replay_plan import shard_specs
 from cluster.runtime import runtime
 from cluster.saver import Saver
-from cluster.session import Session, lowest_inserts
+from cluster.session import Session
 from cluster.shards import ShardEvent, ShardGroup
 from cluster.stop import CHECKPOINT_S, EVALUATION_S, PARTS_S, Stop, Stopped
 from cluster.waiting import all_answer
+from dashboards.progress import lowest_inserts
 from learner.ray_learner import LoopSpec, start_ranks
 from replay.policy_store import PolicyStore
 
@@ -320,8 +321,8 @@ class Coordinator:
             }
         )
 
-    def _evaluate(self, policy: str, env_steps: int) -> None:
-        self.evaluators.ask(env_steps, policy, self.session.next_evaluation_number())
+    def _evaluate(self, policy: str, env_steps: int, last: bool = False) -> None:
+        self.evaluators.ask(env_steps, policy, self.session.next_evaluation_number(), last)
 
     def _collect_evaluations(self) -> None:
         for evaluation, env_steps in self.evaluators.collect(self._learner_was_lost):
@@ -360,7 +361,7 @@ class Coordinator:
         self.trains = False  # all is saved
         completed = self._completed and env_steps >= self.plan.config.steps
         if completed:
-            self._evaluate("deterministic", env_steps)
+            self._evaluate("deterministic", env_steps, last=True)
         are_made = self._wait_for_evaluations() if completed or self.stop.is_set() else False
         self._report()
         return completed and are_made

@@ -19,6 +19,7 @@ from actors.ray_actor import EvaluatorReport
 from cluster.learner_group import LearnerGroup
 
 FETCH_S = 10.0  # for a policy to come, or not
+MOST_WAITING = 3  # evaluations that are not made yet when another is asked for
 
 
 @dataclass(frozen=True)
@@ -139,8 +140,12 @@ class EvaluatorGroup:
         """What a coordinator after this one is to ask again."""
         return [(asked.env_steps, asked.policy, asked.number) for asked in self.asked]
 
-    def ask(self, env_steps: int, policy: str, number: int) -> None:
-        """Ask for an evaluation of the random policy or the learner's."""
+    def ask(self, env_steps: int, policy: str, number: int, last: bool = False) -> None:
+        """Ask for an evaluation of the random policy or the learner's. While several are waiting, only the last one of
+        a run is taken: evaluations that take longer than their interval would gather for ever."""
+        if len(self.asked) >= MOST_WAITING and not last:
+            self.tell_loss(f"{len(self.asked)} before it are not made yet: raise --evaluation.interval", env_steps)
+            return
         self.asked.append(Asked(env_steps, policy, number))
         self._send(self.asked[-1])
 

@@ -43,6 +43,7 @@ class Saver:
     Attributes:
         newest: name of the newest checkpoint, or "".
         died_saving: whether a part has died while it wrote, since the newest.
+        late: name of the last checkpoint that was told to be late.
     """
 
     def __init__(self, session: Session) -> None:
@@ -50,6 +51,7 @@ class Saver:
         self.newest = session.folder.checkpoint
         self.saving: Saving | None = None
         self.died_saving = False
+        self.late = ""
 
     def begin(self, env_steps: int, learner: LearnerGroup, shards: ShardGroup) -> None:
         """Have the parts write theirs. What cannot be begun is told."""
@@ -65,7 +67,10 @@ class Saver:
         """Make the checkpoint under way the newest once all of it is written; whether that was done now. With `stop`
         it is waited for: after a stop, and in any case after ten minutes, only while its files grow."""
         saving = self.saving
-        if saving is None or (stop is None and not all(answered(part) for part in saving.parts)):
+        if saving is None:
+            return False
+        if stop is None and not all(answered(part) for part in saving.parts):
+            self._tell_if_late(saving)
             return False
         self.saving = None
         try:
@@ -85,6 +90,13 @@ class Saver:
             return False
         self.newest, self.died_saving = saving.name, False
         return True
+
+    def _tell_if_late(self, saving: Saving) -> None:
+        """Once. A part that waits for a store that hangs cannot be called back, and writes on when that is there."""
+        seconds = time.monotonic() - saving.started
+        if seconds > CALL_TIMEOUT_S and self.late != saving.name:
+            self.late = saving.name
+            self.session.checkpoint_late(saving.env_steps, seconds)
 
     def _wait(self, saving: Saving, stop: Stop) -> None:
         """Until all parts have answered, or failed. Raises RunFailed when nothing comes of one."""

@@ -30,7 +30,8 @@ from cluster.learner_plan import learner_spec
 from cluster.origin import find_origin
 from cluster.plan import Plan
 from cluster.replay_plan import shard_specs
-from cluster.session import Session, lowest_inserts
+from cluster.session import Session
+from dashboards.progress import lowest_inserts
 from learner import dcp
 from learner.crew import Crew
 from learner.learner import Learner, NonFinite, finish

@@ -332,6 +332,12 @@ class Session:
         self.records.event("checkpoint_failed", str(error) or reason, env_steps=env_steps)
         self.console.say(f"checkpoint at {env_steps:,} steps failed: {reason}")
 
+    def checkpoint_late(self, env_steps: int, seconds: float) -> None:
+        """Record and say that a checkpoint takes unusually long; the one before stays the newest until it is whole."""
+        reason = f"not all parts have written their share after {seconds:.0f} s: is the place that they write to there?"
+        self.records.event("checkpoint_late", reason, env_steps=env_steps)
+        self.console.say(f"checkpoint at {env_steps:,} steps: {reason}")
+
     def summary(self, state: str) -> None:
         """Write the report and say where everything is. `state` is how the run has ended."""
         evaluations = records.read(self.folder.path / "eval.jsonl")
@@ -389,9 +395,3 @@ def in_words(way: dict[str, Any]) -> str:
 def next_multiple(done: int, interval: int) -> int:
     """The first multiple of `interval` beyond `done`; never, for interval 0."""
     return (done // interval + 1) * interval if interval else 1 << 62
-
-
-def lowest_inserts(shards: Sequence[dict[str, Any]]) -> int:
-    """Environment steps of the slowest task, from the stats of all shards."""
-    tasks = range(len(shards[0]["inserts_by_task"]))
-    return int(min(sum(shard["inserts_by_task"][task] for shard in shards) for task in tasks))

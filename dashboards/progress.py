@@ -181,3 +181,9 @@ def quantiles(values: Sequence[float]) -> dict[str, float]:
 
 def mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if values else None
+
+
+def lowest_inserts(shards: Sequence[dict[str, Any]]) -> int:
+    """Environment steps of the slowest task, from the stats of all shards."""
+    tasks = range(len(shards[0]["inserts_by_task"]))
+    return int(min(sum(shard["inserts_by_task"][task] for shard in shards) for task in tasks))

@@ -37,6 +37,7 @@ from replay.ray_shard import GONE
 from replay.rows import Batches
 from replay.sampler import Sampler
 
+AT_ONCE_S = 2.0  # for which the learner makes updates on a CPU before it looks whether it is to stop or to save
 T = TypeVar("T")
 Jobs = queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]]
 
@@ -157,7 +158,7 @@ class LearnerProcess(RankProcess):
         self.reward_scale = [math.inf] * spec.networks.num_tasks
         self.saving = threading.Lock()
         self.jobs: Jobs = queue.SimpleQueue()  # done between two updates
-        self.pauses: Jobs = queue.SimpleQueue()  # done when no batch is in hand
+        self.pauses: Jobs = queue.SimpleQueue()  # done when no update is under way
         self.training = threading.Event()
 
     def ready(self) -> dict[str, Any]:
@@ -180,7 +181,8 @@ class LearnerProcess(RankProcess):
         self.training.set()
 
     def stop(self) -> None:
-        """Returns when the batches in hand are used; the learner still answers."""
+        """Returns when the updates under way are made; the learner still answers. Sampled batches that are left are
+        the first that a `start` goes on with."""
         self.training.clear()
         self._ask(self._finish_all, self.pauses)
 
@@ -241,6 +243,8 @@ class LearnerProcess(RankProcess):
         )
         # While a GPU is at one, the next is filled.
         self.spaces = [Space(room, room) for room in (allocate(self.spec, self.spec.batch_size) for _ in range(2))]
+        self.in_hand: tuple[Batches, int] | None = None  # sampled and not used yet, and the shard they are from
+        self.update_s = math.inf  # of one update, when last measured
         self.measured = self.learner.updates - self.loop.diagnostics_interval
         self.trace = Trace(Path(self.loop.evidence), self.loop.profile, self.spec.most_batches)
         while True:
@@ -254,31 +258,46 @@ class LearnerProcess(RankProcess):
                 self.crew.idle()
 
     def _train(self) -> None:
-        """Sample once, make its updates, and publish when it is time."""
+        """Make the updates of what is in hand, as many as take a moment, and publish when it is time. With nothing in
+        hand, sample first."""
         start = time.perf_counter()
         space = self.spaces[0]
-        reply = self.sampler.next(timeout=0.2, into=space.batches)
-        waited = time.perf_counter()
-        self.seconds["data_wait"] += waited - start
-        if reply is None or reply.batches is None:
-            self._finish_all()
-            self.crew.idle()
-            return
+        if self.in_hand is None:
+            reply = self.sampler.next(timeout=0.2, into=space.batches)
+            self.seconds["data_wait"] += time.perf_counter() - start
+            if reply is None or reply.batches is None:
+                self._finish_all()
+                self.crew.idle()
+                return
+            # Counters that were restored may have granted more than the budget asks for.
+            self.in_hand = reply.batches.first(self.loop.total_updates - self.learner.updates), reply.shard
+        begun = time.perf_counter()
+        self._finish(space)
         diagnostics = self.learner.updates - self.measured >= self.loop.diagnostics_interval
-        # Counters that were restored may have granted more than the budget asks for.
-        batches = reply.batches.first(self.loop.total_updates - self.learner.updates)
-        space.used = batches
-        space.trained = train_at(self.pace, self.crew, batches, reply.shard, diagnostics, lambda: do(self.jobs))
-        self.spaces.reverse()
-        self._finish(self.spaces[0])
-        self.trace.step()
+        batches, shard = self.in_hand
+        count = self._at_once(batches.num_batches)
+        space.used = batches.first(count)
+        space.trained = train_at(self.pace, self.crew, space.used, shard, diagnostics, lambda: do(self.jobs))
+        self.in_hand = (batches.rest(count), shard) if count < batches.num_batches else None
+        self.update_s = (time.perf_counter() - begun) / count
+        if self.in_hand is None:
+            self.spaces.reverse()
+            self._finish(self.spaces[0])
+            self.trace.step()
         if diagnostics:
             self.measured = self.learner.updates
         updated = time.perf_counter()
-        self.seconds["update"] += updated - waited
+        self.seconds["update"] += updated - begun
         due = self.published < 0 or self.learner.updates - self.published >= self.loop.publish_interval
         if due or self.learner.updates >= self.loop.total_updates:
             self._publish()
+
+    def _at_once(self, batches: int) -> int:
+        """How many of so many updates are made before anything else is looked at: those of a moment, one at least. A
+        GPU makes all of them, since it is quick and has recorded whole requests."""
+        if self.learner.device.type == "cuda":
+            return batches
+        return min(batches, max(1, int(AT_ONCE_S / self.update_s)))
 
     def _finish(self, space: Space) -> None:
         """Wait for what was made of a space; if that was no number, leave the batches behind to be looked at."""

@@ -105,4 +105,11 @@ class Batches(NamedTuple):
 
     def first(self, count: int) -> Batches:
         """The first `count` batches, as views."""
-        return self._replace(**{name: getattr(self, name)[:count] for name in Batches._fields[:6]})
+        return self._some(slice(count))
+
+    def rest(self, count: int) -> Batches:
+        """All but the first `count` batches, as views."""
+        return self._some(slice(count, None))
+
+    def _some(self, which: slice) -> Batches:
+        return self._replace(**{name: getattr(self, name)[which] for name in Batches._fields[:6]})

@@ -11,7 +11,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from cluster import cli
 from tests import tiny
-from tests.live import events
+from tests.live import ended_well, events, live, ray_process, wait_for
 
 
 class Outage(Exception):
@@ -44,3 +44,18 @@ def test_a_store_that_is_away_for_a_while_costs_a_checkpoint(folder: Path, monke
     (failed,) = events(folder, "a", "checkpoint_failed")
     assert "the endpoint cannot be reached" in failed["reason"] and Away.outages == 0
     assert events(folder, "a", "checkpoint")[-1]["env_steps"] == 900 and events(folder, "a", "finished")
+
+
+def test_a_checkpoint_that_takes_unusually_long_is_told_once(folder: Path) -> None:
+    """Its learner hears nothing for a while, as when its store hangs."""
+    options = ("--steps=3000", "--checkpoint-interval=200")
+    with live(folder, "a", *options, before="import cluster.saver as s; s.CALL_TIMEOUT_S = 5.0") as process:
+        wait_for(process, lambda: events(folder, "a", "learner_ready"))
+        learner = ray_process(process, "LearnerProcess")
+        learner.suspend()
+        wait_for(process, lambda: events(folder, "a", "checkpoint_late"))
+        learner.resume()
+        ended_well(process)
+    (late,) = events(folder, "a", "checkpoint_late")
+    assert "not all parts have written their share after" in late["reason"]
+    assert late["env_steps"] in [event["env_steps"] for event in events(folder, "a", "checkpoint")]

@@ -85,6 +85,20 @@ def test_a_run_goes_on_without_evaluations_that_always_fail(folder: Path, faults
     assert_whole(folder, "a", 1000)
 
 
+def test_evaluations_that_take_longer_than_their_interval_do_not_gather(folder: Path, faults: Path) -> None:
+    """The last one of the run is made whatever waits."""
+    (faults / "hang-step-Evaluator").touch()
+    options = ("--steps=3000", "--evaluation.interval=300", "--actors.deadline=20")
+    with live(folder, "a", TASK, *options) as process:
+        wait_for(process, lambda: events(folder, "a", "evaluation_lost"))
+        (faults / "hang-step-Evaluator").unlink()
+        ended_well(process)
+    lost = events(folder, "a", "evaluation_lost")
+    assert all(event["reason"].startswith("3 before it are not made yet") for event in lost)
+    made = [row["env_steps"] for row in tiny.rows(folder, "a", "eval")]
+    assert len(made) + len(lost) == 11 and (made[0], made[-1]) == (0, 3000)
+
+
 @pytest.mark.parametrize("fault", ["hang-made-ActorProcess", "hang-made-Evaluator", "hang-step-Evaluator"])
 def test_a_stop_is_obeyed_while_something_hangs(folder: Path, faults: Path, fault: str) -> None:
     (faults / fault).touch()
@@ -124,6 +138,19 @@ def test_a_stop_is_obeyed_while_a_part_does_not_answer(folder: Path, kind: str) 
         said = stopped(process, code=1)
     assert "its last checkpoint could not be written" in said and "--resume" in said
     assert tiny.manifest(folder, "a")["env_steps"] >= 500
+
+
+def test_a_stop_is_obeyed_by_a_learner_whose_requests_take_minutes(folder: Path) -> None:
+    """Its last checkpoint has the updates that it has made of one."""
+    options = ("--learner.width=1024", "--learner.batch-size=1024", "--learner.batches-per-request=128")
+    with live(folder, "a", *options, "--steps=100000", "--learner.updates-per-step=10") as process:
+        wait_for(process, lambda: any(row["updates"] for row in tiny.rows(folder, "a", "metrics")))
+        stopped(process)
+    assert 1 <= tiny.manifest(folder, "a")["updates"] < 128
+    again = ("--steps=100000", "--resume")
+    with live(folder, "a", *options, *again, "--learner.updates-per-step=10") as process:
+        wait_for(process, lambda: events(folder, "a", "learner_ready")[1:])
+        stopped(process)
 
 
 def test_a_run_that_an_actor_ends_has_a_last_checkpoint(folder: Path, faults: Path) -> None:
