@@ -88,7 +88,8 @@ class Copies:
         self.known: dict[int, tuple[int, float]] = {}  # by task: how many were made at once, and the bytes of one
         self.most_bytes = 0.0  # of this process
         self.grown: dict[int, float] = {}  # by task: bytes that a copy took more while it was played
-        self.begun_bytes = 0  # of this process when the copies that there are were all made
+        self.begun_bytes = 0  # of this process when the copies that there are began to play
+        self.kept_bytes = 0  # of this process when some had been given up: their memory need not come back
         self.making = True  # whether they are being made, not played
 
     @property
@@ -104,6 +105,7 @@ class Copies:
         """How many of `wanted` copies of a task may be made at once now; one where there is none of any."""
         if not self.pools:
             self.most_bytes = self._bytes() + MEMORY_SHARE * node_memory()[0]
+            self.kept_bytes = 0
         made, each = self.known.get(index, (0, LEAST_BYTES))
         growth = sum(len(pool.episodes) * self.grown.get(pool.index, 0.0) for pool in self.pools)  # is still to come
         fit = int((self.most_bytes - self._bytes() - growth) // (each + self.grown.get(index, 0.0)))
@@ -120,19 +122,23 @@ class Copies:
             raise
         if len(seeds) > self.known.get(index, (0, 0.0))[0]:
             self.known[index] = len(seeds), max(LEAST_BYTES, (self._bytes() - before) / len(seeds))
+
+    def begin(self) -> None:
+        """All that fit are made and are about to play."""
+        self.making = False
         self.begun_bytes = self._bytes()
 
     def give_way(self, found: dict[int, Played]) -> list[tuple[int, int]]:
         """Give up the copies made last if all together have grown out of their room and others are still playing.
         Returns the (task, episode) of those, which are to be played from the start when there is room again."""
         playing = [pool for pool in self.pools if pool.playing.any()]
-        if len(playing) < 2 or self._bytes() <= self.most_bytes:
+        if len(playing) < 2 or self._bytes() <= max(self.most_bytes, self.kept_bytes + LEAST_BYTES):
             return []
         self._learn()
         last = playing[-1]
         last.give_up(found[last.index])
         self.pools.remove(last)
-        self.begun_bytes = self._bytes()
+        self.begun_bytes = self.kept_bytes = self._bytes()
         return [(last.index, int(episode)) for episode in last.episodes]
 
     def _learn(self) -> None:

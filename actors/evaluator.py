@@ -85,7 +85,6 @@ class Evaluator:
                 self.copies.making = True
                 todo = self._make(todo, number, stopped)
                 ask(stopped)
-                self.copies.making = False
                 todo = self._play(found, message, number, stopped) + todo
                 self.copies.close()
         finally:
@@ -109,12 +108,12 @@ class Evaluator:
             count = self.copies.fitting(task, left)
             if not count:
                 break
-            episodes = [episode for _, episode in todo[:count]]
+            episodes = [episode for other, episode in todo if other == task][:count]
             seeds = [
                 copy_seed(spec.seed, EVALUATION_STREAM, first + task * spec.episodes + episode) for episode in episodes
             ]
             self.copies.make(task, spec.tasks[task], episodes, seeds)
-            todo = todo[count:]
+            todo = [one for one in todo if one[0] != task or one[1] not in episodes]
         return todo
 
     def _play(
@@ -144,6 +143,8 @@ class Evaluator:
                 for pool in active:
                     observations[pool.rows, : pool.inputs.shape[1]] = pool.inputs
                 actions = policy.act(observations)
+            if self.copies.making:
+                self.copies.begin()  # now that the policy has its memory
             for pool in active:
                 pool.environment.send(actions[pool.rows, : pool.environment.task.action_size])
             for pool in active:

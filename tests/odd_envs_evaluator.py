@@ -92,10 +92,12 @@ class Growing(Heavy):
         self._note("1")
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Some episodes have ten steps less than others."""
         if self.count == 4 and self.held is None:
             self.held = mmap.mmap(-1, 10_000_000, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
             self.held.write(b"1" * len(self.held))
-        return super().step(action)
+        observed, reward, over, cut, info = super().step(action)
+        return observed, reward, over or (self.count == 10 and self.phase < 0.5), cut, info
 
     def close(self) -> None:
         super().close()
@@ -116,6 +118,7 @@ gymnasium.register("Faulty-v0", "tests.odd_envs_evaluator:Faulty", max_episode_s
 gymnasium.register("Heavy-v0", "tests.odd_envs_evaluator:Heavy", max_episode_steps=30)
 gymnasium.register("Weighty-v0", "tests.odd_envs_evaluator:Heavy", max_episode_steps=30)
 gymnasium.register("Growing-v0", "tests.odd_envs_evaluator:Growing", max_episode_steps=30)
+gymnasium.register("Waxing-v0", "tests.odd_envs_evaluator:Growing", max_episode_steps=30)
 gymnasium.register(
     "Unlimited-v0", "tests.odd_envs_evaluator:Faulty", max_episode_steps=30, additional_wrappers=(WITHOUT_END,)
 )

@@ -74,7 +74,19 @@ def test_copies_that_grow_while_they_play_give_way_and_the_same_comes_of_it(
     assert made.evaluate(message, 3) == whole
     (tmp_path / "alive").unlink()
     assert made.evaluate(message, 4) != whole
-    assert 1 <= most_alive(tmp_path / "alive") <= 8, "an evaluation knows what those before it have seen"
+    assert 1 <= most_alive(tmp_path / "alive") <= 14, "an evaluation knows what those before it have seen"
+
+
+def test_episodes_that_gave_way_are_played_with_their_own_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more than can be played at a time, in an order in which tasks alternate."""
+    monkeypatch.setenv("ALIVE", str(tmp_path / "alive"))
+    names = tuple(f"gymnasium/tests.odd_envs_evaluator:{kind}-v0" for kind in ("Growing", "Waxing"))
+    made, message = evaluator(names, 50)
+    whole = [made.evaluate(message, number) for number in (3, 4)]
+    monkeypatch.setattr(copies, "MEMORY_SHARE", 150e6 / node_memory()[0])
+    made, _ = evaluator(names, 50)
+    assert [made.evaluate(message, number) for number in (3, 4)] == whole
+    assert all(length > 0 for lengths in whole[0].lengths.values() for length in lengths)
 
 
 @pytest.mark.parametrize("most", [1, 3, 7])
