@@ -43,7 +43,7 @@ def check_url(flag: str, url: str) -> None:
     """Whether fsspec can write to what a URL names, which it tries; without a protocol it is a folder."""
     try:
         files, root = open_url(url)
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, TypeError) as error:
         raise ConfigError(f"{flag} {url!r}: {error}; use a folder or a URL that fsspec knows") from error
     if is_local(files):
         check_writable(flag, root)

@@ -15,8 +15,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.checkpoint._fsspec_filesystem import FileSystem, FsspecWriter
+from torch.distributed.checkpoint._fsspec_filesystem import FileSystem
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
@@ -63,6 +64,10 @@ class LiteralFiles(FileSystem):
 
     fs: Any  # of fsspec
 
+    def init_path(self, path: Any, **_: Any) -> Any:
+        self.fs = open_url(path)[0]
+        return path
+
     def rename(self, path: Any, new_path: Any) -> None:
         self.fs.cp_file(path, new_path)
         self.fs.rm_file(path)
@@ -71,13 +76,32 @@ class LiteralFiles(FileSystem):
         self.fs.rm_file(path)
 
 
-def writer(url: str) -> FsspecWriter | None:
+class LiteralWriter(FileSystemWriter):
+    """What writes through them."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.fs = LiteralFiles()  # type: ignore[assignment]
+        self.path = self.fs.init_path(url)
+
+
+class LiteralReader(FileSystemReader):
+    """What reads through them."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.fs = LiteralFiles()  # type: ignore[assignment]
+        self.path = self.fs.init_path(url)
+
+
+def writer(url: str) -> LiteralWriter | None:
     """For a URL; None for a folder, of which torch's own takes names as they are."""
-    if is_local(open_url(url)[0]):
-        return None
-    made = FsspecWriter(url)
-    made.fs = LiteralFiles()  # type: ignore[assignment]
-    return made
+    return None if is_local(open_url(url)[0]) else LiteralWriter(url)
+
+
+def reader(url: str) -> LiteralReader | None:
+    """Likewise."""
+    return None if is_local(open_url(url)[0]) else LiteralReader(url)
 
 
 def open_counters(url: str, mode: str) -> Any:
@@ -118,7 +142,7 @@ def load(learner: Learner, url: str) -> None:
     with open_counters(url, "r") as file:
         learner.load_counters(json.load(file))
     with plain_errors(f"{url} cannot be read"):
-        dcp_load(learner.tensors(), checkpoint_id=url, no_dist=learner.ranks.count == 1)
+        dcp_load(learner.tensors(), checkpoint_id=url, storage_reader=reader(url), no_dist=learner.ranks.count == 1)
 
 
 def load_policy(networks: NetworkSpec, url: str) -> PolicyMessage:
@@ -131,7 +155,7 @@ def load_policy(networks: NetworkSpec, url: str) -> PolicyMessage:
         table = torch.empty(networks.num_tasks, networks.embedding_size)
         wanted["critic"] = {"task_embeddings": table}
     with plain_errors(f"{url} cannot be read"):
-        dcp_load(wanted, checkpoint_id=url, no_dist=True)
+        dcp_load(wanted, checkpoint_id=url, storage_reader=reader(url), no_dist=True)
     with open_counters(url, "r") as file:
         updates = json.load(file)["updates"]
     return Outgoing(acts, None if table is None else normalized(table, networks.embedding_norm), updates).message()

@@ -17,7 +17,7 @@ def open_url(url: str) -> tuple[Any, str]:
     if "://" not in url:  # fsspec would take :: for several URLs
         return fsspec.filesystem("file"), os.path.abspath(os.path.expanduser(url))
     protocol = url.partition("://")[0]
-    if "::" in protocol:  # several file systems, one in another
+    if "::" in protocol or any("://" in part for part in url.split("::")[1:]):  # file systems, one in another
         files, root = fsspec.core.url_to_fs(url)
         return files, root
     kind = fsspec.get_filesystem_class(protocol)

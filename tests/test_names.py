@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import uuid
 from pathlib import Path
+from typing import Any, ClassVar
 
+import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,12 +28,24 @@ ODD = ["exp[1]", "a*b", "q?", "half #1", "100%20", "née 東京", "{x,y}", "a::b
 
 def place_in(kind: str, tmp_path: Path, name: str) -> str:
     """A URL, or a path, of a folder of this name; each time another."""
-    if kind == "memory":
-        return f"memory://{uuid.uuid4().hex}/{name}"
+    if kind in ("memory", "strict"):
+        return f"{kind}://{uuid.uuid4().hex}/{name}"
     folder = tmp_path / uuid.uuid4().hex / name
     return f"file://{folder}" if kind == "file" else str(folder)
 
 
+class Strict(MemoryFileSystem):
+    """Takes no more than it knows, as that of S3 does."""
+
+    protocol = "strict"
+    store: ClassVar[dict[str, Any]] = {}
+    pseudo_dirs: ClassVar[list[str]] = [""]
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+fsspec.register_implementation("strict", Strict, clobber=True)
 KINDS = st.sampled_from(["path", "file", "memory"])
 NAMES = st.one_of(st.sampled_from(ODD), st.text("[]*?#%{}!^-, abé1", min_size=1, max_size=12)).filter(
     lambda name: name.strip() == name
@@ -62,7 +77,13 @@ def packs(place: Place) -> list[str]:
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [*(("memory", name) for name in ODD), ("path", "a::b*"), ("file", "exp[1] %20"), ("file", "a::b*")],
+    [
+        *(("memory", name) for name in ODD),
+        ("path", "a::b*"),
+        ("file", "exp[1] %20"),
+        ("file", "a::b*"),
+        ("strict", "a::b"),
+    ],
 )
 def test_checkpoints_are_kept_and_discarded_whatever_the_folder_is_called(tmp_path: Path, kind: str, name: str) -> None:
     checkpoints = Checkpoints(place_in(kind, tmp_path, name))
