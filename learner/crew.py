@@ -66,7 +66,7 @@ class Crew:
             torch.set_num_threads(threads)
 
     def save(self, url: str) -> dcp.Saving:
-        """Begin to write the state of all ranks. Only when no batch is in hand."""
+        """Begin to write the state of all ranks. Only between two calls of `train`."""
         dcp.save_counters(self.learner, url)
         self._tell("save", url)
         try:

@@ -23,7 +23,8 @@ from torch._C._distributed_c10d import TCPStore
 
 from learner import dcp
 from learner.crew import Crew, allocate
-from learner.learner import Learner, LearnerSpec, Trained, finish
+from learner.jobs import Jobs, Space, do
+from learner.learner import Learner, LearnerSpec, finish
 from learner.pace import Pace, steps
 from learner.publishing import Outgoing
 from learner.sharding import ALONE, Ranks, join, meet
@@ -39,7 +40,6 @@ from replay.sampler import Sampler
 
 AT_ONCE_S = 2.0  # for which the learner makes updates on a CPU before it looks whether it is to stop or to save
 T = TypeVar("T")
-Jobs = queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]]
 
 
 @dataclass(frozen=True)
@@ -337,29 +337,6 @@ class LearnerProcess(RankProcess):
         self.outgoing = None
         self.policies += 1
         self.seconds["publish"] += time.perf_counter() - start
-
-
-@dataclass
-class Space:
-    """Room for batches, those that are there, and the updates that are being made of them."""
-
-    batches: Batches
-    used: Batches
-    trained: Trained | None = None
-
-
-def do(jobs: Jobs, wait_s: float = 0.0) -> None:
-    """Do every job there is; when there is none, wait up to `wait_s` seconds for one."""
-    try:
-        while True:
-            job, answer = jobs.get(block=wait_s > 0, timeout=wait_s)
-            wait_s = 0.0
-            try:
-                answer.set_result(job())
-            except Exception as error:
-                answer.set_exception(error)
-    except queue.Empty:
-        return
 
 
 def start_ranks(

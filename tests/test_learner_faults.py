@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import queue
 import random
 import shutil
 import signal
 import subprocess
 import sys
 import warnings
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from learner import dcp
 from learner.brc import BRCSettings
 from learner.checkpoint import Checkpoints
 from learner.footprint import NetworkSpec
-from learner.learner import Learner, LearnerSpec
+from learner.jobs import Jobs, do
+from learner.learner import Learner, LearnerSpec, NonFinite
 from learner.ray_learner import LoopSpec, RankProcess
 from tests import tiny
 from tests.live import (
@@ -43,6 +45,23 @@ from tests.live import (
 
 RANKS = ["--learner.ranks=2", "--checkpoint-interval=500", "--steps=2400", "--learner.deadline=10"]
 KINDS = [pytest.param(kind, marks=pytest.mark.long) for kind in ("RankProcess", "LearnerProcess")]
+
+
+def test_a_loss_that_is_no_number_ends_the_thread_that_finds_it_in_a_job() -> None:
+    """As in a stop: what is asked for next, such as a last checkpoint, is not to be of that state."""
+
+    def found() -> None:
+        raise NonFinite("critic_loss became nan")
+
+    jobs: Jobs = queue.SimpleQueue()
+    answers: list[Future[Any]] = [Future(), Future()]
+    jobs.put((lambda: 1 / 0, answers[0]))
+    do(jobs)
+    assert isinstance(answers[0].exception(), ZeroDivisionError), "who asked hears of others, and the thread goes on"
+    jobs.put((found, answers[1]))
+    with pytest.raises(NonFinite):
+        do(jobs)
+    assert isinstance(answers[1].exception(), NonFinite)
 
 
 def back_after(folder: Path, cause: str) -> float:

@@ -1,0 +1,42 @@
+"""What the training thread of a learner has to do: jobs that other threads ask of it, and updates of batches."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+from learner.learner import NonFinite, Trained
+from replay.rows import Batches
+
+Jobs = queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]]
+
+
+@dataclass
+class Space:
+    """Room for batches, those that are there, and the updates that are being made of them."""
+
+    batches: Batches
+    used: Batches
+    trained: Trained | None = None
+
+
+def do(jobs: Jobs, wait_s: float = 0.0) -> None:
+    """Do every job there is; when there is none, wait up to `wait_s` seconds for one.
+
+    Who asked hears what a job raises. NonFinite is raised here too: the learner is not to go on, or to be saved.
+    """
+    try:
+        while True:
+            job, answer = jobs.get(block=wait_s > 0, timeout=wait_s)
+            wait_s = 0.0
+            try:
+                answer.set_result(job())
+            except Exception as error:
+                answer.set_exception(error)
+                if isinstance(error, NonFinite):
+                    raise
+    except queue.Empty:
+        return
