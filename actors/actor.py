@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from actors.catalogue import Task
-from actors.closing import close_all
+from actors.closing import close_all, close_in_time
 from actors.door import BadNumber, Door
 from actors.environments import Environment, Step, copy_seed, make_environment
 from actors.episodes import Episode, EpisodeTracker
@@ -122,7 +122,7 @@ def make_environments(spec: ActorSpec, exact: bool = False) -> list[Environment]
             seeds = [copy_seed(spec.seed, spec.incarnation, first + copy) for copy in range(spec.copies)]
             environments.append(make_environment(spec.backend, task, seeds, spec.threads, exact))
     except Exception:
-        close_all(environments)
+        close_in_time(environments)
         raise
     return environments
 

@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from actors import gl
 from actors.actor import make_policy, room
-from actors.closing import close
+from actors.closing import close_in_time
 from actors.environments import Filmable, copy_seed, make_filmable
 from actors.evaluator import EVALUATION_STREAM, EvaluatorSpec
 from actors.gl import NoRenderer
@@ -44,41 +45,55 @@ def film(spec: EvaluatorSpec, task: int, message: PolicyMessage, every: int, fil
     policy = make_policy(message, np.array([task]), num_actions, spec.most_actions)
     inputs, total, length, over = environment.reset(), 0.0, 0, False
     observations = room(spec.tasks[task : task + 1], 1, spec.observation_size)
-    frames: list[np.ndarray] = []
+    camera = Camera(environment)
     while not over:
-        if length % every == 0 and len(frames) < MOST_FRAMES:
-            frames.append(picture(environment, frames[0].shape if frames else ()))
+        if length % every == 0 and len(camera.frames) < MOST_FRAMES:
+            camera.shoot()
         observations[:, : inputs.shape[1]] = inputs
         environment.send(policy.act(observations)[:, : spec.tasks[task].action_size])
         step = environment.recv()
         total, length = total + float(step.rewards[0]), length + 1
         is_last = length >= spec.tasks[task].episode_limit  # whatever its environment says
         inputs, over = step.next_inputs, bool(step.terminated[0] or step.truncated[0] or is_last)
-    close(environment)
-    imageio.imwrite(file, np.stack(frames), duration=1000 / FRAMES_PER_SECOND, loop=0)
+    imageio.imwrite(file, np.stack(camera.frames), duration=1000 / FRAMES_PER_SECOND, loop=0)
+    close_in_time([environment])
     return Filmed(total, length)
 
 
-def picture(environment: Filmable, shape: tuple[int, ...]) -> np.ndarray:
-    """A frame, (height, width, 3) uint8 of its own memory. Grey and transparent pictures are taken too, numbers up to 1
-    as parts of full light, and of a list of frames the last. Raises NoRenderer for an environment that gives no
-    picture, or one of another shape than `shape`, unless that is ()."""
-    try:
-        found = np.asarray(environment.frame())
-    except NotImplementedError as error:
-        raise NoRenderer("it draws no pictures: it has no render method") from error
-    found = found[-1] if found.ndim == 4 and len(found) else found
-    found = found[:, :, None] if found.ndim == 2 else found
-    if found.ndim != 3 or found.shape[2] not in (1, 3, 4) or found.dtype.kind not in "buif":
-        raise NoRenderer("it draws no pictures: with render_mode rgb_array, render gives none")
-    if found.dtype.kind in "bf":
-        light = np.nan_to_num(found.astype(np.float32))
-        found = light * 255.0 if light.max(initial=0.0) <= 1.0 else light
-    frame = np.empty((*found.shape[:2], 3), np.uint8)
-    frame[:] = np.clip(found, 0, 255)[:, :, :3]
-    if shape and frame.shape != shape:
-        raise NoRenderer(f"its pictures have several sizes: {shape[:2]} and {frame.shape[:2]}")
-    return frame
+class Camera:
+    """Takes frames of an environment, all of one size: (height, width, 3) uint8.
+
+    Grey and transparent pictures are taken too, and of a list of them the last. Floats are parts of full light if the
+    first picture has none above 1.
+    """
+
+    def __init__(self, environment: Filmable) -> None:
+        self.environment = environment
+        self.frames: list[np.ndarray] = []
+        self.full = 255.0  # light
+
+    def shoot(self) -> None:
+        """Take a frame. Raises NoRenderer for an environment that gives no picture, or one of another size."""
+        try:
+            found = np.asarray(self.environment.frame())
+        except NotImplementedError as error:
+            raise NoRenderer("it draws no pictures: it has no render method") from error
+        found = found[-1] if found.ndim == 4 and len(found) else found
+        found = found[:, :, None] if found.ndim == 2 else found
+        if found.ndim != 3 or found.shape[2] not in (1, 3, 4) or found.dtype.kind not in "buif":
+            raise NoRenderer("it draws no pictures: with render_mode rgb_array, render gives none")
+        if not self.frames and found.dtype.kind in "bf":
+            self.full = 1.0 if np.nan_to_num(found).max(initial=0.0) <= 1.0 else 255.0
+        elif found.dtype == np.uint16:
+            self.full = 65535.0
+        if self.full != 255.0 or found.dtype.kind == "f":
+            found = np.nan_to_num(found.astype(np.float32)) * np.float32(255.0 / self.full)
+        frame = np.empty((*found.shape[:2], 3), np.uint8)
+        frame[:] = np.clip(found, 0, 255)[:, :, :3]
+        if self.frames and frame.shape != self.frames[0].shape:
+            sizes = f"{self.frames[0].shape[:2]} and {frame.shape[:2]}"
+            raise NoRenderer(f"its pictures have several sizes: {sizes}")
+        self.frames.append(frame)
 
 
 def film_apart(spec: EvaluatorSpec, task: int, message: PolicyMessage, every: int, file: Path) -> Filmed:
@@ -132,6 +147,10 @@ def main() -> None:
         answer, code = pickle.dumps(tuple(draw(*pickle.loads(sys.stdin.buffer.read())))), 0
     except NoRenderer as error:
         answer, code = str(error).encode(), NO_RENDERER
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)  # whatever threads there are
     sys.stdout.buffer.write(MARK + answer)
     sys.stdout.buffer.flush()
     os._exit(code)  # some renderers crash when they are taken down

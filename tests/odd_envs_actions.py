@@ -7,7 +7,8 @@ import random
 import sys
 import tempfile
 import threading
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -372,47 +373,10 @@ class Threaded(Odd):
 
     def close(self) -> None:
         if self.obeys:
+            Path(os.environ["CLOSED"]).touch()
             self.over.set()
         elif self.episodes > 5:
             self.over.wait()
-
-
-class Undrawn(Odd):
-    """Its renderer needs what is not installed."""
-
-    def render(self) -> Any:
-        raise gymnasium.error.DependencyNotInstalled("crayons is not installed, run `pip install crayons`")
-
-
-class Invisible(Odd):
-    def render(self) -> Any:
-        return None
-
-
-class Painted(Odd):
-    """Draws in a way of its own. Its light grows from step to step, up to half."""
-
-    SHAPES: ClassVar = {"grey": (12, 16), "flat": (12, 16, 1), "clear": (12, 16, 4), "list": (2, 12, 16, 3)}
-
-    def __init__(self, how: str = "", **_: Any) -> None:
-        super().__init__()
-        self.how = how
-        self.kept = np.zeros(self.SHAPES.get(how, (12, 16, 3)), np.float64 if how == "floats" else np.uint8)
-
-    def render(self) -> Any:
-        if self.how == "exits":
-            os._exit(0)
-        if self.how == "sizes":
-            return np.zeros((12 + self.t % 2, 16, 3), np.uint8)
-        self.kept[...] = self.t / 40 if self.how == "floats" else 255 * self.t // 40
-        return list(self.kept) if self.how == "list" else self.kept
-
-
-class Modeless(Odd):
-    """Knows nothing of render_mode."""
-
-    def __init__(self) -> None:
-        super().__init__()
 
 
 KINDS = [kind for kind in list(globals().values()) if isinstance(kind, type) and issubclass(kind, Odd)]
@@ -420,8 +384,6 @@ for kind in KINDS:
     gymnasium.register(f"{kind.__name__}-v0", f"{__name__}:{kind.__name__}", max_episode_steps=100)
 for when in ("made", "step", "late"):
     gymnasium.register(f"Exits_{when}-v0", f"{__name__}:Exits", max_episode_steps=100, kwargs={"when": when})
-for how in ("grey", "flat", "clear", "list", "floats", "same", "sizes", "exits"):
-    gymnasium.register(f"Painted_{how}-v0", f"{__name__}:Painted", max_episode_steps=100, kwargs={"how": how})
 for obeys in (True, False):
     gymnasium.register(f"Threaded_{obeys}-v0", f"{__name__}:Threaded", max_episode_steps=100, kwargs={"obeys": obeys})
 for source in ("np_random", "numpy", "python", "attribute", "hidden", "late", "pcg", "spawned"):

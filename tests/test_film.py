@@ -58,22 +58,22 @@ def test_a_renderer_that_fails_is_told_of_and_does_no_harm(tmp_path: Path) -> No
     [
         ("Undrawn", "its renderer lacks a package (crayons is not installed): what gymnasium's own renderers need"),
         ("Invisible", "it draws no pictures: with render_mode rgb_array, render gives none"),
-        ("Odd", "it draws no pictures: it has no render method"),
+        ("Unseen", "it draws no pictures: it has no render method"),
         ("Modeless", "it takes no render_mode: give it one"),
         ("Painted_sizes", "its pictures have several sizes: (12, 16) and (13, 16)"),
         ("Painted_exits", "exit code 0: it said nothing"),
     ],
 )
 def test_what_a_renderer_lacks_is_named(tmp_path: Path, kind: str, said: str) -> None:
-    done = film_apart(*filmed(f"gymnasium/tests.odd_envs_actions:{kind}-v0"), 1, tmp_path / "film.gif")
+    done = film_apart(*filmed(f"gymnasium/tests.odd_envs_pictures:{kind}-v0"), 1, tmp_path / "film.gif")
     assert done.trouble.startswith(said) and not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("how", ["grey", "flat", "clear", "list", "floats", "same"])
+@pytest.mark.parametrize("how", ["grey", "flat", "clear", "list", "floats", "wide", "deep", "same"])
 def test_pictures_of_every_kind_are_filmed(tmp_path: Path, how: str) -> None:
     """Also of an environment that draws into the same array again."""
     file = tmp_path / "film.gif"
-    done = film_apart(*filmed(f"gymnasium/tests.odd_envs_actions:Painted_{how}-v0"), 5, file)
+    done = film_apart(*filmed(f"gymnasium/tests.odd_envs_pictures:Painted_{how}-v0"), 5, file)
     frames = imageio.imread(file)
     assert (done.trouble, frames.shape) == ("", (4, 12, 16, 3))
     assert np.abs(frames.mean(axis=(1, 2, 3)) - np.array([0, 5, 10, 15]) * 255 / 40).max() < 3
