@@ -19,17 +19,23 @@ def main() -> int:
     if hidden:
         print(f"brc: {hidden}", file=sys.stderr)
         return 2
-    from cluster.leaving import leave_in_time
-
     code = 1  # of an exception
     try:
-        from cluster.cli import main as brc
+        from cluster.leaving import leave_in_time
 
-        code = brc()
+        try:
+            from cluster.cli import main as brc
+
+            code = brc()
+        except KeyboardInterrupt:
+            code = 130
+        except SystemExit as error:
+            code = error.code if isinstance(error.code, int) else int(error.code is not None)
+            raise
+        finally:
+            leave_in_time(code)
     except KeyboardInterrupt:
-        code = 130
-    finally:
-        leave_in_time(code)
+        return 130
     return code
 
 

@@ -33,7 +33,7 @@ def is_blank(path: Path, checkpoints: Checkpoints) -> bool:
     """Whether a run that is over has no checkpoint and has made no update."""
     if checkpoints.names():
         return False
-    return not any(row["updates"] for row in records.read(path / "metrics.jsonl"))
+    return not any(row.get("updates") for row in records.read(path / "metrics.jsonl"))
 
 
 def clear(config: Config, path: Path, registry: Registry) -> None:

@@ -53,6 +53,22 @@ def bad_episodes(returns: dict[str, list[float]]) -> dict[str, int]:
     return {task: count for task, count in counts.items() if count}
 
 
+def missing(lost: Sequence[tuple[int, str]]) -> list[str]:
+    """Says in a sentence for each cause which evaluations there are not. `lost` has their steps and why."""
+    sentences = []
+    for cause in dict.fromkeys(cause for _, cause in lost):
+        steps = [f"{env_steps:,}" for env_steps, other in lost if other == cause]
+        at = f"at {in_words(steps)} steps"
+        which = f"the evaluation {at} is" if len(steps) == 1 else f"the evaluations {at} are"
+        sentences.append(f"{which} missing: {cause}")
+    return sentences
+
+
+def in_words(names: Sequence[str]) -> str:
+    """The first two by name, and how many more there are."""
+    return " and ".join(names) if len(names) <= 2 else f"{names[0]}, {names[1]} and {len(names) - 2} more"
+
+
 def unsound(returns: dict[str, list[float]]) -> list[str]:
     """Says in a sentence for each such task how many of its episodes gave no numbers."""
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import uuid
 from pathlib import Path
@@ -26,7 +27,7 @@ def has_id(path: Path) -> bool:
 
 def write_id(path: Path, name: str) -> None:
     """Have it there whole, or not at all."""
-    temporary = path / "id.new"
+    temporary = path / f"id.{os.getpid()}.new"
     temporary.write_text(name)
     temporary.rename(path / "id")
 

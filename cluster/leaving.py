@@ -20,13 +20,20 @@ def leave_in_time(code: int) -> None:
     def watch() -> None:
         time.sleep(LEAVING_S)
         if held_by():
-            for stream in (sys.stdout, sys.stderr):
-                with contextlib.suppress(OSError, ValueError):
-                    stream.flush()  # as Python itself would in the end
+            last = threading.Thread(target=flush, daemon=True)  # what hangs may hold a stream
+            last.start()
+            last.join(1.0)
             os._exit(code)
 
     if held_by():
         threading.Thread(target=watch, name="leaving", daemon=True).start()
+
+
+def flush() -> None:
+    """Have shown what has been printed, as Python itself would in the end."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
 
 
 def held_by() -> list[threading.Thread]:

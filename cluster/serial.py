@@ -83,10 +83,6 @@ class SerialRun:
         )
         acting = plan.actor(plan.everything(), self.incarnation)
         states = [None] * len(acting.tasks) if saved is None else saved["environments"]
-        self.environments = [
-            RecordedEnvironment(made, state)
-            for made, state in zip(make_environments(acting, exact=True), states, strict=True)
-        ]
         self.seconds = {"data_wait": 0.0, "update": 0.0, "publish": 0.0}
         self.trace = Trace(session.folder.path, plan.config.learner.profile, plan.config.learner.batches_per_request)
         self.metrics: dict[str, float] = {}
@@ -94,6 +90,10 @@ class SerialRun:
         self.policies = 0
         self.published = -1
         self.savable = False  # whether all is whole, and not saved yet
+        self.environments = [
+            RecordedEnvironment(made, state)
+            for made, state in zip(make_environments(acting, exact=True), states, strict=True)
+        ]
         try:
             self.actor = Actor(acting, self.environments, Writer(acting.writer_name, handles), self.store)
             if saved is not None:

@@ -15,7 +15,7 @@ from actors.actor import ActorReport
 from actors.evaluator import Evaluation
 from cluster.bad_numbers import BadNumbers, taken_over
 from cluster.errors import RunFailed
-from cluster.evaluation_row import evaluation_row, scored, unsound
+from cluster.evaluation_row import evaluation_row, missing, scored, unsound
 from cluster.plan import Plan
 from cluster.run_folder import REPORT, SERIAL_FIELDS, RunFolder
 from cluster.shapes import shapes
@@ -358,8 +358,8 @@ class Session:
             )
         if not learned:
             self.console.say("no evaluation was made")
-        for env_steps, cause in self.missing:
-            self.console.say(f"the evaluation at {env_steps:,} steps is missing: {cause}")
+        for sentence in missing(self.missing):
+            self.console.say(sentence)
         self.write_report(state)
         logdir = shlex.quote(str(self.folder.path))
         self.console.say(f"everything in {self.folder.path}; `tensorboard --logdir {logdir}` shows more")

@@ -56,6 +56,7 @@ def test_a_checkpoint_that_takes_unusually_long_is_told_once(folder: Path) -> No
         wait_for(process, lambda: events(folder, "a", "checkpoint_late"))
         learner.resume()
         ended_well(process)
-    (late,) = events(folder, "a", "checkpoint_late")
+    late, *others = events(folder, "a", "checkpoint_late")  # others may be late too on a busy machine
+    assert late["env_steps"] not in [other["env_steps"] for other in others]
     assert "not all parts have written their share after" in late["reason"]
     assert late["env_steps"] in [event["env_steps"] for event in events(folder, "a", "checkpoint")]

@@ -233,10 +233,14 @@ def test_a_serial_run_goes_on_without_evaluations_that_fail(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("obeys", [True, False])
-def test_a_thread_of_an_environment_does_not_hold_a_run_that_has_ended(tmp_path: Path, obeys: bool) -> None:
+def test_a_thread_of_an_environment_does_not_hold_a_run_that_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, obeys: bool
+) -> None:
     """One that its close ends; and one that goes on, of an environment whose close hangs in the end."""
     task = f"gymnasium/tests.odd_envs_actions:Threaded_{obeys}-v0"
-    done = tiny.train(tmp_path, "a", f"--tasks={task}", "--execution=serial", "--steps=400", timeout=90)
+    monkeypatch.setenv("CLOSED", str(tmp_path / "closed"))
+    done = tiny.train(tmp_path, "a", f"--tasks={task}", "--execution=serial", "--steps=400")
+    assert (tmp_path / "closed").exists() == obeys
     assert done.returncode == 0 and "400 steps of each task" in done.stdout, done.stdout + done.stderr
 
 
