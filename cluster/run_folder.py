@@ -110,9 +110,6 @@ class RunFolder:
         self.presence.say(kept=json_text(state))
 
 
-RECORDS = ("events.jsonl", "metrics.jsonl", "eval.jsonl")
-
-
 def open_run(plan: Plan, preset: str, again: bool = False) -> RunFolder:
     """Create the run's folder or, with resume, check that it can go on; take its lease first.
 
@@ -150,8 +147,6 @@ def open_run(plan: Plan, preset: str, again: bool = False) -> RunFolder:
                 raise ConfigError(f"run {path.name} exists in {path.parent}: {go_on}choose another --name")
             clear(saved, path, registry)
             checkpoints = run_checkpoints(config, path)
-        if not existed and any((path / name).exists() for name in RECORDS):
-            clear(config, path, registry)  # what is left of one that had learned nothing: see check_whole
         newest, manifest = begin_with(plan, path, checkpoints, again)
         written = {"preset": preset, **asdict(replace(config, name=path.name, resume=False))}
         text = yaml.safe_dump(json.loads(json_text(written)), sort_keys=False)
