@@ -77,7 +77,9 @@ def test_a_run_goes_on_without_evaluations_that_always_fail(folder: Path, faults
     assert [event["env_steps"] for event in events(folder, "a", "evaluation_lost")] == [0, 1000]
     assert len(events(folder, "a", "evaluator_died")) == 6
     assert "it was lost 3 times, at last: ZeroDivisionError: the simulator lost its connection" in said
-    assert "no evaluation was made" in said and "the evaluations at 0 and 1,000 steps are missing: it was lost 3" in said
+    assert (
+        "no evaluation was made" in said and "the evaluations at 0 and 1,000 steps are missing: it was lost 3" in said
+    )
     assert tiny.manifest(folder, "a")["env_steps"] == 1000 and not tiny.rows(folder, "a", "eval")
     (faults / "raise-step-Evaluator").unlink()
     with live(folder, "a", TASK, "--steps=1000", "--resume") as process:
