@@ -35,7 +35,7 @@ class Painted(Odd):
     def __init__(self, how: str = "", **_: Any) -> None:
         super().__init__()
         self.how = how
-        kinds = {"floats": np.float64, "wide": np.float32, "deep": np.uint16}
+        kinds = {"floats": np.float64, "bright": np.float64, "wide": np.float32, "deep": np.uint16}
         self.kept = np.zeros(self.SHAPES.get(how, (12, 16, 3)), kinds.get(how, np.uint8))
 
     def render(self) -> Any:
@@ -43,8 +43,10 @@ class Painted(Odd):
             os._exit(0)
         if self.how == "sizes":
             return np.zeros((12 + self.t % 2, 16, 3), np.uint8)
-        full = {"floats": 1.0, "deep": 65535}.get(self.how, 255)
-        self.kept[...] = full * self.t / 40 if self.how != "wide" else 2.0 + full * self.t / 40
+        full = {"floats": 1.0, "bright": 1.0, "deep": 65535}.get(self.how, 255)
+        self.kept[...] = full * self.t / 40
+        if self.how == "bright":  # light that overshoots, and none at all
+            self.kept[0, :2, 0] = [1.02, np.inf]
         return list(self.kept) if self.how == "list" else self.kept
 
 
@@ -57,5 +59,5 @@ class Modeless(Odd):
 
 for kind in (Unseen, Undrawn, Invisible, Modeless):
     gymnasium.register(f"{kind.__name__}-v0", f"{__name__}:{kind.__name__}", max_episode_steps=100)
-for how in ("grey", "flat", "clear", "list", "floats", "wide", "deep", "same", "sizes", "exits"):
+for how in ("grey", "flat", "clear", "list", "floats", "bright", "wide", "deep", "same", "sizes", "exits"):
     gymnasium.register(f"Painted_{how}-v0", f"{__name__}:Painted", max_episode_steps=100, kwargs={"how": how})

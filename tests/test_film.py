@@ -69,7 +69,7 @@ def test_what_a_renderer_lacks_is_named(tmp_path: Path, kind: str, said: str) ->
     assert done.trouble.startswith(said) and not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("how", ["grey", "flat", "clear", "list", "floats", "wide", "deep", "same"])
+@pytest.mark.parametrize("how", ["grey", "flat", "clear", "list", "floats", "bright", "wide", "deep", "same"])
 def test_pictures_of_every_kind_are_filmed(tmp_path: Path, how: str) -> None:
     """Also of an environment that draws into the same array again."""
     file = tmp_path / "film.gif"
