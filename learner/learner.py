@@ -118,8 +118,12 @@ def finish(trained: Trained, batches: Batches, folder: Path) -> dict[str, float]
         return trained.finish()
     except NonFinite as error:
         file = folder / f"nonfinite-{trained.update}.npz"
-        np.savez_compressed(file, **batches._asdict())
-        raise NonFinite(f"{error}; the batches that led there are in {file}; {way_out(batches)}") from None
+        where = f"are in {file}"
+        try:
+            np.savez_compressed(file, **batches._asdict())
+        except OSError as unwritten:  # whatever becomes of the evidence, the loss is what is told
+            where = f"could not be written ({unwritten})"
+        raise NonFinite(f"{error}; the batches that led there {where}; {way_out(batches)}") from None
 
 
 def way_out(batches: Batches) -> str:
