@@ -59,7 +59,7 @@ class Pool:
         self.playing &= ~over
 
     def give_up(self, found: Played) -> None:
-        """Play none of its episodes to their end, and keep nothing of what they gave."""
+        """Ends its episodes early, and keeps nothing of what they gave."""
         found.returns[self.episodes] = 0.0
         found.lengths[self.episodes] = 0
         found.successes[self.episodes] = False
@@ -78,7 +78,7 @@ def mended(inputs: np.ndarray) -> np.ndarray:
 
 class Copies:
     """The copies of an evaluator. What one costs is measured when it is made: at first there is one, then at most
-    twice as many at once as before. What it takes more while it is played is seen then."""
+    twice as many at once as before. What it grows by is measured while it plays."""
 
     def __init__(self, backend: str, threads: int) -> None:
         self.backend = backend
@@ -88,7 +88,8 @@ class Copies:
         self.known: dict[int, tuple[int, float]] = {}  # by task: how many were made at once, and the bytes of one
         self.most_bytes = 0.0  # of this process
         self.grown: dict[int, float] = {}  # by task: bytes that a copy took more while it was played
-        self.begun_bytes = 0  # of this process when the copies that there are began to play
+        self.made_bytes = 0  # of this process when the copies that there are were made
+        self.begun_bytes = 0  # of this process when these began to play
         self.kept_bytes = 0  # of this process when some had been given up: their memory need not come back
         self.making = True  # whether they are being made, not played
 
@@ -122,15 +123,17 @@ class Copies:
             raise
         if len(seeds) > self.known.get(index, (0, 0.0))[0]:
             self.known[index] = len(seeds), max(LEAST_BYTES, (self._bytes() - before) / len(seeds))
+        self.made_bytes = self._bytes()
 
     def begin(self) -> None:
-        """All that fit are made and are about to play."""
+        """All that fit are made and are about to play. What came since, such as the policy, is none of theirs."""
         self.making = False
         self.begun_bytes = self._bytes()
+        self.most_bytes += max(0, self.begun_bytes - self.made_bytes)
 
     def give_way(self, found: dict[int, Played]) -> list[tuple[int, int]]:
-        """Give up the copies made last if all together have grown out of their room and others are still playing.
-        Returns the (task, episode) of those, which are to be played from the start when there is room again."""
+        """Gives up the copies made last if all together have grown out of their room and others still play. Returns
+        their (task, episode): these are played from the start when there is room again."""
         playing = [pool for pool in self.pools if pool.playing.any()]
         if len(playing) < 2 or self._bytes() <= max(self.most_bytes, self.kept_bytes + LEAST_BYTES):
             return []
@@ -142,7 +145,7 @@ class Copies:
         return [(last.index, int(episode)) for episode in last.episodes]
 
     def _learn(self) -> None:
-        """Note what the copies took more while they were played, each as much."""
+        """Notes how many bytes a copy has grown by since it began to play, as if all had grown alike."""
         grown = max(0, self._bytes() - self.begun_bytes) / self.count
         for pool in self.pools:
             self.grown[pool.index] = max(grown, self.grown.get(pool.index, 0.0))

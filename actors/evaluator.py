@@ -119,7 +119,7 @@ class Evaluator:
     def _play(
         self, found: dict[int, Played], message: PolicyMessage | None, number: int, stopped: Callable[[], bool]
     ) -> list[tuple[int, int]]:
-        """An episode in every copy that there is. Returns the (task, episode) of copies that had to be given up."""
+        """Plays an episode in every copy. Returns the (task, episode) of copies that had to be given up."""
         spec, pools = self.spec, self.copies.pools
         rows = np.concatenate([np.full(len(pool.episodes), pool.index) for pool in pools])
         filled = np.concatenate([rows, np.full(-len(rows) % ROWS, rows[0])])

@@ -64,7 +64,7 @@ def test_copies_that_grow_while_they_play_give_way_and_the_same_comes_of_it(
 ) -> None:
     """They seem to cost little when they are made."""
     monkeypatch.setenv("ALIVE", str(tmp_path / "alive"))
-    names = ("gymnasium/tests.odd_envs_evaluator:Growing-v0", "gymnasium/tests.odd_envs_evaluator:Faulty-v0")
+    names = ("gymnasium/tests.odd_envs_evaluator:Growing-v0",)
     made, message = evaluator(names, 20)
     whole = made.evaluate(message, 3)
     assert most_alive(tmp_path / "alive") == 20
@@ -74,11 +74,11 @@ def test_copies_that_grow_while_they_play_give_way_and_the_same_comes_of_it(
     assert made.evaluate(message, 3) == whole
     (tmp_path / "alive").unlink()
     assert made.evaluate(message, 4) != whole
-    assert 1 <= most_alive(tmp_path / "alive") <= 14, "an evaluation knows what those before it have seen"
+    assert 1 <= most_alive(tmp_path / "alive") <= 8, "an evaluation knows what those before it have seen"
 
 
 def test_episodes_that_gave_way_are_played_with_their_own_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of more than can be played at a time, in an order in which tasks alternate."""
+    """More episodes than can be played at a time, of two tasks that alternate."""
     monkeypatch.setenv("ALIVE", str(tmp_path / "alive"))
     names = tuple(f"gymnasium/tests.odd_envs_evaluator:{kind}-v0" for kind in ("Growing", "Waxing"))
     made, message = evaluator(names, 50)
