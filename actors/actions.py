@@ -103,7 +103,7 @@ def box_scaler(space: Any) -> ActionScaler:
 
 
 def bounds(space: Any) -> str:
-    """What actions of gymnasium's Box or Discrete mean, in words: boxes of which the same is said take the same."""
+    """Describes the actions of gymnasium's Box or Discrete in words. Two spaces with the same words take the same."""
     if not hasattr(space, "low"):
         return f"whole numbers from {space.start} to {space.start + space.n - 1}"
     scaler = box_scaler(space)

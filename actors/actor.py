@@ -121,7 +121,7 @@ def make_environments(spec: ActorSpec, exact: bool = False) -> list[Environment]
             first = spec.first_copy + position * spec.copies
             seeds = [copy_seed(spec.seed, spec.incarnation, first + copy) for copy in range(spec.copies)]
             environments.append(make_environment(spec.backend, task, seeds, spec.threads, exact))
-    except Exception:
+    except BaseException:
         close_in_time(environments)
         raise
     return environments

@@ -22,7 +22,7 @@ class Task:
         success_key: what that backend's info calls success; "" in tasks that know none.
         num_actions: how many there are, where actions are discrete: an action is then one number, its index.
         image: (frames, height, width) of observations that are stacks of frames of bytes.
-        bounds: what its actions mean, in words: between what they lie. "" where the library alone says that.
+        bounds: the bounds of its actions, in words; "" where only the library knows them.
     """
 
     name: str

@@ -98,8 +98,8 @@ def close_copies(made: Sequence[Copy]) -> None:
 
 
 def check_alike(task: Task, one: Copy, first: Copy) -> None:
-    """Whether a copy takes and shows what all others do, in other processes too: they act with one policy and are
-    given what it gives in one piece. Raises BadEnvironment."""
+    """Raises BadEnvironment for a copy whose actions or observations differ from those of the first, or of the task:
+    all copies act with one policy, which gives their actions in one array."""
     taken = bounds(one.environment.action_space)
     expected = task.bounds or bounds(first.environment.action_space)
     if taken != expected or one.shape != first.shape:
@@ -116,6 +116,7 @@ def check_alike(task: Task, one: Copy, first: Copy) -> None:
 
 
 def in_words(shapes: dict[str, tuple[int, ...]]) -> str:
+    """Lists the shapes of all keys."""
     return ", ".join(f"{shape} for {key}" if key else str(shape) for key, shape in shapes.items())
 
 

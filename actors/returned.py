@@ -18,8 +18,6 @@ SUCCESS_KEYS = ("success", "is_success")
 NUMBERS = "fiub"  # kinds of dtypes
 LARGEST = float(np.finfo(np.float32).max)
 PLAIN = (float, int, np.floating, np.integer)
-
-
 TOLD: set[str] = set()  # tasks of whose success this process has said that it is unknown
 
 
@@ -35,7 +33,7 @@ class Exited(RuntimeError):
 
 
 class Astray(BadEnvironment):
-    """One that its own actions do not lead back to where it was: such a run can only go on distributed."""
+    """An environment that its own actions do not lead back to where it was: its run can only go on distributed."""
 
 
 class CopyStep(NamedTuple):
@@ -177,7 +175,7 @@ def as_float(value: Any) -> float:
 
 
 def floats(array: np.ndarray) -> np.ndarray:
-    """Of an array of objects, one of numbers; NaN for None."""
+    """Turns an array of objects into one of float64, with NaN for None and infinity beyond all floats."""
     try:
         return array.astype(np.float64)
     except OverflowError:

@@ -30,10 +30,10 @@ WRITTEN = (
 
 
 def is_blank(path: Path, checkpoints: Checkpoints) -> bool:
-    """Whether a run that is over has no checkpoint and has made no update."""
-    if checkpoints.names():
+    """Whether a run that is over has no checkpoint, has written none anywhere, and has made no update."""
+    if checkpoints.names() or any(row.get("updates") for row in records.read(path / "metrics.jsonl")):
         return False
-    return not any(row.get("updates") for row in records.read(path / "metrics.jsonl"))
+    return not any(row["event"] == "checkpoint" for row in records.read(path / "events.jsonl"))
 
 
 def clear(config: Config, path: Path, registry: Registry) -> None:

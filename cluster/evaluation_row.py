@@ -54,7 +54,7 @@ def bad_episodes(returns: dict[str, list[float]]) -> dict[str, int]:
 
 
 def missing(lost: Sequence[tuple[int, str]]) -> list[str]:
-    """Says in a sentence for each cause which evaluations there are not. `lost` has their steps and why."""
+    """Says in a sentence for each cause which evaluations are missing. `lost` has their steps and causes."""
     sentences = []
     for cause in dict.fromkeys(cause for _, cause in lost):
         steps = [f"{env_steps:,}" for env_steps, other in lost if other == cause]
@@ -65,7 +65,7 @@ def missing(lost: Sequence[tuple[int, str]]) -> list[str]:
 
 
 def in_words(names: Sequence[str]) -> str:
-    """The first two by name, and how many more there are."""
+    """Names the first two, and counts the rest."""
     return " and ".join(names) if len(names) <= 2 else f"{names[0]}, {names[1]} and {len(names) - 2} more"
 
 

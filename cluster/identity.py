@@ -26,10 +26,13 @@ def has_id(path: Path) -> bool:
 
 
 def write_id(path: Path, name: str) -> None:
-    """Have it there whole, or not at all."""
+    """Writes the id whole, or not at all."""
     temporary = path / f"id.{os.getpid()}.new"
-    temporary.write_text(name)
-    temporary.rename(path / "id")
+    try:
+        temporary.write_text(name)
+        temporary.rename(path / "id")
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def keep_apart(config: Config, path: Path, registry: Registry) -> None:

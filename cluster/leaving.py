@@ -1,4 +1,4 @@
-"""How the process ends when its command has: threads that environments left behind do not hold it."""
+"""Ends the process when its command has ended, also where an environment left a thread behind."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import threading
 import time
 
 LEAVING_S = 10.0
+FLUSH_S = 5.0
 
 
 def leave_in_time(code: int) -> None:
-    """Have the process end with this code, at the latest some seconds from now if a thread that Python waits for is
-    still alive then. Python asks its own pools of threads to end before it waits, so those go in that time; what is
-    left hangs. Where there is none, what libraries do at exit takes the time that it takes.
+    """Ends the process with this code some seconds from now if a thread that Python waits for is still alive then.
+
+    Python asks its own pools of threads to end before it waits, so these end in that time. What is left hangs. Without
+    such a thread the exit takes as long as libraries need.
     """
 
     def watch() -> None:
@@ -22,7 +24,7 @@ def leave_in_time(code: int) -> None:
         if held_by():
             last = threading.Thread(target=flush, daemon=True)  # what hangs may hold a stream
             last.start()
-            last.join(1.0)
+            last.join(FLUSH_S)
             os._exit(code)
 
     if held_by():
@@ -30,7 +32,7 @@ def leave_in_time(code: int) -> None:
 
 
 def flush() -> None:
-    """Have shown what has been printed, as Python itself would in the end."""
+    """Shows what has been printed, as Python itself would in the end."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()

@@ -180,8 +180,8 @@ def restore_folder(path: Path, registry: Registry) -> None:
 
 
 def check_whole(config: Config, path: Path) -> None:
-    """Whether a folder without a configuration has nothing of a run. Raises ConfigError: a run that began there would
-    mix with it."""
+    """Raises ConfigError for a folder without a configuration that has checkpoints or metrics of a run: a run that
+    began there would mix with them."""
     if (path / "config.yaml").exists():
         return
     places = [Checkpoints(str((path / "checkpoints").absolute()))]

@@ -92,7 +92,8 @@ class Saver:
         return True
 
     def _tell_if_late(self, saving: Saving) -> None:
-        """Once. A part that waits for a store that hangs cannot be called back, and writes on when that is there."""
+        """Tells once that a checkpoint is late. A part that waits for a store cannot be called back: it writes on when
+        the store answers."""
         seconds = time.monotonic() - saving.started
         if seconds > CALL_TIMEOUT_S and self.late != saving.name:
             self.late = saving.name

@@ -105,7 +105,7 @@ class SerialRun:
             elif self.learner.updates > 0 or origin is not None:  # what knows something does not warm up at random
                 self._publish()
                 self.actor.pull()
-        except Exception:
+        except BaseException:
             close_in_time(self.environments)
             raise
 

@@ -77,7 +77,7 @@ class LiteralFiles(FileSystem):
 
 
 class LiteralWriter(FileSystemWriter):
-    """What writes through them."""
+    """Writes a checkpoint to a URL through LiteralFiles."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -86,7 +86,7 @@ class LiteralWriter(FileSystemWriter):
 
 
 class LiteralReader(FileSystemReader):
-    """What reads through them."""
+    """Reads a checkpoint from a URL through LiteralFiles."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -95,12 +95,12 @@ class LiteralReader(FileSystemReader):
 
 
 def writer(url: str) -> LiteralWriter | None:
-    """For a URL; None for a folder, of which torch's own takes names as they are."""
+    """A writer for a URL; None for a folder, of which torch's own takes names as they are."""
     return None if is_local(open_url(url)[0]) else LiteralWriter(url)
 
 
 def reader(url: str) -> LiteralReader | None:
-    """Likewise."""
+    """A reader for a URL; None for a folder, as for `writer`."""
     return None if is_local(open_url(url)[0]) else LiteralReader(url)
 
 

@@ -26,7 +26,8 @@ class Space:
 def do(jobs: Jobs, wait_s: float = 0.0) -> None:
     """Do every job there is; when there is none, wait up to `wait_s` seconds for one.
 
-    Who asked hears what a job raises. NonFinite is raised here too: the learner is not to go on, or to be saved.
+    The answer of a job that raises is its exception. NonFinite is raised here too: the learner must not go on, and must
+    not be saved.
     """
     try:
         while True:

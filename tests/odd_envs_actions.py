@@ -366,14 +366,19 @@ class Threaded(Odd):
         self.episodes = 0
         self.over = threading.Event()
         threading.Thread(target=self.over.wait, name="an environment's").start()
+        self.note("made")
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         self.episodes += 1
         return super().reset(seed=seed)
 
+    def note(self, what: str) -> None:
+        with Path(os.environ["NOTED"]).open("a") as file:
+            file.write(f"{what}\n")
+
     def close(self) -> None:
         if self.obeys:
-            Path(os.environ["CLOSED"]).touch()
+            self.note("closed")
             self.over.set()
         elif self.episodes > 5:
             self.over.wait()

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from cluster.blank import is_blank
 from cluster.errors import ConfigError
 from cluster.replay_plan import live_folder
 from cluster.run_folder import open_run
@@ -74,8 +75,17 @@ def test_what_has_learned_something_is_not_removed(tmp_path: Path) -> None:
     assert len((tmp_path / "r" / "metrics.jsonl").read_text().splitlines()) == 2
 
 
+def test_a_run_that_has_written_a_checkpoint_is_not_blank(tmp_path: Path) -> None:
+    """Its checkpoints may be where this command does not look, and its metrics lost."""
+    with open_run(validate(tiny.config(name="r", runs_folder=str(tmp_path))), "quickstart") as run:
+        (run.path / "events.jsonl").write_text('{"event": "start"}\n')
+        assert is_blank(run.path, run.checkpoints)
+        (run.path / "events.jsonl").write_text('{"event": "start"}\n{"event": "checkpoint"}\n')
+        assert not is_blank(run.path, run.checkpoints)
+
+
 def leave_checkpoint(folder: Path) -> None:
-    """What shows that one is there."""
+    """Leaves what a checkpoint is known by."""
     place = folder / "checkpoints" / "000000000600"
     place.mkdir(parents=True)
     (place / "manifest.json").write_text("{}")

@@ -62,7 +62,7 @@ def test_a_copy_whose_checkpoints_are_at_a_url_is_refused(tmp_path: Path) -> Non
 
 
 def test_an_id_that_was_not_written_is_none(tmp_path: Path) -> None:
-    """As when the disk was full: two such runs would share what is under it."""
+    """A full disk leaves an empty file: two such runs would share all that is kept under their id."""
     for name in "ab":
         (tmp_path / name).mkdir()
         (tmp_path / name / "id").touch()

@@ -48,7 +48,7 @@ KINDS = [pytest.param(kind, marks=pytest.mark.long) for kind in ("RankProcess", 
 
 
 def test_a_loss_that_is_no_number_ends_the_thread_that_finds_it_in_a_job() -> None:
-    """As in a stop: what is asked for next, such as a last checkpoint, is not to be of that state."""
+    """A stop finds such a loss in a job: no last checkpoint may be made of that state."""
 
     def found() -> None:
         raise NonFinite("critic_loss became nan")
