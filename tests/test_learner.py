@@ -15,7 +15,7 @@ from learner import brc, dcp
 from learner.brc import BRCSettings
 from learner.checkpoint import CheckpointError, Checkpoints
 from learner.footprint import NetworkSpec, critic_parameters
-from learner.learner import Learner, LearnerSpec, NonFinite
+from learner.learner import Learner, LearnerSpec, NonFinite, finish
 from learner.networks import Critic
 from learner.precision import Precision, autocast, parameter_dtype, round_factors
 from learner.reward_normalizer import RewardNormalizer
@@ -136,13 +136,16 @@ def test_another_shape_is_refused_by_name() -> None:
         other.load_counters(saved)
 
 
-def test_a_loss_that_is_not_finite_is_an_error() -> None:
+def test_a_loss_that_is_not_finite_is_an_error(tmp_path: Path) -> None:
+    """Also where the batches that led there cannot be left behind."""
     learner = Learner(spec())
     poisoned = batches(0)
     poisoned.observations[...] = np.nan
     trained = learner.train(poisoned)
     with pytest.raises(NonFinite, match="critic_loss became nan at update 3"):
         trained.finish()
+    with pytest.raises(NonFinite, match=r"critic_loss became nan .* there could not be written \(.*No such file"):
+        finish(trained, poisoned, tmp_path / "nowhere")
 
 
 def test_diagnostics_are_measured_when_asked_for() -> None:
