@@ -2,6 +2,7 @@
 
 A test asks with a file in the folder $FAULTS, named <fault>-<where>-<process>, such as hang-step-Evaluator: `raise`,
 `once` (which takes the file away) or `hang`, in `made` or `step`, in processes with this word in their command line.
+Where several apply, one that raises comes before one that hangs.
 One that hangs leaves a file, `hung`, beside that folder.
 """
 
@@ -21,7 +22,7 @@ from gymnasium import spaces
 def fail(where: str) -> None:
     """What was asked for."""
     folder = os.environ.get("FAULTS")
-    for file in Path(folder).iterdir() if folder else ():
+    for file in sorted(Path(folder).iterdir(), reverse=True) if folder else ():
         fault, at, process = file.name.split("-")
         if at != where or process.encode() not in Path("/proc/self/cmdline").read_bytes():
             continue
