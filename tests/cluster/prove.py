@@ -202,11 +202,15 @@ class Proof:
         back = wait_until(
             lambda: [event for event in self.events("shard_back") if event["time"] > lost], PATIENCE_S, "it to be back"
         )[0]
-        since = [event for event in self.events("checkpoint") if event["time"] < back["time"]][-1]["env_steps"]
-        tell("its shard", back_after_s=round(back["seconds"], 1), lost=back["lost"], snapshot_at=since)
-        before = [row for row in self.metrics() if row["time"] < back["time"]][-1]
+        written = [event for event in self.events("checkpoint") if event["time"] < back["time"]][-1]
+        tell("its shard", back_after_s=round(back["seconds"], 1), lost=back["lost"], snapshot_at=written["env_steps"])
         assert back["origin"].startswith("snapshot"), back
-        assert back["lost"] <= 2 * (before["env_steps"] - since), (back, since, before["env_steps"])
+        # Its snapshot holds what it had taken before; tasks may be far ahead of the slowest.
+        inserts = [
+            [row["shards"][back["shard"]]["inserts"] for row in self.metrics() if row["time"] < at][-1]
+            for at in (written["time"] - written["seconds"], back["time"])
+        ]
+        assert back["lost"] <= inserts[1] - inserts[0], (back, written, inserts)
         hosts.again(shard_host)
         assert len(self.events("coordinator_back")) >= 3, self.events("coordinator_back")
         self.make("stop", f"RUN={RUN}")
