@@ -67,11 +67,15 @@ def run(*words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command(list(words)), capture_output=True, text=True, timeout=timeout, env=environment())
 
 
+def succeed(command: list[str], timeout: float = 280) -> None:
+    """Run a command, which is to succeed."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment())
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def script(module: str, folder: Path) -> None:
     """Run `python -m tests.MODULE FOLDER`, which is to succeed."""
-    command = [sys.executable, "-m", f"tests.{module}", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=environment())
-    assert done.returncode == 0, done.stdout + done.stderr
+    succeed([sys.executable, "-m", f"tests.{module}", str(folder)])
 
 
 def environment() -> dict[str, str]:
