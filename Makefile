@@ -42,7 +42,7 @@ help:
 
 # The stamp is newer than what it was made from, so a second call goes straight on. Nothing of this is written to
 # standard output: where nobody reads that any more, make would end, and with it what is trained behind it.
-$(INSTALLED): pyproject.toml constraints.txt setup.py replay/gather.c
+$(INSTALLED): pyproject.toml constraints.txt setup.py replay/store/gather.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python3"; exit 2; }
 	@echo "setting up $(VENV)" >&2
@@ -79,7 +79,7 @@ up: secrets
 	$(RAY_UP) up $(CLUSTER) -y --no-config-cache
 
 down: setup
-	@$(BIN)/python -m cluster.down $(CLUSTER)
+	@$(BIN)/python -m cluster.deploy.down $(CLUSTER)
 
 status: setup
 	@$(REMOTE) status $(RUN)
@@ -119,12 +119,12 @@ full-width: setup
 	$(BIN)/python -m benchmarks.full_width $(ARGS)
 
 dashboards: setup
-	@$(BIN)/python -m dashboards.grafana_push $(GRAFANA_URL) --prometheus $(PROMETHEUS_URL)
+	@$(BIN)/python -m dashboards.grafana.push $(GRAFANA_URL) --prometheus $(PROMETHEUS_URL)
 
 docs: setup
-	$(BIN)/python -m cluster.configuration_docs > docs/configuration.md
-	$(BIN)/python -m dashboards.metrics_docs > docs/metrics.md
-	$(BIN)/python -m dashboards.grafana
+	$(BIN)/python -m cluster.cli.configuration_docs > docs/configuration.md
+	$(BIN)/python -m dashboards.metrics.docs > docs/metrics.md
+	$(BIN)/python -m dashboards.grafana.dashboards
 
 clean:
-	rm -rf $(VENV) build replay/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) build replay/store/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -21,10 +21,10 @@ def main() -> int:
         return 2
     code = 1  # of an exception
     try:
-        from cluster.leaving import leave_in_time
+        from cluster.cli.leaving import leave_in_time
 
         try:
-            from cluster.cli import main as brc
+            from cluster.cli.main import main as brc
 
             code = brc()
         except KeyboardInterrupt:

@@ -2,4 +2,8 @@
 
 from setuptools import Extension, setup
 
-setup(ext_modules=[Extension("replay._gather", ["replay/gather.c"], extra_compile_args=["-O3"], optional=True)])
+setup(
+    ext_modules=[
+        Extension("replay.store._gather", ["replay/store/gather.c"], extra_compile_args=["-O3"], optional=True)
+    ]
+)

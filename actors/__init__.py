@@ -1,7 +1,8 @@
-"""Everything that steps environments: what tasks exist, how they are stepped, and the loop that feeds replay.
+"""Steps environments and feeds replay. Nothing here imports torch, except the image encoder of `policies`.
 
-catalogue and dmc say what tasks and suites there are; environments is the one interface over their backends
-(envpool_backend, dm_control_backend). policy is the numpy policy; segments cuts streams into rows and episodes keeps
-returns. actor is the plain loop over these and evaluator its deterministic twin, both usable in one process; ray_actor
-makes them Ray actors and fleet keeps the desired number of them alive. Nothing here imports torch.
+benchmarks/  the tasks that exist, one file for each benchmark, and how they are scored
+backends/    one file for each library that steps environments, behind the interface of environments.py
+policies/    the published policy in numpy
+actor.py is the loop that fills replay and evaluator.py its deterministic twin; both work in one process. process.py
+makes them Ray actors, and fleet.py keeps the desired number of these alive.
 """

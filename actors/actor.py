@@ -10,18 +10,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from actors.catalogue import Task
+from actors.backends.returned import Astray
+from actors.benchmarks.catalogue import Task
 from actors.closing import close_all, close_in_time
 from actors.door import BadNumber, Door
 from actors.environments import Environment, Step, copy_seed, make_environment
 from actors.episodes import Episode, EpisodeTracker
-from actors.greedy import ALWAYS_GREEDY, Epsilon, GreedyPolicy
-from actors.policy import NumpyPolicy
-from actors.returned import Astray
+from actors.policies.greedy import ALWAYS_GREEDY, Epsilon, GreedyPolicy
+from actors.policies.policy import NumpyPolicy
 from actors.segments import SegmentBuilder
+from replay.client.writer import Writer
 from replay.policy_store import PolicyMessage, PolicySource
-from replay.rows import Push, Rows
-from replay.writer import Writer
+from replay.store.rows import Push, Rows
 
 
 class Assignment(NamedTuple):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from actors.backends.gl import NoRenderer
 from actors.environments import Filmable
-from actors.gl import NoRenderer
 
 MOST_OF_ONE = 2.0  # light of a picture whose full light is 1: a renderer may overshoot
 

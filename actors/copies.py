@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import psutil
 
-from actors.catalogue import Task
+from actors.benchmarks.catalogue import Task
 from actors.closing import close
 from actors.door import sound, sound_rows
 from actors.environments import Environment, Step, make_environment
-from replay.locations import node_memory
-from replay.soundness import all_numbers, are_numbers
+from replay.store.locations import node_memory
+from replay.store.soundness import all_numbers, are_numbers
 
 MOST_COPIES = 64  # of all tasks together, at a time
 # Part of the memory that is available when the first of them is made: evaluators of other benchmarks may do the same at

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from actors.environments import Environment, Step
-from replay.soundness import LARGEST_NUMBER, all_numbers, are_numbers
+from replay.store.soundness import LARGEST_NUMBER, all_numbers, are_numbers
 
 MOST_IN_A_ROW = 10  # episodes of a copy that are dropped without a sound one in between
 NONE = np.zeros(0, np.int64)

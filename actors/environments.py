@@ -12,9 +12,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from actors import humanoid_bench, shadow_hand
-from actors.actions import Taken
-from actors.catalogue import Task, backend_of
+from actors.backends.actions import Taken
+from actors.benchmarks import humanoid_bench, shadow_hand
+from actors.benchmarks.catalogue import Task, backend_of
 
 COPY_INDICES = 1 << 20  # of copies over all actors of a run
 
@@ -77,13 +77,13 @@ def make_filmable(task: Task, seed: int) -> Filmable:
     """A copy of the task in its usual backend, which renders."""
     backend = backend_of(task, "")
     if backend == "envpool":
-        from actors.envpool_backend import EnvpoolEnvironment
+        from actors.backends.envpool import EnvpoolEnvironment
 
         return EnvpoolEnvironment(task, [seed], film=True)
-    from actors.gymnasium_backend import GymnasiumEnvironment
+    from actors.backends.gymnasium import GymnasiumEnvironment
 
     if backend == "dm_control":
-        from actors.dm_control_backend import DmControlEnvironment
+        from actors.backends.dm_control import DmControlEnvironment
 
         return DmControlEnvironment(task, [seed])
     prepare(backend)
@@ -107,18 +107,18 @@ def make_environment(
     """
     backend = backend_of(task, preferred)
     if backend == "envpool":
-        from actors.envpool_backend import EnvpoolEnvironment
+        from actors.backends.envpool import EnvpoolEnvironment
 
         return EnvpoolEnvironment(task, seeds, threads)
     if backend == "dm_control":
-        from actors.dm_control_backend import DmControlEnvironment
+        from actors.backends.dm_control import DmControlEnvironment
 
         return DmControlEnvironment(task, seeds)
     if backend == "ale-py":
-        from actors.ale_backend import AleEnvironment
+        from actors.backends.ale import AleEnvironment
 
         return AleEnvironment(task, seeds)
-    from actors.gymnasium_backend import GymnasiumEnvironment
+    from actors.backends.gymnasium import GymnasiumEnvironment
 
     prepare(backend)
     return GymnasiumEnvironment(task, seeds, exact)

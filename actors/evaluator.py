@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from actors.actor import make_policy, random_actions, room
-from actors.catalogue import Task
+from actors.benchmarks.catalogue import Task
 from actors.copies import Copies, Played
 from actors.environments import copy_seed
 from replay.policy_store import PolicyMessage

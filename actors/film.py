@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import imageio.v3 as imageio
 import numpy as np
 
-from actors import gl
 from actors.actor import make_policy, room
+from actors.backends import gl
+from actors.backends.gl import NoRenderer
 from actors.camera import Camera
 from actors.closing import close_in_time
 from actors.environments import copy_seed, make_filmable
 from actors.evaluator import EVALUATION_STREAM, EvaluatorSpec
-from actors.gl import NoRenderer
 from replay.policy_store import PolicyMessage
 
 FRAMES_PER_SECOND = 25

@@ -21,8 +21,8 @@ from ray.exceptions import (
 )
 
 from actors.actor import ActorReport, ActorSpec, Assignment
+from actors.backends.returned import BadEnvironment
 from actors.door import MOST_IN_A_ROW, BadNumber, OnlyBadNumbers
-from actors.returned import BadEnvironment
 
 MOST_DEATHS_IN_A_ROW = 3
 REPORTS_PER_S = 100  # of all actors together: more of them are asked less often, so that hundreds cost no more

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from actors.catalogue import Task
+from actors.benchmarks.catalogue import Task
 from actors.environments import Step
-from replay.rows import CONTEXT, LAST, TERMINAL, Rows
+from replay.store.rows import CONTEXT, LAST, TERMINAL, Rows
 
 
 class SegmentBuilder:

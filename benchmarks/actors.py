@@ -28,24 +28,24 @@ import ray
 import torch
 import tyro
 
-from actors import ray_actor
+from actors import process as ray_actor
 from actors.actor import Actor, ActorSpec, make_environments
-from actors.catalogue import Task
+from actors.backends.envpool import EnvpoolEnvironment
+from actors.benchmarks.catalogue import Task
 from actors.environments import Environment, copy_seed
-from actors.envpool_backend import EnvpoolEnvironment
-from actors.ray_actor import ACTOR_ENVIRONMENT, ActorProcess
+from actors.process import ACTOR_ENVIRONMENT, ActorProcess
 from benchmarks.report import alternate, compare
-from cluster.config import ActorsConfig, Config, ReplayConfig
-from cluster.local_ray import local_ray
-from cluster.plan import Plan, make_plan
-from learner.footprint import NetworkSpec
-from learner.networks import Critic, Policy
-from learner.publishing import Outgoing
-from replay.handle import LocalShard
+from cluster.backend.local_ray import local_ray
+from cluster.config.schema import ActorsConfig, Config, ReplayConfig
+from cluster.plan.plan import Plan, make_plan
+from learner.networks.footprint import NetworkSpec
+from learner.networks.modules import Critic, Policy
+from learner.state.publishing import Outgoing
+from replay.client.handle import LocalShard
+from replay.client.writer import Writer
 from replay.policy_store import PolicyMessage, PolicyStore
-from replay.ray_shard import RayShard, start_shard
+from replay.process import RayShard, start_shard
 from replay.shard import Shard
-from replay.writer import Writer
 
 TASKS = ("dog-run", "humanoid-run", "cartpole-swingup")
 NUM_TASKS = 4  # of the run that the actor is part of: they decide the size of its policy's input

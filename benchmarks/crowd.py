@@ -25,10 +25,10 @@ from actors.actor import ActorReport, ActorSpec, Assignment
 from actors.episodes import Episode
 from actors.fleet import Fleet, Limits
 from benchmarks.report import compare
-from dashboards.exporter import Exporter
+from dashboards.metrics.exporter import Exporter
+from dashboards.metrics.tally import Tally
 from dashboards.progress import Progress
-from dashboards.records import Records
-from dashboards.tally import Tally
+from dashboards.sinks.records import Records
 
 TICK_S = 0.25  # of the coordinator
 REPORT_S = 5.0

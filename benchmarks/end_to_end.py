@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 import tyro
 
 from benchmarks.report import alternate, compare
-from dashboards import records
+from dashboards.sinks import records
 
 
 class Run(NamedTuple):

@@ -23,7 +23,7 @@ import psutil
 import tyro
 
 from benchmarks.report import compare
-from dashboards import records
+from dashboards.sinks import records
 
 LIMIT_S = 20.0
 PATIENCE_S = 600.0

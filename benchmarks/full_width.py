@@ -22,7 +22,8 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.learner import learner_spec, noise, update
 from benchmarks.report import rounded, versions
 from benchmarks.sample_efficiency import Curves, draw
-from dashboards import published, records
+from dashboards.report import published
+from dashboards.sinks import records
 from learner.learner import Learner
 from replay.json_text import json_text
 

@@ -30,14 +30,14 @@ import tyro
 from benchmarks.end_to_end import train
 from benchmarks.reference import ReferenceUnavailable, compare_updates
 from benchmarks.report import alternate, compare
-from learner.brc import BRCSettings
-from learner.crew import Crew, allocate
-from learner.cuda_graph import WARM_UP
-from learner.footprint import NetworkSpec, footprint
+from learner.agents.brc import BRCSettings
 from learner.learner import Learner, LearnerSpec
-from learner.precision import Precision, multiplies_bfloat16
-from learner.sharding import Ranks, Sharding, join, meet
-from replay.rows import Batches
+from learner.networks.footprint import NetworkSpec, footprint
+from learner.scale.crew import Crew, allocate
+from learner.scale.cuda_graph import WARM_UP
+from learner.scale.precision import Precision, multiplies_bfloat16
+from learner.scale.sharding import Ranks, Sharding, join, meet
+from replay.store.rows import Batches
 
 OBSERVATION_SIZE, ACTION_SIZE, NUM_TASKS = 78, 21, 8
 BATCHES = 4  # in a request

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tyro
 
-from learner.footprint import NetworkSpec, critic_parameters, footprint
+from learner.networks.footprint import NetworkSpec, critic_parameters, footprint
 
 
 def main(

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from benchmarks.report import alternate, compare
-from learner.cuda_graph import WARM_UP
-from learner.footprint import NetworkSpec
+from learner.networks.footprint import NetworkSpec
+from learner.scale.cuda_graph import WARM_UP
 from replay.json_text import json_text
 
 UPDATES = 2  # in one call of the reference, all compiled together: what the paper makes per step

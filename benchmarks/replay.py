@@ -35,17 +35,17 @@ import torch
 import tyro
 
 from benchmarks.report import Result, compare
-from replay.gather import KERNEL, Piece, gather
-from replay.locations import shared_folder
-from replay.memory import PrivateMemory
+from replay.client.sampler import Sampler
+from replay.client.writer import Writer
+from replay.process import THREADS, RayShard, ShardProcess
 from replay.rate_limiter import RateLimit
-from replay.ray_shard import THREADS, RayShard, ShardProcess
-from replay.rows import LAST, Push, Rows
-from replay.sampler import Sampler
 from replay.shard import ShardSpec
-from replay.snapshot import Snapshotter
-from replay.storage import Storage, StorageSpec
-from replay.writer import Writer
+from replay.snapshots.snapshot import Snapshotter
+from replay.store.gather import KERNEL, Piece, gather
+from replay.store.locations import shared_folder
+from replay.store.memory import PrivateMemory
+from replay.store.rows import LAST, Push, Rows
+from replay.store.storage import Storage, StorageSpec
 
 OBSERVATION, ACTION, LENGTH, SEGMENTS = 223, 38, 32, 16
 BATCH = 1024

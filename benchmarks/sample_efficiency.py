@@ -23,7 +23,7 @@ import matplotlib.pyplot as plt
 import tyro
 
 from benchmarks.report import compare
-from dashboards import records
+from dashboards.sinks import records
 
 REFERENCE = json.loads((Path(__file__).parent / "reference_small_run.json").read_text())
 # That file's configuration in our options. One actor with one copy a task is what comes closest to its lock step.

@@ -1,11 +1,11 @@
 """The precision and threads that a run chooses by itself, against every fixed choice, beside busy processes.
 
-A case is a width and a number of neighbours, processes that never rest. Ours is an update as a run makes it: the
-choice is made by `learner.tuning` and followed by `learner.pace`. `fresh` has chosen beside these neighbours; `kept`
-chose before the first case of its width and has lived through all cases since, of which it has `settle` seconds to take
-notice. Theirs is the fixed choice that is the fastest in this case, of both precisions, every number of threads, and
-all threads as torch has them wait by itself (`spinning`), which runs do not do. All sides take turns in one run, in
-processes of their own that rest while it is not their turn.
+A case is a width and a number of neighbours, processes that never rest. Ours is an update as a run makes it: the choice
+is made by `learner.scale.tuning` and followed by `learner.scale.pace`. `fresh` has chosen beside these neighbours;
+`kept` chose before the first case of its width and has lived through all cases since, of which it has `settle` seconds
+to take notice. Theirs is the fixed choice that is the fastest in this case, of both precisions, every number of
+threads, and all threads as torch has them wait by itself (`spinning`), which runs do not do. All sides take turns in
+one run, in processes of their own that rest while it is not their turn.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 import tyro
 
 from benchmarks.report import compare
-from learner.waiting import ENVIRONMENT
+from learner.scale.waiting import ENVIRONMENT
 
 HOPELESS = 3.0  # times the best of the first turns: such a choice has no further turn
 NEIGHBOUR = "while True: sum(range(1000))"
@@ -79,8 +79,8 @@ def main(
 
 def sides() -> list[Side]:
     """Every fixed choice."""
-    from learner.pace import steps
-    from learner.precision import multiplies_bfloat16
+    from learner.scale.pace import steps
+    from learner.scale.precision import multiplies_bfloat16
 
     cores = os.cpu_count() or 1
     precisions = ["float32", "bf16"] if multiplies_bfloat16("cpu") else ["float32"]
@@ -147,11 +147,11 @@ def serve(width: int, batch_size: int, side: Side, pipe: Connection) -> None:
     """What a side's process does: choose, then make updates whenever it is asked to."""
     # What loads torch comes after its environment has been set.
     from benchmarks.learner import learner_spec
-    from learner.crew import Crew
     from learner.learner import Learner
-    from learner.pace import Pace, steps
-    from learner.sharding import ALONE
-    from learner.tuning import choose, sample, train_at
+    from learner.scale.crew import Crew
+    from learner.scale.pace import Pace, steps
+    from learner.scale.sharding import ALONE
+    from learner.scale.tuning import choose, sample, train_at
 
     spec: Any = learner_spec(width, batch_size, side.precision, "cpu", side.threads or os.cpu_count() or 1)  # type: ignore[arg-type]
     most = spec.threads

@@ -1,8 +1,13 @@
-"""Makes a system of the parts: the `brc` command, what a run is and whether it can work, and who conducts it.
+"""Makes a system of the parts: the `brc` command, a run's configuration, and the processes that conduct it.
 
-config and presets say what a run is, validation refuses what cannot work, plan derives every part. coordinator conducts
-a run on Ray, serial one in a process of its own; session, run_folder and registry are what both leave behind and listen
-to. On a cluster ray_coordinator keeps the coordinator alive, on_cluster starts and follows it, remote brings commands
-there, and node.sh keeps Ray running on a host. The yaml files describe clusters. Imports all other folders; nothing
-imports this one.
+cli/        the `brc` command
+config/     the options of a run and the presets
+plan/       what a configuration amounts to: the specification of every part
+preflight/  all checks before a run starts
+run/        what a run keeps and shows: its folder, registry entry, session and checkpoints
+supervise/  the coordinator and its view of the processes that it starts and replaces
+backend/    Ray, on this machine or on a cluster
+deploy/     cluster descriptions, and commands sent to a cluster
+train.py is the path from a configuration to a finished run, and serial.py the run in one process. This package imports
+all others; none of them imports it.
 """

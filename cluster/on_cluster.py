@@ -15,18 +15,18 @@ from pathlib import Path
 
 import ray
 
-from actors.catalogue import resolve
-from cluster.config import Config
+from actors.benchmarks.catalogue import resolve
+from cluster.backend.nodes import check_nodes, cluster_machine, declared_roles, total, wait_for_nodes
+from cluster.backend.parts import NAMESPACE, Parts
+from cluster.config.schema import Config
 from cluster.errors import ConfigError
-from cluster.nodes import check_nodes, cluster_machine, declared_roles, total, wait_for_nodes
-from cluster.origin import check_origin
-from cluster.parts import NAMESPACE, Parts
-from cluster.plan import actor_counts
-from cluster.ray_address import check_answers
-from cluster.ray_coordinator import CONSOLE, begun, find_coordinator, start_coordinator
-from cluster.registry import Registry, RegistryAway, find_registry
-from cluster.run_folder import run_name
-from cluster.validation import check_bounds, check_name, validate
+from cluster.plan.plan import actor_counts
+from cluster.preflight.origin import check_origin
+from cluster.preflight.ray_address import check_answers
+from cluster.preflight.validation import check_bounds, check_name, validate
+from cluster.run.folder import run_name
+from cluster.run.registry import Registry, RegistryAway, find_registry
+from cluster.supervise.process import CONSOLE, begun, find_coordinator, start_coordinator
 
 EXIT_CODES = {"finished": 0, "failed": 1, "stopped": 130}
 LOOK_S = 0.5
@@ -41,7 +41,8 @@ def train_on_cluster(config: Config, preset: str) -> int:
     """
     if os.environ.get("RAY_AUTH_MODE") != "token":
         raise ConfigError(
-            "RAY_AUTH_MODE is not token: this cluster would obey whoever reaches it; start it with cluster/node.sh"
+            "RAY_AUTH_MODE is not token: this cluster would obey whoever reaches it; start it with "
+            "cluster/deploy/node.sh"
         )
     if config.execution == "serial":
         raise ConfigError("--execution serial is for one process: leave it out on a cluster")

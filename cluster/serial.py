@@ -18,30 +18,30 @@ import numpy as np
 import torch
 
 from actors.actor import Actor, make_environments
+from actors.backends.generators import Generators
+from actors.backends.recorded import Mark, RecordedEnvironment
+from actors.backends.returned import BadEnvironment, Exited
 from actors.closing import close_in_time
 from actors.door import OnlyBadNumbers
 from actors.environments import COPY_INDICES, Environment, copy_seed
 from actors.evaluator import EVALUATION_STREAM, Abandoned, Evaluator
-from actors.generators import Generators
-from actors.recorded import Mark, RecordedEnvironment
-from actors.returned import BadEnvironment, Exited
 from cluster.errors import RunFailed
-from cluster.learner_plan import learner_spec
-from cluster.origin import find_origin
-from cluster.plan import Plan
-from cluster.replay_plan import shard_specs
-from cluster.session import Session
+from cluster.plan.learner_plan import learner_spec
+from cluster.plan.plan import Plan
+from cluster.preflight.origin import find_origin
+from cluster.run.replay_plan import shard_specs
+from cluster.run.session import Session
 from dashboards.progress import lowest_inserts
-from learner import dcp
-from learner.crew import Crew
 from learner.learner import Learner, NonFinite, finish
-from learner.trace import Trace
-from learner.transfer import begin_from
-from replay.handle import LocalShard
+from learner.scale.crew import Crew
+from learner.scale.trace import Trace
+from learner.state import dcp
+from learner.state.transfer import begin_from
+from replay.client.handle import LocalShard
+from replay.client.sampler import Sampler
+from replay.client.writer import Writer
 from replay.policy_store import PolicyMessage, PolicyStore
-from replay.sampler import Sampler
 from replay.shard import Shard
-from replay.writer import Writer
 
 EVALUATIONS = 3  # tries of one
 

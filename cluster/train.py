@@ -7,28 +7,28 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from actors.returned import Astray, BadEnvironment, Exited
-from cluster.blank import give_up_replay, is_blank
-from cluster.config import Config
-from cluster.device import learner_device
+from actors.backends.returned import Astray, BadEnvironment, Exited
+from cluster.config.paths import absolute
+from cluster.config.schema import Config
 from cluster.errors import RunFailed
-from cluster.machine import this_machine
-from cluster.mirrors import LOCAL, check_mirrors, ray_shown, show
-from cluster.origin import check_origin
-from cluster.paths import absolute
-from cluster.plan import Plan
-from cluster.ray_address import is_cluster
-from cluster.ray_folder import ray_folder
-from cluster.registry import LeaseLost
-from cluster.replay_plan import clear_live, live_folder
-from cluster.run_folder import RunFolder, open_run
-from cluster.session import Session
-from cluster.signals import stop_requests
-from cluster.validation import validate
-from cluster.way_back import sentence, strays
-from dashboards.console import Console
-from learner.waiting import ENVIRONMENT
-from replay.locations import left_behind
+from cluster.plan.plan import Plan
+from cluster.preflight.device import learner_device
+from cluster.preflight.machine import this_machine
+from cluster.preflight.origin import check_origin
+from cluster.preflight.ray_address import is_cluster
+from cluster.preflight.ray_folder import ray_folder
+from cluster.preflight.validation import validate
+from cluster.preflight.way_back import sentence, strays
+from cluster.run.blank import give_up_replay, is_blank
+from cluster.run.folder import RunFolder, open_run
+from cluster.run.mirrors import LOCAL, check_mirrors, ray_shown, show
+from cluster.run.registry import LeaseLost
+from cluster.run.replay_plan import clear_live, live_folder
+from cluster.run.session import Session
+from cluster.run.signals import stop_requests
+from dashboards.sinks.console import Console
+from learner.scale.waiting import ENVIRONMENT
+from replay.store.locations import left_behind
 
 DISTRIBUTED = "--execution distributed"  # what a serial run that strays goes on with
 
@@ -121,9 +121,9 @@ def drive(plan: Plan, session: Session) -> bool:
 
         clear_live(live, keep=0)
         return SerialRun(plan, session, device).run(stop)
-    from cluster.coordinator import Coordinator
-    from cluster.local_ray import local_ray
-    from cluster.parts import Parts
+    from cluster.backend.local_ray import local_ray
+    from cluster.backend.parts import Parts
+    from cluster.supervise.coordinator import Coordinator
 
     clear_live(live, keep=len(plan.shards))
     session.replay_files(live, left_behind(but=live))

@@ -1,9 +1,9 @@
-"""Views of a run: the files it writes and what a person sees of it.
+"""Views of a run: the files that it writes, and what people see of them. Nothing here imports Ray or torch.
 
-records appends to events.jsonl, metrics.jsonl and eval.jsonl; all else is a mirror of these: tensorboard, wandb, and
-exporter, which answers Prometheus with what metrics declares (samples and tally say how it is made). prometheus/ has
-Prometheus' configuration and rules; grafana makes grafana/*.json of what boards and panels say, grafana_push sends it.
-progress turns the parts' reports into one row of metrics; console shows rows in a terminal or as plain lines;
-report/ makes the page of a run, or of several; published has the paper's curves. The drivers in cluster/ call these;
-nothing here knows Ray or torch.
+metrics/     the metrics that Prometheus is answered with, and how they are made
+sinks/       where rows and events go: JSON lines, terminal, TensorBoard, Weights & Biases
+grafana/     Grafana's dashboards: the code that makes them, and their JSON
+prometheus/  Prometheus' configuration, recording rules and alerts
+report/      the page of one run or several
+progress.py turns the reports of all parts into one row of metrics.
 """

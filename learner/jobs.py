@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from learner.learner import NonFinite, Trained
-from replay.rows import Batches
+from replay.store.rows import Batches
 
 Jobs = queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]]
 

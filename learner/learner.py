@@ -12,18 +12,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from learner import brc, discrete
-from learner.brc import Batch, BRCSettings, BRCState, Noise
-from learner.cuda_graph import Recorded
-from learner.discrete import DiscreteState
-from learner.footprint import NetworkSpec, footprint, from_json, in_words, to_json
-from learner.networks import Critic, ResidualBlock
-from learner.precision import Precision, fastest, multiplies_bfloat16, parameter_dtype, run_in_bfloat16, set_products
-from learner.publishing import Outgoing
-from learner.reward_normalizer import RewardNormalizer
-from learner.sharding import ALONE, Ranks, average_gradients, average_over_ranks, shard
+from learner.agents import brc, discrete
+from learner.agents.brc import Batch, BRCSettings, BRCState, Noise
+from learner.agents.discrete import DiscreteState
+from learner.agents.reward_normalizer import RewardNormalizer
+from learner.networks.footprint import NetworkSpec, footprint, from_json, in_words, to_json
+from learner.networks.modules import Critic, ResidualBlock
+from learner.scale.cuda_graph import Recorded
+from learner.scale.precision import (
+    Precision,
+    fastest,
+    multiplies_bfloat16,
+    parameter_dtype,
+    run_in_bfloat16,
+    set_products,
+)
+from learner.scale.sharding import ALONE, Ranks, average_gradients, average_over_ranks, shard
+from learner.state.publishing import Outgoing
 from replay.policy_store import PolicyMessage
-from replay.rows import Batches
+from replay.store.rows import Batches
 
 NOISE_SEED = 1 << 31  # added to the seed of a run, which is below it; torch uses 32 bits of a seed
 
@@ -34,7 +41,8 @@ class LearnerSpec:
 
     Attributes:
         most_batches: bound of the batches given to `train` at once.
-        threads: of a CPU; the most of them if `tuned`, which has their number follow what is fastest (learner.tuning).
+        threads: of a CPU; the most of them if `tuned`, which has their number follow what is fastest
+            (learner.scale.tuning).
         compile: whether residual blocks go through torch.compile, and a GPU's updates, of one rank, are recorded.
     """
 

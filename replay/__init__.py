@@ -1,8 +1,9 @@
 """Sharded experience replay with a rate limiter that is part of the algorithm. docs/replay.md is its manual.
 
-rows is what travels and is stored; ring and storage keep it and draw from it, gather copies; memory is the files that
-outlive a process, locations where they go; rate_limiter holds samples per insert; shard puts these behind one lock.
-snapshot writes a shard while it works, restore reads one back, perhaps into other shards. None of these import Ray.
-handle is a shard as its clients see it: the actors' writer and the learner's sampler. ray_shard makes a Shard a Ray
-actor. policy_store is the way back: what the learner publishes and actors pull. Called by actors, learner and cluster.
+store/      the rows of every task in memory, and drawing from them
+client/     what actors and the learner use: a handle of a shard, the writer and the sampler
+snapshots/  writing a shard to files while it works, and reading it back
+rate_limiter.py holds the ratio of samples to inserts, and shard.py puts it and the store behind one lock.
+policy_store.py is the way back: the learner publishes a policy, and actors pull it. Only process.py and placement.py
+import Ray.
 """

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from replay.locations import node_memory
-from replay.memory import NAME_BYTES, FilesError, FilesInUse, PrivateMemory, ShardFiles
 from replay.rate_limiter import MAX_WAIT_S, RateLimit, RateLimiter
-from replay.restore import is_exact, restore_dealt, restore_exactly
-from replay.rows import Batches, Push
-from replay.snapshot import Place, SnapshotError, Snapshotter
-from replay.soundness import Dropped
-from replay.storage import Storage, StorageSpec
+from replay.snapshots.restore import is_exact, restore_dealt, restore_exactly
+from replay.snapshots.snapshot import Place, SnapshotError, Snapshotter
+from replay.store.locations import node_memory
+from replay.store.memory import NAME_BYTES, FilesError, FilesInUse, PrivateMemory, ShardFiles
+from replay.store.rows import Batches, Push
+from replay.store.soundness import Dropped
+from replay.store.storage import Storage, StorageSpec
 
 Life = tuple[int, int]  # learners that a run has had, and how often the present one has settled its count
 

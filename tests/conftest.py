@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from actors.here import CALLED_IN
-from learner.waiting import ENVIRONMENT
-from replay.locations import shared_folder
+from actors.backends.here import CALLED_IN
+from learner.scale.waiting import ENVIRONMENT
+from replay.store.locations import shared_folder
 from tests.skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401 (pytest finds them here)
 from tests.usual_signals import give_children_the_usual_signals
 

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from learner.brc import Batch, BRCSettings, BRCState, initial_state
-from learner.footprint import NetworkSpec
+from learner.agents.brc import Batch, BRCSettings, BRCState, initial_state
 from learner.learner import Learner
-from learner.networks import BroNet, Critic, Policy, ResidualBlock
+from learner.networks.footprint import NetworkSpec
+from learner.networks.modules import BroNet, Critic, Policy, ResidualBlock
 
 FOLDER = Path(__file__).parent / "golden"
 SETTINGS = BRCSettings()

@@ -17,7 +17,7 @@ from typing import Any
 
 from replay.rate_limiter import RateLimit
 from replay.shard import Shard, ShardSpec
-from replay.snapshot import Place
+from replay.snapshots.snapshot import Place
 from tests.streams import held, push, spec, transitions
 
 PACKAGE = str(Path(sys.modules[Shard.__module__].__file__ or "").parent)

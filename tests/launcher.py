@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-LAUNCHER = {"aws": "cluster.yaml", "gcp": "cluster/gcp.yaml", "local": "cluster/on-prem.yaml"}
+LAUNCHER = {"aws": "cluster.yaml", "gcp": "cluster/deploy/gcp.yaml", "local": "cluster/deploy/on-prem.yaml"}
 
 Config = dict[str, Any]
 

@@ -26,7 +26,7 @@ PATIENCE_S = 180.0
 def live(folder: Path, name: str, *options: str, before: str = "") -> Iterator[subprocess.Popen[str]]:
     """A run under way, in whose process these statements come first; whatever is left of it is killed at the end."""
     python, _, _, *arguments = tiny.train_command(folder, name, *options)
-    main = f"import sys, cluster.cli; {before}; sys.exit(cluster.cli.main(sys.argv[1:]))"
+    main = f"import sys, cluster.cli.main; {before}; sys.exit(cluster.cli.main.main(sys.argv[1:]))"
     process = subprocess.Popen(
         [python, "-c", main, *arguments] if before else tiny.train_command(folder, name, *options),
         stdout=subprocess.PIPE,

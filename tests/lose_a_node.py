@@ -16,14 +16,14 @@ from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
 
-from cluster.coordinator import Coordinator
-from cluster.parts import Parts
-from cluster.replay_plan import live_folder
-from cluster.run_folder import open_run
-from cluster.session import Session
-from cluster.validation import validate
-from dashboards import records
-from dashboards.console import Console
+from cluster.backend.parts import Parts
+from cluster.preflight.validation import validate
+from cluster.run.folder import open_run
+from cluster.run.replay_plan import live_folder
+from cluster.run.session import Session
+from cluster.supervise.coordinator import Coordinator
+from dashboards.sinks import records
+from dashboards.sinks.console import Console
 from tests import tiny
 
 

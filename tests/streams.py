@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from replay.memory import PrivateMemory
 from replay.rate_limiter import RateLimit
-from replay.ring import TaskRing, unpack
-from replay.rows import CONTEXT, LAST, TERMINAL, Push, Rows
 from replay.shard import Shard, ShardSpec
-from replay.storage import Storage, StorageSpec
+from replay.store.memory import PrivateMemory
+from replay.store.ring import TaskRing, unpack
+from replay.store.rows import CONTEXT, LAST, TERMINAL, Push, Rows
+from replay.store.storage import Storage, StorageSpec
 
 
 class Transition(NamedTuple):

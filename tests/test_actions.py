@@ -11,8 +11,8 @@ from gymnasium import spaces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.actions import ActionScaler, box_scaler, mujoco_scaler
-from actors.catalogue import all_tasks
+from actors.backends.actions import ActionScaler, box_scaler, mujoco_scaler
+from actors.benchmarks.catalogue import all_tasks
 from actors.environments import make_environment
 
 FLOATS = (np.float16, np.float32, np.float64)

@@ -14,23 +14,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.actor import Actor, ActorSpec, make_environments
-from actors.catalogue import Task
+from actors.benchmarks.catalogue import Task
 from actors.environments import Step, make_environment
 from actors.episodes import EpisodeTracker, discounted_return_extremes
 from actors.evaluator import Evaluator, EvaluatorSpec
-from actors.policy import NumpyPolicy
+from actors.policies.policy import NumpyPolicy
 from actors.segments import SegmentBuilder
-from learner import tanh_normal
-from learner.footprint import NetworkSpec
-from learner.networks import Critic, Policy
-from learner.publishing import Outgoing
-from replay.handle import LocalShard
+from learner.agents import tanh_normal
+from learner.networks.footprint import NetworkSpec
+from learner.networks.modules import Critic, Policy
+from learner.state.publishing import Outgoing
+from replay.client.handle import LocalShard
+from replay.client.writer import Writer
 from replay.policy_store import PolicyStore
 from replay.rate_limiter import RateLimit
-from replay.rows import Rows
 from replay.shard import Shard, ShardSpec
-from replay.storage import StorageSpec
-from replay.writer import Writer
+from replay.store.rows import Rows
+from replay.store.storage import StorageSpec
 from tests import golden_vectors as golden
 from tests.streams import held
 from tests.test_conformance import FIVE
@@ -233,14 +233,14 @@ def test_evaluation_is_deterministic_and_counts_one_episode_a_copy() -> None:
 @pytest.mark.parametrize(
     ("modules", "forbidden"),
     [
-        ("actors.actor, actors.envpool_backend, actors.evaluator, actors.ray_actor", "torch"),
-        ("actors.actor, actors.envpool_backend, actors.policy, replay.shard, replay.writer", "ray"),
-        ("learner.learner, learner.brc, learner.checkpoint, replay.storage", "ray"),
-        ("learner.learner, replay.shard, replay.sampler", "actors"),
+        ("actors.actor, actors.backends.envpool, actors.evaluator, actors.process", "torch"),
+        ("actors.actor, actors.backends.envpool, actors.policies.policy, replay.shard, replay.client.writer", "ray"),
+        ("learner.learner, learner.agents.brc, learner.state.checkpoint, replay.store.storage", "ray"),
+        ("learner.learner, replay.shard, replay.client.sampler", "actors"),
         ("actors.actor, replay.shard", "learner"),
-        ("learner.learner, actors.actor, replay.shard, dashboards.console", "cluster"),
-        ("cluster.cli, cluster.train", "torch"),
-        ("cluster.cli, cluster.train", "ray"),
+        ("learner.learner, actors.actor, replay.shard, dashboards.sinks.console", "cluster"),
+        ("cluster.cli.main, cluster.train", "torch"),
+        ("cluster.cli.main, cluster.train", "ray"),
     ],
 )
 def test_dependencies_point_one_way(modules: str, forbidden: str) -> None:

@@ -9,7 +9,7 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from cluster import cli
+from cluster.cli import main as cli
 from tests import tiny
 from tests.live import ended_well, events, live, ray_process, wait_for
 
@@ -49,7 +49,7 @@ def test_a_store_that_is_away_for_a_while_costs_a_checkpoint(folder: Path, monke
 def test_a_checkpoint_that_takes_unusually_long_is_told_once(folder: Path) -> None:
     """Its learner hears nothing for a while, as when its store hangs."""
     options = ("--steps=3000", "--checkpoint-interval=200")
-    with live(folder, "a", *options, before="import cluster.saver as s; s.CALL_TIMEOUT_S = 5.0") as process:
+    with live(folder, "a", *options, before="import cluster.supervise.saver as s; s.CALL_TIMEOUT_S = 5.0") as process:
         wait_for(process, lambda: events(folder, "a", "learner_ready"))
         learner = ray_process(process, "LearnerProcess")
         learner.suspend()

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from cluster import cli, validation
-from cluster.registry import find_registry
-from cluster.run_folder import open_run
-from cluster.validation import validate
+from cluster.cli import main as cli
+from cluster.preflight import validation
+from cluster.preflight.validation import validate
+from cluster.run.folder import open_run
+from cluster.run.registry import find_registry
 from tests import tiny
 
 # (what is typed after `brc`, what the sentence must hold)
@@ -132,7 +133,7 @@ def test_bad_input_is_one_sentence(
 def test_a_refusal_loads_neither_ray_nor_torch_and_takes_less_than_two_seconds(tmp_path: Path) -> None:
     """The last check of all is that of memory, so this is the slowest refusal."""
     script = (
-        "import sys; from cluster.cli import main; code = main(sys.argv[1:])\n"
+        "import sys; from cluster.cli.main import main; code = main(sys.argv[1:])\n"
         "assert not {'ray', 'torch', 'envpool', 'dm_control'} & set(sys.modules)\n"
         "sys.exit(code)"
     )

@@ -13,23 +13,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.actions import ActionScaler, Taken
 from actors.actor import Actor, ActorSpec
-from actors.catalogue import Task, resolve
+from actors.backends.actions import ActionScaler, Taken
+from actors.benchmarks.catalogue import Task, resolve
+from actors.benchmarks.gymnasium_tasks import describe
 from actors.door import MOST_IN_A_ROW, BadNumber, Door, OnlyBadNumbers
 from actors.environments import Step
 from actors.evaluator import Evaluation, Evaluator, EvaluatorSpec
-from actors.gymnasium_tasks import describe
-from cluster.evaluation_row import evaluation_row, unsound
-from learner.footprint import NetworkSpec
-from learner.networks import Policy
-from learner.publishing import Outgoing
-from replay.handle import LocalShard
+from cluster.run.evaluation_row import evaluation_row, unsound
+from learner.networks.footprint import NetworkSpec
+from learner.networks.modules import Policy
+from learner.state.publishing import Outgoing
+from replay.client.handle import LocalShard
+from replay.client.writer import Writer
 from replay.policy_store import PolicyStore
 from replay.rate_limiter import RateLimit
-from replay.rows import CONTEXT, LAST, Push
 from replay.shard import Shard, ShardSpec
-from replay.writer import Writer
+from replay.store.rows import CONTEXT, LAST, Push
 from tests import streams, tiny
 from tests.live import events
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster.blank import is_blank
 from cluster.errors import ConfigError
-from cluster.replay_plan import live_folder
-from cluster.run_folder import open_run
-from cluster.validation import validate
-from replay.locations import shared_folder
+from cluster.preflight.validation import validate
+from cluster.run.blank import is_blank
+from cluster.run.folder import open_run
+from cluster.run.replay_plan import live_folder
+from replay.store.locations import shared_folder
 from tests import beside, tiny
 from tests.live import command_line
 

@@ -13,16 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cluster import commands
-from cluster.registry import FileRegistry
-from cluster.run_folder import open_run
+from cluster.cli import commands
+from cluster.preflight.validation import validate
+from cluster.run.folder import open_run
+from cluster.run.registry import FileRegistry
+from cluster.run.session import Session
 from cluster.serial import SerialRun
-from cluster.session import Session
-from cluster.validation import validate
-from dashboards import records
-from dashboards.console import Console
 from dashboards.report import page, sections
 from dashboards.report.runs import load
+from dashboards.sinks import records
+from dashboards.sinks.console import Console
 from replay.policy_store import PolicyMessage, PolicyStore
 from tests import tiny
 from tests.test_serial import StopAt
@@ -30,13 +30,13 @@ from tests.test_serial import StopAt
 ROOT = Path(__file__).parent.parent
 # What may ask the wall clock, to stamp what people read; and to say how long ago a stamp is.
 STAMPS = {
-    "cluster/commands.py",
-    "cluster/evaluation_row.py",
-    "cluster/presence.py",
-    "cluster/session.py",
+    "cluster/cli/commands.py",
+    "cluster/run/evaluation_row.py",
+    "cluster/run/presence.py",
+    "cluster/run/session.py",
     "dashboards/progress.py",
-    "dashboards/records.py",
-    "dashboards/tensorboard.py",
+    "dashboards/sinks/records.py",
+    "dashboards/sinks/tensorboard.py",
 }
 
 

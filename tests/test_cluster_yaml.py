@@ -24,7 +24,7 @@ import pytest
 
 from tests.launcher import LAUNCHER, ROOT, Config, load, node_types
 
-KUBERAY = ROOT / "cluster" / "kuberay.yaml"
+KUBERAY = ROOT / "cluster" / "deploy" / "kuberay.yaml"
 ROLES = {"learner", "replay", "actors"}
 SECRETS = {"~/.ray/auth_token", "~/.brc/redis_password"}  # `make secrets` makes them
 SECRET = re.compile(r"password|secret|token", re.IGNORECASE)
@@ -152,7 +152,7 @@ def test_files_that_are_brought_exist_and_are_enough(provider: str, tmp_path: Pa
         else:
             shutil.copy2(ROOT / source, brought / source)
     assert sum(file.stat().st_size for file in brought.rglob("*")) < 10e6
-    assert (brought / "cluster" / "node.sh").stat().st_mode & 0o100, "start commands call it as a program"
+    assert (brought / "cluster" / "deploy" / "node.sh").stat().st_mode & 0o100, "start commands call it as a program"
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert all((brought / file).exists() for file in project["project"]["license-files"])
@@ -162,7 +162,7 @@ def test_files_that_are_brought_exist_and_are_enough(provider: str, tmp_path: Pa
     assert modules and all((brought / f"{module}.py").is_file() for module in modules)
     stamp = re.search(r"^\$\(INSTALLED\): (.*)$", (brought / "Makefile").read_text(), re.MULTILINE)
     assert stamp and all((brought / needed).exists() for needed in stamp[1].split())
-    script = f"import cluster.cli, {', '.join(packages + modules)}; print(cluster.cli.__file__)"
+    script = f"import cluster.cli.main, {', '.join(packages + modules)}; print(cluster.cli.__file__)"
     done = subprocess.run([sys.executable, "-c", script], cwd=brought, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and done.stdout.startswith(str(brought)), done.stderr
 
@@ -171,9 +171,9 @@ def test_files_that_are_brought_exist_and_are_enough(provider: str, tmp_path: Pa
 def test_commands_start_node_sh_and_tell_no_secret(provider: str) -> None:
     config = load(provider)
     (head,), (worker,) = config["head_start_ray_commands"], config["worker_start_ray_commands"]
-    assert head.endswith("~/brc-at-scale/cluster/node.sh head")
+    assert head.endswith("~/brc-at-scale/cluster/deploy/node.sh head")
     assert "BRC_AUTOSCALING=~/ray_bootstrap_config.yaml" in head, "where Ray puts this file on the head"
-    assert worker.endswith("~/brc-at-scale/cluster/node.sh worker $RAY_HEAD_IP")
+    assert worker.endswith("~/brc-at-scale/cluster/deploy/node.sh worker $RAY_HEAD_IP")
     assert not SECRET.search(" ".join(commands(config)))
     assert all("ray start" not in command and "ray stop" not in command for command in commands(config))
     script = "\n".join(commands(config))

@@ -12,12 +12,12 @@ import gymnasium
 import numpy as np
 import pytest
 
-from actors import humanoid_bench, shadow_hand
-from actors.actions import mujoco_scaler
-from actors.atari import configured
-from actors.catalogue import BACKENDS, RUN_BY, Task, UnknownNameError, all_tasks, resolve, suites
+from actors.backends.actions import mujoco_scaler
+from actors.benchmarks import humanoid_bench, shadow_hand
+from actors.benchmarks.atari import configured
+from actors.benchmarks.catalogue import BACKENDS, RUN_BY, Task, UnknownNameError, all_tasks, resolve, suites
 from actors.environments import make_environment
-from cluster.config import AtariConfig
+from cluster.config.schema import AtariConfig
 
 FIVE = ["cartpole-swingup", "cheetah-run", "walker-walk", "humanoid-run", "dog-run"]
 TEN = """
@@ -110,7 +110,7 @@ def envpool_by_hand(task: Task) -> ByHand:
 
 
 def dm_control_by_hand(task: Task) -> ByHand:
-    from actors.dm_control_backend import load
+    from actors.backends.dm_control import load
 
     made = [load(task, seed) for seed in SEEDS]
     counts = [0] * COPIES

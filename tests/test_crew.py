@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-from learner import dcp, sharding
-from learner.brc import BRCSettings
-from learner.crew import Crew
-from learner.footprint import NetworkSpec
+from learner.agents.brc import BRCSettings
 from learner.learner import Learner, LearnerSpec
-from learner.sharding import Ranks
-from replay.rows import Batches
+from learner.networks.footprint import NetworkSpec
+from learner.scale import sharding
+from learner.scale.crew import Crew
+from learner.scale.sharding import Ranks
+from learner.state import dcp
+from replay.store.rows import Batches
 
 ROWS, REQUESTS, SAVED_AFTER = 16, 5, 3  # 4 updates a request
 

@@ -13,23 +13,24 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors import atari
-from actors.atari import HUMAN, configured, human_normalized
-from actors.catalogue import Task, resolve, suites
+from actors.benchmarks import atari
+from actors.benchmarks.atari import HUMAN, configured, human_normalized
+from actors.benchmarks.catalogue import Task, resolve, suites
 from actors.environments import Step
-from actors.greedy import Epsilon, GreedyPolicy
+from actors.policies.greedy import Epsilon, GreedyPolicy
 from actors.segments import SegmentBuilder
-from cluster.config import AtariConfig, Config, EvaluationConfig, ExplorationConfig
-from dashboards import records
-from learner import dcp, discrete
-from learner.brc import Batch, BRCSettings
-from learner.discrete import DiscreteState
-from learner.footprint import NetworkSpec, critic_parameters
+from cluster.config.schema import AtariConfig, Config, EvaluationConfig, ExplorationConfig
+from dashboards.sinks import records
+from learner.agents import discrete
+from learner.agents.brc import Batch, BRCSettings
+from learner.agents.discrete import DiscreteState
 from learner.learner import Learner, LearnerSpec
-from learner.publishing import Outgoing
-from learner.transfer import MEAN, RANDOM, Origin, begin_from
-from replay.rows import Push
-from replay.storage import Storage, StorageSpec, new_state
+from learner.networks.footprint import NetworkSpec, critic_parameters
+from learner.state import dcp
+from learner.state.publishing import Outgoing
+from learner.state.transfer import MEAN, RANDOM, Origin, begin_from
+from replay.store.rows import Push
+from replay.store.storage import Storage, StorageSpec, new_state
 from tests import tiny
 from tests.test_learner import save
 from tests.test_serial import StopAt, run

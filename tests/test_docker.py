@@ -24,13 +24,13 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parent.parent
 COMPOSE = ROOT / "docker" / "compose.yaml"
 SECRETS = ("REDIS_PASSWORD", "RAY_AUTH_TOKEN", "GRAFANA_PASSWORD")
-NODE = "/opt/brc/cluster/node.sh"
+NODE = "/opt/brc/cluster/deploy/node.sh"
 
 # What actors/ imports that the actor image lacks: torch and ale_py are for tasks with images, which need the learner
 # image, the others for benchmarks that are installed by themselves.
 ELSEWHERE = {"torch", "ale_py", "humanoid_bench", "gymnasium_robotics"}
 # The modules that cannot be imported there.
-OF_IMAGES = {"actors.image_encoder", "actors.ale_backend"}
+OF_IMAGES = {"actors.policies.image_encoder", "actors.backends.ale"}
 
 # Imports every module of actors/ and replay/ but for OF_IMAGES, with the modules of argv[1] out of reach.
 IMPORTS = """
@@ -43,10 +43,10 @@ class Blocked:
 sys.meta_path.insert(0, Blocked())
 import actors, replay
 for package in actors, replay:
-    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         if module.name not in left_out and not module.name.endswith("._gather"):
             importlib.import_module(module.name)
-assert "actors.envpool_backend" in sys.modules and "torch" not in sys.modules
+assert "actors.backends.envpool" in sys.modules and "torch" not in sys.modules
 """
 
 
@@ -90,7 +90,7 @@ def test_the_actor_image_has_what_its_modules_import() -> None:
 
 def test_the_actor_image_has_just_what_is_imported_there() -> None:
     imported: set[str] = set()
-    for path in [*ROOT.glob("actors/*.py"), *ROOT.glob("replay/*.py")]:
+    for path in [*ROOT.glob("actors/**/*.py"), *ROOT.glob("replay/**/*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 imported |= {alias.name.split(".")[0] for alias in node.names}
@@ -115,7 +115,7 @@ def test_the_dockerfile_has_no_findings() -> None:
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="needs shellcheck")
 def test_the_script_of_nodes_has_no_findings() -> None:
-    done = subprocess.run(["shellcheck", ROOT / "cluster" / "node.sh"], capture_output=True, text=True)
+    done = subprocess.run(["shellcheck", ROOT / "cluster" / "deploy" / "node.sh"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 
@@ -261,9 +261,9 @@ def test_the_actor_image_is_small_and_works(builder: Builder) -> None:
     assert total < 1400
     assert inside("id -u") == "1000"
     assert inside("command -v redis-cli gcc || echo none") == "none"
-    assert inside('python -c "import actors.ray_actor, replay.ray_shard; print(1)"') == "1"
+    assert inside('python -c "import actors.process, replay.process; print(1)"') == "1"
     steps = """
-from actors.catalogue import resolve
+from actors.benchmarks.catalogue import resolve
 from actors.environments import make_environment
 import numpy as np
 for task in resolve(["dmc/dog-run", "metaworld/reach", "dmc-extra/cheetah-jump", "gymnasium/Hopper-v5"]):

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from actors.catalogue import resolve, suites
-from cluster import cli
-from cluster.config import Config
-from cluster.configuration_docs import markdown, sections
-from cluster.presets import PRESETS
-from cluster.validation import check_bounds
+from actors.benchmarks.catalogue import resolve, suites
+from cluster.cli import main as cli
+from cluster.cli.configuration_docs import markdown, sections
+from cluster.config.presets import PRESETS
+from cluster.config.schema import Config
+from cluster.preflight.validation import check_bounds
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

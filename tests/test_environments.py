@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from actors.catalogue import Task, UnknownNameError, all_tasks, resolve, suites
+from actors.benchmarks.catalogue import Task, UnknownNameError, all_tasks, resolve, suites
 from actors.environments import copy_seed, make_environment
 
 ALL = [task for task in all_tasks().values() if task.benchmark == "dmc"]
@@ -191,7 +191,7 @@ def test_extra_tasks_pay_what_those_of_their_authors_pay(name: str) -> None:
 
 
 def test_reaching_with_three_links_is_paid_at_the_target() -> None:
-    from actors import dmc_extra
+    from actors.benchmarks import dmc_extra
 
     environment = dmc_extra.load("reacher-three_easy", 0)
     environment.reset()

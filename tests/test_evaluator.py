@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from actors import copies
-from actors.catalogue import resolve
+from actors.benchmarks.catalogue import resolve
 from actors.environments import Step, make_environment
 from actors.episodes import EpisodeTracker
 from actors.evaluator import Abandoned, Evaluation, Evaluator, EvaluatorSpec
-from learner.footprint import NetworkSpec
-from learner.networks import Critic, Policy
-from learner.publishing import Outgoing
-from replay.locations import node_memory
+from learner.networks.footprint import NetworkSpec
+from learner.networks.modules import Critic, Policy
+from learner.state.publishing import Outgoing
 from replay.policy_store import PolicyMessage
+from replay.store.locations import node_memory
 
 HEAVY = ("gymnasium/tests.odd_envs_evaluator:Heavy-v0", "gymnasium/tests.odd_envs_evaluator:Weighty-v0")
 

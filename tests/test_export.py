@@ -13,12 +13,12 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from cluster import cli
-from cluster.export import export
-from cluster.validation import check
-from learner.footprint import NetworkSpec
-from learner.networks import Critic, Policy
-from learner.publishing import Outgoing
+from cluster.cli import main as cli
+from cluster.cli.export import export
+from cluster.preflight.validation import check
+from learner.networks.footprint import NetworkSpec
+from learner.networks.modules import Critic, Policy
+from learner.state.publishing import Outgoing
 from tests import tiny
 
 TASKS = {1: ("dmc/cartpole-swingup",), 2: ("dmc/cartpole-swingup", "dmc/cheetah-run")}

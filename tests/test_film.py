@@ -10,13 +10,13 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 
-from actors import gl
+from actors.backends import gl
+from actors.backends.gl import NoRenderer
 from actors.evaluator import EvaluatorSpec
 from actors.film import film_apart
-from actors.gl import NoRenderer
 from cluster.errors import ConfigError
-from cluster.plan import Plan, make_plan
-from cluster.validation import check
+from cluster.plan.plan import Plan, make_plan
+from cluster.preflight.validation import check
 from replay.policy_store import PolicyMessage
 from tests import tiny
 
@@ -24,8 +24,8 @@ from tests import tiny
 def message(plan: Plan) -> PolicyMessage:
     import torch
 
-    from learner.networks import Policy
-    from learner.publishing import Outgoing
+    from learner.networks.modules import Policy
+    from learner.state.publishing import Outgoing
 
     torch.manual_seed(0)
     return Outgoing(Policy(plan.networks), None, 7).message()

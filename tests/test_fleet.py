@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.fleet import MOST_DEATHS_IN_A_ROW, NODE_DIED
-from actors.ray_actor import complete
-from cluster import balance
-from cluster.config import ActorsConfig, Config
+from actors.process import complete
+from cluster.config.schema import ActorsConfig, Config
 from cluster.errors import ConfigError
-from cluster.plan import make_plan
-from cluster.runtime import runtime
+from cluster.plan.plan import make_plan
+from cluster.plan.runtime import runtime
+from cluster.supervise import balance
 from tests import tiny
 from tests.live import assert_whole, ended_well, events, live, wait_for
 
@@ -181,4 +181,5 @@ def test_a_benchmark_may_have_packages_of_its_own(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=sentence):
             runtime(actors, "dmc")
     # What comes with the project.
-    assert runtime(ActorsConfig(runtime={"dmc": "actors/humanoid_bench.yaml"}), "dmc")["pip"] == ["mujoco==3.1.6"]
+    packages = {"dmc": "actors/humanoid_bench.yaml"}
+    assert runtime(ActorsConfig(runtime=packages), "dmc")["pip"] == ["mujoco==3.1.6"]

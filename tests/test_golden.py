@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from learner import brc, categorical, tanh_normal
-from learner.networks import Critic, Policy
+from learner.agents import brc, categorical, tanh_normal
+from learner.networks.modules import Critic, Policy
 from tests import golden_vectors as golden
 
 # dtype, file suffix, absolute tolerance: float32 as an independent implementation met it

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from dashboards.boards import BOARDS
-from dashboards.grafana import SOURCE, SOURCE_NAME
-from dashboards.grafana_push import PushError, push
+from dashboards.grafana.boards import BOARDS
+from dashboards.grafana.dashboards import SOURCE, SOURCE_NAME
+from dashboards.grafana.push import PushError, push
 from tests.live import free_port
 
 TOKEN = "glsa_of-a-test"

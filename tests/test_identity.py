@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from cluster.errors import ConfigError
-from cluster.run_folder import open_run
-from cluster.validation import validate
+from cluster.preflight.validation import validate
+from cluster.run.folder import open_run
 from tests import tiny
 
 

@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster import evaluation_row
-from dashboards import records
-from dashboards.records import Records
+from cluster.run import evaluation_row
 from dashboards.report import page
 from dashboards.report.runs import load
+from dashboards.sinks import records
+from dashboards.sinks.records import Records
 from replay.json_text import json_text, with_nulls
-from replay.snapshot import Place, extremes_of
+from replay.snapshots.snapshot import Place, extremes_of
 from tests import tiny
 
 ROOT = Path(__file__).parent.parent
@@ -52,7 +52,8 @@ def test_all_json_is_written_by_one_function() -> None:
             if isinstance(node, ast.Attribute) and ast.unparse(node) in ("json.dump", "json.dumps"):
                 found.add(file)
     # The second checks what is there already against its checksum.
-    assert {file for file in found if not file.startswith("tests/")} == {"replay/json_text.py", "replay/snapshot.py"}
+    ours = {file for file in found if not file.startswith("tests/")}
+    assert ours == {"replay/json_text.py", "replay/snapshots/snapshot.py"}
 
 
 def json_files(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""cluster/kuberay.yaml: what Kubernetes and KubeRay would refuse is found here, without them.
+"""cluster/deploy/kuberay.yaml: what Kubernetes and KubeRay would refuse is found here, without them.
 
 Pods, and what keeps Redis, are held against Kubernetes' own schemas, KubeRay's resources against the fields that its
 operator knows.
@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-KUBERAY = ROOT / "cluster" / "kuberay.yaml"
+KUBERAY = ROOT / "cluster" / "deploy" / "kuberay.yaml"
 ROLES = {"learner", "replay", "actors"}
 SECRET = re.compile(r"password|secret|token", re.IGNORECASE)
 

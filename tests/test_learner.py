@@ -11,15 +11,16 @@ import pytest
 import torch
 from torch import nn
 
-from learner import brc, dcp
-from learner.brc import BRCSettings
-from learner.checkpoint import CheckpointError, Checkpoints
-from learner.footprint import NetworkSpec, critic_parameters
+from learner.agents import brc
+from learner.agents.brc import BRCSettings
+from learner.agents.reward_normalizer import RewardNormalizer
 from learner.learner import Learner, LearnerSpec, NonFinite, finish
-from learner.networks import Critic
-from learner.precision import Precision, autocast, parameter_dtype, round_factors
-from learner.reward_normalizer import RewardNormalizer
-from replay.rows import Batches
+from learner.networks.footprint import NetworkSpec, critic_parameters
+from learner.networks.modules import Critic
+from learner.scale.precision import Precision, autocast, parameter_dtype, round_factors
+from learner.state import dcp
+from learner.state.checkpoint import CheckpointError, Checkpoints
+from replay.store.rows import Batches
 from tests import golden_vectors as golden
 
 

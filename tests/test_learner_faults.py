@@ -21,13 +21,13 @@ import psutil
 import pytest
 import torch
 
-from learner import dcp
-from learner.brc import BRCSettings
-from learner.checkpoint import Checkpoints
-from learner.footprint import NetworkSpec
+from learner.agents.brc import BRCSettings
 from learner.jobs import Jobs, do
 from learner.learner import Learner, LearnerSpec, NonFinite
-from learner.ray_learner import LoopSpec, RankProcess
+from learner.networks.footprint import NetworkSpec
+from learner.process import LoopSpec, RankProcess
+from learner.state import dcp
+from learner.state.checkpoint import Checkpoints
 from tests import tiny
 from tests.live import (
     PATIENCE_S,

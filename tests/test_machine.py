@@ -9,11 +9,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster import machine
-from cluster.device import learner_device
 from cluster.errors import ConfigError, RunFailed
-from cluster.machine import this_machine, visible
-from cluster.validation import validate
+from cluster.preflight import machine
+from cluster.preflight.device import learner_device
+from cluster.preflight.machine import this_machine, visible
+from cluster.preflight.validation import validate
 from tests import tiny
 
 NAMES = ["GPU-8932f937-d72c-4106-c12f-20bd9faed9f6", "GPU-11111111-d72c-4106-c12f-20bd9faed9f6"]

@@ -13,11 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from replay import locations, memory
-from replay.locations import choose_folder, node_memory
-from replay.memory import FilesError, FilesInUse, ShardFiles
 from replay.rate_limiter import RateLimit
 from replay.shard import Shard, ShardSpec
+from replay.store import locations, memory
+from replay.store.locations import choose_folder, node_memory
+from replay.store.memory import FilesError, FilesInUse, ShardFiles
 from tests.streams import held, push, spec, transitions
 
 STATE = [("value", "<i8")]

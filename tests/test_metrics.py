@@ -13,15 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.catalogue import resolve
+from actors.benchmarks.catalogue import resolve
 from actors.fleet import NODE_DIED
-from dashboards import published
-from dashboards.exporter import Exporter
-from dashboards.metrics import METRICS
-from dashboards.metrics_docs import page
+from dashboards.metrics.docs import page
+from dashboards.metrics.exporter import Exporter
+from dashboards.metrics.metrics import METRICS
+from dashboards.metrics.tally import Tally, cause_of
 from dashboards.progress import bottleneck
-from dashboards.records import Records, flatten, read
-from dashboards.tally import Tally, cause_of
+from dashboards.report import published
+from dashboards.sinks.records import Records, flatten, read
 from tests import tiny
 from tests.live import address, ended_well, live, scrape, wait_for
 

@@ -12,14 +12,14 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.commands import matching
-from learner import dcp
-from learner.brc import BRCSettings
-from learner.checkpoint import Checkpoints
-from learner.footprint import NetworkSpec
+from cluster.cli.commands import matching
+from learner.agents.brc import BRCSettings
 from learner.learner import Learner, LearnerSpec
+from learner.networks.footprint import NetworkSpec
+from learner.state import dcp
+from learner.state.checkpoint import Checkpoints
 from replay.shard import Shard
-from replay.snapshot import Place
+from replay.snapshots.snapshot import Place
 from replay.urls import names_in
 from tests import streams
 

@@ -1,4 +1,4 @@
-"""cluster/node.sh refuses what cannot work, keeps a process running whatever kills it, and leaves nothing behind."""
+"""node.sh refuses what cannot work, keeps a process running whatever kills it, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from tests.live import free_port, wait_until
 
-SCRIPT = Path(__file__).parent.parent / "cluster" / "node.sh"
+SCRIPT = Path(__file__).parent.parent / "cluster" / "deploy" / "node.sh"
 
 
 def node(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -15,10 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster import cli
+from cluster.backend.nodes import declared_roles
+from cluster.cli import main as cli
+from cluster.deploy.remote import described
 from cluster.errors import ConfigError
-from cluster.nodes import declared_roles
-from cluster.remote import described
 from tests import tiny
 from tests.live import (
     assert_whole,
@@ -35,7 +35,7 @@ from tests.live import (
 
 @dataclass
 class Cluster:
-    """One node, as `cluster/node.sh head` would start it, with CPUs."""
+    """One node, as `cluster/deploy/node.sh head` would start it, with CPUs."""
 
     folder: Path
     process: subprocess.Popen[bytes]
@@ -222,7 +222,7 @@ def test_what_describes_no_cluster_is_refused(tmp_path: Path, text: str) -> None
     ("description", "code", "said"),
     [
         ("nowhere.yaml", 2, "CLUSTER nowhere.yaml is not there: name the file that `ray up` was given"),
-        (str(ROOT / "cluster" / "kuberay.yaml"), 2, "is not what `ray up` takes"),
+        (str(ROOT / "cluster" / "deploy" / "kuberay.yaml"), 2, "is not what `ray up` takes"),
         (str(ROOT / "cluster.yaml"), 0, "quickstart"),  # nobody has an account here, so no cluster
     ],
 )

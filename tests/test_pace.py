@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learner.pace import HASTY_LOSS, WORTH, Pace, steps
+from learner.scale.pace import HASTY_LOSS, WORTH, Pace, steps
 
 UPDATES = 4  # in a request
 

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 import yaml
 
-from dashboards.boards import BOARDS
-from dashboards.metrics import METRICS
-from dashboards.panels import BOTTLENECK, MARKS
+from dashboards.grafana.boards import BOARDS
+from dashboards.grafana.panels import BOTTLENECK, MARKS
+from dashboards.metrics.metrics import METRICS
 from tests import tiny
 from tests.live import free_port, live, ray_process, wait_for
 

@@ -14,11 +14,11 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayTaskError
 
 from actors.actor import Actor
-from actors.ray_actor import ActorProcess, start_actor
+from actors.process import ActorProcess, start_actor
 from benchmarks.actors import memory_of_actor
-from cluster.plan import Plan, make_plan
+from cluster.plan.plan import Plan, make_plan
 from replay.policy_store import PolicyStore
-from replay.ray_shard import RayShard, start_shard
+from replay.process import RayShard, start_shard
 from tests import tiny
 from tests.live import wait_until
 

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cluster import cli, ray_address
+from cluster.cli import main as cli
 from cluster.errors import ConfigError
-from cluster.ray_address import SETTINGS, check_answers, is_cluster
+from cluster.preflight import ray_address
+from cluster.preflight.ray_address import SETTINGS, check_answers, is_cluster
 from tests import tiny
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from cluster.errors import ConfigError
-from cluster.ray_folder import MOST_BYTES, SOCKET, own_folder, ray_folder, unfit
-from cluster.validation import validate
+from cluster.preflight.ray_folder import MOST_BYTES, SOCKET, own_folder, ray_folder, unfit
+from cluster.preflight.validation import validate
 from tests import tiny
 
 VARIABLES = ("RAY_TMPDIR", "TMPDIR")

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actors.catalogue import resolve
+from actors.backends.gymnasium import is_led_back
+from actors.backends.recorded import RecordedEnvironment
+from actors.benchmarks.catalogue import resolve
 from actors.environments import make_environment
-from actors.gymnasium_backend import is_led_back
-from actors.recorded import RecordedEnvironment
 from cluster.errors import ConfigError
+from cluster.preflight.validation import validate
+from cluster.preflight.way_back import strays
 from cluster.serial import to_numpy, to_torch
-from cluster.validation import validate
-from cluster.way_back import strays
-from dashboards import records
+from dashboards.sinks import records
 from tests import odd_envs_actions, tiny
 from tests.test_serial import StopAt, assert_identical, config, run
 

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from cluster.errors import ConfigError
-from cluster.presence import Presence
-from cluster.registry import (
+from cluster.preflight.validation import validate
+from cluster.run.folder import open_run
+from cluster.run.presence import Presence
+from cluster.run.registry import (
     FileRegistry,
     LeaseLost,
     RedisRegistry,
@@ -22,9 +24,7 @@ from cluster.registry import (
     find_registry,
     known_run,
 )
-from cluster.run_folder import open_run
-from cluster.stop import Stop
-from cluster.validation import validate
+from cluster.run.stop import Stop
 from tests import tiny
 from tests.live import free_port, wait_until
 
@@ -120,7 +120,7 @@ def test_the_one_live_run_need_not_be_named(registry: Registry) -> None:
 
 HOLD = """
 import sys, time
-from cluster.registry import RedisRegistry
+from cluster.run.registry import RedisRegistry
 lease = RedisRegistry(sys.argv[1], sys.argv[2]).lease("a")
 print("held", flush=True)
 time.sleep(600)

@@ -18,16 +18,16 @@ import numpy as np
 import pytest
 import ray
 
-from replay.handle import ShardUnavailable
+from replay.client.handle import ShardUnavailable
+from replay.client.sampler import Sampler
+from replay.client.writer import Writer
+from replay.process import RayShard, start_shard
 from replay.rate_limiter import RateLimit
-from replay.ray_shard import RayShard, start_shard
-from replay.restore import segments_of
-from replay.rows import LAST, Push, Rows
-from replay.sampler import Sampler
 from replay.shard import ShardSpec
-from replay.snapshot import Place, SnapshotError
-from replay.storage import StorageSpec
-from replay.writer import Writer
+from replay.snapshots.restore import segments_of
+from replay.snapshots.snapshot import Place, SnapshotError
+from replay.store.rows import LAST, Push, Rows
+from replay.store.storage import StorageSpec
 
 SIZE, LENGTH, COPIES, CAPACITY, BATCH = 50, 8, 4, 3000, 16
 STORAGE = StorageSpec(("a", "b"), ((SIZE,),) * 2, 3, (CAPACITY,) * 2, LENGTH, COPIES * (LENGTH + 1))

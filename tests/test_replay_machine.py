@@ -9,8 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from replay.rows import Push
 from replay.shard import Shard
+from replay.store.rows import Push
 from tests.streams import numbers, segments, shard, transitions
 
 

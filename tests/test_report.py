@@ -17,14 +17,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboards import records
-from dashboards.aggregate import mean_interval
-from dashboards.records import Records
 from dashboards.report import runs, sections
+from dashboards.report.aggregate import mean_interval
 from dashboards.report.curves import group, score_curve, task_curve
 from dashboards.report.figures import Figure, Line, Spans, svg
 from dashboards.report.page import render, write
 from dashboards.report.runs import Run, load
+from dashboards.sinks import records
+from dashboards.sinks.records import Records
 from tests import tiny
 from tests.live import PATIENCE_S, live, wait_for
 

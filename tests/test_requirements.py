@@ -12,7 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from actors.catalogue import BACKENDS
+from actors.benchmarks.catalogue import BACKENDS
 
 ROOT = Path(__file__).parent.parent
 OURS = {"actors", "benchmarks", "cluster", "dashboards", "learner", "replay", "tests"}

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from actors.catalogue import Task, UnknownNameError, resolve
+from actors.backends.returned import TOLD, BadEnvironment
+from actors.benchmarks.catalogue import Task, UnknownNameError, resolve
 from actors.environments import Step, make_environment
-from actors.returned import TOLD, BadEnvironment
 from tests import tiny
 from tests.live import events
 

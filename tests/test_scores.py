@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.catalogue import all_tasks
-from actors.scores import normalized
-from dashboards.aggregate import iqm, iqm_interval
+from actors.benchmarks.catalogue import all_tasks
+from actors.benchmarks.scores import normalized
+from dashboards.report.aggregate import iqm, iqm_interval
 
 # (runs, tasks)
 SCORES = np.array(

@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from cluster.config import Config
+from cluster.config.schema import Config
 from cluster.errors import ConfigError, RunFailed
-from cluster.run_folder import open_run
+from cluster.preflight.validation import validate
+from cluster.run.folder import open_run
+from cluster.run.session import Session
 from cluster.serial import SerialRun
-from cluster.session import Session
-from cluster.validation import validate
-from dashboards import records
-from dashboards.console import Console
+from dashboards.sinks import records
+from dashboards.sinks.console import Console
 from tests import golden_vectors as golden
 from tests import tiny
 from tests.live import live, read_so_far, wait_for, wait_for_steps

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from replay.handle import LocalShard, ShardUnavailable
+from replay.client.handle import LocalShard, ShardUnavailable
+from replay.client.sampler import Sampler
+from replay.client.writer import Writer
 from replay.rate_limiter import RateLimit
-from replay.rows import Push
-from replay.sampler import Sampler
 from replay.shard import Shard, ShardSpec
-from replay.writer import Writer
+from replay.store.rows import Push
 from tests.streams import held, push, segments, spec, transitions
 
 LIFE = (0, 1)

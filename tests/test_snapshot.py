@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from replay import snapshot as snapshots
-from replay.memory import ShardFiles
-from replay.rows import Push
 from replay.shard import Shard
-from replay.snapshot import Place, SnapshotError
+from replay.snapshots import snapshot as snapshots
+from replay.snapshots.snapshot import Place, SnapshotError
+from replay.store.memory import ShardFiles
+from replay.store.rows import Push
 from tests.streams import held, numbers, push, segments, shard, transitions
 
 LIFE = (0, 1)

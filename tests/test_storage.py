@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from replay.gather import KERNEL, Piece, gather, gather_numpy
-from replay.rows import CONTEXT, LAST, TERMINAL, Push, Rows, split
-from replay.storage import StorageSpec, cut
+from replay.store.gather import KERNEL, Piece, gather, gather_numpy
+from replay.store.rows import CONTEXT, LAST, TERMINAL, Push, Rows, split
+from replay.store.storage import StorageSpec, cut
 from tests.streams import held, segments, spec, storage, transitions
 
 LOCK = threading.Lock()

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from replay.locations import shared_folder
+from replay.store.locations import shared_folder
 from tests import tiny
 from tests.live import events, free_port, live, relatives, wait_for, wait_for_steps, wait_until
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from cluster import cli
-from dashboards import records
-from learner.footprint import NetworkSpec
+from cluster.cli import main as cli
+from dashboards.sinks import records
 from learner.learner import Learner
-from learner.transfer import MEAN, RANDOM, Origin, begin_from
+from learner.networks.footprint import NetworkSpec
+from learner.state.transfer import MEAN, RANDOM, Origin, begin_from
 from tests import golden_vectors as golden
 from tests import tiny
 from tests.test_learner import batches, save, spec

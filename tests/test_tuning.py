@@ -16,14 +16,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.learner_plan import learner_spec
-from cluster.validation import validate
-from learner import dcp, sharding
-from learner.crew import Crew
+from cluster.plan.learner_plan import learner_spec
+from cluster.preflight.validation import validate
 from learner.learner import Learner, LearnerSpec, settled
-from learner.precision import fastest, multiplies_bfloat16
-from learner.sharding import ALONE, Ranks
-from learner.tuning import BUDGET_S, Way, agreed, choose, in_turns, is_measured, ways
+from learner.scale import sharding
+from learner.scale.crew import Crew
+from learner.scale.precision import fastest, multiplies_bfloat16
+from learner.scale.sharding import ALONE, Ranks
+from learner.scale.tuning import BUDGET_S, Way, agreed, choose, in_turns, is_measured, ways
+from learner.state import dcp
 from tests import tiny
 from tests.test_crew import batches, spec
 from tests.test_serial import StopAt, assert_identical, config, run

@@ -25,7 +25,7 @@ time.sleep(600)
 OPENER = f"""
 import json, os, psutil, sys, time
 from pathlib import Path
-from cluster import remote
+from cluster.deploy import remote
 remote.RAY = (sys.executable, "-c", {LISTENER!r})
 with remote.tunnel(Path("cluster.yaml")) as address:
     assert remote.answers(int(address.rsplit(":", 1)[1]))
@@ -38,7 +38,7 @@ with remote.tunnel(Path("cluster.yaml")) as address:
 REFUSED = """
 import sys
 from pathlib import Path
-from cluster import remote
+from cluster.deploy import remote
 remote.RAY = (sys.executable, "-c", "print('no route to host'); raise SystemExit(255)")
 with remote.tunnel(Path("cluster.yaml")):
     pass
@@ -89,7 +89,7 @@ def test_one_that_cannot_be_opened_says_why_and_leaves_nothing() -> None:
 
 def test_node_stop_ends_what_tunnels_keep_open(tmp_path: Path) -> None:
     """As root on a machine with a Ray of its own this would end that too: the function alone is called."""
-    script = Path(__file__).parent.parent / "cluster" / "node.sh"
+    script = Path(__file__).parent.parent / "cluster" / "deploy" / "node.sh"
     function = script.read_text().split("end_tunnels() {", 1)[1].split("\n}\n", 1)[0]
     shell = subprocess.Popen(["sh", "-c", "while true; do sleep 86400; done"])
     (child,) = wait_until(psutil.Process(shell.pid).children)

@@ -19,8 +19,8 @@ from typing import Any
 import psutil
 import pytest
 
-from dashboards.console import Console
-from dashboards.view import LEFT_OUT, NOBODY_READS, OutputLost, Result, View
+from dashboards.sinks.console import Console
+from dashboards.sinks.view import LEFT_OUT, NOBODY_READS, OutputLost, Result, View
 from tests import tiny
 from tests.live import PATIENCE_S, assert_whole, events, relatives, wait_for, wait_for_steps
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dashboards.records import flatten, numbers_of_evaluation, numbers_of_event
+from dashboards.sinks.records import flatten, numbers_of_evaluation, numbers_of_event
 from tests import tiny
 from tests.live import free_port
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cluster.config import ActorsConfig, Config, EvaluationConfig, LearnerConfig, ReplayConfig
+from cluster.config.schema import ActorsConfig, Config, EvaluationConfig, LearnerConfig, ReplayConfig
 
 OPTIONS = [
     "--tasks=dmc/cartpole-swingup",

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from actors.scores import BY_SUCCESS
-from dashboards import aggregate
+from actors.benchmarks.scores import BY_SUCCESS
+from dashboards.report import aggregate
 from dashboards.report.runs import Run
 from replay.json_text import json_text
 

@@ -15,11 +15,11 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from dashboards.console import duration
 from dashboards.report import sections
 from dashboards.report.curves import Series, group, task_curve
 from dashboards.report.figures import COLORS, Figure, svg
 from dashboards.report.runs import Run
+from dashboards.sinks.console import duration
 from replay.json_text import json_text
 
 FOLDER = Path(__file__).parent

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from dashboards import records
-from dashboards.tally import BEGINNINGS
+from dashboards.metrics.tally import BEGINNINGS
+from dashboards.sinks import records
 
 POINTS = 400  # of a curve over time
 MARKED = (*BEGINNINGS[1:], "actor_died", "shard_died", "learner_died", "evaluation_lost", "node_removed")

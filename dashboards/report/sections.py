@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from actors.catalogue import all_tasks
-from actors.scores import normalized
-from dashboards import published
-from dashboards.console import duration
+from actors.benchmarks.catalogue import all_tasks
+from actors.benchmarks.scores import normalized
+from dashboards.report import published
 from dashboards.report.curves import Curve, Series, by_success, episodes, score_curve
 from dashboards.report.figures import Figure, Line, Spans, short
 from dashboards.report.runs import Run, session
+from dashboards.sinks.console import duration
 
 STEPS = "environment steps of each task"
 Row = dict[str, Any]

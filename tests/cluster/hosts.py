@@ -134,8 +134,8 @@ def described(host: str) -> str:
 
 
 def description(path: Path) -> None:
-    """cluster/on-prem.yaml for these hosts: their addresses, and the environment that is there already."""
-    found = yaml.safe_load((ROOT / "cluster" / "on-prem.yaml").read_text())
+    """cluster/deploy/on-prem.yaml for these hosts: their addresses, and the environment that is there already."""
+    found = yaml.safe_load((ROOT / "cluster" / "deploy" / "on-prem.yaml").read_text())
     found["provider"] |= {"head_ip": ADDRESSES["head"], "worker_ips": [ADDRESSES["w1"], ADDRESSES["w2"]]}
     found["auth"] = {"ssh_user": "root", "ssh_private_key": "~/.ssh/id_fakehosts"}
     mounts = found["file_mounts"]

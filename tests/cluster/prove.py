@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dashboards import records
+from dashboards.sinks import records
 from tests.cluster.hosts import BUCKET, REDIS, ROOT, S3, Hosts, description, tell
 from tests.live import wait_until
 from tests.usual_signals import give_children_the_usual_signals
@@ -103,7 +103,7 @@ class Proof:
         description(hosts.file("op", CLUSTER))
         self.make("secrets")
         hosts.run("op", "scp -q -r -o StrictHostKeyChecking=no -i ~/.ssh/id_fakehosts ~/.brc root@10.77.0.4:")
-        hosts.run("store", f"BRC_REDIS={REDIS} cluster/node.sh redis")
+        hosts.run("store", f"BRC_REDIS={REDIS} cluster/deploy/node.sh redis")
         hosts.start("store", "moto_server -H 0.0.0.0 -p 5000", hosts.folder / "moto.log")
         wait_until(
             lambda: "200" in hosts.run("store", f"curl -s -o /dev/null -w '%{{http_code}}' {S3}/", check=False),

@@ -1,0 +1,97 @@
+"""Tasks that envpool has: a thread pool in C++, 1.3 to 9 times the steps per CPU second of dm_control."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import envpool
+import numpy as np
+
+from actors.backends.actions import Taken, indices, mujoco_scaler
+from actors.benchmarks.catalogue import Task
+from actors.environments import Step
+
+FILM = {"render_mode": "rgb_array", "render_width": 320, "render_height": 240}
+
+
+class EnvpoolEnvironment:
+    """A synchronous pool whose finished copies are reset at once instead of in the next step.
+
+    envpool's own autoreset spends the next step on the reset and returns a reward that belongs to no transition;
+    resetting explicitly leaves neither a lost step nor a reward to leak.
+    """
+
+    def __init__(self, task: Task, seeds: Sequence[int], threads: int = 1, film: bool = False) -> None:
+        self.task = task
+        self.copies = len(seeds)
+        self.pool = envpool.make(
+            task.library_id,
+            env_type="gymnasium",
+            num_envs=self.copies,
+            seed=[int(seed) for seed in seeds],
+            num_threads=min(threads, self.copies),
+            max_episode_steps=task.episode_limit,
+            **dict(task.options),
+            **(FILM if film else {}),
+        )
+        space = self.pool.action_space
+        self.scale: Taken = indices if task.num_actions else mujoco_scaler(space.low, space.high)
+        self.ids = np.arange(self.copies, dtype=np.int32)
+        self.never = np.zeros(self.copies, bool)
+
+    def reset(self) -> np.ndarray:
+        return self._flatten(self.pool.reset()[0])
+
+    def send(self, actions: np.ndarray) -> None:
+        self.pool.send(self.scale(actions), self.ids)
+
+    def recv(self) -> Step:
+        observed, rewards, terminated, truncated, info = self.pool.recv()
+        observations = self._flatten(observed)
+        next_inputs = observations
+        if terminated.any() or truncated.any():
+            ended = np.flatnonzero(terminated | truncated)
+            next_inputs = observations.copy()
+            next_inputs[ended] = self.restart(ended)
+        key = self.task.success_key
+        successes = info[key] > 0.5 if key else self.never
+        return Step(observations, rewards, terminated, truncated, successes, next_inputs)
+
+    def restart(self, copies: np.ndarray) -> np.ndarray:
+        return self._flatten(self.pool.reset(self.ids[copies])[0])
+
+    def begun(self) -> list[Any]:
+        return []
+
+    def fast_forward(
+        self, resets: Sequence[int], actions: Sequence[np.ndarray], begun: Sequence[Any] = ()
+    ) -> np.ndarray:
+        inputs = np.zeros((self.copies, *self.task.observation_shape), self.task.observation_dtype)
+        for copy, (count, taken) in enumerate(zip(resets, actions, strict=True)):
+            one = self.ids[copy : copy + 1]
+            for _ in range(count):
+                inputs[copy] = self._flatten(self.pool.reset(one)[0])[0]
+            for action in taken:
+                self.pool.send(self.scale(action[None]), one)
+                inputs[copy] = self._flatten(self.pool.recv()[0])[0]
+        return inputs
+
+    def frame(self) -> np.ndarray:
+        """What the first copy looks like: (height, width, 3) uint8. Aborts the process where no OpenGL is loaded."""
+        return np.asarray(self.pool.render(env_ids=[0])[0])
+
+    def close(self) -> None:
+        self.pool.close()
+
+    def _flatten(self, observed: np.ndarray | dict[str, np.ndarray]) -> np.ndarray:
+        if self.task.image:
+            return np.asarray(observed)
+        if not isinstance(observed, dict):
+            return observed.astype(np.float32)
+        parts = []
+        for key, size in self.task.observation_keys:
+            # Scalars come without a last dimension.
+            part = observed[key]
+            parts.append(part.reshape(len(part), size))
+        return np.concatenate(parts, axis=1, dtype=np.float32, casting="same_kind")

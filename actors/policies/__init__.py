@@ -1,0 +1,1 @@
+"""The published policy in numpy, for continuous and for discrete actions."""

@@ -1,0 +1,148 @@
+"""What the nodes of a cluster say of themselves: asked of each by a task there, before a run begins."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from cluster.backend.parts import ROLES, Parts, Role, resource
+from cluster.errors import ConfigError
+from cluster.plan.plan import Plan
+from cluster.preflight.machine import Machine
+from replay.store.locations import free_bytes, is_shared_memory, node_memory, shared_folder
+from replay.urls import is_local, open_url
+
+PATIENCE_S = 900.0  # for nodes of a role to join: machines of a cloud may take minutes
+ANSWER_S = 120.0  # for a node to say what it has
+
+
+class Node(NamedTuple):
+    """One that may hold a shard: what is free there, and whether it sees what this process wrote."""
+
+    host: str
+    memory: int  # bytes available
+    shared: int  # bytes free where shards' files go
+    in_memory: bool  # whether that place is memory
+    sees: list[bool]  # each of the folders asked about
+
+
+def declared_roles() -> tuple[Role, ...]:
+    """Those that this cluster has nodes of their own for, as its head was told. Raises ConfigError for unknown ones."""
+    named = [name for name in os.environ.get("BRC_ROLES", "").split(",") if name]
+    for name in named:
+        if name not in ROLES:
+            raise ConfigError(f"BRC_ROLES has {name!r}; there are {', '.join(ROLES)}")
+    return tuple(role for role in ROLES if role in named)
+
+
+def wait_for_nodes(parts: Parts, say: Callable[[str], None]) -> None:
+    """Until there is a node for every role. Raises ConfigError when none has come for long."""
+    deadline, told = time.monotonic() + PATIENCE_S, False
+    for role in ROLES:
+        if role == "actors" and role in parts.roles:
+            continue  # those that wait for room are what an autoscaler brings machines for
+        while not parts.nodes(role):
+            what = resource(role) if role in parts.roles else "CPUs"
+            if not told:
+                say(f"waiting for a node with {what} to join the cluster")
+                told = True
+            if time.monotonic() > deadline:
+                raise ConfigError(f"no node with {what} has joined the cluster within {PATIENCE_S:.0f} s")
+            time.sleep(1.0)
+
+
+def cluster_machine(parts: Parts) -> Machine:
+    """What the nodes have together that are there now."""
+    return Machine("this cluster", int(total(parts, "learner", "GPU")), True, is_cluster=True)
+
+
+def total(parts: Parts, role: Role, resource: str) -> float:
+    """What all nodes for a role have of a resource."""
+    wanted = set(parts.nodes(role))
+    return float(sum(node["Resources"].get(resource, 0) for node in ray.nodes() if node["NodeID"] in wanted))
+
+
+def learner_cores(parts: Parts) -> int:
+    """CPUs of a node for the learner; 0 where it has none for itself."""
+    nodes = len(parts.nodes("learner")) if "learner" in parts.roles else 0
+    return int(total(parts, "learner", "CPU") / nodes) if nodes else 0
+
+
+def check_nodes(plan: Plan, parts: Parts) -> None:
+    """Whether shards have room where they go, and all that write checkpoints can write them. Raises ConfigError."""
+    folders = {flag: url for flag, url in stores(plan).items() if is_folder(url)}
+    probe = f"probe-{uuid.uuid4().hex}"
+    for folder in folders.values():
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        (Path(folder) / probe).write_text("seen by every node that is to write here")
+    try:
+        wanted = [str(Path(folder) / probe) for folder in folders.values()]
+        shards = parts.nodes("replay")
+        nodes = list(dict.fromkeys([*shards, *parts.nodes("learner")]))
+        found = ask(nodes, wanted, plan.config.replay.directory)
+    finally:
+        for folder in folders.values():
+            (Path(folder) / probe).unlink(missing_ok=True)  # two options may name one folder
+    for node in found.values():
+        for (flag, folder), sees in zip(folders.items(), node.sees, strict=True):
+            if not sees:
+                raise ConfigError(
+                    f"{flag} {folder}: node {node.host} does not see what is written there: name a folder that all "
+                    "nodes share, or a URL such as s3://bucket/folder"
+                )
+    taken = dict.fromkeys(shards, 0)
+    for spec in () if plan.config.resume else plan.shards:  # one that is resumed may have its files there
+        node_id = shards[spec.index % len(shards)]
+        taken[node_id] += spec.storage.nbytes
+        node = found[node_id]
+        room = min(node.shared, node.memory) if node.in_memory else node.shared
+        if taken[node_id] > room:
+            raise ConfigError(
+                f"--replay.capacity {plan.config.replay.capacity} of {len(plan.tasks)} tasks needs "
+                f"{taken[node_id]:,} bytes on node {node.host}, which has {room:,}: lower it, or have more "
+                f"--replay.shards on more nodes"
+            )
+
+
+def stores(plan: Plan) -> dict[str, str]:
+    """Options that say where a run's checkpoints go, and the places: by default the run's folder."""
+    config = plan.config
+    return {
+        "--learner.checkpoints": config.learner.checkpoints or config.runs_folder,
+        "--replay.snapshots": config.replay.snapshots or config.runs_folder,
+    }
+
+
+def is_folder(url: str) -> bool:
+    return is_local(open_url(url)[0])
+
+
+def ask(nodes: Sequence[str], wanted: list[str], directory: str) -> dict[str, Node]:
+    answers = {}
+    for node in nodes:
+        place = NodeAffinitySchedulingStrategy(node, soft=False)
+        answers[node] = look.options(num_cpus=0, memory=1, scheduling_strategy=place).remote(wanted, directory)
+    try:
+        return dict(zip(answers, ray.get(list(answers.values()), timeout=ANSWER_S), strict=True))
+    except ray.exceptions.GetTimeoutError as error:
+        raise ConfigError(f"not all of {len(nodes)} nodes have answered within {ANSWER_S:.0f} s") from error
+
+
+@ray.remote(max_retries=3)
+def look(wanted: list[str], directory: str) -> Any:
+    """What this node has."""
+    place = Path(directory) if directory else shared_folder()
+    return Node(
+        ray.util.get_node_ip_address(),
+        node_memory()[0],
+        free_bytes(place),
+        is_shared_memory(place),
+        [os.path.exists(path) for path in wanted],
+    )

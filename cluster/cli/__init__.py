@@ -1,0 +1,1 @@
+"""The `brc` command: its words, `brc export`, and the page of all options."""

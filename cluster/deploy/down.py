@@ -1,0 +1,71 @@
+"""`python -m cluster.deploy.down cluster.yaml`: ends a cluster, and leaves no process of it behind on any host."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from cluster.deploy.remote import RAY, described
+from cluster.errors import ConfigError
+from dashboards.sinks.view import shown
+
+NODE = "~/brc-at-scale/cluster/deploy/node.sh"
+STOP = f"test ! -x {NODE} || {NODE} stop"  # where it never was, nothing of ours runs
+SSH = ("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR")
+SSH_S = 120.0
+
+
+def main(description: Path) -> int:
+    """Machines of a cloud are given back; hosts of one's own stay, without what node.sh keeps running there: that is
+    ended first, workers before the head, as it would start Ray again, and `ray down` forgets such workers."""
+    found = described(description)
+    failed = 0
+    if "worker_ips" in found["provider"]:
+        for host in [*found["provider"]["worker_ips"], found["provider"]["head_ip"]]:
+            failed += not stopped(host, found["auth"])
+    environment = os.environ | {"RAY_AUTH_MODE": "token", "RAY_UP_enable_autoscaler_v2": "0"}
+    command = [*RAY, "down", str(description), "-y"]
+    return relayed(command, environment) or (1 if failed else 0)
+
+
+def relayed(command: list[str], environment: dict[str, str]) -> int:
+    """Run a command to its end, whoever reads what it says; its exit code."""
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        print(line, end="", flush=True)
+    return process.wait()
+
+
+def stopped(host: str, auth: dict[str, Any]) -> bool:
+    """Whether a host could be told to end what it runs."""
+    key = ["-i", os.path.expanduser(auth["ssh_private_key"])] if "ssh_private_key" in auth else []
+    proxy = ["-o", f"ProxyCommand={auth['ssh_proxy_command']}"] if auth.get("ssh_proxy_command") else []
+    shell = f"bash --login -i -c '{STOP}' 2>&1"
+    command = ["ssh", *SSH, *proxy, *key, "-o", "ConnectTimeout=10", f"{auth['ssh_user']}@{host}", shell]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=SSH_S)
+        if done.returncode == 0:
+            print(f"{host}: nothing runs any more")
+            return True
+        reason = (done.stdout + done.stderr).strip().splitlines()[-1:]
+    except subprocess.TimeoutExpired:
+        reason = [f"no answer within {SSH_S:.0f} s"]
+    print(f"{host}: could not be stopped: {' '.join(reason)}", file=sys.stderr)
+    return False
+
+
+def refusing(description: Path) -> int:
+    """Call `main`; a description that is none is a sentence, and exit code 2."""
+    try:
+        return main(description)
+    except ConfigError as error:
+        print(f"brc: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(shown(lambda: refusing(Path(sys.argv[1])), lasting=True))

@@ -1,0 +1,1 @@
+"""What a configuration amounts to: the specification of actors, shards and learner."""

@@ -1,0 +1,276 @@
+"""Derives from a configuration what each part is made from. Pure arithmetic: imports neither torch nor Ray."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from actors.actor import ActorSpec, Assignment
+from actors.benchmarks.atari import configured
+from actors.benchmarks.catalogue import Task, resolve
+from actors.environments import COPY_INDICES
+from actors.evaluator import EvaluatorSpec
+from actors.policies.greedy import Epsilon
+from cluster.config.schema import ActorsConfig, AtariConfig, Config
+from learner.networks.footprint import NetworkSpec, critic_parameters, footprint
+from replay.rate_limiter import RateLimit
+from replay.shard import ShardSpec, share
+from replay.store.storage import StorageSpec
+
+MOST_ACTORS = 1 << 12  # of a benchmark: their numbers are made of it
+SHARD_FROM = 30_000_000  # parameters of a critic: below, to gather its layers takes longer than it saves
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything about a run that follows from its configuration."""
+
+    config: Config
+    tasks: tuple[Task, ...]
+    shards: tuple[ShardSpec, ...]
+    total_updates: int
+
+    @property
+    def observation_size(self) -> int:
+        return max(task.observation_size for task in self.tasks)
+
+    @property
+    def action_size(self) -> int:
+        return max(task.action_size for task in self.tasks)
+
+    @property
+    def networks(self) -> NetworkSpec:
+        learner = vars(self.config.learner)
+        shape = {field.name: learner[field.name] for field in fields(NetworkSpec) if field.name in learner}
+        discrete = tuple(task.num_actions for task in self.tasks) if self.most_actions else ()
+        image = self.tasks[0].image
+        return NetworkSpec(
+            self.observation_size, self.action_size, len(self.tasks), num_actions=discrete, image=image, **shape
+        )
+
+    @property
+    def most_actions(self) -> int:
+        """Of the task that has most discrete ones; 0 where actions are not discrete."""
+        return max(task.num_actions for task in self.tasks)
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each of the learner's ranks holds a part of the critic, not all of it."""
+        config = self.config.learner
+        if config.ranks == 1 or config.sharding == "replicate" or self.most_actions:
+            return False
+        large = critic_parameters(self.networks) >= SHARD_FROM
+        return config.sharding == "shard" or config.replicas > 1 or large
+
+    @property
+    def learner_bytes(self) -> dict[str, int]:
+        """What each of the learner's ranks takes on a CPU, by purpose."""
+        config = self.config.learner
+        return footprint(
+            self.networks,
+            config.batch_size,
+            config.batches_per_request,
+            config.precision,
+            config.ranks,
+            self.is_sharded,
+            config.replicas,
+            "cpu",
+        )
+
+    @property
+    def replay_bytes(self) -> int:
+        return sum(shard.storage.nbytes for shard in self.shards)
+
+    @property
+    def samples_per_insert(self) -> float:
+        """updates_per_step * batch_size / tasks."""
+        learner = self.config.learner
+        return learner.updates_per_step * learner.batch_size / len(self.tasks)
+
+    def actor(self, what: Assignment, incarnation: int = 0) -> ActorSpec:
+        """The spec of the actor that does this, in its `incarnation`-th life."""
+        config, part = self.config, self.part(what.benchmark)
+        position = self.benchmarks.index(what.benchmark)
+        most = part.copies * (len(self.tasks) if config.execution == "serial" else self.sizes[what.benchmark])
+        return ActorSpec(
+            what.name,
+            position * MOST_ACTORS + what.number,
+            tuple((task, self.tasks[task]) for task in what.tasks),
+            part.copies,
+            position * (COPY_INDICES // len(self.benchmarks)) + what.number * most,
+            self.observation_size,
+            self.action_size,
+            config.replay.segment_length,
+            config.learner.discount,
+            config.seed,
+            part.backend,
+            part.threads,
+            incarnation,
+            self.most_actions,
+            Epsilon(
+                config.exploration.epsilon,
+                max(1, round(config.exploration.steps * config.learner.updates_per_step)),
+            ),
+        )
+
+    @property
+    def benchmarks(self) -> tuple[str, ...]:
+        """Of the tasks, in the order of their first one."""
+        return tuple(dict.fromkeys(task.benchmark for task in self.tasks))
+
+    def part(self, benchmark: str) -> ActorsConfig:
+        """What the configuration says of a benchmark's actors."""
+        return part_of(self.config.actors, benchmark)
+
+    def counts(self) -> dict[str, int]:
+        """Actors of every benchmark to begin with."""
+        return actor_counts(self.config, self.tasks)
+
+    @property
+    def actor_cpus(self) -> float:
+        """What the actors ask of Ray to begin with."""
+        return sum(count * self.part(benchmark).cpus for benchmark, count in self.counts().items())
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Tasks of every benchmark."""
+        return dict(Counter(task.benchmark for task in self.tasks))
+
+    def most_actors(self, benchmark: str) -> int:
+        """For so many are there seeds."""
+        most = COPY_INDICES // len(self.benchmarks) // (self.sizes[benchmark] * self.part(benchmark).copies)
+        return min(MOST_ACTORS, most)
+
+    def assignments(self, counts: dict[str, int]) -> list[Assignment]:
+        """So many actors of every benchmark, so that all tasks are served by equally many copies.
+
+        With fewer actors than tasks every task of the benchmark is in exactly one. With more, every actor has one task,
+        and the actors of a task differ by at most one in number; the limiter then holds tasks to equal steps.
+        """
+        found = []
+        for benchmark, count in counts.items():
+            tasks = [index for index, task in enumerate(self.tasks) if task.benchmark == benchmark]
+            for index in range(count):
+                dealt = tasks[index::count] if count < len(tasks) else [tasks[index % len(tasks)]]
+                found.append(Assignment(benchmark, index, tuple(dealt)))
+        return found
+
+    def everything(self) -> Assignment:
+        """That of the one actor of serial execution."""
+        return Assignment(self.benchmarks[0], 0, tuple(range(len(self.tasks))))
+
+    def evaluator(self, benchmark: str = "") -> EvaluatorSpec:
+        """Of a benchmark's tasks, or of all."""
+        config = self.config
+        return EvaluatorSpec(
+            configured_tasks(self.tasks, replace(config.atari, one_life=False)),
+            tuple(index for index, task in enumerate(self.tasks) if benchmark in ("", task.benchmark)),
+            config.evaluation.episodes,
+            self.observation_size,
+            self.action_size,
+            config.seed,
+            config.actors.backend,
+            config.actors.threads,
+            self.most_actions,
+        )
+
+
+def make_plan(config: Config) -> Plan:
+    """Raises UnknownNameError for unknown tasks and ValueError for limits that would deadlock."""
+    tasks = configured_tasks(resolve(config.tasks), config.atari)
+    learner, replay = config.learner, config.replay
+    samples_per_step = learner.updates_per_step * learner.batch_size
+    copies = most_copies(config, tasks)
+    ahead = -(-max_ahead(config, copies) // replay.shards)
+    least_ahead = math.ceil(learner.batch_size / samples_per_step)
+    shards = []
+    for index in range(replay.shards):
+        storage = StorageSpec(
+            tuple(task.name for task in tasks),
+            tuple(row_shape(task) for task in tasks),
+            max(task.action_size for task in tasks),
+            (share(replay.capacity, index, replay.shards),) * len(tasks),
+            replay.segment_length,
+            push_rows(config, copies, stack_of(tasks)),
+            tasks[0].observation_dtype if tasks[0].image else replay.observation_dtype,
+            stack_of(tasks),
+            n_step=learner.n_step,
+            discount=learner.discount,
+            weights=tuple(replay.task_weights.get(task.name, 1.0) for task in tasks) if replay.task_weights else (),
+        )
+        limit = RateLimit(
+            samples_per_step,
+            learner.batch_size,
+            share(replay.warmup, index, replay.shards),
+            max(ahead, least_ahead),
+            share(config.steps, index, replay.shards),
+        )
+        shards.append(ShardSpec(index, storage, limit, config.seed * 1009 + index, replay.shards))
+    total = sum(shard.limit.total_batches for shard in shards)
+    return Plan(config, tasks, tuple(shards), total)
+
+
+def part_of(actors: ActorsConfig, benchmark: str) -> ActorsConfig:
+    """The configuration of a benchmark's actors, what is said of it alone included."""
+    changes: dict[str, Any] = {}
+    for name, value in actors.of.items():
+        if name.startswith(f"{benchmark}."):
+            field = name.rsplit(".", 1)[1]
+            changes[field] = type(getattr(actors, field))(value)
+    return replace(actors, of={}, **changes)
+
+
+def most_copies(config: Config, tasks: Sequence[Task]) -> int:
+    """The most copies of a task that an actor steps."""
+    if config.execution == "serial":
+        return config.actors.copies
+    return max(part_of(config.actors, task.benchmark).copies for task in tasks)
+
+
+def push_rows(config: Config, copies: int, stack: int) -> int:
+    """The most rows of a task that an actor pushes at once: every step may end an episode and take a second row, and
+    before them are the frames that the first stack looks back to."""
+    return copies * (2 * config.replay.segment_length + stack)
+
+
+def configured_tasks(tasks: Sequence[Task], atari: AtariConfig) -> tuple[Task, ...]:
+    """Tasks as the configuration has them played."""
+    return tuple(configured(task, **vars(atari)) if task.benchmark == "atari" else task for task in tasks)
+
+
+def stack_of(tasks: Sequence[Task]) -> int:
+    """Frames in an observation, of which replay keeps each once; 1 where that is all an observation is."""
+    return tasks[0].image[0] if tasks[0].image else 1
+
+
+def row_shape(task: Task) -> tuple[int, ...]:
+    """Of what a row of replay holds of an observation."""
+    return task.image[1:] if task.image and task.image[0] > 1 else task.observation_shape
+
+
+def max_ahead(config: Config, copies: int) -> int:
+    """Environment steps that acting may be ahead; by default two pushes of an actor."""
+    return config.replay.max_ahead or 2 * config.replay.segment_length * copies
+
+
+def actor_counts(config: Config, tasks: Sequence[Task], cores: int = 0) -> dict[str, int]:
+    """Actors of every benchmark: as configured, or a core each, dealt out by tasks; of 0, this machine's but one for
+    the learner."""
+    sizes = Counter(task.benchmark for task in tasks)
+    if config.execution == "serial":
+        return {tasks[0].benchmark: 1}
+    cores = cores or max(1, (os.cpu_count() or 1) - 1)
+    found = {}
+    for benchmark, size in sizes.items():
+        share_of_cores = max(1, round(cores * size / len(tasks)))
+        found[benchmark] = part_of(config.actors, benchmark).count or min(size, share_of_cores)
+    return found
+
+
+def learner_threads(config: Config, cores: int = 0) -> int:
+    """The most CPU threads of each of the learner's ranks; of 0 cores, this machine's."""
+    return config.learner.threads or max(1, (cores or os.cpu_count() or 1) // config.learner.ranks)

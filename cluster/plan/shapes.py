@@ -1,0 +1,51 @@
+"""What of a run's tasks must be as it was for the run to go on: their order, and what environments show and take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from actors.benchmarks.catalogue import Task
+from cluster.errors import ConfigError
+
+SEEN_AND_DONE = ("observations", "actions", "bounds of actions")  # what a policy depends on
+
+
+def shapes(tasks: Sequence[Task]) -> dict[str, dict[str, str]]:
+    """Sizes, bounds and limit of every task, in words that a checkpoint keeps."""
+    return {task.name: shape(task) for task in tasks}
+
+
+def shape(task: Task) -> dict[str, str]:
+    keys = [f"{key} {size}" for key, size in task.observation_keys if key]
+    numbers = f"{task.observation_size} numbers" + (f" ({', '.join(keys)})" if keys else "")
+    bounds = {"bounds of actions": task.bounds} if task.bounds else {}
+    return {
+        "observations": f"images of {' x '.join(map(str, task.image))}" if task.image else numbers,
+        "actions": f"one of {task.num_actions}" if task.num_actions else f"{task.action_size} numbers",
+        **bounds,
+        "episodes": f"{task.episode_limit} steps at most",
+    }
+
+
+def check_order(run: str, saved: Sequence[str], tasks: Sequence[Task]) -> None:
+    """Whether these are the tasks of a run, in its order. Raises ConfigError."""
+    names = [task.name for task in tasks]
+    if saved == names:
+        return
+    how = "in this order" if sorted(saved) == sorted(names) else f"not on {names}"
+    raise ConfigError(f"--tasks: run {run} was trained on {list(saved)}, {how}; resume with those")
+
+
+def check_shapes(run: str, manifest: dict[str, Any], tasks: Sequence[Task], only: Sequence[str] = ()) -> None:
+    """Whether environments are like those that a checkpoint's run was trained on, or `only` what is named of them. A
+    checkpoint of before this was kept says nothing. Raises ConfigError."""
+    saved = manifest.get("shapes", {})
+    for task in tasks:
+        for what, new in shape(task).items():
+            old = saved.get(task.name, {}).get(what, new)
+            if old != new and (not only or what in only):
+                raise ConfigError(
+                    f"--tasks {task.name}: its {what} were {old} when run {run} was trained, and are {new} now: bring "
+                    f"the environment of then back, or begin a run with what it has learned by `brc add-task`"
+                )

@@ -1,0 +1,120 @@
+"""What an agent begins with that comes from another run: `brc add-task`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from actors.benchmarks.catalogue import UnknownNameError, nearest, resolve
+from cluster.config.schema import Config
+from cluster.errors import ConfigError
+from cluster.plan.plan import Plan
+from cluster.run.folder import load_config, newest_checkpoint, run_checkpoints
+from learner.networks.footprint import NetworkSpec, from_json
+from learner.state.checkpoint import Checkpoints
+
+if TYPE_CHECKING:
+    from learner.state.transfer import Origin
+
+SIZES = ("observation_size", "action_size", "num_tasks", "num_actions")  # that may differ
+
+
+def successor(path: Path, tasks: tuple[str, ...], keep: bool) -> tuple[str, Config]:
+    """(preset, configuration) of a run on other tasks, its own beside them or not, that begins with a run's agent.
+
+    What is said of single tasks and benchmarks goes on where these do. Raises ConfigError for unknown tasks.
+    """
+    preset, config = load_config(path)
+    names = (*config.tasks, *tasks) if keep else tasks
+    try:
+        known = resolve(names)
+    except UnknownNameError as error:
+        raise ConfigError(str(error)) from error
+    named, benchmarks = {task.name for task in known}, {task.benchmark for task in known}
+    weights = {task: weight for task, weight in config.replay.task_weights.items() if task in named}
+    runtime = {name: file for name, file in config.actors.runtime.items() if name in benchmarks}
+    of = {name: value for name, value in config.actors.of.items() if name.split(".")[0] in benchmarks}
+    return preset, replace(
+        config,
+        tasks=names,
+        name="",
+        resume=False,
+        origin=str(path.absolute()),
+        origin_embedding="mean",
+        replay=replace(config.replay, task_weights=weights),
+        actors=replace(config.actors, of=of, runtime=runtime),
+    )
+
+
+def newest(config: Config) -> tuple[Checkpoints, str, dict[str, Any]]:
+    """The newest checkpoint of the origin, its name and what it says of itself."""
+    path = Path(config.origin)
+    if not (path / "config.yaml").is_file():
+        raise ConfigError(f"--origin {path} is not the folder of a run; `brc status` lists the runs")
+    checkpoints = run_checkpoints(load_config(path)[1], path)
+    return checkpoints, *newest_checkpoint(path, checkpoints)
+
+
+def check_origin(plan: Plan) -> None:
+    """Whether this configuration can begin with its origin. Raises ConfigError; CheckpointError if it is damaged."""
+    config = plan.config
+    if not config.origin:
+        return
+    checkpoints, checkpoint, manifest = newest(config)
+    checkpoints.verify(checkpoint, manifest)
+    saved = saved_networks(checkpoints, checkpoint)
+    if saved.discrete != plan.networks.discrete:
+        kinds = ("continuous", "discrete")
+        raise ConfigError(
+            f"--tasks: the origin {config.origin} takes {kinds[saved.discrete]} actions and these tasks "
+            f"{kinds[plan.networks.discrete]} ones: begin without it"
+        )
+    begun = load_config(Path(config.origin))[1]
+    for name in ("full_actions", "size", "stack"):
+        old, new = getattr(begun.atari, name), getattr(config.atari, name)
+        if plan.networks.image and old != new:
+            raise ConfigError(f"--atari.{name.replace('_', '-')}: the origin {config.origin} has {old}, not {new}")
+    for field in fields(NetworkSpec):
+        old, new = getattr(saved, field.name), getattr(plan.networks, field.name)
+        if old != new and field.name not in SIZES:
+            option = "--learner." + field.name.replace("_", "-")
+            raise ConfigError(f"{option} {new}: the origin {config.origin} has {old}; use that")
+    for name in ("value_limit", "discount"):  # they say what its values mean
+        old, new = getattr(begun.learner, name), getattr(config.learner, name)
+        if old != new:
+            raise ConfigError(
+                f"--learner.{name.replace('_', '-')} {new}: the origin {config.origin} has {old}; use that"
+            )
+    known = ["mean", "random", *manifest["tasks"]]
+    if config.origin_embedding not in known:
+        raise ConfigError(
+            f"--origin-embedding {config.origin_embedding!r} is neither mean nor random nor a task of the origin; "
+            f"{nearest(config.origin_embedding, known)}"
+        )
+
+
+def find_origin(plan: Plan) -> Origin | None:
+    """For the learner, which may need it again and again; None when a run begins with nothing."""
+    if not plan.config.origin:
+        return None
+    from learner.state.transfer import MEAN, RANDOM, Origin
+
+    checkpoints, name, manifest = newest(plan.config)
+    known: list[str] = manifest["tasks"]
+    names = [task.name for task in plan.tasks]
+    kinds = {"mean": MEAN, "random": RANDOM}
+    like = plan.config.origin_embedding
+    unknown = kinds[like] if like in kinds else known.index(like)
+    return Origin(
+        checkpoints.url(name),
+        saved_networks(checkpoints, name),
+        tuple(known.index(task) if task in known else unknown for task in names),
+        tuple(known.index(task) if task in known else RANDOM for task in names),
+    )
+
+
+def saved_networks(checkpoints: Checkpoints, name: str) -> NetworkSpec:
+    with checkpoints.open(name, "learner.json", "rb") as file:
+        return from_json(json.load(file)["networks"])

@@ -1,0 +1,105 @@
+"""Whether a machine has room for a run, and what the run names can be written to."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+from cluster.errors import ConfigError
+from cluster.plan.plan import Plan
+from learner.networks.footprint import in_words
+from replay.store.locations import existing, free_bytes, has_room, is_shared_memory, node_memory, shared_folder
+from replay.urls import is_local, open_url
+
+# Where folders need not be made, and making one would make a bucket of a name that is misspelt.
+OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "az"}
+# Part of memory that replay may ask for: the rest is for networks, environments and everything else on the machine.
+MEMORY_SHARE = 0.9
+
+
+def check_place(plan: Plan) -> None:
+    """Whether there is room for the files of replay."""
+    config = plan.config
+    if config.execution == "serial":
+        return
+    named = config.replay.directory
+    if named:
+        check_writable("--replay.directory", named)
+    if not named and has_room(shared_folder(), plan.replay_bytes):
+        return
+    place = Path(named or config.runs_folder)
+    room = free_bytes(place)
+    if room < plan.replay_bytes:
+        raise ConfigError(
+            f"--replay.capacity {config.replay.capacity} of {len(plan.tasks)} tasks needs {plan.replay_bytes:,} bytes, "
+            f"and {place} has {room:,} free: use at most "
+            f"{int(config.replay.capacity * MEMORY_SHARE * room / plan.replay_bytes)}, or another --replay.directory"
+        )
+
+
+def check_url(flag: str, url: str) -> None:
+    """Whether fsspec can write to what a URL names, which it tries; without a protocol it is a folder."""
+    try:
+        files, root = open_url(url)
+    except (ValueError, ImportError, TypeError) as error:
+        raise ConfigError(f"{flag} {url!r}: {error}; use a folder or a URL that fsspec knows") from error
+    if is_local(files):
+        check_writable(flag, root)
+        return
+    try:
+        if not OBJECT_STORES.intersection([files.protocol] if isinstance(files.protocol, str) else files.protocol):
+            files.makedirs(root, exist_ok=True)
+        probe = f"{root}/probe-{uuid.uuid4().hex}"
+        with files.open(probe, "wb") as file:
+            file.write(b"written to see whether that can be done")
+        files.rm_file(probe)
+    except Exception as error:  # of whatever kind this file system has
+        raise ConfigError(
+            f"{flag} {url}: cannot write there ({type(error).__name__}: {error}); name another place"
+        ) from error
+
+
+def check_writable(flag: str, folder: str) -> None:
+    parent = existing(Path(folder))
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise ConfigError(f"{flag} {folder}: {parent} is not a folder that this user can write to; name another")
+
+
+def check_memory(plan: Plan, gpus: int) -> None:
+    """Whether replay and, unless they have one of `gpus`, the learner's ranks have room in this machine's memory. What
+    a run that is resumed takes for replay it may have already."""
+    available = MEMORY_SHARE * node_memory()[0]
+    named, learner = plan.config.replay.directory, plan.config.learner
+    # On a disk, what memory does not hold is read again.
+    on_disk = named and plan.config.execution != "serial" and not is_shared_memory(Path(named))
+    replay = 0 if on_disk or plan.config.resume else plan.replay_bytes
+    if replay > available:
+        capacity = int(plan.config.replay.capacity * available / replay)
+        raise ConfigError(
+            f"--replay.capacity {plan.config.replay.capacity} of {len(plan.tasks)} tasks needs {replay:,} bytes, and "
+            f"{available / MEMORY_SHARE:,.0f} bytes of memory are available: use at most {capacity}"
+        )
+    if learner.device == "cuda" or (learner.device == "auto" and gpus):
+        return  # the learner asks its GPU
+    needed = learner.ranks * sum(plan.learner_bytes.values())
+    if replay + needed > available:
+        raise ConfigError(
+            f"--learner.width {learner.width} needs {needed:,} bytes ({in_words(plan.learner_bytes)}) "
+            f"beside {replay:,} of replay, and "
+            f"{available / MEMORY_SHARE:,.0f} bytes of memory are available: {fitting_width(plan, available - replay)}"
+        )
+
+
+def fitting_width(plan: Plan, available: float) -> str:
+    """The widest critic of which the learner's ranks have room, in words."""
+    learner = plan.config.learner
+    for width in range(learner.width - learner.width % 64, 0, -64):
+        narrower = replace(plan, config=replace(plan.config, learner=replace(learner, width=width)))
+        if learner.ranks * sum(narrower.learner_bytes.values()) <= available:
+            return f"use at most {width}"
+    if available > 0 and learner.batch_size > 1:
+        images = ", --learner.encoder-width or --atari.size" if plan.networks.image else ""
+        return f"lower --learner.batch-size {learner.batch_size}{images}"
+    return "lower --replay.capacity first"

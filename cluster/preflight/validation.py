@@ -1,0 +1,314 @@
+"""Refuses a configuration that cannot work, in one sentence, before Ray or torch is imported."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from actors.backends import gl
+from actors.benchmarks.catalogue import BACKENDS, Task, UnknownNameError, backend_of, nearest, resolve
+from cluster.config.schema import Config
+from cluster.errors import ConfigError
+from cluster.plan.plan import Plan, make_plan, max_ahead, most_copies
+from cluster.plan.runtime import runtime
+from cluster.preflight.machine import Machine, this_machine
+from cluster.preflight.ray_folder import ray_folder
+from cluster.preflight.room import check_memory, check_place, check_url
+from replay.shard import share
+
+# Inclusive bounds of every number in the configuration.
+BOUNDS: dict[str, tuple[float, float]] = {
+    "steps": (1, 10**12),
+    "seed": (0, 2**31 - 1),
+    "checkpoint_interval": (0, 10**12),
+    "keep_checkpoints": (1, 1000),
+    "report_interval": (0.1, 60),
+    "metrics.port": (0, 65535),
+    "learner.width": (8, 65536),
+    "learner.depth": (1, 64),
+    "learner.heads": (1, 64),
+    "learner.policy_width": (8, 65536),
+    "learner.policy_depth": (1, 64),
+    "learner.embedding_size": (1, 4096),
+    "learner.encoder_width": (1, 64),
+    "learner.num_bins": (2, 4096),
+    "learner.value_limit": (1e-6, 1e6),
+    "learner.batch_size": (1, 2**20),
+    "learner.updates_per_step": (1e-6, 1000),
+    "learner.discount": (0.0, 0.999999),
+    "learner.n_step": (1, 1000),
+    "learner.polyak": (1e-9, 1.0),
+    "learner.learning_rate": (1e-12, 1.0),
+    "learner.weight_decay": (0.0, 1.0),
+    "learner.initial_temperature": (1e-9, 1e3),
+    "learner.target_entropy_per_action": (-100.0, -1e-3),
+    "learner.threads": (0, 1024),
+    "learner.ranks": (1, 4096),
+    "learner.replicas": (1, 4096),
+    "learner.deadline": (5.0, 3600.0),
+    "learner.profile": (0, 10_000),
+    "learner.publish_interval": (1, 10**6),
+    "learner.batches_per_request": (1, 1024),
+    "learner.requests_in_flight": (1, 64),
+    "actors.count": (0, 4096),
+    "actors.copies": (1, 4096),
+    "actors.threads": (1, 1024),
+    "actors.cpus": (0.0, 1024.0),
+    "actors.deadline": (1.0, 86400.0),
+    "actors.memory": (0.1, 100_000.0),
+    "replay.capacity": (1, 10**12),
+    "replay.shards": (1, 1024),
+    "replay.segment_length": (1, 65536),
+    "replay.warmup": (1, 10**12),
+    "replay.max_ahead": (0, 10**12),
+    "exploration.epsilon": (0.0, 1.0),
+    "exploration.steps": (0, 10**12),
+    "atari.frame_skip": (1, 60),
+    "atari.stack": (1, 16),
+    "atari.size": (16, 210),
+    "atari.sticky": (0.0, 0.99),
+    "atari.noop_max": (1, 1000),
+    "evaluation.interval": (0, 10**12),
+    "evaluation.episodes": (1, 1000),
+}
+
+
+def validate(config: Config, machine: Machine | None = None) -> Plan:
+    """The plan of a configuration that can work on a machine, by default this one. Raises ConfigError for the first
+    thing that cannot."""
+    machine = machine or this_machine()
+    plan = check(config, machine)
+    if not machine.is_cluster:
+        check_memory(plan, machine.gpus)
+        if not config.resume:  # what a resumed run takes it may have already
+            check_place(plan)
+        if config.execution == "distributed":
+            ray_folder(config.ray_folder)
+    for name in ("replay.snapshots", "learner.checkpoints"):
+        if get(config, name):
+            check_url(flag(name), get(config, name))
+    return plan
+
+
+def check(config: Config, machine: Machine | None = None) -> Plan:
+    """The same, whatever memory the machine has."""
+    machine = machine or this_machine()
+    check_bounds(config)
+    check_name(config)
+    if not config.tasks:
+        raise ConfigError("--tasks is empty: name at least one task or suite, see `brc suites`")
+    try:
+        tasks = resolve(config.tasks)
+    except UnknownNameError as error:
+        raise ConfigError(f"--tasks: {error}") from error
+    check_backends(config, tasks)
+    check_device(config, machine)
+    check_ranks(config, machine)
+    check_kinds(config, tasks)
+    check_weights(config, [task.name for task in tasks])
+    check_actors(config, list(dict.fromkeys(task.benchmark for task in tasks)))
+    check_budget(config, tasks)
+    plan = make_plan(config)
+    check_seeds(plan)
+    return plan
+
+
+def get(config: Config, path: str) -> Any:
+    """The value of a field by its path, such as learner.width."""
+    value: Any = config
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def flag(path: str) -> str:
+    """--learner.batch-size for learner.batch_size."""
+    return "--" + path.replace("_", "-")
+
+
+def check_bounds(config: Config) -> None:
+    for path in BOUNDS:
+        check_bound(path, get(config, path), flag(path))
+
+
+def check_bound(path: str, value: float, option: str) -> None:
+    """Whether a field may have this value, which `option` gave it. Raises ConfigError."""
+    least, most = BOUNDS[path]
+    if not (math.isfinite(value) and least <= value <= most):
+        nearest = least if value < least else most
+        raise ConfigError(f"{option} {value} is out of range: it must be from {least:g} to {most:g}, try {nearest:g}")
+
+
+def check_name(config: Config) -> None:
+    if config.name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", config.name):
+        raise ConfigError(
+            f"--name {config.name!r} cannot be a folder's name: use up to 100 letters, digits, dots or dashes"
+        )
+
+
+def check_backends(config: Config, tasks: Sequence[Task]) -> None:
+    for task in tasks:
+        backend = backend_of(task, config.actors.backend)
+        module, install = BACKENDS[backend]
+        if importlib.util.find_spec(module) is None:
+            raise ConfigError(f"--tasks {task.name}: --actors.backend {backend} needs the package {module}: {install}")
+        wanted = os.environ.get("MUJOCO_GL", "")
+        if backend in gl.READERS and wanted.lower() not in gl.NO_RENDERER:
+            try:
+                gl.usable(wanted)
+            except gl.NoRenderer as error:
+                raise ConfigError(f"--tasks {task.name}: {error}; training needs none, so leave it unset") from error
+
+
+def check_kinds(config: Config, tasks: Sequence[Task]) -> None:
+    """Whether one agent can learn all of the tasks."""
+    learner = config.learner
+    first = tasks[0]
+    for task in tasks:
+        for kind, of in (("discrete actions", lambda task: task.num_actions > 0), ("images", lambda task: task.image)):
+            if bool(of(task)) != bool(of(first)):
+                have, lack = (task, first) if of(task) else (first, task)
+                raise ConfigError(f"--tasks {have.name} has {kind} and {lack.name} has none: train them in a run each")
+    if first.num_actions and (learner.sharding == "shard" or learner.replicas > 1):
+        raise ConfigError(
+            "--learner.sharding shard: with discrete actions the critic is what actors act with, and each rank must "
+            "hold all of it: use replicate"
+        )
+    atari = any(task.benchmark == "atari" for task in tasks)
+    if atari and config.execution == "serial" and config.atari.sticky:
+        raise ConfigError(
+            f"--atari.sticky {config.atari.sticky:g}: a serial run goes on exactly where it stopped, which random "
+            "steps do not allow: use 0, or distributed execution"
+        )
+
+
+def check_actors(config: Config, benchmarks: list[str]) -> None:
+    """What is said of the actors of single benchmarks."""
+    fields = [path.split(".")[1] for path in BOUNDS if path.startswith("actors.")]
+    for name, value in config.actors.of.items():
+        benchmark, _, field = name.partition(".")
+        if benchmark not in benchmarks:
+            raise ConfigError(f"--actors.of {name}: this run has no {benchmark!r}; {nearest(benchmark, benchmarks)}")
+        if field not in fields:
+            raise ConfigError(f"--actors.of {name}: there is no {field!r} to set; {nearest(field, fields)}")
+        least, most = BOUNDS[f"actors.{field}"]
+        whole = isinstance(getattr(config.actors, field), int)
+        if not (math.isfinite(value) and least <= value <= most) or (whole and value != int(value)):
+            kind = "a whole number" if whole else "a number"
+            raise ConfigError(f"--actors.of {name} {value:g}: it must be {kind} from {least:g} to {most:g}")
+    for benchmark in config.actors.runtime:
+        if benchmark not in benchmarks:
+            raise ConfigError(f"--actors.runtime: this run has no {benchmark!r}; {nearest(benchmark, benchmarks)}")
+        runtime(config.actors, benchmark)
+    if config.actors.runtime and config.execution == "serial":
+        raise ConfigError("--actors.runtime is for processes of their own: leave it out of serial execution")
+    if config.actors.of and config.execution == "serial":
+        raise ConfigError("--actors.of is for benchmarks with actors of their own: leave it out of serial execution")
+
+
+def check_seeds(plan: Plan) -> None:
+    """Whether there are seeds for all copies of all actors."""
+    for benchmark, count in plan.counts().items():
+        if count > plan.most_actors(benchmark):
+            raise ConfigError(
+                f"--actors.count {count} of {benchmark} with {plan.part(benchmark).copies} copies of each task needs "
+                f"more seeds than there are: use at most {plan.most_actors(benchmark)}, or fewer --actors.copies"
+            )
+
+
+def check_device(config: Config, machine: Machine) -> None:
+    learner = config.learner
+    if learner.device == "cuda" and not machine.gpus:
+        raise ConfigError(f"--learner.device cuda: {machine.name} has no NVIDIA GPU; use auto or cpu")
+    if learner.precision == "tf32" and (learner.device == "cpu" or not machine.gpus):
+        raise ConfigError("--learner.precision tf32 is for NVIDIA GPUs; use auto, float32 or bf16")
+    if learner.compile and not machine.compiler:
+        raise ConfigError("--learner.compile needs a C++ compiler, and g++ is not found: install it, or leave that out")
+
+
+def check_ranks(config: Config, machine: Machine) -> None:
+    learner = config.learner
+    if learner.ranks > 1 and config.execution == "serial":
+        raise ConfigError(f"--learner.ranks {learner.ranks}: serial execution has one process, so use 1")
+    if learner.batch_size % learner.ranks:
+        fitting = max(ranks for ranks in range(1, learner.ranks) if learner.batch_size % ranks == 0)
+        raise ConfigError(
+            f"--learner.ranks {learner.ranks} cannot deal out --learner.batch-size {learner.batch_size} evenly: use "
+            f"{fitting}"
+        )
+    gpus = machine.gpus
+    if learner.ranks > gpus and (learner.device == "cuda" or (learner.device == "auto" and gpus)):
+        raise ConfigError(
+            f"--learner.ranks {learner.ranks}: each needs a GPU, and {machine.name} has {gpus}: use {gpus}"
+        )
+    if learner.ranks % learner.replicas:
+        raise ConfigError(
+            f"--learner.replicas {learner.replicas} does not divide --learner.ranks {learner.ranks}: use 1"
+        )
+    if learner.replicas > 1 and learner.sharding == "replicate":
+        raise ConfigError(
+            f"--learner.replicas {learner.replicas} is of a critic in parts: use --learner.sharding shard"
+        )
+
+
+def check_weights(config: Config, tasks: list[str]) -> None:
+    for name, weight in config.replay.task_weights.items():
+        if name not in tasks:
+            raise ConfigError(f"--replay.task-weights: {name!r} is not a task of this run; {nearest(name, tasks)}")
+        if not (math.isfinite(weight) and 0.001 <= weight <= 1000):
+            raise ConfigError(
+                f"--replay.task-weights {name} {weight} is out of range: it must be from 0.001 to 1000, try 1"
+            )
+
+
+def check_budget(config: Config, tasks: Sequence[Task]) -> None:
+    learner, replay = config.learner, config.replay
+    copies = most_copies(config, tasks)
+    if config.steps <= replay.warmup:
+        raise ConfigError(
+            f"--steps {config.steps} leaves nothing to learn from after --replay.warmup {replay.warmup}: "
+            f"raise --steps above it or lower --replay.warmup"
+        )
+    if replay.warmup < replay.shards:
+        raise ConfigError(
+            f"--replay.warmup {replay.warmup} is less than one step for each of --replay.shards {replay.shards}: "
+            f"use at least {replay.shards}"
+        )
+    least_steps = min(
+        share(config.steps, shard, replay.shards) - share(replay.warmup, shard, replay.shards)
+        for shard in range(replay.shards)
+    )
+    if least_steps < 1:
+        raise ConfigError(
+            f"--steps {config.steps} leaves some of --replay.shards {replay.shards} nothing to learn from after "
+            f"--replay.warmup {replay.warmup}: use at least {replay.warmup + replay.shards}"
+        )
+    # A batch must become due before acting is stopped for being ahead.
+    needed = math.ceil(1 / learner.updates_per_step) * replay.shards
+    if max_ahead(config, copies) < needed:
+        raise ConfigError(
+            f"--replay.max-ahead {max_ahead(config, copies)} can never make a batch due at --learner.updates-per-step "
+            f"{learner.updates_per_step:g}, so acting and learning would wait for each other: use at least {needed}"
+        )
+    push = copies * (replay.segment_length + 1)
+    least = share(replay.capacity, replay.shards - 1, replay.shards)
+    if least < 2 * push:
+        raise ConfigError(
+            f"--replay.capacity {replay.capacity} over {replay.shards} shards holds {least} transitions of a task, "
+            f"less than two pushes of {push} ({copies} copies of {replay.segment_length} steps): "
+            f"use at least {2 * push * replay.shards}"
+        )
+    if config.execution == "serial" and config.replay.max_ahead and config.replay.max_ahead < push:
+        raise ConfigError(
+            f"--replay.max-ahead {config.replay.max_ahead} is less than the {push} steps that one push brings in "
+            f"serial execution: use at least {push}, or 0 to have it chosen"
+        )
+    if least_steps * learner.updates_per_step < 1:
+        raise ConfigError(
+            f"--learner.updates-per-step {learner.updates_per_step:g} makes no update in the {least_steps} steps that "
+            f"a shard takes after warm-up: use at least {1.1 / least_steps:.2g}"
+        )

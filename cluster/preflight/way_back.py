@@ -1,0 +1,43 @@
+"""Whether a serial run can go on exactly where it stopped, which depends on what its environments draw from."""
+
+from __future__ import annotations
+
+from contextlib import chdir
+from pathlib import Path
+
+from actors.backends.returned import BadEnvironment
+from cluster.errors import ConfigError
+from cluster.plan.plan import Plan
+from cluster.run.folder import existing_run, load_config
+
+
+def strays(plan: Plan) -> list[str]:
+    """The tasks of a serial run that a few steps show cannot be led back to where they were. Raises ConfigError when
+    such a run is to be resumed, and for a task that cannot make these steps.
+
+    Of other libraries than gymnasium it is known that they can.
+    """
+    config = plan.config
+    tasks = [task for task in plan.tasks if task.benchmark == "gymnasium"]
+    if config.execution != "serial" or not tasks:
+        return []
+    from actors.backends.gymnasium import is_led_back
+
+    try:
+        with chdir("."):  # its environments may go elsewhere
+            found = [task.name for task in tasks if not is_led_back(task, config.seed)]
+    except BadEnvironment as error:
+        raise ConfigError(f"--tasks: {error}") from error
+    if found and config.resume and config.name:
+        begun = load_config(existing_run(Path(config.runs_folder), config.name))[1]
+        if begun.execution == "serial":
+            raise ConfigError(f"--resume: {sentence(found)}; go on with --execution distributed")
+    return found
+
+
+def sentence(names: list[str]) -> str:
+    """Why a serial run with these tasks cannot go on exactly."""
+    return (
+        f"{', '.join(names)} cannot be led back to where it was, since it draws from other generators than np_random, "
+        "numpy's and Python's or carries something over from episode to episode"
+    )

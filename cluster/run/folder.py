@@ -1,0 +1,300 @@
+"""The folder of a run: its name, the lock that says it is live, its configuration and what it can be resumed from."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter
+
+from actors.benchmarks.catalogue import nearest
+from cluster.config.paths import absolute
+from cluster.config.schema import Config
+from cluster.errors import ConfigError
+from cluster.plan.plan import Plan
+from cluster.plan.shapes import check_order, check_shapes
+from cluster.preflight.validation import flag, get
+from cluster.run.blank import clear, is_blank, way_on
+from cluster.run.identity import has_id, keep_apart, run_id, write_id
+from cluster.run.presence import Presence
+from cluster.run.registry import Lease, Registry, find_registry
+from cluster.run.stop import Stop
+from learner.state.checkpoint import CheckpointError, Checkpoints
+from replay.json_text import json_text
+from replay.snapshots.snapshot import Place, SnapshotError
+
+# Fields that a resumed run cannot change. They shape what is in the checkpoint, or the returns that rewards are scaled
+# by, or, the last three, would make the rate limiter find samples that are long overdue or taken too early.
+FIXED_FIELDS = (
+    "learner.width",
+    "learner.depth",
+    "learner.heads",
+    "learner.policy_width",
+    "learner.policy_depth",
+    "learner.embedding_size",
+    "learner.embedding_norm",
+    "learner.num_bins",
+    "learner.encoder_width",
+    "atari.frame_skip",
+    "atari.stack",
+    "atari.size",
+    "atari.full_actions",
+    "learner.value_limit",
+    "learner.discount",
+    "replay.snapshots",
+    "learner.checkpoints",
+    "replay.warmup",
+    "learner.batch_size",
+    "learner.updates_per_step",
+)
+# In lock step a resumed run goes on in the midst of its episodes, so it needs the environments and streams it had.
+SERIAL_FIELDS = (
+    "seed",
+    "actors.copies",
+    "actors.backend",
+    "atari.sticky",
+    "atari.one_life",
+    "atari.noop_max",
+    "replay.capacity",
+    "replay.shards",
+    "replay.segment_length",
+    "replay.observation_dtype",
+)
+REPORT = "report.html"
+
+
+class RunFolder:
+    """An open run. This process has its lease, and is heard and seen in the registry within the `with` block."""
+
+    def __init__(
+        self,
+        path: Path,
+        registry: Registry,
+        lease: Lease,
+        checkpoints: Checkpoints,
+        checkpoint: str,
+        manifest: dict[str, Any],
+        replay_url: str,
+    ) -> None:
+        self.path = path
+        self.name = path.name
+        self.id = run_id(path)  # a name that no other run ever has
+        known = registry.read(path.name, "takes", "kept")
+        # How often replay has begun in this run before: files of earlier times are out of date.
+        self.takes = int(known["takes"] or 0)
+        # What `keep` was last given; {} if nothing.
+        self.kept: dict[str, Any] = json.loads(known["kept"] or "{}")
+        self.presence = Presence(registry, self.name, lease, Stop())
+        self.replay_url = replay_url  # of its snapshots
+        self.checkpoints = checkpoints
+        self.checkpoint = checkpoint  # the one to resume from, or ""
+        self.manifest = manifest
+
+    def __enter__(self) -> RunFolder:
+        self.presence.__enter__()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.presence.__exit__(*failure)
+
+    def replay_taken(self, take: int) -> None:
+        """Note that all shards have begun, for the `take`-th time."""
+        self.presence.say(takes=str(take))
+
+    def keep(self, state: dict[str, Any]) -> None:
+        """What a coordinator that takes over from this one, with all parts alive, is to know."""
+        self.presence.say(kept=json_text(state))
+
+
+def open_run(plan: Plan, preset: str, again: bool = False) -> RunFolder:
+    """Create the run's folder or, with resume, check that it can go on; take its lease first.
+
+    Args:
+        again: whether a coordinator of this run, with this configuration, has died: the run goes on from its newest
+            checkpoint, if it has one, and from what lives.
+
+    Raises:
+        ConfigError: the name is in use by a live run, exists already, or what is saved does not fit the configuration.
+        CheckpointError: what is saved is damaged.
+    """
+    config = plan.config
+    runs = Path(config.runs_folder)
+    if config.resume and not config.name:
+        raise ConfigError("--resume needs --name, the run to go on with; `brc status` lists the runs")
+    path, registry = runs / run_name(config, preset), find_registry(runs)
+    restore_folder(path, registry)
+    check_whole(config, path)
+    if config.resume:
+        existing_run(runs, config.name)
+    existed = bool((path / "config.yaml").exists() or registry.read(path.name, "config")["config"])
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--runs-folder {config.runs_folder}: cannot write there ({error})") from error
+    lease = registry.lease(path.name)
+    try:
+        keep_apart(config, path, registry)
+        checkpoints = run_checkpoints(config, path)
+        if existed and not again and not config.resume:
+            saved = absolute(load_config(path)[1])  # what it has is where it was told to put it, not where this one is
+            kept = run_checkpoints(saved, path)
+            if not (is_blank(path, kept) and is_blank(path, checkpoints)):
+                go_on = "add --resume to go on with it, or " if kept.names() else ""
+                raise ConfigError(f"run {path.name} exists in {path.parent}: {go_on}choose another --name")
+            clear(saved, path, registry)
+            checkpoints = run_checkpoints(config, path)
+        newest, manifest = begin_with(plan, path, checkpoints, again)
+        written = {"preset": preset, **asdict(replace(config, name=path.name, resume=False))}
+        text = yaml.safe_dump(json.loads(json_text(written)), sort_keys=False)
+        temporary = path / "config.yaml.new"
+        temporary.write_text(text)
+        temporary.rename(path / "config.yaml")
+        about = {"preset": preset, "config": text, "id": run_id(path), "folder": str(path.absolute())}
+        if newest:
+            about["checkpoint"] = checkpoints.url(newest)
+        asked = {} if again else {"desired": "", "wish": "", "kept": ""}
+        registry.write(path.name, state="running", reason="", **about, **asked)
+    except BaseException:
+        lease.release()
+        raise
+    return RunFolder(path, registry, lease, checkpoints, newest, manifest, replay_url(config, path))
+
+
+def run_name(config: Config, preset: str) -> str:
+    """As configured, or of the preset and the time."""
+    return config.name or f"{preset}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+def restore_folder(path: Path, registry: Registry) -> None:
+    """Make the folder of a run that is known but has none here, as when its head was lost with its disk: records of
+    what was are gone, checkpoints elsewhere are not."""
+    known = registry.read(path.name, "config", "id")
+    if known["config"] and not (path / "config.yaml").exists():
+        path.mkdir(parents=True, exist_ok=True)
+        write_id(path, known["id"])
+        (path / "config.yaml").write_text(known["config"])
+
+
+def check_whole(config: Config, path: Path) -> None:
+    """Raises ConfigError for a folder without a configuration that has checkpoints or metrics of a run: a run that
+    began there would mix with them."""
+    if (path / "config.yaml").exists():
+        return
+    places = [Checkpoints(str((path / "checkpoints").absolute()))]
+    if has_id(path):
+        places.append(run_checkpoints(config, path))
+    if not all(is_blank(path, place) for place in places):
+        what = "checkpoints" if any(place.names() for place in places) else "metrics"
+        raise ConfigError(
+            f"{path} has {what} of a run whose config.yaml is missing: restore it or choose another --name"
+        )
+
+
+def begin_with(plan: Plan, path: Path, checkpoints: Checkpoints, again: bool) -> tuple[str, dict[str, Any]]:
+    """The checkpoint that a run goes on from, and its manifest; ("", {}) for nothing."""
+    if again:
+        return newest_checkpoint(path, checkpoints) if checkpoints.names() else ("", {})
+    if plan.config.resume:
+        return check_resume(path, plan)
+    return "", {}
+
+
+def run_checkpoints(config: Config, path: Path) -> Checkpoints:
+    """Where the checkpoints of a run's learner are."""
+    named = config.learner.checkpoints.rstrip("/")
+    return Checkpoints(f"{named}/{run_id(path)}/checkpoints" if named else str((path / "checkpoints").absolute()))
+
+
+def replay_url(config: Config, path: Path) -> str:
+    """Where the snapshots of a run's replay are."""
+    named = config.replay.snapshots.rstrip("/")
+    return f"{named}/{run_id(path)}/replay" if named else str((path / "replay").absolute())
+
+
+def existing_run(runs: Path, name: str) -> Path:
+    """The folder of a run that exists; else ConfigError with the nearest names."""
+    if not name:
+        raise ConfigError(f"name a run, such as one of {run_names(runs) or 'those you will have'} in {runs}")
+    path = runs / name
+    if not (path / "config.yaml").is_file():
+        names = run_names(runs)
+        raise ConfigError(
+            f"there is no run {name!r} in {runs}; " + (nearest(name, names) if names else "it has no runs")
+        )
+    return path
+
+
+def run_names(runs: Path) -> list[str]:
+    return sorted(path.parent.name for path in runs.glob("*/config.yaml"))
+
+
+def load_config(path: Path) -> tuple[str, Config]:
+    """(preset, configuration) of a run. Raises ConfigError naming a file that is damaged."""
+    file = path / "config.yaml"
+    try:
+        saved = yaml.safe_load(file.read_text())
+        preset = saved.pop("preset")
+        return preset, TypeAdapter(Config).validate_python(saved)
+    except (OSError, ValueError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"{file} is not a configuration of a run ({reason}); restore it, or start another run"
+        ) from error
+
+
+def check_resume(path: Path, plan: Plan) -> tuple[str, dict[str, Any]]:
+    """The newest checkpoint and its manifest, if this configuration can go on from it."""
+    saved = absolute(load_config(path)[1])
+    config = plan.config
+    checkpoints = run_checkpoints(saved, path)
+    if not checkpoints.names():
+        raise ConfigError(f"run {path.name} has no checkpoint yet: {way_on(path, checkpoints)}")
+    newest, manifest = newest_checkpoint(path, checkpoints)
+    check_order(path.name, manifest["tasks"], plan.tasks)
+    for field in FIXED_FIELDS:
+        old, new = get(saved, field), get(config, field)
+        if old != new:
+            raise ConfigError(f"{flag(field)}: run {path.name} has {old}, not {new}; resume with {flag(field)} {old}")
+    check_shapes(path.name, manifest, plan.tasks)
+    if config.execution == manifest["execution"] == "serial":
+        for field in SERIAL_FIELDS:
+            old, new = manifest[field], get(config, field)
+            if old != new:
+                raise ConfigError(
+                    f"{flag(field)}: run {path.name} goes on in lock step from {old}, not {new}; resume with "
+                    f"{flag(field)} {old}, or with --execution distributed"
+                )
+    done = manifest["env_steps"] == config.steps and manifest["updates"] >= plan.total_updates and has_score(path, plan)
+    if done or config.steps < manifest["env_steps"]:
+        raise ConfigError(
+            f"--steps {config.steps}: run {path.name} has done {manifest['env_steps']} already; ask for more"
+        )
+    checkpoints.verify(newest, manifest)
+    try:
+        Place(replay_url(config, path)).verify(manifest["replay"])
+    except SnapshotError as error:
+        raise CheckpointError(
+            f"{error}; without it the learner would go on with an empty replay, so the run does not: "
+            f"{checkpoints.way_out(newest)}"
+        ) from error
+    return newest, manifest
+
+
+def has_score(path: Path, plan: Plan) -> bool:
+    """Whether the policy that a run ends with has been evaluated."""
+    from dashboards.sinks import records
+
+    rows = records.read(path / "eval.jsonl")
+    return any(row["policy"] == "deterministic" and row["updates"] >= plan.total_updates for row in rows)
+
+
+def newest_checkpoint(path: Path, checkpoints: Checkpoints) -> tuple[str, dict[str, Any]]:
+    """The newest checkpoint of a run and its manifest, not yet verified; ConfigError when there is none."""
+    found = checkpoints.names()
+    if not found:
+        raise ConfigError(f"run {path.name} has no checkpoint yet")
+    return found[-1], checkpoints.manifest(found[-1])

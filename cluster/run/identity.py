@@ -1,0 +1,68 @@
+"""The name that no other run ever has. What a run keeps in shared memory, in Ray and at URLs is under this name."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+from cluster.config.schema import Config
+from cluster.errors import ConfigError
+from cluster.run.registry import Registry
+
+
+def run_id(path: Path) -> str:
+    """The run's name and a number of its own, made when it begins."""
+    if not has_id(path):
+        write_id(path, f"{path.name[:80]}-{uuid.uuid4().hex[:12]}")
+    return (path / "id").read_text()
+
+
+def has_id(path: Path) -> bool:
+    """Whether a folder has one. An empty file is none: all runs whose disk was full would have the same."""
+    file = path / "id"
+    return file.is_file() and bool(file.read_text())
+
+
+def write_id(path: Path, name: str) -> None:
+    """Writes the id whole, or not at all."""
+    temporary = path / f"id.{os.getpid()}.new"
+    try:
+        temporary.write_text(name)
+        temporary.rename(path / "id")
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def keep_apart(config: Config, path: Path, registry: Registry) -> None:
+    """Give a run whose folder is a copy of another's an id of its own.
+
+    Raises ConfigError where it has checkpoints or snapshots at a place that the id names: the copy has none there.
+    """
+    original = original_of(path, registry)
+    if original is None:
+        return
+    for option, place in (
+        ("--learner.checkpoints", config.learner.checkpoints),
+        ("--replay.snapshots", config.replay.snapshots),
+    ):
+        if place:
+            raise ConfigError(
+                f"run {path.name} is a copy of {original}, and what both have in {option} {place} is that run's: go on "
+                f"with that, or begin another with what it has learned by `brc add-task`"
+            )
+    shutil.rmtree(path / "live" / run_id(path), ignore_errors=True)  # replay as it was at some time of the copying
+    (path / "id").unlink()
+
+
+def original_of(path: Path, registry: Registry) -> Path | None:
+    """The folder that this one is a copy of, if that is still there. One that was moved is no copy."""
+    if not has_id(path):
+        return None
+    known, own = registry.read(path.name, "folder")["folder"], path.resolve()
+    if known and Path(known).resolve() == own:
+        return None
+    others = [*([Path(known)] if known else []), *(file.parent for file in path.parent.glob("*/id"))]
+    same = (other for other in others if other.resolve() != own and has_id(other))
+    return next((other for other in same if run_id(other) == run_id(path)), None)

@@ -1,0 +1,151 @@
+"""Where a run's records are shown besides its folder, as its configuration says."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from netrc import NetrcParseError, netrc
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
+
+from cluster.config.schema import Config
+from cluster.errors import ConfigError
+from cluster.plan.plan import Plan
+from cluster.preflight.room import check_writable
+from cluster.run.session import Session
+
+if TYPE_CHECKING:
+    from dashboards.metrics.exporter import Exporter
+
+T = TypeVar("T")
+LOCAL = "127.0.0.1"
+TARGETS = ".prometheus"  # no run can have this name
+
+
+def check_mirrors(config: Config, address: str = LOCAL) -> None:
+    """Before a run begins: whether what it names can be served and sent. Raises ConfigError. Later, or where a run goes
+    on by itself, a mirror that cannot be made is an event."""
+    if config.metrics.serve:
+        if config.metrics.targets:
+            check_writable("--metrics.targets", config.metrics.targets)
+        check_port(config.metrics.address or address, config.metrics.port)
+    if config.wandb:
+        check_wandb(config)
+
+
+def check_port(address: str, port: int) -> None:
+    try:
+        with socket.create_server((address, port)):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"--metrics.port {port} of {address} cannot be listened on: {error.strerror or error}, by a live run "
+            f"perhaps; name another, or 0 for any, or give --metrics.no-serve"
+        ) from error
+
+
+def check_wandb(config: Config) -> None:
+    """Whether it is a project's name, its package is there, and who one is with it."""
+    if not re.fullmatch(r"([^/\\#?%:\s]+/)?[^/\\#?%:]{1,128}", config.wandb):
+        raise ConfigError(f"--wandb {config.wandb!r} is not a project, such as brc or team/brc")
+    if importlib.util.find_spec("wandb") is None:
+        raise ConfigError(f"--wandb {config.wandb} needs the package wandb: pip install wandb")
+    host = urlsplit(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or ""
+    if os.environ.get("WANDB_MODE") in ("offline", "disabled") or os.environ.get("WANDB_API_KEY"):
+        return
+    try:
+        known = netrc(os.environ.get("NETRC")).authenticators(host)
+    except (OSError, NetrcParseError):
+        known = None
+    if known is None:
+        raise ConfigError(
+            f"--wandb {config.wandb}: there is no key for {host}: run `wandb login`, or set WANDB_API_KEY, or "
+            "WANDB_MODE=offline to send it later"
+        )
+
+
+def show(session: Session, plan: Plan, address: str) -> Exporter | None:
+    """Begin the mirrors that are wanted, and say where they are. `address` is of this machine, for who is named none.
+    One that cannot be made is told, and the run goes on without it. Returns what answers Prometheus."""
+    exporter = None
+    if plan.config.metrics.serve:
+        exporter = told(session, "Prometheus cannot ask this run", "Exporter", lambda: serve(session, plan, address))
+    if plan.config.wandb:
+        told(session, "Weights & Biases does not take the run", "WandB", lambda: send(session, plan))
+    return exporter
+
+
+def told(session: Session, what: str, name: str, begin: Callable[[], T]) -> T | None:
+    try:
+        return begin()
+    except Exception as error:  # wandb has several kinds, of which not all are its own
+        session.records.event("mirror_failed", f"{type(error).__name__}: {error}", mirror=name)
+        session.console.say(f"{what}: {error}")
+        return None
+
+
+def send(session: Session, plan: Plan) -> None:
+    from dashboards.sinks.wandb import WandB
+
+    folder = session.folder
+    mirror = WandB(folder.path, folder.name, folder.id, plan.config.wandb, asdict(plan.config))
+    session.records.mirrors.append(mirror)
+    session.console.say(f"metrics for Weights & Biases at {mirror.run.url or mirror.run.dir}")
+
+
+@contextmanager
+def ray_shown(plan: Plan, session: Session) -> Iterator[None]:
+    """Have Prometheus find, for as long as the block lasts, the Ray that this process is connected to."""
+    if not plan.config.metrics.serve:
+        yield
+        return
+    import ray
+
+    from dashboards.metrics.exporter import write_target
+
+    file = targets(plan) / "ray" / f"{session.folder.name}.json"
+    asked_at = f"{LOCAL}:{ray.nodes()[0]['MetricsExportPort']}"
+    told(session, "Prometheus cannot ask this run's Ray", "Ray", lambda: write_target(file, asked_at, {}))
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            file.unlink()
+
+
+def targets(plan: Plan) -> Path:
+    """Where Prometheus finds whom to ask."""
+    named = plan.config.metrics.targets
+    return Path(named) if named else Path(plan.config.runs_folder) / TARGETS
+
+
+def serve(session: Session, plan: Plan, address: str) -> Exporter:
+    """Answer Prometheus, and tell it where."""
+    config = plan.config.metrics
+    from dashboards.metrics.exporter import Exporter
+    from dashboards.metrics.tally import Tally
+    from dashboards.report import published
+    from dashboards.sinks import records
+
+    curves = {task.name: published.curve(task.name) for task in plan.tasks}
+
+    def paper(task: str, steps: int) -> float | None:
+        curve = curves[task]
+        return None if curve is None else curve.at(steps)
+
+    tally = Tally(plan.config.steps, plan.total_updates, plan.config.checkpoint_interval, paper)
+    # A run that goes on has its checkpoints, deaths and evaluations of before: an alert asks for them.
+    for row in records.read(session.folder.path / "events.jsonl"):
+        tally.event(row)
+    for row in records.read(session.folder.path / "eval.jsonl"):
+        tally.evaluation(row)
+    exporter = Exporter(session.folder.name, tally, config.address or address, config.port, targets(plan))
+    session.records.mirrors.append(exporter)
+    session.console.say(f"metrics for Prometheus at {exporter.url}")
+    return exporter

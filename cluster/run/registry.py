@@ -1,0 +1,266 @@
+"""What runs there are, what they say of themselves, and what is asked of them.
+
+A cluster keeps it in Redis, for every machine to see; a single machine keeps it in the runs' folders, without a server.
+Both are the same to who calls: named fields of text for each run, of which the last write counts, and a lease that one
+coordinator at a time holds.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import psutil
+
+from actors.benchmarks.catalogue import nearest
+from cluster.errors import ConfigError
+from replay.json_text import json_text
+from replay.store.locations import is_locked
+
+# What a run writes: state is one of running, finished, stopped and failed; line, scores and events are what `brc
+# status` shows; fleet are actors by benchmark and most what they may be, as JSON; heartbeat is a time. kept, as JSON,
+# is what a coordinator that takes over is to know; with id, config and takes it makes up for a folder that is lost.
+# What is asked of a run: desired are actors by benchmark, as JSON, and wish is "stop" or nothing.
+FIELDS = (
+    "state",
+    "reason",
+    "id",
+    "preset",
+    "config",
+    "takes",
+    "kept",
+    "folder",
+    "checkpoint",
+    "heartbeat",
+    "line",
+    "scores",
+    "events",
+    "fleet",
+    "most",
+    "desired",
+    "wish",
+)
+LEASE_S = 20.0  # for which a lease lasts that is not renewed: a coordinator that is away for longer has lost it
+PASSWORD_FILE = Path("~/.brc/redis_password")
+
+
+class RegistryAway(Exception):
+    """It cannot be reached now."""
+
+
+class LeaseLost(Exception):
+    """Another coordinator has the run."""
+
+
+class Lease(Protocol):
+    """The right to conduct a run. A process that ends gives it up, at once or when its time is over."""
+
+    def renew(self) -> None:
+        """Keep it. Raises LeaseLost when another has it, RegistryAway when that cannot be told."""
+
+    def release(self) -> None: ...
+
+
+class Registry(Protocol):
+    def names(self) -> list[str]:
+        """Of all runs."""
+
+    def read(self, run: str, *fields: str) -> dict[str, str]:
+        """These fields of a run, by default all, "" for those never written."""
+
+    def write(self, run: str, **fields: str) -> None: ...
+
+    def lease(self, run: str) -> Lease:
+        """Take the lease of a run. Raises ConfigError when another process has it."""
+
+    def owner(self, run: str) -> str:
+        """Who holds the lease; "" when nobody does."""
+
+
+class FileRegistry:
+    """Fields are files in `<runs>/<run>/registry`, replaced at once or not at all; the lease is a lock on a file."""
+
+    def __init__(self, runs: Path) -> None:
+        self.runs = runs
+
+    def names(self) -> list[str]:
+        return sorted(path.parent.name for path in self.runs.glob("*/config.yaml"))
+
+    def read(self, run: str, *fields: str) -> dict[str, str]:
+        folder = self.runs / run / "registry"
+        return {name: (folder / name).read_text() if (folder / name).exists() else "" for name in fields or FIELDS}
+
+    def write(self, run: str, **fields: str) -> None:
+        folder = self.runs / run / "registry"
+        folder.mkdir(exist_ok=True)
+        for name, value in fields.items():
+            temporary = folder / f"{name}.{os.getpid()}"
+            temporary.write_text(value)
+            temporary.rename(folder / name)
+
+    def lease(self, run: str) -> Lease:
+        return FileLease(self.runs / run)
+
+    def owner(self, run: str) -> str:
+        file = self.runs / run / "lock"
+        return described(file) if file.exists() and is_locked(file) else ""
+
+
+class FileLease:
+    """Ends with the process, however that ends."""
+
+    def __init__(self, path: Path) -> None:
+        self.lock: IO[str] = (path / "lock").open("a+")
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = described(path / "lock")
+            self.lock.close()
+            raise in_use(path.name, owner) from None
+        self.lock.truncate(0)
+        self.lock.write(json_text({"pid": os.getpid(), "host": socket.gethostname()}))
+        self.lock.flush()
+
+    def renew(self) -> None:
+        """It lasts."""
+
+    def release(self) -> None:
+        self.lock.close()
+
+
+def described(lock: Path) -> str:
+    """Who last held a lock."""
+    try:
+        owner: dict[str, Any] = json.loads(lock.read_text())
+    except (OSError, ValueError):
+        return "another process"
+    return f"process {owner['pid']} on {owner['host']}"
+
+
+def in_use(run: str, owner: str) -> ConfigError:
+    return ConfigError(f"run {run} is live ({owner}): choose another --name, or stop it with `brc stop {run}`")
+
+
+class RedisRegistry:
+    """Fields are those of a hash, the lease is a key that expires.
+
+    Args:
+        address: host:port.
+        lease_s: seconds for which a lease lasts that is not renewed.
+    """
+
+    def __init__(self, address: str, password: str, lease_s: float = LEASE_S) -> None:
+        import redis  # wanted on clusters only
+
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal():
+            raise ConfigError(f"BRC_REDIS {address!r} is not an address: name host:port, such as 10.0.0.5:6380")
+        self.address = address
+        self.milliseconds = round(1000 * lease_s)
+        self.away: Any = redis.exceptions.RedisError  # also one that takes no writes, as with a full disk
+        self.refused: Any = redis.exceptions.AuthenticationError
+        self.client: Any = redis.Redis(
+            host, int(port), password=password, decode_responses=True, socket_timeout=5.0, socket_connect_timeout=5.0
+        )
+
+    def _call(self, command: str, *arguments: Any, **options: Any) -> Any:
+        try:
+            return getattr(self.client, command)(*arguments, **options)
+        except self.refused as error:  # before `away`, of which it is a kind
+            raise ConfigError(f"BRC_REDIS {self.address} does not take this password ({error})") from error
+        except self.away as error:
+            raise RegistryAway(f"Redis at {self.address} cannot be reached: {error}") from error
+
+    def names(self) -> list[str]:
+        return sorted(self._call("smembers", "brc:runs"))
+
+    def read(self, run: str, *fields: str) -> dict[str, str]:
+        found = self._call("hmget", f"brc:run:{run}", fields or FIELDS)
+        return {name: value or "" for name, value in zip(fields or FIELDS, found, strict=True)}
+
+    def write(self, run: str, **fields: str) -> None:
+        self._call("hset", f"brc:run:{run}", mapping=fields)
+        self._call("sadd", "brc:runs", run)
+
+    def lease(self, run: str) -> Lease:
+        return RedisLease(self, run)
+
+    def owner(self, run: str) -> str:
+        owner: str | None = self._call("get", f"brc:lease:{run}")
+        return owner.rpartition(" #")[0] if owner else ""
+
+
+# Redis runs a script as one step: nobody else comes between the look and the write.
+RENEW = """
+local owner = redis.call('get', KEYS[1])
+if owner and owner ~= ARGV[1] then return owner end
+redis.call('set', KEYS[1], ARGV[1], 'px', ARGV[2])
+return ''
+"""
+RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then redis.call('del', KEYS[1]) end"
+
+
+class RedisLease:
+    """One that Redis has forgotten, as it may when it was down, is taken again, unless another was faster."""
+
+    def __init__(self, registry: RedisRegistry, run: str) -> None:
+        self.registry = registry
+        self.run = run
+        self.key = f"brc:lease:{run}"
+        self.owner = f"process {os.getpid()} on {socket.gethostname()} #{time.time_ns()}"
+        holder = registry._call("get", self.key)
+        if holder and is_dead(holder):
+            registry._call("eval", RELEASE, 1, self.key, holder)
+        try:
+            self.renew()
+        except LeaseLost as error:
+            raise in_use(run, str(error)) from None
+
+    def renew(self) -> None:
+        other = self.registry._call("eval", RENEW, 1, self.key, self.owner, self.registry.milliseconds)
+        if other:
+            raise LeaseLost(other.rpartition(" #")[0])
+
+    def release(self) -> None:
+        self.registry._call("eval", RELEASE, 1, self.key, self.owner)
+
+
+def is_dead(holder: str) -> bool:
+    """Whether who holds a lease was a process of this host that has ended: nobody need wait for its time to be over."""
+    _, pid, _, host, _ = holder.split(" ")
+    return host == socket.gethostname() and not psutil.pid_exists(int(pid))
+
+
+def find_registry(runs: Path) -> Registry:
+    """Redis, if the environment names one, else the folder of runs."""
+    address = os.environ.get("BRC_REDIS", "")
+    return RedisRegistry(address, redis_password()) if address else FileRegistry(runs)
+
+
+def redis_password() -> str:
+    """From the environment or its file. Raises ConfigError: Redis without one would let everybody in."""
+    file = PASSWORD_FILE.expanduser()
+    found = os.environ.get("BRC_REDIS_PASSWORD", "") or (file.read_text().strip() if file.exists() else "")
+    if not found:
+        raise ConfigError(f"BRC_REDIS is named, but no password: set BRC_REDIS_PASSWORD or write it to {PASSWORD_FILE}")
+    return found
+
+
+def known_run(registry: Registry, name: str) -> str:
+    """The name of a run that exists; of the one that is live, if none is named and there is just one."""
+    names = registry.names()
+    if name and name not in names:
+        raise ConfigError(
+            f"there is no run {name!r}; " + (nearest(name, names) if names else "start one with `brc train`")
+        )
+    if name:
+        return name
+    live = [name for name in names if registry.owner(name)]
+    if len(live) == 1:
+        return live[0]
+    raise ConfigError(f"name a run: {', '.join(live or names) or 'there is none yet'}")

@@ -1,0 +1,224 @@
+"""The evaluators of a distributed run, as the coordinator sees them: asked, heard in order, replaced when they die."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import psutil
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import RayError
+
+from actors.evaluator import Evaluation, merged
+from actors.fleet import BUILD_TIMEOUT_S, MOST_DEATHS_IN_A_ROW, NODE_DIED, answered
+from actors.process import EvaluatorReport
+from cluster.supervise.learner_group import LearnerGroup
+
+FETCH_S = 10.0  # for a policy to come, or not
+MOST_WAITING = 3  # evaluations that are not made yet when another is asked for
+
+
+@dataclass(frozen=True)
+class Patience:
+    """For what a benchmark's actors may take for a step of `copies` copies, in seconds."""
+
+    deadline_s: float
+    copies: int
+
+    def most(self, report: EvaluatorReport | None) -> float:
+        """Seconds that an evaluator may be silent for that last said this of itself; before, it makes environments."""
+        if report is None or report.making:
+            return BUILD_TIMEOUT_S
+        return self.deadline_s * math.ceil(report.copies / self.copies)
+
+
+@dataclass
+class Asked:
+    """An evaluation that was asked for and has not been told yet."""
+
+    env_steps: int
+    policy: str  # random or deterministic
+    number: int
+    message: ray.ObjectRef | None = None  # the learner's policy
+    life: int = 0  # of the learner that was asked for it
+    answers: dict[str, ray.ObjectRef] = field(default_factory=dict)  # by benchmark; of those that are not to be asked
+    losses: int = 0
+
+    def is_policy_lost(self) -> bool:
+        """Whether there is none to play, which is no evaluator's fault."""
+        if self.message is None:
+            return False
+        try:
+            ray.get(self.message, timeout=FETCH_S)
+        except RayError:
+            return True
+        return False
+
+
+class Seat:
+    """One evaluator: the process that is it now."""
+
+    def __init__(self, handle: ActorHandle) -> None:
+        self.handle = handle
+        self.begun_at = time.monotonic()
+        self.placed: ray.ObjectRef | None = handle.placed.remote()  # until it is answered
+        self.process: psutil.Process | None = None  # if it is on this node
+        self.asked: ray.ObjectRef | None = None
+        self.asked_at = 0.0
+        self.report: EvaluatorReport | None = None
+
+    def kill(self) -> None:
+        """End the process, also one that is stopped, which does not hear Ray."""
+        ray.kill(self.handle)
+        if self.process is not None:
+            with suppress(psutil.NoSuchProcess):
+                self.process.kill()
+
+    def trouble(self, patience: Patience) -> str:
+        """Why it is of no more use though it lives; "" while it is. Of its death its answers tell."""
+        now = time.monotonic()
+        try:
+            if self.placed is not None:
+                if answered(self.placed):
+                    placed, self.placed = self.placed, None
+                    node, pid = ray.get(placed)
+                    if node == ray.get_runtime_context().get_node_id():
+                        self.process = psutil.Process(pid)
+                elif now - self.begun_at > BUILD_TIMEOUT_S:
+                    return f"no node has had room for it for {BUILD_TIMEOUT_S:.0f} s"
+            elif self.asked is None:
+                self.asked, self.asked_at = self.handle.report.remote(), now
+            elif answered(self.asked):
+                asked, self.asked = self.asked, None
+                self.report = ray.get(asked)
+                if self.report.silent_s > patience.most(self.report):
+                    return silence(self.report)
+            elif now - self.asked_at > patience.most(self.report):
+                return "it has not answered for its deadline"
+        except (RayError, psutil.NoSuchProcess):
+            self.asked = None
+        return ""
+
+
+def silence(report: EvaluatorReport) -> str:
+    if report.making:
+        return f"its environments were not made within {BUILD_TIMEOUT_S:.0f} s"
+    return f"it has not made a step for {report.silent_s:.0f} s"
+
+
+class EvaluatorGroup:
+    """An evaluator for each benchmark, made by `start`: each may have packages of its own, and none waits for the
+    slowest. One that dies, hangs or fails is replaced, and plays again what it had not told.
+
+    `pending` are evaluations that a coordinator before this one had asked for. `tell_death(benchmark, cause,
+    env_steps)` hears of evaluators that are replaced, `tell_loss(cause, env_steps)` of evaluations that are given up.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[str], ActorHandle],
+        patience: dict[str, Patience],
+        learner: LearnerGroup,
+        pending: list[tuple[int, str, int]],
+        tell_death: Callable[[str, str, int], None],
+        tell_loss: Callable[[str, int], None],
+    ) -> None:
+        self.start = start
+        self.patience = patience
+        self.learner = learner
+        self.tell_death = tell_death
+        self.tell_loss = tell_loss
+        self.seats = {benchmark: Seat(start(benchmark)) for benchmark in patience}
+        self.asked = [Asked(*one) for one in pending]
+
+    @property
+    def pending(self) -> list[tuple[int, str, int]]:
+        """What a coordinator after this one is to ask again."""
+        return [(asked.env_steps, asked.policy, asked.number) for asked in self.asked]
+
+    def ask(self, env_steps: int, policy: str, number: int, last: bool = False) -> None:
+        """Ask for an evaluation of the random policy or the learner's. While several are waiting, only the last one of
+        a run is taken: evaluations that take longer than their interval would gather for ever."""
+        if len(self.asked) >= MOST_WAITING and not last:
+            self.tell_loss(f"{len(self.asked)} before it are not made yet: raise --evaluation.interval", env_steps)
+            return
+        self.asked.append(Asked(env_steps, policy, number))
+        self._send(self.asked[-1])
+
+    def _send(self, asked: Asked) -> None:
+        """To all who have not been asked. The policy passes from the learner to the evaluators directly."""
+        if asked.message is None and asked.policy != "random":
+            asked.message, asked.life = self.learner.first.policy.remote(), self.learner.lives
+        for benchmark, seat in self.seats.items():
+            if benchmark not in asked.answers:
+                asked.answers[benchmark] = seat.handle.evaluate.remote(asked.message, asked.number)
+
+    def collect(self, learner_was_lost: Callable[[], bool]) -> list[tuple[Evaluation, int]]:
+        """Those that are done, in order, with the environment steps at which they were asked for; those that died with
+        an evaluator or the learner are asked for again, or given up at the third time. Never waits."""
+        found: list[tuple[Evaluation, int]] = []
+        while self.asked:
+            first = self.asked[0]
+            for asked in self.asked:
+                self._send(asked)
+            parts = self._parts(first, learner_was_lost)
+            if len(parts) < len(self.seats):
+                break
+            found.append((merged(parts), first.env_steps))
+            self.asked.pop(0)
+        return found
+
+    def _parts(self, first: Asked, learner_was_lost: Callable[[], bool]) -> list[Evaluation]:
+        """What there is of it."""
+        parts = []
+        for benchmark, seat in self.seats.items():
+            answer = first.answers[benchmark]
+            if not answered(answer):
+                if cause := seat.trouble(self.patience[benchmark]):
+                    self._replace(benchmark, cause)
+                    break
+                continue
+            try:
+                parts.append(ray.get(answer))
+            except RayError as error:
+                if first.is_policy_lost():
+                    self._ask_anew(first, str(error), learner_was_lost)
+                else:
+                    self._replace(benchmark, str(error))
+                break
+        return parts
+
+    def _replace(self, benchmark: str, cause: str) -> None:
+        """Have another in its place, who plays what it has not told."""
+        first = self.asked[0]
+        self.tell_death(benchmark, cause, first.env_steps)
+        self.seats[benchmark].kill()
+        self.seats[benchmark] = Seat(self.start(benchmark))
+        for asked in self.asked:
+            asked.answers.pop(benchmark, None)
+        # Nodes come and go: that is no fault of who was on them.
+        self._count(first, cause if NODE_DIED not in cause else "")
+
+    def _ask_anew(self, first: Asked, cause: str, learner_was_lost: Callable[[], bool]) -> None:
+        """Its policy is gone: with the learner, which is no fault of the evaluation."""
+        by_itself = first.life == self.learner.lives and not learner_was_lost()
+        first.message, first.answers = None, {}
+        self._count(first, cause if by_itself else "")
+
+    def _count(self, first: Asked, cause: str) -> None:
+        """Count a loss, unless it had no cause of its own, and give the evaluation up when there were too many."""
+        first.losses += bool(cause)
+        if first.losses >= MOST_DEATHS_IN_A_ROW:
+            self.asked.remove(first)
+            reason = cause.strip().splitlines()[-1]
+            self.tell_loss(f"it was lost {first.losses} times, at last: {reason}", first.env_steps)
+
+    def give_up(self, cause: str) -> None:
+        """Wait for no more of them."""
+        for asked in self.asked:
+            self.tell_loss(cause, asked.env_steps)
+        self.asked = []

@@ -1,0 +1,211 @@
+"""The learner's ranks, as the coordinator sees them: started, listened to, replaced together when one of them dies."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, NoReturn
+
+import psutil
+import ray
+from ray.actor import ActorHandle
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayTaskError
+from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+from actors.fleet import DEAD, MOST_DEATHS_IN_A_ROW, NODE_DIED, answered
+from cluster.errors import RunFailed
+from cluster.run.stop import PARTS_S, Stop, Stopped
+from cluster.supervise.waiting import LOOK_S, all_answer, is_late
+
+# What a part may take for an answer: it may be in the midst of writing a large checkpoint, or of a very large update.
+CALL_TIMEOUT_S = 600.0
+PING_TIMEOUT_S = 10.0  # what a process that is not stopped takes to say that it is there, on a busy machine
+
+Start = Callable[[int], tuple[list[ActorHandle], PlacementGroup | None]]
+
+
+class LearnerLost(Exception):
+    """A rank died, or does not answer; the message says which and why. All of them are to be replaced."""
+
+    def __init__(self, message: str, error: Exception | None = None) -> None:
+        super().__init__(message)
+        # Nodes and networks come and go: that is no fault of the learner.
+        self.by_itself = NODE_DIED not in message and not isinstance(error, ActorUnavailableError)
+
+
+class LearnerGroup:
+    """Ranks that `start(life)` makes, life after life, the first rank first; `lives` counts those before this one.
+
+    One that lets the others wait for longer than `deadline_s` is as good as dead. Whatever waits for an answer raises
+    Stopped when that has not come `PARTS_S` after a stop.
+    """
+
+    def __init__(self, start: Start, deadline_s: float, stop: Stop, life: int = 0) -> None:
+        self.start = start
+        self.stop = stop
+        self.deadline_s = deadline_s
+        self.lives = life
+        self.report: dict[str, Any] = {}
+        self.deaths_in_a_row = 0  # by itself, without an update in between
+        self.restored_updates = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self.ranks, self.places = self.start(self.lives)
+        self.first = self.ranks[0]
+        self.watches = [rank.watch.remote() for rank in self.ranks]
+        self.processes: list[psutil.Process] = []  # on this node
+        self.asked: ray.ObjectRef | None = None
+        self.asked_at = 0.0
+
+    def train(self, after_stop: float = PARTS_S) -> dict[str, Any]:
+        """Wait until the ranks are ready, and let them train; what they say of themselves. Raises LearnerLost, and
+        Stopped when they are not ready so many seconds after a stop."""
+        answer = self.first.ready.remote()
+        began = time.monotonic()
+        while not answered(answer) and time.monotonic() - began < CALL_TIMEOUT_S:
+            if is_late(began, self.stop, after_stop):
+                raise Stopped("the learner was not ready yet")
+            ray.wait([answer, *self.watches], num_returns=1, timeout=LOOK_S)
+            self._watch()
+        ready: dict[str, Any] = self._get(answer, CALL_TIMEOUT_S)
+        places = [self._get(rank.ping.remote(), CALL_TIMEOUT_S) for rank in self.ranks]
+        here = ray.get_runtime_context().get_node_id()
+        with suppress(psutil.NoSuchProcess):  # it will be missed soon enough
+            self.processes = [psutil.Process(pid) for node, pid in places if node == here]
+        self.restored_updates = ready["updates"]
+        self.refresh()
+        self.ask("start")
+        return ready
+
+    def refresh(self) -> None:
+        """Have `report` be as of now. Raises as `hear` does."""
+        self.asked, self.report = None, self.ask("report")
+
+    def hear(self) -> None:
+        """Take in the newest report, if that has come: an update may take long, and nobody is to wait for it.
+
+        Raises LearnerLost, and RunFailed when the ranks live but cannot go on.
+        """
+        self._watch()
+        if self.asked is None:
+            self.asked, self.asked_at = self.first.report.remote(), time.monotonic()
+        elif answered(self.asked):
+            asked, self.asked = self.asked, None
+            self.report = self._get(asked, CALL_TIMEOUT_S)
+        elif time.monotonic() - self.asked_at > self.deadline_s + PING_TIMEOUT_S:
+            silent = self._silent()
+            if silent or len(self.ranks) > 1:
+                raise silent or LearnerLost(f"rank 0 has not answered for {self.deadline_s:.0f} s")
+            self.asked_at = time.monotonic()  # alone, it keeps nobody waiting: its updates may take that long
+
+    def _watch(self) -> None:
+        """Raise for a rank that has failed. A watch also ends when another coordinator asks for one, which the lease
+        soon shows to be dead, or to have the run."""
+        for rank, watch in enumerate(self.watches):
+            if answered(watch):
+                try:
+                    ray.get(watch)
+                except (*DEAD, RayTaskError):
+                    self._failed(watch, rank)
+                self.watches[rank] = self.ranks[rank].watch.remote()
+
+    def ask(self, method: str) -> Any:
+        """Call a method of the first rank and wait for its answer. Raises as `hear` does."""
+        return self._get(getattr(self.first, method).remote(), max(CALL_TIMEOUT_S, self.deadline_s + PING_TIMEOUT_S))
+
+    def _get(self, reference: ray.ObjectRef, timeout: float) -> Any:
+        if not all_answer([reference], timeout, self.stop, PARTS_S) and self.stop.left(PARTS_S) <= 0.0:
+            raise Stopped("the learner does not answer")
+        try:
+            return ray.get(reference, timeout=0.0)
+        except GetTimeoutError:
+            raise self._silent() or LearnerLost(f"rank 0 has not answered for {timeout:.0f} s") from None
+        except (*DEAD, RayTaskError):
+            self._failed(reference, 0)
+
+    def _failed(self, reference: ray.ObjectRef, rank: int) -> NoReturn:
+        """Say why a call came to nothing: whoever died or is stopped, or, if all are there, what went wrong."""
+        try:
+            ray.get(reference)
+        except DEAD as error:
+            raise self._lost(rank, error) from error
+        except RayTaskError as error:
+            silent = self._silent()
+            if silent:
+                raise silent from error
+            # What one rank cannot do, others report as a connection that was closed.
+            ended, _ = ray.wait(self.watches, num_returns=len(self.watches), timeout=PING_TIMEOUT_S)
+            raise RunFailed("\n".join(self._reason(watch) for watch in ended) or str(error)) from error
+        raise AssertionError(f"rank {rank} did not fail")
+
+    @staticmethod
+    def _reason(watch: ray.ObjectRef) -> str:
+        try:
+            return str(ray.get(watch))
+        except (*DEAD, RayTaskError) as error:
+            return str(error)
+
+    def _lost(self, rank: int, error: Exception) -> LearnerLost:
+        """Of one that is out of reach Ray says only later whether it died, and whether its node did."""
+        give_up = time.monotonic() + PING_TIMEOUT_S
+        while isinstance(error, ActorUnavailableError) and time.monotonic() < give_up:
+            try:
+                ray.get(self.ranks[rank].ping.remote(), timeout=PING_TIMEOUT_S)
+                break  # it is there, but what it was asked is lost
+            except GetTimeoutError:
+                break
+            except DEAD as later:
+                error = later
+            time.sleep(0.1)
+        return LearnerLost(f"rank {rank} died: {error}", error)
+
+    def _silent(self) -> LearnerLost | None:
+        """Which rank is dead or does not answer; None when all are there."""
+        pings = [rank.ping.remote() for rank in self.ranks]
+        ray.wait(pings, num_returns=len(pings), timeout=PING_TIMEOUT_S)
+        for rank, ping in enumerate(pings):
+            if not answered(ping):
+                return LearnerLost(f"rank {rank} does not answer")
+            try:
+                ray.get(ping)
+            except DEAD as error:
+                return self._lost(rank, error)
+        return None
+
+    def replace(
+        self, may_have_caused: bool, tell: Callable[[str, int], None], cause: LearnerLost
+    ) -> tuple[dict[str, Any], int]:
+        """Kill what is left and start anew until that lasts; (what the new ranks say, updates that are lost).
+
+        Raises RunFailed when it does not. `may_have_caused`: the learner was doing what may kill it every time, so
+        updates since do not count as getting on.
+        """
+        lost = self.report.get("updates", 0)
+        on = lost > self.restored_updates and not may_have_caused
+        self.deaths_in_a_row = 0 if on else self.deaths_in_a_row
+        while True:
+            self.deaths_in_a_row += cause.by_itself
+            if self.deaths_in_a_row >= MOST_DEATHS_IN_A_ROW:
+                self.kill()
+                raise RunFailed(f"the learner died {self.deaths_in_a_row} times without getting on: {cause}")
+            tell(str(cause), lost)
+            self.kill()
+            self.lives += 1
+            self._begin()
+            try:
+                return self.train(), max(0, lost - self.restored_updates)
+            except LearnerLost as error:
+                cause = error
+
+    def kill(self) -> None:
+        """End every rank, also one that is stopped or out of reach."""
+        for rank in self.ranks:
+            ray.kill(rank)
+        for process in self.processes:  # Ray asks a process to end, which one that is stopped does not hear
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(self.processes, PING_TIMEOUT_S)  # what they held is free for those that follow
+        if self.places is not None:
+            remove_placement_group(self.places)

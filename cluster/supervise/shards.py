@@ -1,0 +1,195 @@
+"""The replay shards of a distributed run, as the coordinator sees them: started, listened to, missed when they die."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError
+
+from actors.fleet import MOST_DEATHS_IN_A_ROW, answered
+from cluster.backend.parts import Parts
+from cluster.errors import RunFailed
+from cluster.run.stop import CHECKPOINT_S, PARTS_S, Stop, Stopped
+from cluster.supervise.waiting import all_answer, is_late
+from replay.process import GONE, RayShard, start_shard
+from replay.shard import ShardSpec
+
+# A shard that has not come back for so long ends the run: its node may be gone and no other have room.
+MOST_ABSENCE_S = 600.0
+CLOSE_S = 30.0
+
+
+@dataclass
+class Seat:
+    """One shard: the process that is it now, and what it last said of itself."""
+
+    spec: ShardSpec
+    handle: RayShard
+    asked: ray.ObjectRef | None = None
+    asked_at: float = 0.0
+    absent_since: float | None = None
+    deaths_in_a_row: int = 0  # without getting on
+    stats: dict[str, Any] | None = None
+    restored: int | None = None  # inserts that a process knew when it began, until it is told what there were
+    answers: int = 0  # that `stats` has been taken from
+
+
+@dataclass(frozen=True)
+class ShardEvent:
+    """`kind` is shard_died or shard_back; `details` say where its content came from and how much it lacks."""
+
+    kind: str
+    reason: str
+    details: dict[str, Any]
+
+
+class ShardGroup:
+    """Shards of `specs`, spread over the nodes that are for replay: those that live, others are started.
+
+    `known` is what they had last said to a coordinator before this one.
+    """
+
+    def __init__(self, specs: Sequence[ShardSpec], parts: Parts, known: Sequence[dict[str, Any]] = ()) -> None:
+        nodes = parts.nodes("replay")
+        self.seats = []
+        for spec in specs:
+            options = parts.place("replay") | parts.named(f"shard-{spec.index}") | {"get_if_exists": True}
+            options.pop("scheduling_strategy", None)  # the node is named for each
+            handle = RayShard(start_shard(spec, nodes[spec.index % len(nodes)], **options))
+            self.seats.append(Seat(spec, handle, stats=known[spec.index] if known else None))
+
+    @property
+    def handles(self) -> list[RayShard]:
+        return [seat.handle for seat in self.seats]
+
+    def fresh(self, stop: Stop, after_stop: float = PARTS_S) -> list[ShardEvent]:
+        """Have `stats` be as of now, which waits for shards that are away; what `poll` would have told meanwhile.
+
+        Raises Stopped when one is still away so many seconds after a stop.
+        """
+        events: list[ShardEvent] = []
+        began = time.monotonic()
+        # An answer that is on its way may be of before.
+        wanted = [(seat, seat.answers + (1 if seat.asked is None else 2)) for seat in self.seats]
+        while missing := [seat.spec.index for seat, number in wanted if seat.answers < number]:
+            if is_late(began, stop, after_stop):
+                raise Stopped(f"replay shard {missing[0]} does not answer")
+            events += self.poll()
+            ray.wait([seat.asked for seat in self.seats if seat.asked is not None], timeout=0.05)
+        return events
+
+    @property
+    def stats(self) -> list[dict[str, Any]]:
+        """What each shard last said; call `fresh` once before."""
+        return [seat.stats for seat in self.seats if seat.stats is not None]
+
+    @property
+    def away(self) -> bool:
+        """Whether one is, as far as is known."""
+        return any(seat.absent_since is not None for seat in self.seats)
+
+    def poll(self) -> list[ShardEvent]:
+        """Hear from every shard that has something to say. Never waits. Raises RunFailed for one that stays away."""
+        return [event for seat in self.seats for event in self._poll(seat)]
+
+    def _poll(self, seat: Seat) -> list[ShardEvent]:
+        if seat.absent_since is not None and time.monotonic() - seat.absent_since > MOST_ABSENCE_S:
+            raise RunFailed(f"replay shard {seat.spec.index} has been away for {MOST_ABSENCE_S:.0f} s")
+        if seat.asked is None:
+            self._ask(seat, seat.handle.actor.stats.remote())
+            return []
+        if not answered(seat.asked):
+            if time.monotonic() - seat.asked_at > MOST_ABSENCE_S:
+                raise RunFailed(f"replay shard {seat.spec.index} has not answered for {MOST_ABSENCE_S:.0f} s")
+            return []
+        asked, seat.asked = seat.asked, None
+        try:
+            return self._told(seat, ray.get(asked))
+        except GONE as error:
+            return self._away(seat, error)
+
+    def _ask(self, seat: Seat, answer: ray.ObjectRef) -> None:
+        seat.asked, seat.asked_at = answer, time.monotonic()
+
+    def _away(self, seat: Seat, error: Exception) -> list[ShardEvent]:
+        if is_final(error):
+            raise RunFailed(f"replay shard {seat.spec.index} cannot go on: {error}") from error
+        if seat.absent_since is not None:
+            return []
+        seat.absent_since = time.monotonic()
+        return [self._death(seat, str(error))]
+
+    def _death(self, seat: Seat, cause: str) -> ShardEvent:
+        seat.deaths_in_a_row += 1
+        if seat.deaths_in_a_row >= MOST_DEATHS_IN_A_ROW:
+            times = f"{seat.deaths_in_a_row} times without getting on"
+            raise RunFailed(f"replay shard {seat.spec.index} died {times}: {cause}")
+        return ShardEvent("shard_died", cause, {"shard": seat.spec.index})
+
+    def _told(self, seat: Seat, stats: dict[str, Any]) -> list[ShardEvent]:
+        """Take in what a shard says. A new process is first told how far its predecessor had counted."""
+        before = seat.stats
+        if before is None and not stats["caught_up"]:  # it died before anyone had heard of it
+            self._ask(seat, seat.handle.actor.catch_up.remote([0] * len(stats["inserts_by_task"])))
+            return []
+        if before is None or stats["token"] == before["token"]:
+            if before is not None and progress(stats) > progress(before):
+                seat.deaths_in_a_row = 0
+            self._take(seat, stats)
+            return []
+        if not stats["caught_up"]:
+            seat.restored = sum(stats["inserts_by_task"])
+            self._ask(seat, seat.handle.actor.catch_up.remote(before["inserts_by_task"]))
+            return []
+        # Quick deaths are only noticed by their successor's token.
+        events = [] if seat.absent_since is not None else [self._death(seat, "another process answers")]
+        # Not by what it holds: one that was full is full again, of older transitions.
+        restored = sum(stats["inserts_by_task"]) if seat.restored is None else seat.restored
+        lost = min(sum(before["inserts_by_task"]) - restored, sum(before["transitions_by_task"]))
+        seat.restored = None
+        details = {
+            "shard": seat.spec.index,
+            "origin": stats["origin"],
+            "node": stats["node"],
+            "transitions": sum(stats["transitions_by_task"]),
+            "lost": max(0, lost),
+            "bad_segments": stats["bad_segments"],
+            "bad_transitions": stats["bad_transitions"],
+            "seconds": 0.0 if seat.absent_since is None else time.monotonic() - seat.absent_since,
+        }
+        self._take(seat, stats)
+        return [*events, ShardEvent("shard_back", stats["problem"], details)]
+
+    def _take(self, seat: Seat, stats: dict[str, Any]) -> None:
+        seat.stats, seat.absent_since = stats, None
+        seat.answers += 1
+
+    def save(self, snapshot: str) -> list[ray.ObjectRef]:
+        """Have every shard write its part of a snapshot; the answers are its new bytes, and seconds."""
+        return [seat.handle.actor.save_timed.remote(snapshot) for seat in self.seats]
+
+    def close(self, stop: Stop) -> None:
+        """Give up the files of all shards: a checkpoint holds everything. Files of one that is away are left."""
+        all_answer([seat.handle.actor.close.remote(True) for seat in self.seats], CLOSE_S, stop, CHECKPOINT_S)
+
+
+def give_up_replay(parts: Parts) -> None:
+    """Have the shards of a run that nobody can go on with remove their files, wherever they are."""
+    living = [name for name in parts.alive() if name.startswith("shard-")]
+    for closed in [parts.find(name).close.remote(True) for name in living]:
+        with suppress(RayError):
+            ray.get(closed, timeout=CLOSE_S)
+
+
+def progress(stats: dict[str, Any]) -> int:
+    return int(sum(stats["inserts_by_task"])) + int(stats["samples"])
+
+
+def is_final(error: Exception) -> bool:
+    """Whether Ray will not start the shard again, as when it cannot be made."""
+    return isinstance(error, RayActorError) and not isinstance(error, ActorUnavailableError)

@@ -1,0 +1,113 @@
+"""Writes the JSON of Grafana's dashboards: `python -m dashboards.grafana.dashboards`, into dashboards/grafana/.
+
+The files are committed, and mounted by docker/compose.yaml; a test sees that they are what this writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from grafana_foundation_sdk.builders import common as common_builders
+from grafana_foundation_sdk.builders import dashboard, prometheus, timeseries
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models import common
+from grafana_foundation_sdk.models import dashboard as models
+
+from dashboards.grafana.boards import BOARDS
+from dashboards.grafana.panels import MARKS, NEVER, Board, Panel
+
+FOLDER = Path(__file__).parent
+# uid and name of the data source, as docker/grafana/datasources.yaml has them: not those that others have theirs by
+SOURCE, SOURCE_NAME = "brc-prometheus", "BRC Prometheus"
+LINE, OFF = common.GraphThresholdsStyleMode.LINE, common.GraphThresholdsStyleMode.OFF
+VARIABLES = {
+    "run": "label_values(brc_run_steps, run)",
+    "benchmark": 'label_values(brc_environment_steps_total{run=~"$run"}, benchmark)',
+    "node": "label_values(ray_node_cpu_utilization, ip)",
+    "task": 'label_values(brc_environment_steps_total{run=~"$run", benchmark=~"$benchmark"}, task)',
+}
+
+
+def source() -> models.DataSourceRef:
+    return common.DataSourceRef(type_val="prometheus", uid=SOURCE)
+
+
+def render(board: Board) -> str:
+    """A dashboard as JSON, the same for the same panels."""
+    built = (
+        dashboard.Dashboard(board.title)
+        .uid(board.uid)
+        .description(board.description)
+        .tags(["brc"])
+        .refresh("15s")
+        .time("now-1h", "now")
+        .timezone("browser")
+    )
+    for name, (expression, title, color) in MARKS.items() if "run" in board.variables else ():
+        mark = dashboard.AnnotationQuery().name(name).datasource(source()).expr(expression).title_format(title)
+        built = built.annotation(mark.step("60s").use_value_for_time(True).icon_color(color).enable(True))
+    for name in board.variables:
+        built = built.with_variable(
+            dashboard.QueryVariable(name)
+            .label(name)
+            .query(VARIABLES[name])
+            .datasource(source())
+            .refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
+            .multi(True)
+            .include_all(True)
+            .all_value(".*")  # not the names of three hundred tasks
+            .sort(models.VariableSort.ALPHABETICAL_ASC)
+        )
+    for title, panels in board.rows.items():
+        built = built.with_row(dashboard.Row(title))
+        for panel, span in zip(panels, spans(panels), strict=True):
+            built = built.with_panel(render_panel(panel, span))
+    return JSONEncoder(sort_keys=True, indent=1).encode(built.build()) + "\n"
+
+
+def spans(panels: Sequence[Panel]) -> list[int]:
+    """Widths in a row of 24: beside a wide one at most two others are in its line."""
+    others = sum(not panel.wide for panel in panels)
+    beside = others <= 2 and others < len(panels)
+    narrow = 12 // others if beside else 24 // min(others, 4 if others % 4 == 0 else 3)
+    return [(12 if beside else 24) if panel.wide else narrow for panel in panels]
+
+
+def render_panel(panel: Panel, span: int) -> timeseries.Panel:
+    """A panel of this width."""
+    built = (
+        timeseries.Panel()
+        .title(panel.title)
+        .description(panel.description)
+        .unit(panel.unit)
+        .datasource(source())
+        .height(8)
+        .span(span)
+        .thresholds(thresholds(panel))
+        .thresholds_style(common_builders.GraphThresholdsStyleConfig().mode(LINE if panel.bad < NEVER else OFF))
+    )
+    for letter, (expression, legend) in zip("ABCDEFG", panel.queries, strict=False):
+        built = built.with_target(prometheus.Dataquery().expr(expression).legend_format(legend).ref_id(letter))
+    return built
+
+
+def thresholds(panel: Panel) -> dashboard.ThresholdsConfig:
+    """Green and red, from the values that a panel names."""
+    worse_below = panel.bad < panel.good
+    first, then = ("red", "green") if worse_below else ("green", "red")
+    steps = [
+        models.Threshold(value=None, color=first),
+        models.Threshold(value=panel.good if worse_below else panel.bad, color=then),
+    ]
+    return dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps)
+
+
+def main() -> None:
+    FOLDER.mkdir(exist_ok=True)
+    for board in BOARDS:
+        (FOLDER / f"{board.uid}.json").write_text(render(board))
+
+
+if __name__ == "__main__":
+    main()

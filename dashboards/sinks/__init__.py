@@ -1,0 +1,1 @@
+"""Where rows and events go: JSON lines, terminal, TensorBoard and Weights & Biases."""

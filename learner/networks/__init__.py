@@ -1,0 +1,1 @@
+"""The agents' networks in torch, and what they take in memory and operations."""

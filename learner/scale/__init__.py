@@ -1,0 +1,1 @@
+"""How updates are laid over ranks, precisions, threads and recorded graphs."""

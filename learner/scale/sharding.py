@@ -1,0 +1,137 @@
+"""Several ranks that make each update together. The update knows nothing of it: it is laid over the ranks from outside.
+
+Each rank computes its rows of every batch. With `replicate` all of them hold everything. With `shard` each holds a part
+of every layer of the critic and the target (FSDP2, rows of each weight, never an ensemble's dimension, as heads are
+modules), with the optimiser state that belongs to it; what is small, and what actors need, is replicated all the same:
+policy, task embeddings, temperature. Gradients are averaged in the parameters' own precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch._C._distributed_c10d import TCPStore
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+
+from learner.networks.modules import Critic
+
+Sharding = Literal["replicate", "shard"]
+MEETING_S = 300.0
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's place among those that make updates together.
+
+    Attributes:
+        replicas: copies of the sharded critic, a divisor of `count`; with one for each node, parameters are gathered
+            within nodes and only gradients cross between them (HSDP).
+    """
+
+    rank: int = 0
+    count: int = 1
+    sharding: Sharding = "replicate"
+    replicas: int = 1
+
+    def rows(self, batch_size: int) -> slice:
+        """Of a batch, which must divide evenly."""
+        size = batch_size // self.count
+        return slice(self.rank * size, (self.rank + 1) * size)
+
+
+ALONE = Ranks()
+
+
+def meet(ranks: Ranks, host: str, port: int) -> TCPStore:
+    """Where the ranks find each other: the first listens at the port, or any free one for 0, and others go there."""
+    first = ranks.rank == 0
+    return TCPStore(host, port, ranks.count, first, timedelta(seconds=MEETING_S), wait_for_workers=False)
+
+
+def join(ranks: Ranks, store: TCPStore, device: str, timeout_s: float) -> None:
+    """Become one of the group. A collective that takes longer than the timeout fails in every rank that waits for it.
+
+    Processes may start at very different times; they wait for each other before that timeout begins to count.
+    """
+    store.set(f"here/{ranks.rank}", "")
+    store.wait([f"here/{rank}" for rank in range(ranks.count)])
+    backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
+    timeout = timedelta(seconds=timeout_s)
+    dist.init_process_group(backend, store=store, rank=ranks.rank, world_size=ranks.count, timeout=timeout)
+
+
+def shard(critic: Critic, ranks: Ranks, device: str, bfloat16: bool) -> None:
+    """Lay a critic over the ranks, if that is how they share; layers are gathered one block at a time.
+
+    In bfloat16 the gathered copies are too, which halves what is sent.
+    """
+    if ranks.sharding != "shard":
+        return
+    mesh = init_device_mesh(
+        device, (ranks.replicas, ranks.count // ranks.replicas), mesh_dim_names=("replicas", "shards")
+    )
+    options: dict[str, Any] = {
+        "mesh": mesh if ranks.replicas > 1 else mesh["shards"],
+        "reshard_after_forward": True,
+        "mp_policy": MixedPrecisionPolicy(
+            param_dtype=torch.bfloat16 if bfloat16 else None,
+            reduce_dtype=torch.float32 if bfloat16 else None,
+            cast_forward_inputs=False,  # autocast does
+        ),
+    }
+    for head in critic.heads:
+        for block in cast(nn.ModuleList, head.blocks):
+            fully_shard(block, **options)
+        fully_shard(head, **options)
+    table = critic.task_embeddings
+    fully_shard(critic, ignored_params=set() if table is None else {table}, **options)
+
+
+def average_gradients(optimizer: torch.optim.Optimizer, ranks: Ranks) -> None:
+    """Have every step of the optimiser begin by averaging the gradients that sharding has not averaged, in one call."""
+    if ranks.count == 1:
+        return
+
+    def average(*_: Any) -> None:
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        gradients = [p.grad for p in parameters if p.grad is not None and not isinstance(p, DTensor)]
+        average_over_ranks(gradients, ranks)
+
+    optimizer.register_step_pre_hook(average)
+
+
+def average_over_ranks(tensors: Sequence[Tensor], ranks: Ranks) -> None:
+    """Replace tensors of one dtype by their mean over ranks."""
+    if ranks.count == 1 or not tensors:
+        return
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    dist.all_reduce(flat)
+    flat /= ranks.count
+    for tensor, averaged in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(averaged.view_as(tensor))
+
+
+def alike(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
+    """Sharded tensors and whole ones apart, each in order: no kernel takes both."""
+    kinds: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for tensor in tensors:
+        kinds[isinstance(tensor, DTensor)].append(tensor)
+    return [kind for kind in kinds if kind]
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor that may be sharded. Every rank must call it."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def total_norm(tensors: Iterable[Tensor]) -> Tensor:
+    """L2 norm of all of them together, over all ranks. Every rank must call it."""
+    return torch.stack([whole(nn.utils.get_total_norm(kind)) for kind in alike(tensors)]).norm()

@@ -1,0 +1,161 @@
+"""A learner's state in files, by torch.distributed.checkpoint: each rank writes its part while updates go on, and any
+number of ranks, on any device, reads them. In a folder or at a URL that fsspec knows.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.checkpoint._fsspec_filesystem import FileSystem
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
+from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
+from torch.distributed.checkpoint.state_dict_saver import async_save
+
+from learner.agents.discrete import DiscreteCritic
+from learner.learner import Learner, LearnerSpec
+from learner.networks.footprint import NetworkSpec
+from learner.networks.modules import Policy, normalized
+from learner.state.publishing import Outgoing
+from replay.json_text import json_text
+from replay.policy_store import PolicyMessage
+from replay.urls import is_local, open_url
+
+COUNTERS = "learner.json"
+warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)  # as it is when a rank is alone
+
+
+class Saving:
+    """State that has been copied and is being written."""
+
+    def __init__(self, written: Future[Any], updates: int) -> None:
+        self.written = written
+        self.updates = updates
+
+    def result(self) -> int:
+        """Wait for all ranks' files; the updates that they hold. Raises OSError when one cannot be written."""
+        with plain_errors("the learner's state cannot be written"):
+            self.written.result()
+        return self.updates
+
+
+@contextmanager
+def plain_errors(what: str) -> Iterator[None]:
+    """What goes wrong in files as OSError. CheckpointException is no Exception to Python, and has many lines."""
+    try:
+        yield
+    except CheckpointException as error:
+        causes = {f"rank {rank}: {failure[0]}" for rank, failure in error.failures.items()}
+        raise OSError(f"{what}: {'; '.join(sorted(causes))}") from error
+
+
+class LiteralFiles(FileSystem):
+    """What torch writes through to a URL, with names that are taken as they are: fsspec's `mv` and `rm`, which torch
+    would call, take them for patterns."""
+
+    fs: Any  # of fsspec
+
+    def init_path(self, path: Any, **_: Any) -> Any:
+        self.fs = open_url(path)[0]
+        return path
+
+    def rename(self, path: Any, new_path: Any) -> None:
+        self.fs.cp_file(path, new_path)
+        self.fs.rm_file(path)
+
+    def rm_file(self, path: Any) -> None:
+        self.fs.rm_file(path)
+
+
+class LiteralWriter(FileSystemWriter):
+    """Writes a checkpoint to a URL through LiteralFiles."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.fs = LiteralFiles()  # type: ignore[assignment]
+        self.path = self.fs.init_path(url)
+
+
+class LiteralReader(FileSystemReader):
+    """Reads a checkpoint from a URL through LiteralFiles."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.fs = LiteralFiles()  # type: ignore[assignment]
+        self.path = self.fs.init_path(url)
+
+
+def writer(url: str) -> LiteralWriter | None:
+    """A writer for a URL; None for a folder, of which torch's own takes names as they are."""
+    return None if is_local(open_url(url)[0]) else LiteralWriter(url)
+
+
+def reader(url: str) -> LiteralReader | None:
+    """A reader for a URL; None for a folder, as for `writer`."""
+    return None if is_local(open_url(url)[0]) else LiteralReader(url)
+
+
+def open_counters(url: str, mode: str) -> Any:
+    files, root = open_url(url)
+    if mode == "w" and is_local(files):
+        files.makedirs(root, exist_ok=True)
+    return files.open(f"{root}/{COUNTERS}", mode)
+
+
+def save_counters(learner: Learner, url: str) -> None:
+    """The part that the first rank writes at once. A full disk shows here, before any rank has begun the rest."""
+    with open_counters(url, "w") as file:
+        file.write(json_text(learner.counters()))
+
+
+def save(learner: Learner, url: str, group: dist.ProcessGroup | None = None) -> Saving:
+    """Copy the tensors and begin to write them. Every rank must call it, with a group that nothing else uses
+    meanwhile."""
+    alone = learner.ranks.count == 1
+    files = writer(url)
+    written = async_save(learner.tensors(), checkpoint_id=url, storage_writer=files, process_group=group, no_dist=alone)
+    assert isinstance(written, Future)
+    return Saving(written, learner.updates)
+
+
+def continued(spec: LearnerSpec, url: str) -> LearnerSpec:
+    """With the precision of what was saved, if none is named: learning goes on as it was, on whatever machine."""
+    with open_counters(url, "r") as file:
+        saved = json.load(file).get("precision", spec.precision)  # checkpoints of earlier versions do not say
+    return replace(spec, precision=saved) if spec.precision == "auto" else spec
+
+
+def load(learner: Learner, url: str) -> None:
+    """Make the learner what was saved. Every rank must call it. Raises ValueError when its networks have other shapes.
+
+    Rates of the optimisers stay those of its own settings.
+    """
+    with open_counters(url, "r") as file:
+        learner.load_counters(json.load(file))
+    with plain_errors(f"{url} cannot be read"):
+        dcp_load(learner.tensors(), checkpoint_id=url, storage_reader=reader(url), no_dist=learner.ranks.count == 1)
+
+
+def load_policy(networks: NetworkSpec, url: str) -> PolicyMessage:
+    """What is published of a checkpoint: what acts and task embeddings, without the rest having to fit anywhere."""
+    acts: nn.Module = DiscreteCritic(networks) if networks.discrete else Policy(networks)
+    part = "critic" if networks.discrete else "policy"
+    wanted = {part: {name: parameter.detach() for name, parameter in acts.named_parameters()}}
+    table = wanted[part].get("task_embeddings")
+    if networks.num_tasks > 1 and table is None:
+        table = torch.empty(networks.num_tasks, networks.embedding_size)
+        wanted["critic"] = {"task_embeddings": table}
+    with plain_errors(f"{url} cannot be read"):
+        dcp_load(wanted, checkpoint_id=url, storage_reader=reader(url), no_dist=True)
+    with open_counters(url, "r") as file:
+        updates = json.load(file)["updates"]
+    return Outgoing(acts, None if table is None else normalized(table, networks.embedding_norm), updates).message()

@@ -1,0 +1,1 @@
+"""Writing a shard to files while it works, and reading it back."""
