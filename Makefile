@@ -100,6 +100,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 test: lint
 	$(BIN)/python -m pytest -m "not long and not cluster"
@@ -127,4 +128,4 @@ docs: setup
 	$(BIN)/python -m dashboards.grafana.dashboards
 
 clean:
-	rm -rf $(VENV) build replay/store/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) build replay/store/*.so .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis *.egg-info

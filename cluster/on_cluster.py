@@ -24,9 +24,9 @@ from cluster.plan.plan import actor_counts
 from cluster.preflight.origin import check_origin
 from cluster.preflight.ray_address import check_answers
 from cluster.preflight.validation import check_bounds, check_name, validate
+from cluster.process import CONSOLE, begun, find_coordinator, start_coordinator
 from cluster.run.folder import run_name
 from cluster.run.registry import Registry, RegistryAway, find_registry
-from cluster.supervise.process import CONSOLE, begun, find_coordinator, start_coordinator
 
 EXIT_CODES = {"finished": 0, "failed": 1, "stopped": 130}
 LOOK_S = 0.5

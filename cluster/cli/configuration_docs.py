@@ -9,9 +9,10 @@ from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
 
 from cluster.config import schema as config_module
+from cluster.config.fields import flag, get
 from cluster.config.presets import PRESETS
 from cluster.config.schema import Config
-from cluster.preflight.validation import BOUNDS, flag, get
+from cluster.preflight.validation import BOUNDS
 
 HEAD = """# Configuration
 

@@ -1,11 +1,14 @@
-"""Paths that hold wherever a process goes: environments may change its directory."""
+"""Paths in a configuration: made absolute, as environments may change the directory, and checked."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 from cluster.config.schema import Config
+from cluster.errors import ConfigError
+from replay.store.locations import existing
 
 
 def absolute(config: Config) -> Config:
@@ -34,3 +37,10 @@ def absolute(config: Config) -> Config:
 def absolute_path(path: str) -> str:
     """A path made absolute; a URL, or "", as it is."""
     return os.path.abspath(path) if path and "://" not in path else path
+
+
+def check_writable(flag: str, folder: str) -> None:
+    """Whether this user can write to the folder that an option names, or make it. Raises ConfigError."""
+    parent = existing(Path(folder))
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise ConfigError(f"{flag} {folder}: {parent} is not a folder that this user can write to; name another")

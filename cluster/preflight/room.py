@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from dataclasses import replace
 from pathlib import Path
 
+from cluster.config.paths import check_writable
 from cluster.errors import ConfigError
 from cluster.plan.plan import Plan
 from learner.networks.footprint import in_words
-from replay.store.locations import existing, free_bytes, has_room, is_shared_memory, node_memory, shared_folder
+from replay.store.locations import free_bytes, has_room, is_shared_memory, node_memory, shared_folder
 from replay.urls import is_local, open_url
 
 # Where folders need not be made, and making one would make a bucket of a name that is misspelt.
@@ -59,12 +59,6 @@ def check_url(flag: str, url: str) -> None:
         raise ConfigError(
             f"{flag} {url}: cannot write there ({type(error).__name__}: {error}); name another place"
         ) from error
-
-
-def check_writable(flag: str, folder: str) -> None:
-    parent = existing(Path(folder))
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise ConfigError(f"{flag} {folder}: {parent} is not a folder that this user can write to; name another")
 
 
 def check_memory(plan: Plan, gpus: int) -> None:

@@ -7,10 +7,10 @@ import math
 import os
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from actors.backends import gl
 from actors.benchmarks.catalogue import BACKENDS, Task, UnknownNameError, backend_of, nearest, resolve
+from cluster.config.fields import flag, get
 from cluster.config.schema import Config
 from cluster.errors import ConfigError
 from cluster.plan.plan import Plan, make_plan, max_ahead, most_copies
@@ -115,19 +115,6 @@ def check(config: Config, machine: Machine | None = None) -> Plan:
     plan = make_plan(config)
     check_seeds(plan)
     return plan
-
-
-def get(config: Config, path: str) -> Any:
-    """The value of a field by its path, such as learner.width."""
-    value: Any = config
-    for part in path.split("."):
-        value = getattr(value, part)
-    return value
-
-
-def flag(path: str) -> str:
-    """--learner.batch-size for learner.batch_size."""
-    return "--" + path.replace("_", "-")
 
 
 def check_bounds(config: Config) -> None:

@@ -12,12 +12,12 @@ import yaml
 from pydantic import TypeAdapter
 
 from actors.benchmarks.catalogue import nearest
+from cluster.config.fields import flag, get
 from cluster.config.paths import absolute
 from cluster.config.schema import Config
 from cluster.errors import ConfigError
 from cluster.plan.plan import Plan
 from cluster.plan.shapes import check_order, check_shapes
-from cluster.preflight.validation import flag, get
 from cluster.run.blank import clear, is_blank, way_on
 from cluster.run.identity import has_id, keep_apart, run_id, write_id
 from cluster.run.presence import Presence

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
+from cluster.config.paths import check_writable
 from cluster.config.schema import Config
 from cluster.errors import ConfigError
 from cluster.plan.plan import Plan
-from cluster.preflight.room import check_writable
 from cluster.run.session import Session
 
 if TYPE_CHECKING:

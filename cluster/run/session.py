@@ -13,10 +13,10 @@ from typing import Any
 
 from actors.actor import ActorReport
 from actors.evaluator import Evaluation
+from cluster.config.fields import get
 from cluster.errors import RunFailed
 from cluster.plan.plan import Plan
 from cluster.plan.shapes import shapes
-from cluster.preflight.validation import get
 from cluster.run.bad_numbers import BadNumbers, taken_over
 from cluster.run.evaluation_row import evaluation_row, missing, scored, unsound
 from cluster.run.folder import REPORT, SERIAL_FIELDS, RunFolder
