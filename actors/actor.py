@@ -18,6 +18,7 @@ from actors.environments import Environment, Step, copy_seed, make_environment
 from actors.episodes import Episode, EpisodeTracker
 from actors.policies.greedy import ALWAYS_GREEDY, Epsilon, GreedyPolicy
 from actors.policies.policy import NumpyPolicy
+from actors.reports import ActorReport
 from actors.segments import SegmentBuilder
 from replay.client.writer import Writer
 from replay.policy_store import PolicyMessage, PolicySource
@@ -65,23 +66,6 @@ class ActorSpec:
     @property
     def writer_name(self) -> str:
         return f"{self.name}.{self.incarnation}"
-
-
-class ActorReport(NamedTuple):
-    """What happened since the last report, and counters since the start."""
-
-    episodes: list[Episode]
-    iterations: int  # steps of every copy
-    transitions: int
-    policy_version: int  # -1 while acting at random
-    policy_age_s: float  # when it was last acted with: a push that waits makes no policy old
-    seconds: dict[str, float]  # where the time went: act, step, record, push
-    writer: dict[str, Any]
-    finished: bool
-    silent_s: float = 0.0  # since the loop last did anything, waiting for replay included
-    memory_bytes: int = 0  # that nobody shares
-    bad: Sequence[BadNumber] = ()  # since the last report; each has cost an episode
-    only_bad: BadNumber | None = None  # the last, if its copy gives nothing else and the actor has ended for it
 
 
 class Pool:

@@ -12,25 +12,18 @@ from typing import NamedTuple
 import psutil
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import (
-    ActorUnavailableError,
-    OutOfMemoryError,
-    RayActorError,
-    RayTaskError,
-    RuntimeEnvSetupError,
-)
+from ray.exceptions import ActorUnavailableError, RayTaskError, RuntimeEnvSetupError
 
-from actors.actor import ActorReport, ActorSpec, Assignment
+from actors.actor import ActorSpec, Assignment
 from actors.backends.returned import BadEnvironment
+from actors.causes import Cause
+from actors.deaths import DEAD, MOST_DEATHS_IN_A_ROW, answered, cause_of, ready_among
 from actors.door import MOST_IN_A_ROW, BadNumber, OnlyBadNumbers
+from actors.reports import ActorReport, FleetCounts
 
-MOST_DEATHS_IN_A_ROW = 3
 REPORTS_PER_S = 100  # of all actors together: more of them are asked less often, so that hundreds cost no more
 LEAVE_TIMEOUT_S = 60.0  # for an actor that leaves to have its last push taken
 BUILD_TIMEOUT_S = 900.0  # for one to make its environments
-# How a call to a process that is gone ends: the second when Ray's memory monitor has killed it.
-DEAD = (RayActorError, OutOfMemoryError)
-NODE_DIED = "its node has died"  # in what Ray says of a process that went with its node: it has no class for that
 
 
 class Death(NamedTuple):
@@ -38,7 +31,16 @@ class Death(NamedTuple):
 
     actor: str
     incarnation: int
-    cause: str
+    cause: Cause
+    reason: str
+
+
+class FleetFailed(Exception):
+    """The fleet cannot go on: an actor dies again and again, or a task gives nothing to learn from."""
+
+    def __init__(self, reason: str, cause: Cause) -> None:
+        super().__init__(reason)
+        self.cause = cause
 
 
 class Poll(NamedTuple):
@@ -155,7 +157,7 @@ class Fleet:
     def poll(self) -> Poll:
         """Look at every actor; one that died, hangs, leaks or failed is replaced at once. Never waits.
 
-        Raises RuntimeError when one dies again and again, its nodes alive, and has nothing for replay, and
+        Raises FleetFailed when one dies again and again, its nodes alive, and has nothing for replay, and
         BadEnvironment at once.
         """
         news = Poll([], [], [])
@@ -173,14 +175,14 @@ class Fleet:
                 elif slot.asked in answers:
                     self._hear(slot, news)
                 elif time.monotonic() - slot.asked_at > self.limits[slot.what.benchmark].deadline_s:
-                    self._replace(slot, "it has not answered for its deadline", news)
+                    self._replace(slot, Cause.HUNG, "it has not answered for its deadline", news)
             except ActorUnavailableError as error:
                 self._out_of_reach(slot, error, news)
             # The second when its environment, or our code, raised, the third when its packages could not be installed.
             except (*DEAD, RayTaskError, RuntimeEnvSetupError) as error:
                 if isinstance(error, RayTaskError) and isinstance(error.cause, BadEnvironment):
                     raise error.cause from None  # another actor would meet the same
-                self._replace(slot, str(error), news)
+                self._replace(slot, cause_of(error), str(error), news)
         for slot in list(self.outgoing):
             unserved = set(slot.what.tasks) - self._served(self.slots)
             missing = [one for one in self.slots if one.ready is not None and unserved.intersection(one.what.tasks)]
@@ -203,7 +205,7 @@ class Fleet:
         asked, slot.asked = slot.asked, None
         report: ActorReport = ray.get(asked)
         slot.report, slot.away_since = report, None
-        if report.writer["pushes"] or report.writer["refusals"]:  # the limiter may have everyone wait
+        if report.writer.pushes or report.writer.refusals:  # the limiter may have everyone wait
             slot.deaths_in_a_row = 0
         news.reports.append(report)
         for episode in report.episodes:
@@ -212,21 +214,23 @@ class Fleet:
         if report.only_bad is not None:
             self._spoil(slot, report.only_bad, news)
         elif report.silent_s > limits.deadline_s:
-            self._replace(slot, f"it has not made a step for {report.silent_s:.0f} s", news)
+            self._replace(slot, Cause.HUNG, f"it has not made a step for {report.silent_s:.0f} s", news)
         elif report.memory_bytes > limits.most_bytes:
-            self._replace(slot, f"it has grown to {report.memory_bytes:,} bytes, above {limits.most_bytes:,.0f}", news)
+            grown = f"it has grown to {report.memory_bytes:,} bytes, above {limits.most_bytes:,.0f}"
+            self._replace(slot, Cause.OUT_OF_MEMORY, grown, news)
 
     def _spoil(self, slot: Slot, last: BadNumber, news: Poll) -> None:
-        """Replace an actor that a task gives nothing but bad numbers. Raises RuntimeError when it gives nothing else to
+        """Replace an actor that a task gives nothing but bad numbers. Raises FleetFailed when it gives nothing else to
         several: all the others would wait for it."""
         self.spoilt[last.task] += 1
         if self.spoilt[last.task] >= MOST_DEATHS_IN_A_ROW:
-            raise RuntimeError(
+            raise FleetFailed(
                 f"{last.name} gives nothing but bad numbers: {self.spoilt[last.task]} actors dropped {MOST_IN_A_ROW} "
                 f"episodes in a row with none that was sound in between, at last since {last}; mend the environment, "
-                f"or leave it out of --tasks"
+                f"or leave it out of --tasks",
+                Cause.BAD_NUMBERS,
             )
-        self._replace(slot, f"{OnlyBadNumbers(last)}", news)
+        self._replace(slot, Cause.BAD_NUMBERS, f"{OnlyBadNumbers(last)}", news)
 
     def _begin_when_ready(self, slot: Slot, news: Poll) -> None:
         if slot.placed is not None:
@@ -237,7 +241,8 @@ class Fleet:
                         slot.process = psutil.Process(pid)
                 slot.placed, slot.placed_at, slot.away_since = None, time.monotonic(), None
             elif not slot.is_new and time.monotonic() - slot.begun_at > BUILD_TIMEOUT_S:  # others may wait for room
-                self._replace(slot, f"it has not answered a new coordinator for {BUILD_TIMEOUT_S:.0f} s", news)
+                silent = f"it has not answered a new coordinator for {BUILD_TIMEOUT_S:.0f} s"
+                self._replace(slot, Cause.HUNG, silent, news)
         elif slot.ready is not None and answered(slot.ready):
             ray.get(slot.ready)
             if self.collecting:
@@ -246,7 +251,8 @@ class Fleet:
                 if slot.is_new:
                     news.started.append((slot.what.name, slot.incarnation))
         elif time.monotonic() - slot.placed_at > BUILD_TIMEOUT_S:
-            self._replace(slot, f"its environments were not made within {BUILD_TIMEOUT_S:.0f} s", news)
+            late = f"its environments were not made within {BUILD_TIMEOUT_S:.0f} s"
+            self._replace(slot, Cause.HUNG, late, news)
 
     def _out_of_reach(self, slot: Slot, error: ActorUnavailableError, news: Poll) -> None:
         """Ask again what it did not answer: it may be there, or Ray is about to say that it died, and whether its node
@@ -255,19 +261,20 @@ class Fleet:
         if slot.away_since is None:
             slot.away_since = now
         if now - slot.away_since > self.limits[slot.what.benchmark].deadline_s:
-            self._replace(slot, str(error), news)
+            self._replace(slot, Cause.OUT_OF_REACH, str(error), news)
         elif slot.ready is None:
             slot.asked, slot.asked_at = None, now
         else:
             slot.placed, slot.ready = slot.handle.placed.remote(), slot.handle.build.remote()
 
-    def _replace(self, slot: Slot, cause: str, news: Poll) -> None:
+    def _replace(self, slot: Slot, cause: Cause, reason: str, news: Poll) -> None:
         """Begin it anew elsewhere. Nodes come and go, spot ones by the dozen: that is no fault of who was on them."""
-        news.deaths.append(Death(slot.what.name, slot.incarnation, cause))
-        deaths = slot.deaths_in_a_row + (NODE_DIED not in cause)
+        news.deaths.append(Death(slot.what.name, slot.incarnation, cause, reason))
+        deaths = slot.deaths_in_a_row + (cause is not Cause.NODE_LOST)
         if deaths >= MOST_DEATHS_IN_A_ROW:
-            raise RuntimeError(
-                f"actor {slot.what.name} died {deaths} times without anything for replay in between, at last: {cause}"
+            raise FleetFailed(
+                f"actor {slot.what.name} died {deaths} times without anything for replay in between, at last: {reason}",
+                cause,
             )
         slot.kill()  # it may only have been out of reach
         self.restarts[slot.what.benchmark] += 1
@@ -295,18 +302,13 @@ class Fleet:
         """The same, of those of one benchmark that are to stay."""
         return [slot.report for slot in self.slots if slot.what.benchmark == benchmark and slot.report is not None]
 
-    def stats(self) -> dict[str, dict[str, int]]:
+    def stats(self) -> dict[str, FleetCounts]:
         """By benchmark: actors that are wanted, that have been placed and collect, that have not, and restarts."""
         found = {}
         for benchmark, restarts in self.restarts.items():
             slots = [slot for slot in self.slots if slot.what.benchmark == benchmark]
             alive = sum(slot.ready is None for slot in slots)
-            found[benchmark] = {
-                "desired": len(slots),
-                "alive": alive,
-                "pending": len(slots) - alive,
-                "restarts": restarts,
-            }
+            found[benchmark] = FleetCounts(len(slots), alive, len(slots) - alive, restarts)
         return found
 
     @property
@@ -331,12 +333,3 @@ class Fleet:
         self.slots = [slot for slot in self.slots if slot.ready is None]
         pending: list[ray.ObjectRef] = [slot.handle.stop.remote() for slot in [*self.slots, *self.outgoing]]
         return pending + [gone for _, gone, _ in self.leaving]
-
-
-def ready_among(references: list[ray.ObjectRef]) -> set[ray.ObjectRef]:
-    """Those that are answered: one question for all of them."""
-    return set(ray.wait(references, num_returns=len(references), timeout=0)[0]) if references else set()
-
-
-def answered(reference: ray.ObjectRef) -> bool:
-    return bool(ray.wait([reference], timeout=0)[0])

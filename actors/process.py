@@ -12,10 +12,11 @@ import psutil
 import ray
 from ray.actor import ActorHandle
 
-from actors.actor import Actor, ActorReport, ActorSpec, make_environments
+from actors.actor import Actor, ActorSpec, make_environments
 from actors.backends.returned import BadEnvironment
 from actors.door import BadNumber, OnlyBadNumbers
 from actors.evaluator import Evaluation, Evaluator, EvaluatorSpec
+from actors.reports import ActorReport
 from replay.client.handle import ShardHandle
 from replay.client.writer import Writer
 from replay.policy_store import PolicyMessage

@@ -137,7 +137,7 @@ def compare_speed(plan: Plan, same_actions: bool, seconds: float, repeats: int) 
     case = plan.tasks[0].short_name + ("-same-actions" if same_actions else "")
     result = compare("actors", case, "environment steps/s", *alternate(ours, theirs, repeats))
     report = actor.report()
-    if report.policy_version < 0 or report.writer["refusals"]:
+    if report.policy_version < 0 or report.writer.refusals:
         raise RuntimeError(f"the actor did not act freely with a policy: {report}")
     total = sum(report.seconds.values())
     shares = {name: part / total for name, part in report.seconds.items()}

@@ -21,14 +21,17 @@ import psutil
 import ray
 import tyro
 
-from actors.actor import ActorReport, ActorSpec, Assignment
+from actors.actor import ActorSpec, Assignment
 from actors.episodes import Episode
 from actors.fleet import Fleet, Limits
+from actors.reports import ActorReport
 from benchmarks.report import compare
 from dashboards.metrics.exporter import Exporter
-from dashboards.metrics.tally import Tally
+from dashboards.metrics.tally import State, Tally
 from dashboards.progress import Progress
 from dashboards.sinks.records import Records
+from learner.reports import LearnerReport, Seconds
+from replay.stats import LimiterStats, SamplerStats, ShardStats, WriterStats
 
 TICK_S = 0.25  # of the coordinator
 REPORT_S = 5.0
@@ -57,12 +60,12 @@ def main(actors: int = 500, processes: int = 25, tasks: int = 100, minutes: floa
         {"dmc": Limits(60.0, 1e12)},
     )
     fleet.collect()
-    while fleet.stats()["dmc"]["alive"] < actors:
+    while fleet.stats()["dmc"].alive < actors:
         fleet.poll()
     process, seconds, memory, oldest = psutil.Process(), [], [], 0.0
     with tempfile.TemporaryDirectory() as folder:
         records = Records(Path(folder))
-        exporter = Exporter("crowd", Tally(10**9, 10**9, 0), "127.0.0.1", 0, Path(folder))
+        exporter = Exporter("crowd", Tally(State(10**9, 10**9, 0)), "127.0.0.1", 0, Path(folder))
         records.mirrors.append(exporter)
         asked: list[float] = []
         series, telling = 0, 0.0
@@ -76,10 +79,10 @@ def main(actors: int = 500, processes: int = 25, tasks: int = 100, minutes: floa
                 progress.episodes_ended(reports)
                 if due:
                     told = time.monotonic()
-                    records.metrics(progress.row(fleet.reports, fleet.stats(), LEARNER | scales(tasks), [shard(tasks)]))
+                    records.metrics(progress.row(fleet.reports, fleet.stats(), learner(tasks), [shard(tasks)]))
                 telling += time.thread_time() - cpu
                 if due:
-                    ages = [time.monotonic() - report.writer["told_at"] for report in fleet.reports]
+                    ages = [time.monotonic() - report.writer.push_s for report in fleet.reports]
                     oldest = max(oldest, *ages)
                     began_to_ask = time.perf_counter()
                     with urllib.request.urlopen(exporter.url) as answer:
@@ -113,9 +116,8 @@ class Crowd:
     """A process that answers for several actors."""
 
     def report(self, task: int) -> ActorReport:
-        """As one that has ended an episode since it was asked last, and when that was."""
-        writer = {"pushes": 1, "transitions": 32, "bytes": 4096, "refusals": 0, "lost": 0, "push_s": 0.0, "wait_s": 0.0}
-        writer["told_at"] = time.monotonic()
+        """As one that has ended an episode since it was asked last; `push_s` says when that was."""
+        writer = WriterStats(pushes=1, transitions=32, bytes=4096, push_s=time.monotonic())
         seconds = {"act": 1.0, "step": 1.0, "record": 1.0, "push": 1.0}
         return ActorReport([Episode(task, 100.0, 1000, False)], 32, 32, 1, 0.0, seconds, writer, False)
 
@@ -145,26 +147,33 @@ def busy(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-LEARNER: dict[str, Any] = {
-    "updates": 1000,
-    "seconds": {"data_wait": 0.0, "update": 0.0, "publish": 0.0},
-    "threads": 1,
-    "policies": 10,
-    "sampler": {},
-    "metrics": {},
-}
-
-
-def scales(tasks: int) -> dict[str, Any]:
-    return {"reward_scale": [1.0] * tasks}
-
-
-def shard(tasks: int) -> dict[str, Any]:
+def learner(tasks: int) -> LearnerReport:
     """What one says of itself."""
-    zeros = ("insert_wait_s", "sample_wait_s", "insert_refusals", "sample_refusals", "repeated_pushes")
-    numbers = {"shard": 0, "inserts": 0, "samples": 0, "steps_after_warmup": 1, "fill": 0.5, "steps_ahead": 0.0}
-    numbers |= {"bytes": 10**9, "node_available_bytes": 10**9, "node_total_bytes": 10**10}
-    return {"inserts_by_task": [1000] * tasks, "clipped_by_task": [0] * tasks, **numbers, **dict.fromkeys(zeros, 0)}
+    return LearnerReport(1000, {}, [1.0] * tasks, Seconds(), 1, 10, SamplerStats())
+
+
+def shard(tasks: int) -> ShardStats:
+    """Likewise."""
+    zeros = [0] * tasks
+    return ShardStats(
+        shard=0,
+        pid=0,
+        token="",
+        caught_up=True,
+        limiter=LimiterStats(0, 0, 1, 1.0, 0.0, 0.0, 0.0, 0.0, 0, 0),
+        inserts_by_task=[1000] * tasks,
+        transitions_by_task=zeros,
+        clipped_by_task=zeros,
+        fill=0.5,
+        bytes=10**9,
+        node_available_bytes=10**9,
+        node_total_bytes=10**10,
+        repeated_pushes=0,
+        bad_segments=0,
+        bad_transitions=0,
+        origin="empty",
+        problem="",
+    )
 
 
 if __name__ == "__main__":

@@ -17,31 +17,32 @@ from typing import Any
 import numpy as np
 import torch
 
-from actors.actor import Actor, make_environments
+from actors.actor import make_environments
 from actors.backends.generators import Generators
 from actors.backends.recorded import Mark, RecordedEnvironment
 from actors.backends.returned import BadEnvironment, Exited
+from actors.causes import Cause
 from actors.closing import close_in_time
 from actors.door import OnlyBadNumbers
 from actors.environments import COPY_INDICES, Environment, copy_seed
 from actors.evaluator import EVALUATION_STREAM, Abandoned, Evaluator
+from actors.reports import FleetCounts
+from cluster.backend.in_process import InProcess
 from cluster.errors import RunFailed
-from cluster.plan.learner_plan import learner_spec
 from cluster.plan.plan import Plan
+from cluster.plan.topology import build
 from cluster.preflight.origin import find_origin
-from cluster.run.replay_plan import shard_specs
 from cluster.run.session import Session
 from dashboards.progress import lowest_inserts
-from learner.learner import Learner, NonFinite, finish
+from dashboards.rows import Row
+from learner.learner import finish
+from learner.nonfinite import NonFinite
+from learner.reports import LearnerReport, Ready, Seconds
 from learner.scale.crew import Crew
 from learner.scale.trace import Trace
-from learner.state import dcp
 from learner.state.transfer import begin_from
-from replay.client.handle import LocalShard
-from replay.client.sampler import Sampler
-from replay.client.writer import Writer
-from replay.policy_store import PolicyMessage, PolicyStore
-from replay.shard import Shard
+from replay.policy_store import PolicyMessage
+from replay.stats import ShardStats
 
 EVALUATIONS = 3  # tries of one
 
@@ -52,62 +53,53 @@ class SerialRun:
     def __init__(self, plan: Plan, session: Session, device: str) -> None:
         self.plan = plan
         self.session = session
-        self.store = PolicyStore()
-        self.shards = [Shard(spec) for spec in shard_specs(plan, session.folder)]
-        session.folder.replay_taken(session.folder.takes + 1)
-        handles = [LocalShard(shard) for shard in self.shards]
-        self.evaluator = Evaluator(plan.evaluator())
-        self.checkpoints = session.folder.checkpoints
-        checkpoint, manifest = session.folder.checkpoint, session.folder.manifest
-        spec = learner_spec(plan, device)
-        self.learner = Learner(dcp.continued(spec, self.checkpoints.url(checkpoint)) if checkpoint else spec)
-        saved: dict[str, Any] | None = None
-        origin = None if checkpoint else find_origin(plan)
-        self.incarnation = 0
-        if checkpoint:
-            dcp.load(self.learner, self.checkpoints.url(checkpoint))
-            if manifest["execution"] == "serial":
-                with self.checkpoints.open(checkpoint, "serial.pt", "rb") as file:
-                    saved = to_numpy(torch.load(file, weights_only=True))
-                self.incarnation = manifest["incarnation"]
-            else:  # the run was distributed until now: new episodes, new random streams
-                self.incarnation = manifest["incarnation"] + 1
-        elif origin is not None:
-            begin_from(self.learner, origin)
-        self.sampler = Sampler(
-            handles,
-            plan.config.learner.batches_per_request,
-            depth=1,
-            received=self.learner.consumed,
-            probabilities=tuple(plan.shards[0].storage.probabilities),
-        )
-        acting = plan.actor(plan.everything(), self.incarnation)
-        states = [None] * len(acting.tasks) if saved is None else saved["environments"]
+        folder = session.folder
+        self.checkpoints = folder.checkpoints
+        saved, self.incarnation = self._saved()
+        states = [None] * len(plan.tasks) if saved is None else saved["environments"]
+        made = build(InProcess(plan, folder, device, self.incarnation, states))
+        self.shards, self.store, self.evaluator = made.shards, made.store, made.evaluators
+        self.learner, self.sampler = made.learner.learner, made.learner.sampler
+        self.actor, self.environments = made.actors.actor, made.actors.environments
         self.seconds = {"data_wait": 0.0, "update": 0.0, "publish": 0.0}
-        self.trace = Trace(session.folder.path, plan.config.learner.profile, plan.config.learner.batches_per_request)
+        self.trace = Trace(folder.path, plan.config.learner.profile, plan.config.learner.batches_per_request)
         self.metrics: dict[str, float] = {}
         self.reward_scale = [math.inf] * len(plan.tasks)
         self.policies = 0
         self.published = -1
         self.savable = False  # whether all is whole, and not saved yet
-        self.environments = [
-            RecordedEnvironment(made, state)
-            for made, state in zip(make_environments(acting, exact=True), states, strict=True)
-        ]
         try:
-            self.actor = Actor(acting, self.environments, Writer(acting.writer_name, handles), self.store)
-            if saved is not None:
-                if manifest["steps"] != plan.config.steps:
-                    saved["actor"]["writer"]["full"] = {}  # what was full has room again
-                self.actor.load_state(saved["actor"])
-                self.sampler.load_state(saved["sampler"])
-                self._restore_policy(saved)
-            elif self.learner.updates > 0 or origin is not None:  # what knows something does not warm up at random
-                self._publish()
-                self.actor.pull()
+            self._go_on(saved)
         except BaseException:
             close_in_time(self.environments)
             raise
+
+    def _saved(self) -> tuple[dict[str, Any] | None, int]:
+        """The state of actor, environments and sampler in the checkpoint that the run goes on from, None if it has
+        none of them; and the incarnation of the actor."""
+        folder = self.session.folder
+        if folder.manifest is None:
+            return None, 0
+        if folder.manifest.execution != "serial":  # distributed until now: new episodes, new random streams
+            return None, folder.manifest.incarnation + 1
+        with self.checkpoints.open(folder.checkpoint, "serial.pt", "rb") as file:
+            return to_numpy(torch.load(file, weights_only=True)), folder.manifest.incarnation
+
+    def _go_on(self, saved: dict[str, Any] | None) -> None:
+        """Have actor and sampler be as they were saved, or begin with what the learner knows."""
+        manifest = self.session.folder.manifest
+        origin = None if manifest else find_origin(self.plan)
+        if origin is not None:
+            begin_from(self.learner, origin)
+        if saved is not None:
+            if manifest is not None and manifest.steps != self.plan.config.steps:
+                saved["actor"]["writer"]["full"] = {}  # what was full has room again
+            self.actor.load_state(saved["actor"])
+            self.sampler.load_state(saved["sampler"])
+            self._restore_policy(saved)
+        elif self.learner.updates > 0 or origin is not None:  # what knows something does not warm up at random
+            self._publish()
+            self.actor.pull()
 
     def run(self, stop: threading.Event) -> bool:
         """Train to the step budget; False when `stop` was set before. When it fails, the state after the last whole
@@ -122,8 +114,7 @@ class SerialRun:
 
     def _conduct(self, stop: threading.Event) -> bool:
         session, spec = self.session, self.learner.spec
-        described = {"updates": self.learner.updates, "precision": spec.precision, "threads": spec.threads}
-        session.learner_ready(described | {"device": spec.device, "measured": []})
+        session.learner_ready(Ready(self.learner.updates, spec.device, spec.precision, spec.threads))
         if not session.random_is_scored:
             self._evaluate("random", stop)
         while not stop.is_set():
@@ -139,9 +130,9 @@ class SerialRun:
             if finished:
                 self._finish()
                 return self._evaluate("deterministic", stop)
-            if session.evaluation_due(env_steps):
+            if session.milestones.evaluation_due(env_steps):
                 self._evaluate("deterministic", stop)
-            if session.checkpoint_due(env_steps):
+            if session.milestones.checkpoint_due(env_steps):
                 with suppress(Exception):  # told already; the run goes on
                     self._save()
         self._finish()
@@ -163,8 +154,10 @@ class SerialRun:
         try:
             actor.step()
         except Exception as error:
+            cause = Cause.RAISED
             if isinstance(error, OnlyBadNumbers):
                 self._row()  # tells of the first
+                cause = Cause.BAD_NUMBERS
                 reason = f"{error}; mend the environment, or leave it out of --tasks"
             elif isinstance(error, BadEnvironment):
                 reason = str(error)
@@ -177,7 +170,7 @@ class SerialRun:
                 self.savable = self._led_back(marks)
             elif not isinstance(error, (OnlyBadNumbers, BadEnvironment, Exited)):
                 raise  # it was not in the environments, or is recorded in part
-            raise RunFailed(reason) from error
+            raise RunFailed(reason, cause) from error
 
     def _led_back(self, marks: list[Mark]) -> bool:
         """Forget the step that failed; whether other environments, led to where these were before it, see the same."""
@@ -213,7 +206,7 @@ class SerialRun:
             try:
                 self.metrics |= finish(trained, reply.batches, self.session.folder.path)
             except NonFinite as error:
-                raise RunFailed(str(error)) from error
+                raise RunFailed(str(error), Cause.LOSS_NOT_FINITE) from error
             self.reward_scale = trained.reward_scale
             self.trace.step()
             self.seconds["update"] += time.perf_counter() - started
@@ -242,33 +235,32 @@ class SerialRun:
                 session.evaluation_lost("the run was stopped", env_steps)
                 return False
             except Exception as error:  # whatever environments raise
-                cause = traceback.format_exc()
-                session.evaluator_died("all", cause, env_steps)
+                session.evaluator_died("all", Cause.RAISED, traceback.format_exc(), env_steps)
                 self.evaluator = Evaluator(self.plan.evaluator())
                 if not tries_left:
-                    cause = f"it was lost {EVALUATIONS} times, at last: {type(error).__name__}: {error}"
-                    session.evaluation_lost(cause, env_steps)
+                    reason = f"it was lost {EVALUATIONS} times, at last: {type(error).__name__}: {error}"
+                    session.evaluation_lost(reason, env_steps)
             else:
                 session.evaluated(result, env_steps)
                 break
         return True
 
-    def _shard_stats(self) -> list[dict[str, Any]]:
+    def _shard_stats(self) -> list[ShardStats]:
         return [shard.stats() for shard in self.shards]
 
-    def _row(self) -> dict[str, Any]:
+    def _row(self) -> Row:
         report = self.actor.report()
         self.session.heard([report])
-        learner = {
-            "updates": self.learner.updates,
-            "metrics": self.metrics,
-            "reward_scale": self.reward_scale,
-            "seconds": self.seconds,
-            "threads": self.learner.spec.threads,
-            "policies": self.policies,
-            "sampler": self.sampler.stats(),
-        }
-        fleet = {"all": {"desired": 1, "alive": 1, "pending": 0, "restarts": 0}}
+        learner = LearnerReport(
+            updates=self.learner.updates,
+            metrics=self.metrics,
+            reward_scale=self.reward_scale,
+            seconds=Seconds(**self.seconds),
+            threads=self.learner.spec.threads,
+            policies=self.policies,
+            sampler=self.sampler.stats(),
+        )
+        fleet = {"all": FleetCounts(desired=1, alive=1, pending=0, restarts=0)}
         return self.session.progress.row([report], fleet, learner, self._shard_stats())
 
     def _save(self) -> None:

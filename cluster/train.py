@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from actors.backends.returned import Astray, BadEnvironment, Exited
+from actors.causes import Cause
 from cluster.config.paths import absolute
 from cluster.config.schema import Config
 from cluster.errors import RunFailed
@@ -26,10 +27,12 @@ from cluster.run.registry import LeaseLost
 from cluster.run.replay_plan import clear_live, live_folder
 from cluster.run.session import Session
 from cluster.run.signals import stop_requests
+from dashboards.events import Failed, Finished, Stopped
 from dashboards.sinks.console import Console
 from learner.scale.waiting import ENVIRONMENT
 from replay.store.locations import left_behind
 
+EXPECTED = (RunFailed, BadEnvironment, Exited, OSError)  # what they say is all that people have to know
 DISTRIBUTED = "--execution distributed"  # what a serial run that strays goes on with
 
 
@@ -79,7 +82,7 @@ def conduct(
     try:
         session = Session(plan, folder, console)
         exporter = show(session, plan, address)
-        session.begin({"preset": preset, "actors": plan.counts(), "shards": len(plan.shards)}, again)
+        session.begin(preset, again)
         completed = drive(session)
     except LeaseLost:
         raise
@@ -88,9 +91,9 @@ def conduct(
         folder.presence.say(state="failed", reason=reason)
         if session is not None:
             with suppress(OSError):  # the disk may be full
-                session.ended("failed", reason)
+                session.ended(Failed(reason=reason, cause=cause_of(error)))
             session.write_report("failed")
-        expected = isinstance(error, (RunFailed, BadEnvironment, Exited, OSError))
+        expected = isinstance(error, EXPECTED)
         if expected:
             console.say(f"run {folder.name} failed: {error}")
         goes_on_with = DISTRIBUTED if isinstance(error, Astray) else goes_on_with
@@ -100,13 +103,20 @@ def conduct(
         if not expected:
             raise
         return 1
-    state, reason = ("finished", "") if completed else ("stopped", "asked to")
-    session.ended(state, reason)
-    session.summary(state)
+    end = Finished() if completed else Stopped(reason="asked to")
+    session.ended(end)
+    session.summary(end.kind)
     if not completed and folder.checkpoints.names():
         console.say(f"go on with: {resume_command(plan.config, preset, folder, goes_on_with)}")
     session.close()
     return 0 if completed else 130
+
+
+def cause_of(error: BaseException) -> Cause:
+    """Why a run failed, in a word."""
+    if isinstance(error, RunFailed):
+        return error.cause
+    return Cause.DIED if isinstance(error, OSError) else Cause.RAISED
 
 
 def drive(plan: Plan, session: Session) -> bool:

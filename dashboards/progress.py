@@ -5,35 +5,36 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 
-from actors.actor import ActorReport
+from actors.reports import ActorReport, FleetCounts
+from dashboards.rows import Row, limiter_row, shard_row
+from learner.reports import LearnerReport
+from replay.stats import ShardStats, WriterStats
 
 RECENT_EPISODES = 20
+T = TypeVar("T")
 QUANTILES = {"p10": 10, "p50": 50, "p90": 90}
-LIMITER_COUNTS = ("insert_wait_s", "sample_wait_s", "insert_refusals", "sample_refusals", "repeated_pushes")
-OF_SHARD = (
-    "shard",
-    "fill",
-    "bytes",
-    "node_available_bytes",
-    "node_total_bytes",
-    "inserts",
-    "samples",
-    "steps_ahead",
-    *LIMITER_COUNTS,
-)
-OF_TASKS = ("inserts_by_task", "clipped_by_task")
 RECENT_ROWS = 12  # a minute, at the default interval: what the time left is reckoned from
+
+
+@dataclass(frozen=True)
+class ProgressState:
+    """Counts of a run that go on after a resume. Lists have an item for each task."""
+
+    episodes: list[int]
+    elapsed_s: float
+    bad_episodes: list[int] = field(default_factory=list)  # empty: not counted by an early version
 
 
 class Progress:
     """Follows counters over time. Rates and shares are over the interval since the row before."""
 
     def __init__(
-        self, tasks: Sequence[str], steps: int, samples_per_insert: float, saved: dict[str, Any] | None = None
+        self, tasks: Sequence[str], steps: int, samples_per_insert: float, saved: ProgressState | None = None
     ) -> None:
         self.tasks = list(tasks)
         self.steps = steps
@@ -48,18 +49,18 @@ class Progress:
         if saved:
             self.load_state(saved)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> ProgressState:
         """What a resumed run counts on from."""
-        return {"episodes": self.episodes, "bad_episodes": self.bad_episodes, "elapsed_s": self.elapsed_s()}
+        return ProgressState(list(self.episodes), self.elapsed_s(), list(self.bad_episodes))
 
     def elapsed_s(self) -> float:
         """Seconds that the run has taken, those before a resume included."""
         return time.monotonic() - self.started
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        self.episodes = list(state["episodes"])
-        self.bad_episodes = list(state.get("bad_episodes", self.bad_episodes))  # not counted by earlier versions
-        self.started = time.monotonic() - state["elapsed_s"]
+    def load_state(self, state: ProgressState) -> None:
+        self.episodes = list(state.episodes)
+        self.bad_episodes = list(state.bad_episodes or self.bad_episodes)
+        self.started = time.monotonic() - state.elapsed_s
 
     def episodes_ended(self, reports: Iterable[ActorReport]) -> None:
         for report in reports:
@@ -72,19 +73,20 @@ class Progress:
     def row(
         self,
         actors: Sequence[ActorReport],
-        fleet: dict[str, dict[str, int]],
-        learner: dict[str, Any],
-        shards: Sequence[dict[str, Any]],
-    ) -> dict[str, Any]:
+        fleet: dict[str, FleetCounts],
+        learner: LearnerReport,
+        shards: Sequence[ShardStats],
+    ) -> Row:
         """One row for metrics.jsonl from the newest report of every part."""
         now = time.monotonic()
-        inserts, clipped = (np.sum([shard[of] for shard in shards], axis=0) for of in OF_TASKS)
+        inserts = np.sum([shard.inserts_by_task for shard in shards], axis=0)
+        clipped = np.sum([shard.clipped_by_task for shard in shards], axis=0)
         counters = {
             "at": now,
             "inserts": float(inserts.sum()),
-            "updates": float(learner["updates"]),
-            "data_wait": learner["seconds"]["data_wait"],
-            "push_wait": float(sum(report.writer["wait_s"] for report in actors)),
+            "updates": float(learner.updates),
+            "data_wait": learner.seconds.data_wait,
+            "push_wait": sum(report.writer.wait_s for report in actors),
         }
         elapsed = max(now - self.last["at"], 1e-9)
         # A restarted part counts from zero again; its first interval then says nothing.
@@ -96,58 +98,52 @@ class Progress:
         actors_wait = min(1.0, change["push_wait"] / elapsed / max(1, len(actors)))
         acting = [report for report in actors if report.policy_version >= 0]
         oldest = max(acting, key=lambda report: report.policy_age_s, default=None)
-        served = sum(shard["samples"] for shard in shards)
-        after_warmup = sum(shard["steps_after_warmup"] for shard in shards) * len(self.tasks)
-        return {
-            "time": time.time(),
-            "elapsed_s": now - self.started,
-            "env_steps": env_steps,
-            "env_steps_by_task": dict(zip(self.tasks, inserts.tolist(), strict=True)),
-            "updates": learner["updates"],
-            "steps_per_s": steps_per_s,
-            "updates_per_s": change["updates"] / elapsed,
-            "samples_per_insert": served / after_warmup if after_warmup > 0 else 0.0,
-            "samples_per_insert_target": self.target,
-            "return": {
-                task: mean([r for r, _ in recent]) for task, recent in zip(self.tasks, self.recent, strict=True)
-            },
-            "return_quantiles": {
-                task: quantiles([r for r, _ in recent]) for task, recent in zip(self.tasks, self.recent, strict=True)
-            },
-            "success": {
-                task: mean([s for _, s in recent]) for task, recent in zip(self.tasks, self.recent, strict=True)
-            },
-            "episodes": dict(zip(self.tasks, self.episodes, strict=True)),
-            "bad_episodes": dict(zip(self.tasks, self.bad_episodes, strict=True)),
-            "clipped": dict(zip(self.tasks, clipped.tolist(), strict=True)),
-            "policy_age_s": 0.0 if oldest is None else oldest.policy_age_s,
-            "policy_version": 0 if oldest is None else oldest.policy_version,
-            "policy_age_updates": 0 if oldest is None else max(0, learner["updates"] - oldest.policy_version),
-            "policies_published": learner["policies"],
-            "publish_s_per_policy": learner["seconds"]["publish"] / max(1, learner["policies"]),
-            "replay_fill": mean([shard["fill"] for shard in shards]) or 0.0,
-            "replay_bytes": sum(shard["bytes"] for shard in shards),
-            "steps_ahead": max((shard["steps_ahead"] for shard in shards), default=0.0),
-            "learner_wait_share": learner_waits,
-            "actor_wait_share": actors_wait,
-            "learner_threads": learner["threads"],
-            "learner_seconds": dict(learner["seconds"]),
-            "actor_seconds": sums([report.seconds for report in actors]),
-            "limiter": {name: sum(shard[name] for shard in shards) for name in LIMITER_COUNTS},
-            "shards": [{name: shard[name] for name in OF_SHARD} for shard in shards],
-            "writers": sums([report.writer for report in actors]),
-            "sampler": learner["sampler"],
-            "bottleneck": bottleneck(learner_waits, actors_wait),
-            "actors": sum(part["alive"] for part in fleet.values()),
-            "actors_desired": sum(part["desired"] for part in fleet.values()),
-            "actors_by_benchmark": fleet,
-            "learner": learner["metrics"],
-            "reward_scale": {
-                task: scale if np.isfinite(scale) else None
-                for task, scale in zip(self.tasks, learner["reward_scale"], strict=True)
-            },
-            "seconds_left": self._seconds_left(now, env_steps),
-        }
+        served = sum(shard.limiter.samples for shard in shards)
+        after_warmup = sum(shard.limiter.steps_after_warmup for shard in shards) * len(self.tasks)
+        return Row(
+            time=time.time(),
+            elapsed_s=now - self.started,
+            env_steps=env_steps,
+            env_steps_by_task=self._by_task(inserts.tolist()),
+            updates=learner.updates,
+            steps_per_s=steps_per_s,
+            updates_per_s=change["updates"] / elapsed,
+            samples_per_insert=served / after_warmup if after_warmup > 0 else 0.0,
+            samples_per_insert_target=self.target,
+            mean_return=self._by_task([mean([value for value, _ in recent]) for recent in self.recent]),
+            return_quantiles=self._by_task([quantiles([value for value, _ in recent]) for recent in self.recent]),
+            success=self._by_task([mean([success for _, success in recent]) for recent in self.recent]),
+            episodes=self._by_task(self.episodes),
+            bad_episodes=self._by_task(self.bad_episodes),
+            clipped=self._by_task(clipped.tolist()),
+            policy_age_s=0.0 if oldest is None else oldest.policy_age_s,
+            policy_version=0 if oldest is None else oldest.policy_version,
+            policy_age_updates=0 if oldest is None else max(0, learner.updates - oldest.policy_version),
+            policies_published=learner.policies,
+            publish_s_per_policy=learner.seconds.publish / max(1, learner.policies),
+            replay_fill=mean([shard.fill for shard in shards]) or 0.0,
+            replay_bytes=sum(shard.bytes for shard in shards),
+            steps_ahead=max((shard.limiter.steps_ahead for shard in shards), default=0.0),
+            learner_wait_share=learner_waits,
+            actor_wait_share=actors_wait,
+            learner_threads=learner.threads,
+            learner_seconds=learner.seconds,
+            actor_seconds=sums([report.seconds for report in actors]),
+            limiter=limiter_row(shards),
+            shards=[shard_row(shard) for shard in shards],
+            writers=WriterStats(**sums([asdict(report.writer) for report in actors])),
+            sampler=learner.sampler,
+            bottleneck=bottleneck(learner_waits, actors_wait),
+            actors=sum(part.alive for part in fleet.values()),
+            actors_desired=sum(part.desired for part in fleet.values()),
+            actors_by_benchmark=fleet,
+            learner=dict(learner.metrics),
+            reward_scale=self._by_task([scale if np.isfinite(scale) else None for scale in learner.reward_scale]),
+            seconds_left=self._seconds_left(now, env_steps),
+        )
+
+    def _by_task(self, values: Sequence[T]) -> dict[str, T]:
+        return dict(zip(self.tasks, values, strict=True))
 
     def _seconds_left(self, now: float, env_steps: int) -> float | None:
         """From the speed since the oldest of the rows kept: a single interval may hold an evaluation, or no push."""
@@ -167,7 +163,7 @@ def bottleneck(learner_waits: float, actors_wait: float) -> str:
     return "actors" if learner_waits > actors_wait else "learner"
 
 
-def sums(counters: Sequence[dict[str, float]]) -> dict[str, float]:
+def sums(counters: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The sum of every counter over the parts."""
     return {name: sum(part[name] for part in counters) for name in (counters[0] if counters else ())}
 
@@ -183,7 +179,6 @@ def mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def lowest_inserts(shards: Sequence[dict[str, Any]]) -> int:
+def lowest_inserts(shards: Sequence[ShardStats]) -> int:
     """Environment steps of the slowest task, from the stats of all shards."""
-    tasks = range(len(shards[0]["inserts_by_task"]))
-    return int(min(sum(shard["inserts_by_task"][task] for shard in shards) for task in tasks))
+    return int(np.sum([shard.inserts_by_task for shard in shards], axis=0).min())

@@ -8,7 +8,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from learner.learner import NonFinite, Trained
+from learner.learner import Trained
+from learner.nonfinite import NonFinite
 from replay.store.rows import Batches
 
 Jobs = queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]]

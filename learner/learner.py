@@ -18,6 +18,7 @@ from learner.agents.discrete import DiscreteState
 from learner.agents.reward_normalizer import RewardNormalizer
 from learner.networks.footprint import NetworkSpec, footprint, from_json, in_words, to_json
 from learner.networks.modules import Critic, ResidualBlock
+from learner.nonfinite import NonFinite, way_out
 from learner.scale.cuda_graph import Recorded
 from learner.scale.precision import (
     Precision,
@@ -58,10 +59,6 @@ class LearnerSpec:
     threads: int = 1
     compile: bool = False
     tuned: bool = False
-
-
-class NonFinite(FloatingPointError):
-    """A loss became infinite or no number."""
 
 
 class Trained:
@@ -132,19 +129,6 @@ def finish(trained: Trained, batches: Batches, folder: Path) -> dict[str, float]
         except OSError as unwritten:  # whatever becomes of the evidence, the loss is what is told
             where = f"could not be written ({unwritten})"
         raise NonFinite(f"{error}; the batches that led there {where}; {way_out(batches)}") from None
-
-
-def way_out(batches: Batches) -> str:
-    """What helps after a loss that these have made infinite or no number."""
-    arrays = batches._asdict()
-    bad = [name for name in ("observations", "actions", "rewards", "next_observations") if not all_finite(arrays[name])]
-    if bad:
-        return f"their {' and '.join(bad)} hold such numbers, which replay drops when the run is resumed"
-    return "all in them is finite, so learning has diverged: resume with a lower --learner.learning-rate"
-
-
-def all_finite(values: np.ndarray) -> bool:
-    return values.dtype.kind != "f" or bool(np.isfinite(values).all())
 
 
 def settled(spec: LearnerSpec) -> LearnerSpec:

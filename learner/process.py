@@ -23,6 +23,8 @@ from torch._C._distributed_c10d import TCPStore
 
 from learner.jobs import Jobs, Space, do
 from learner.learner import Learner, LearnerSpec, finish
+from learner.nonfinite import NonFinite
+from learner.reports import LearnerReport, Measured, Ready, Seconds
 from learner.scale.crew import Crew, allocate
 from learner.scale.pace import Pace, steps
 from learner.scale.sharding import ALONE, Ranks, join, meet
@@ -80,6 +82,7 @@ class RankProcess:
         self.loop = loop
         self.ranks = replace(loop.ranks, rank=rank)
         self.failure: str | None = None
+        self.diverged = False  # whether a loss that is not finite was the reason
         self.meeting: TCPStore | None = None  # which the first rank holds
         self.ended = False
         self.watches = 0  # that were asked for
@@ -108,7 +111,11 @@ class RankProcess:
             self.changed.notify_all()
             self.changed.wait_for(lambda: self.ended or self.watches > own)
         if self.ended:
-            raise RuntimeError(f"learner failed:\n{self.failure}")
+            raise self._failed()
+
+    def _failed(self) -> Exception:
+        """What its callers are told when the thread has failed."""
+        return (NonFinite if self.diverged else RuntimeError)(f"learner failed:\n{self.failure}")
 
     def ping(self) -> tuple[str, int]:
         """Its node and process id: it is there."""
@@ -130,7 +137,8 @@ class RankProcess:
                 begin_from(self.learner, self.loop.origin)
             self.crew = Crew(self.learner, self.loop.deadline_s)
             self._work()
-        except BaseException:
+        except BaseException as error:
+            self.diverged = isinstance(error, NonFinite)
             self.failure = traceback.format_exc()
         finally:
             with self.changed:
@@ -161,20 +169,20 @@ class LearnerProcess(RankProcess):
         self.pauses: Jobs = queue.SimpleQueue()  # done when no update is under way
         self.training = threading.Event()
 
-    def ready(self) -> dict[str, Any]:
+    def ready(self) -> Ready:
         """Answers when the learner is made or restored; says what it is."""
         return self._ask(
-            lambda: {
-                "updates": self.learner.updates,
-                "consumed": list(self.learner.consumed),
-                "critic_parameters": sum(p.numel() for p in self.learner.state.critic.parameters()),
-                "device": str(self.learner.device),
-                "precision": self.spec.precision,
-                "ranks": self.ranks.count,
-                "sharding": self.ranks.sharding,
-                "threads": self.pace.settled,
-                "measured": [vars(way) | {"seconds": seconds} for way, seconds in self.ways.items()],
-            }
+            lambda: Ready(
+                updates=self.learner.updates,
+                device=str(self.learner.device),
+                precision=self.spec.precision,
+                threads=self.pace.settled,
+                measured=[Measured(way.precision, way.threads, seconds) for way, seconds in self.ways.items()],
+                ranks=self.ranks.count,
+                sharding=self.ranks.sharding,
+                critic_parameters=sum(p.numel() for p in self.learner.state.critic.parameters()),
+                consumed=list(self.learner.consumed),
+            )
         )
 
     def start(self) -> None:
@@ -189,18 +197,18 @@ class LearnerProcess(RankProcess):
     def policy(self) -> PolicyMessage:
         return self._ask(lambda: self.learner.policy())
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> LearnerReport:
         """Counters and the newest metrics."""
         return self._ask(
-            lambda: {
-                "updates": self.learner.updates,
-                "metrics": self.metrics,
-                "reward_scale": self.reward_scale,
-                "seconds": dict(self.seconds),
-                "threads": self.pace.settled,
-                "policies": self.policies,
-                "sampler": self.sampler.stats(),
-            }
+            lambda: LearnerReport(
+                updates=self.learner.updates,
+                metrics=self.metrics,
+                reward_scale=self.reward_scale,
+                seconds=Seconds(**self.seconds),
+                threads=self.pace.settled,
+                policies=self.policies,
+                sampler=self.sampler.stats(),
+            )
         )
 
     def save(self, url: str) -> tuple[int, float]:
@@ -224,7 +232,7 @@ class LearnerProcess(RankProcess):
                 return answer.result(timeout=1.0)
             except TimeoutError:
                 if self.failure is not None:
-                    raise RuntimeError(f"learner failed:\n{self.failure}") from None
+                    raise self._failed() from None
 
     def _work(self) -> None:
         threads, chosen = self.spec.threads, self.spec.precision

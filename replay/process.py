@@ -36,9 +36,6 @@ class ShardProcess(Shard):
         self.node = context.get_node_id()
         self.space = threading.local()
 
-    def stats(self) -> dict[str, Any]:
-        return super().stats() | {"node": self.node}
-
     sample = ray.method(concurrency_group="sample")(Shard.sample)
 
     def save_timed(self, name: str) -> tuple[int, float]:

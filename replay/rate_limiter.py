@@ -15,9 +15,10 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+
+from replay.stats import LimiterStats
 
 MIN_WAIT_S, MAX_WAIT_S = 0.002, 0.1
 
@@ -122,21 +123,21 @@ class RateLimiter:
         missing = self.limit.batch_size / self.limit.samples_per_step - self.ahead()
         return self.insert_side.time_for(missing * len(self.inserts))
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> LimiterStats:
         steps = int(self.inserts.min()) - self.limit.warmup
         tasks = len(self.inserts)
-        return {
-            "inserts": int(self.inserts.sum()),
-            "samples": self.samples,
-            "steps_after_warmup": max(0, steps),
-            "samples_per_insert_target": self.limit.samples_per_step / tasks,
-            "samples_per_insert": self.samples / (steps * tasks) if steps > 0 else 0.0,
-            "steps_ahead": max(0.0, self.ahead()),
-            "insert_wait_s": self.insert_side.waited(),
-            "sample_wait_s": self.sample_side.waited(),
-            "insert_refusals": self.insert_side.refusals,
-            "sample_refusals": self.sample_side.refusals,
-        }
+        return LimiterStats(
+            inserts=int(self.inserts.sum()),
+            samples=self.samples,
+            steps_after_warmup=max(0, steps),
+            samples_per_insert_target=self.limit.samples_per_step / tasks,
+            samples_per_insert=self.samples / (steps * tasks) if steps > 0 else 0.0,
+            steps_ahead=max(0.0, self.ahead()),
+            insert_wait_s=self.insert_side.waited(),
+            sample_wait_s=self.sample_side.waited(),
+            insert_refusals=self.insert_side.refusals,
+            sample_refusals=self.sample_side.refusals,
+        )
 
 
 class Side:

@@ -14,6 +14,7 @@ import numpy as np
 from replay.rate_limiter import MAX_WAIT_S, RateLimit, RateLimiter
 from replay.snapshots.restore import is_exact, restore_dealt, restore_exactly
 from replay.snapshots.snapshot import Place, SnapshotError, Snapshotter
+from replay.stats import ShardStats
 from replay.store.locations import node_memory
 from replay.store.memory import NAME_BYTES, FilesError, FilesInUse, PrivateMemory, ShardFiles
 from replay.store.rows import Batches, Push
@@ -91,6 +92,8 @@ class Shard:
         again: whether a shard with this spec has lived before. Without files it then takes the newest snapshot that is
             whole, not `spec.snapshot`, and no pushes until it has been told what its predecessor had counted.
     """
+
+    node = ""  # of Ray, in a process of its own
 
     def __init__(self, spec: ShardSpec, again: bool = False) -> None:
         self.spec = spec
@@ -276,7 +279,7 @@ class Shard:
             self._commit()
             return tuple(self.storage.transitions)
 
-    def catch_up(self, inserts: list[int]) -> dict[str, Any]:
+    def catch_up(self, inserts: list[int]) -> ShardStats:
         """Count inserts of each task that were made before this process began, as its predecessor is known to have.
 
         Some of them it may have lost. They were made nevertheless: environment steps do not go backwards, and what was
@@ -290,29 +293,30 @@ class Shard:
             self.memory.commit()
         return self.stats()
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> ShardStats:
         available, total = node_memory()
         with self.lock:
             transitions = self.storage.transitions
-            return self.limiter.stats() | {
-                "shard": self.spec.index,
-                "pid": os.getpid(),
-                "token": self.token,
-                "caught_up": self.caught_up,
-                "inserts_by_task": self.limiter.inserts.tolist(),
-                "transitions_by_task": transitions,
-                "capacity": list(self.spec.storage.capacity),
-                "fill": min(1.0, sum(transitions) / sum(self.spec.storage.capacity)),
-                "bytes": self.spec.storage.nbytes,
-                "node_available_bytes": available,
-                "node_total_bytes": total,
-                "repeated_pushes": self.repeated_pushes,
-                "clipped_by_task": [ring.clipped for ring in self.storage.rings],
-                "bad_segments": self.dropped.segments,
-                "bad_transitions": self.dropped.transitions,
-                "origin": self.origin,
-                "problem": self.problem,
-            }
+            return ShardStats(
+                shard=self.spec.index,
+                pid=os.getpid(),
+                token=self.token,
+                caught_up=self.caught_up,
+                limiter=self.limiter.stats(),
+                inserts_by_task=self.limiter.inserts.tolist(),
+                transitions_by_task=transitions,
+                clipped_by_task=[ring.clipped for ring in self.storage.rings],
+                fill=min(1.0, sum(transitions) / sum(self.spec.storage.capacity)),
+                bytes=self.spec.storage.nbytes,
+                node_available_bytes=available,
+                node_total_bytes=total,
+                repeated_pushes=self.repeated_pushes,
+                bad_segments=self.dropped.segments,
+                bad_transitions=self.dropped.transitions,
+                origin=self.origin,
+                problem=self.problem,
+                node=self.node,
+            )
 
     def save(self, name: str) -> int:
         """Write a snapshot and return its new bytes; pushes and samples go on meanwhile. One at a time."""

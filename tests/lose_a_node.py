@@ -22,6 +22,7 @@ from cluster.run.folder import open_run
 from cluster.run.replay_plan import live_folder
 from cluster.run.session import Session
 from cluster.supervise.coordinator import Coordinator
+from dashboards.events import Finished, Stopped
 from dashboards.sinks import records
 from dashboards.sinks.console import Console
 from tests import tiny
@@ -62,13 +63,13 @@ def main(folder: Path) -> bool:
             ):
                 time.sleep(0.1)
             shard = nodes.index(workers[1].node_id)
-            session.records.event("node_removed", shard=shard)
+            (folder / "removed").write_text(str(time.time()))
             cluster.remove_node(workers[1], allow_graceful=False)
             shutil.rmtree(live / f"shard-{shard}")  # which was on that node
 
         threading.Thread(target=lose, daemon=True).start()
         completed = Coordinator(plan, session, live, "cpu", parts).run()
-        session.records.event("finished" if completed else "stopped")
+        session.ended(Finished() if completed else Stopped())
         session.close()
     ray.shutdown()
     cluster.shutdown()

@@ -17,7 +17,8 @@ import ray
 from ray.cluster_utils import Cluster
 
 from actors.actor import ActorSpec, Assignment
-from actors.fleet import MOST_DEATHS_IN_A_ROW, Fleet, Limits
+from actors.deaths import MOST_DEATHS_IN_A_ROW
+from actors.fleet import Fleet, Limits
 
 NODE = {"num_cpus": 1, "resources": {"there": 1}, "object_store_memory": 80_000_000}
 

@@ -248,8 +248,8 @@ def test_replay_that_is_taken_over_loses_its_bad_segments_and_no_other(
         again = Shard(replace(spec, storage=other, snapshot="x"))
     assert streams.numbers(again) == expected
     stats = again.stats()
-    assert stats["transitions_by_task"] == [len(expected)] and stats["inserts_by_task"] == [sum(lengths)]
-    assert (stats["bad_segments"], stats["bad_transitions"]) == (len(spoilt), sum(lengths) - len(expected))
+    assert stats.transitions_by_task == [len(expected)] and stats.inserts_by_task == [sum(lengths)]
+    assert (stats.bad_segments, stats.bad_transitions) == (len(spoilt), sum(lengths) - len(expected))
     again.insert("b", 0, streams.push(100, 3, tasks=(0,)))
     batches = again.storage.sample(4, 4, again.lock)
     assert (np.abs(batches.observations) < 1e4).all() and (np.abs(batches.rewards) < 1e4).all()
@@ -266,7 +266,7 @@ def test_observations_beyond_float16_are_clipped_and_counted() -> None:
     shard.insert("a", 0, Push({0: rows}, {}))
     held = streams.held(shard.storage.rings[0])
     np.testing.assert_array_equal(held.observations[1], np.array([65504, -65504], np.float16))
-    assert shard.stats()["clipped_by_task"] == [2]
+    assert shard.stats().clipped_by_task == [2]
 
 
 @pytest.mark.parametrize("bad", [math.inf, 1e20])
@@ -330,15 +330,15 @@ def test_scores_are_of_the_episodes_that_gave_numbers() -> None:
     successes = {walk: [False] * 3, reach: [True, False, True], cheetah: [False] * 3}
     lengths = {task: [3, 3, 3] for task in returns}
     row = evaluation_row(tasks, Evaluation(returns, lengths, successes, 7), 0, 0.0)
-    assert row["return"] == {walk: 200.0, reach: 1.5, cheetah: 500.0} and row["success"][reach] == 0.5
-    assert row["score"] == pytest.approx({walk: 0.2, reach: 0.5, cheetah: 0.5})
-    assert row["score_mean"] == pytest.approx(2.9 / 7) and row["score_iqm"] == pytest.approx(0.4)
-    assert row["bad_episodes"] == {walk: 1, reach: 1}
+    assert row.mean_return == {walk: 200.0, reach: 1.5, cheetah: 500.0} and row.success[reach] == 0.5
+    assert row.score == pytest.approx({walk: 0.2, reach: 0.5, cheetah: 0.5})
+    assert row.score_mean == pytest.approx(2.9 / 7) and row.score_iqm == pytest.approx(0.4)
+    assert row.bad_episodes == {walk: 1, reach: 1}
     assert unsound(returns)[0] == f"{walk}: 1 of 3 episodes gave numbers that are none" and len(unsound(returns)) == 2
     none = evaluation_row(tasks, Evaluation(returns | {walk: [math.nan] * 3}, lengths, successes, 7), 0, 0.0)
-    assert none["return"][walk] is none["score"][walk] is none["score_mean"] is none["score_iqm"] is None
+    assert none.mean_return[walk] is none.score[walk] is none.score_mean is none.score_iqm is None
     sound = evaluation_row(tasks[2:], Evaluation({cheetah: [1.0]}, {}, {cheetah: [False]}, 7), 0, 0.0)
-    assert "bad_episodes" not in sound
+    assert not sound.bad_episodes
 
 
 def test_brc_eval_says_how_many_episodes_gave_no_numbers(folder: Path) -> None:

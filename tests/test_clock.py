@@ -19,6 +19,7 @@ from cluster.run.folder import open_run
 from cluster.run.registry import FileRegistry
 from cluster.run.session import Session
 from cluster.serial import SerialRun
+from dashboards.events import Finished, Stopped
 from dashboards.report import page, sections
 from dashboards.report.runs import load
 from dashboards.sinks import records
@@ -79,9 +80,9 @@ def run(folder: Path, name: str, wall: Wall, stop_at: int = 1 << 60, **changes: 
     opened, stop = open_run(plan, "quickstart"), StopAt(stop_at)
     with opened, Console([task.name for task in plan.tasks], plan.config.steps, io.StringIO()) as console:
         session = Session(plan, opened, console)
-        session.begin({})
+        session.begin("quickstart")
         stop.run = SerialRun(plan, session, "cpu")
-        session.ended("finished" if stop.run.run(stop) else "stopped")
+        session.ended(Finished() if stop.run.run(stop) else Stopped())
         session.close()
     wall.step_s = 0.0
 
@@ -113,10 +114,10 @@ def test_the_report_of_such_a_run_has_all_of_it(tmp_path: Path, wall: Wall) -> N
     run(tmp_path, "a", wall, stop_at=900)
     run(tmp_path, "a", wall, resume=True)
     told = load(tmp_path / "a", "finished")
-    assert told.rows[-1]["env_steps"] == 1500 and len(told.rows) > 2
-    assert [row["env_steps"] for row in told.evaluations] == [1500]
-    assert all(speed is None or speed >= 0 for speed in sections.speed(told, lambda row: row["updates"]))
-    assert told.marks() and 0 < told.marks()[0] <= told.rows[-1]["elapsed_s"]
+    assert told.rows[-1].env_steps == 1500 and len(told.rows) > 2
+    assert [row.env_steps for row in told.evaluations] == [1500]
+    assert all(speed is None or speed >= 0 for speed in sections.speed(told, lambda row: row.updates))
+    assert told.marks() and 0 < told.marks()[0] <= told.rows[-1].elapsed_s
     page.write([told], tmp_path / "report.html")
 
 

@@ -165,15 +165,13 @@ def test_a_resume_with_other_shards_and_capacity_begins_full(folder: Path) -> No
 def test_a_node_is_lost(folder: Path) -> None:
     """One of three, with a shard and actors: the run goes on, and the shard comes back elsewhere from its snapshot."""
     tiny.script("lose_a_node", folder)
-    (removed,) = events(folder, "a", "node_removed")
+    removed_at = float((folder / "removed").read_text())
     (died,) = events(folder, "a", "shard_died")
     (back,) = events(folder, "a", "shard_back")
-    print(f"noticed after {died['time'] - removed['time']:.1f} s, back {back['time'] - removed['time']:.1f} s after it")
+    print(f"noticed after {died['time'] - removed_at:.1f} s, back {back['time'] - removed_at:.1f} s after it")
     assert back["origin"].startswith("snapshot") and back["transitions"] > 0
-    assert back["time"] - removed["time"] < 60  # 30 s is the aim, on a machine that does nothing else
-    between = [
-        row["updates"] for row in tiny.rows(folder, "a", "metrics") if removed["time"] < row["time"] < back["time"]
-    ]
+    assert back["time"] - removed_at < 60  # 30 s is the aim, on a machine that does nothing else
+    between = [row["updates"] for row in tiny.rows(folder, "a", "metrics") if removed_at < row["time"] < back["time"]]
     assert between and between[-1] > between[0], "training went on"
     last = tiny.rows(folder, "a", "metrics")[-1]
     assert last["samples_per_insert"] == pytest.approx(last["samples_per_insert_target"], rel=0.02)

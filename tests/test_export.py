@@ -20,6 +20,7 @@ from learner.networks.footprint import NetworkSpec
 from learner.networks.modules import Critic, Policy
 from learner.state.publishing import Outgoing
 from tests import tiny
+from tests.rows import manifest
 
 TASKS = {1: ("dmc/cartpole-swingup",), 2: ("dmc/cartpole-swingup", "dmc/cheetah-run")}
 
@@ -34,7 +35,7 @@ def test_the_graph_acts_as_the_policy(tmp_path: Path, count: int) -> None:
         for parameter in policy.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     message = Outgoing(policy, critic.embedding_table(), 7).message()
-    paths = export(plan, message, {"env_steps": 5, "updates": 7}, tmp_path)
+    paths = export(plan, message, manifest(env_steps=5, updates=7), tmp_path)
     assert sorted(path.name for path in paths) == ["example.py", "policy.json", "policy.onnx", "policy.safetensors"]
     observations = 3 * torch.randn(11, plan.observation_size)
     tasks = torch.arange(11) % count
@@ -78,7 +79,7 @@ def test_the_example_scales_actions_to_the_bounds_of_their_task(tmp_path: Path) 
         policy.mean.weight.zero_()
         policy.mean.bias.fill_(30.0)
     message = Outgoing(policy, critic.embedding_table(), 0).message()
-    export(plan, message, {"env_steps": 5, "updates": 7}, tmp_path)
+    export(plan, message, manifest(env_steps=5, updates=7), tmp_path)
     about = json.loads((tmp_path / "policy.json").read_text(), parse_constant=lambda word: pytest.fail(word))
     newtons, switches = (task["action"] for task in about["tasks"])
     assert newtons["low"] == [-1000.0, 0.0] and newtons["high"] == [1000.0, None]

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.fleet import MOST_DEATHS_IN_A_ROW, NODE_DIED
+from actors.causes import Cause
+from actors.deaths import MOST_DEATHS_IN_A_ROW
 from actors.process import complete
 from cluster.config.schema import ActorsConfig, Config
 from cluster.errors import ConfigError
@@ -133,19 +134,22 @@ def test_actors_come_and_go_while_the_run_goes_on(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "option", "cause"),
+    ("fault", "option", "cause", "reason"),
     [
-        pytest.param("raises", "--actors.deadline=60", "ZeroDivisionError: the environment", marks=pytest.mark.long),
-        pytest.param("hangs", "--actors.deadline=3", "it has not made a step for", marks=pytest.mark.long),
-        pytest.param("leaks", "--actors.memory=0.8", "it has grown to", marks=pytest.mark.long),
+        pytest.param("raises", "--actors.deadline=60", Cause.RAISED, "ZeroDivisionError: the environment"),
+        pytest.param("hangs", "--actors.deadline=3", Cause.HUNG, "it has not made a step for"),
+        pytest.param("leaks", "--actors.memory=0.8", Cause.OUT_OF_MEMORY, "it has grown to"),
     ],
 )
-def test_an_actor_of_no_more_use_is_replaced_and_says_why(folder: Path, fault: str, option: str, cause: str) -> None:
+@pytest.mark.long
+def test_an_actor_of_no_more_use_is_replaced_and_says_why(
+    folder: Path, fault: str, option: str, cause: Cause, reason: str
+) -> None:
     """The other benchmark of the run, and the evaluators of both, are not touched by it."""
     tasks = ("--tasks", f"gymnasium/tests.counting:{fault}-v0", "dmc/cartpole-swingup")
     with live(folder, "a", *tasks, "--steps=1500", option) as process:
         died = wait_for(process, lambda: events(folder, "a", "actor_died"))[0]
-        assert died["actor"] == "gymnasium-0" and cause in died["reason"]
+        assert died["actor"] == "gymnasium-0" and died["cause"] == cause and reason in died["reason"]
         wait_for(process, lambda: [e for e in events(folder, "a", "actor_started") if e["incarnation"] == 1])
         ended_well(process)
     assert_whole(folder, "a", 1500, tasks=2)
@@ -157,8 +161,8 @@ def test_deaths_with_a_node_do_not_count(folder: Path) -> None:
     """Of an actor that has nothing for replay yet; by itself it dies three times, and then the fleet gives up."""
     tiny.script("lose_nodes", folder)
     with_node, by_itself, raised = json.loads((folder / "told.json").read_text())
-    assert [NODE_DIED in cause for cause in with_node] == [True] * MOST_DEATHS_IN_A_ROW
-    assert [NODE_DIED in cause for cause in by_itself] == [False] * (MOST_DEATHS_IN_A_ROW - 1)
+    assert with_node == [Cause.NODE_LOST] * MOST_DEATHS_IN_A_ROW
+    assert by_itself == [Cause.DIED] * (MOST_DEATHS_IN_A_ROW - 1)
     assert raised.startswith(f"actor dmc-0 died {MOST_DEATHS_IN_A_ROW} times without anything for replay in between")
 
 

@@ -6,6 +6,7 @@ import ast
 import json
 import math
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.run import evaluation_row
+from dashboards.codec import decode
+from dashboards.events import Checkpoint
 from dashboards.report import page
 from dashboards.report.runs import load
+from dashboards.rows import Row
 from dashboards.sinks import records
 from dashboards.sinks.records import Records
 from replay.json_text import json_text, with_nulls
@@ -98,20 +102,30 @@ def test_rows_without_a_number_are_read_and_drawn(tmp_path: Path, folder: Path, 
     assert done.returncode == 0, done.stdout + done.stderr
     run = folder / "runs" / "a"
     task = "dmc/cartpole-swingup"
-    evaluation, row = records.read(run / "eval.jsonl")[-1], records.read(run / "metrics.jsonl")[-1]
+    evaluation = records.read_evaluations(run)[-1]
+    row = decode(Row, records.read(run / "metrics.jsonl")[-1])
+    written = Checkpoint(
+        env_steps=1, updates=1, checkpoint="", snapshot="", seconds=bad, part_seconds={}, part_bytes={}
+    )
     again = Records(run)
-    for name in ("return", "score"):
-        evaluation[name][task] = bad
-    for name in ("returns", "scores"):
-        evaluation[name][task] = [bad]
-    evaluation["score_mean"] = evaluation["score_iqm"] = bad
-    again.evaluation(evaluation | {"env_steps": 900})
-    again.metrics(row | {"elapsed_s": row["elapsed_s"] + 1, "policy_age_s": bad, "learner": {"critic_loss": bad}})
-    again.event("checkpoint", seconds=bad)
+    again.evaluation(
+        replace(
+            evaluation,
+            env_steps=900,
+            mean_return={task: bad},
+            score={task: bad},
+            returns={task: [bad]},
+            scores={task: [bad]},
+            score_mean=bad,
+            score_iqm=bad,
+        )
+    )
+    again.metrics(replace(row, elapsed_s=row.elapsed_s + 1, policy_age_s=bad, learner={"critic_loss": bad}))
+    again.event(written)
     again.close()
     for path in json_files(folder):
         if path.suffix == ".jsonl":
             assert all(strictly(line) for line in path.read_text().splitlines())
-    assert evaluation_row.scored(records.read(run / "eval.jsonl")[-1]).endswith("-")
+    assert evaluation_row.scored(records.read_evaluations(run)[-1]).endswith("-")
     page.write([load(run, "finished")], tmp_path / "report.html")
     assert "NaN" not in (tmp_path / "report.html").read_text()

@@ -14,9 +14,10 @@ from torch import nn
 from learner.agents import brc
 from learner.agents.brc import BRCSettings
 from learner.agents.reward_normalizer import RewardNormalizer
-from learner.learner import Learner, LearnerSpec, NonFinite, finish
+from learner.learner import Learner, LearnerSpec, finish
 from learner.networks.footprint import NetworkSpec, critic_parameters
 from learner.networks.modules import Critic
+from learner.nonfinite import NonFinite
 from learner.scale.precision import Precision, autocast, parameter_dtype, round_factors
 from learner.state import dcp
 from learner.state.checkpoint import CheckpointError, Checkpoints
@@ -210,7 +211,7 @@ def test_checkpoints_are_complete_or_absent_and_old_ones_go(tmp_path: Path, url:
         write(checkpoints, steps)
     assert checkpoints.names() == ["000000000200", "000000000300"]
     manifest = checkpoints.manifest(checkpoints.names()[-1])
-    checkpoints.verify(checkpoints.names()[-1], manifest)
+    checkpoints.verify(checkpoints.names()[-1])
     assert manifest["env_steps"] == 300
     assert sorted(checkpoints.files.ls(checkpoints.root, detail=False))[0].endswith("200"), "the unfinished is gone"
 
@@ -243,7 +244,7 @@ def test_a_damaged_checkpoint_is_named_and_left_alone(tmp_path: Path, damage: st
     else:
         file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(CheckpointError, match=rf"{file.name}.*move .* away to resume from 000000000100"):
-        checkpoints.verify(newest, checkpoints.manifest(newest))
+        checkpoints.verify(newest)
     assert checkpoints.names() == ["000000000100", newest]
 
 

@@ -23,8 +23,9 @@ import torch
 
 from learner.agents.brc import BRCSettings
 from learner.jobs import Jobs, do
-from learner.learner import Learner, LearnerSpec, NonFinite
+from learner.learner import Learner, LearnerSpec
 from learner.networks.footprint import NetworkSpec
+from learner.nonfinite import NonFinite
 from learner.process import LoopSpec, RankProcess
 from learner.state import dcp
 from learner.state.checkpoint import Checkpoints
@@ -208,7 +209,7 @@ def kill_writers(folder: str) -> None:
         unfinished += len(folders) > len(checkpoints.names())
         for name in checkpoints.names()[-1:]:
             manifest = checkpoints.manifest(name)
-            checkpoints.verify(name, manifest)
+            checkpoints.verify(name)
             dcp.load(learner, checkpoints.url(name))
             assert learner.updates == manifest["updates"] == int(name)
             for tensor in learner.tensors()["critic"].values():

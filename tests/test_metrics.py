@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import socket
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayActorError, RayTaskError, RuntimeEnvSetupError
 
 from actors.benchmarks.catalogue import resolve
-from actors.fleet import NODE_DIED
+from actors.causes import Cause
+from actors.deaths import cause_of
+from actors.door import BadNumber, OnlyBadNumbers
+from dashboards.events import Begun, Failed, LearnerDied, Stopped
 from dashboards.metrics.docs import page
 from dashboards.metrics.exporter import Exporter
 from dashboards.metrics.metrics import METRICS
-from dashboards.metrics.tally import Tally, cause_of
+from dashboards.metrics.tally import State, Tally
 from dashboards.progress import bottleneck
 from dashboards.report import published
+from dashboards.rows import shard_row
 from dashboards.sinks.records import Records, flatten, read
 from tests import tiny
 from tests.live import address, ended_well, live, scrape, wait_for
+from tests.rows import entry, evaluation, row, shard_stats
 
 # Of what has not happened, or is not there, in a short run of one task on a CPU.
 ABSENT = {
@@ -121,12 +129,12 @@ def test_a_counter_never_goes_back_and_misses_nothing_that_grew(values: list[int
 
 
 def test_who_asks_is_told_of_a_failure_before_the_run_ends(tmp_path: Path) -> None:
-    exporter = Exporter("a", Tally(10, 10, 1), "127.0.0.1", 0, tmp_path)
-    failed = {"event": "failed", "time": 1.0, "reason": "RunFailed: an actor failed"}
+    exporter = Exporter("a", Tally(State(10, 10, 1)), "127.0.0.1", 0, tmp_path)
+    failed = entry(Failed(reason="RunFailed: an actor failed"), time=1.0)
     exporter.event(failed)
     exporter.wait_until_heard(threading.Event())  # nobody has asked: nobody is waited for
     assert scrape(exporter.url)["brc_failed"] == [({"run": "a", "cause": "died"}, 1.0)]
-    exporter.event({"event": "resume", "time": 2.0, "reason": ""})
+    exporter.event(entry(Begun(how="resume"), time=2.0))
     assert "brc_failed" not in scrape(exporter.url)
     exporter.asked.appendleft(exporter.asked[0] - 60.0)  # as one who asks every minute
     exporter.event(failed)
@@ -145,11 +153,11 @@ def test_who_asks_is_told_of_a_failure_before_the_run_ends(tmp_path: Path) -> No
 
 def test_deaths_are_counted_from_none_and_their_time_is_told(tmp_path: Path) -> None:
     """Prometheus sees no growth in a series that begins with 1, and a mark that is true for a moment is missed."""
-    exporter = Exporter("a", Tally(10, 10, 1), "127.0.0.1", 0, tmp_path)
+    exporter = Exporter("a", Tally(State(10, 10, 1)), "127.0.0.1", 0, tmp_path)
     before = scrape(exporter.url)["brc_restarts_total"]
     assert {value for _, value in before} == {0.0}
-    exporter.event({"event": "learner_died", "time": 1234.5, "reason": f"rank 0 {NODE_DIED}"})
-    exporter.metrics({"env_steps": 1})
+    exporter.event(entry(LearnerDied(cause=Cause.NODE_LOST, updates=3), time=1234.5))
+    exporter.metrics(row())
     after = scrape(exporter.url)["brc_restarts_total"]
     assert len(after) == len(before)
     assert [labels for labels, value in after if value] == [{"run": "a", "part": "learner", "cause": "node lost"}]
@@ -162,29 +170,18 @@ def test_series_are_bounded_by_tasks_and_shards(tmp_path: Path) -> None:
     """300 tasks, 8 shards and 500 actors; docs/metrics.md states the number."""
     tasks = [f"dmc/task-{index}" for index in range(300)]
     numbers = dict.fromkeys(tasks, 1.0)
-    counts = {"inserts": 1, "samples": 1, "repeated_pushes": 0, "steps_ahead": 0.0, "fill": 0.5, "bytes": 10**9}
-    sides = {f"{side}_{what}": 0 for side in ("insert", "sample") for what in ("wait_s", "refusals")}
-    node = {"node_available_bytes": 1, "node_total_bytes": 2}
-    row: dict[str, Any] = {
-        "time": 0.0,
-        "env_steps": 1,
-        "return": numbers,
-        "return_quantiles": {task: {"p10": 0.0, "p50": 0.0, "p90": 0.0} for task in tasks},
-        **dict.fromkeys(("env_steps_by_task", "episodes", "success", "reward_scale"), numbers),
-        "shards": [{"shard": shard, **counts, **sides, **node} for shard in range(8)],
-        "actors_by_benchmark": {"dmc": {"desired": 500, "alive": 500, "pending": 0, "restarts": 0}},
-        "bottleneck": "learner",
-    }
-    evaluation = {"return": numbers, "success": numbers, "score": numbers, "env_steps": 1}
-    tally = Tally(10, 10, 1, lambda task, steps: 1.0)
+    tally = Tally(State(10, 10, 1), lambda task, steps: 1.0)
     exporter = Exporter("a", tally, "127.0.0.1", 0, tmp_path)
-    exporter.evaluation({"policy": "random", **evaluation})
-    exporter.evaluation({"policy": "deterministic", **evaluation})
-    exporter.metrics(row)
+    found = evaluation({task: [1.0] for task in tasks}, success=numbers)
+    exporter.evaluation(replace(found, policy="random"))
+    exporter.evaluation(found)
+    quantiles = {task: {"p10": 0.0, "p50": 0.0, "p90": 0.0} for task in tasks}
+    shards = [shard_row(shard_stats(300, shard=shard)) for shard in range(8)]
+    exporter.metrics(row(tasks, mean_return=numbers, success=numbers, return_quantiles=quantiles, shards=shards))
     series = sum(len(samples) for samples in scrape(exporter.url).values())
     exporter.close()
     assert not list(tmp_path.glob("*.json"))
-    assert 3_950 < series < 4_100
+    assert 4_600 < series < 4_750
 
 
 @pytest.mark.parametrize(
@@ -208,7 +205,7 @@ class Broken:
     def __init__(self) -> None:
         self.closed = threading.Event()
 
-    def metrics(self, row: dict[str, Any]) -> None:
+    def metrics(self, row: Any) -> None:
         raise ConnectionError("away")
 
     def close(self) -> None:
@@ -220,8 +217,8 @@ class Broken:
 def test_a_mirror_that_fails_is_told_once_and_left_out(tmp_path: Path) -> None:
     records = Records(tmp_path)
     records.mirrors.append(mirror := Broken())
-    records.metrics({"env_steps": 1})
-    records.metrics({"env_steps": 2})
+    records.metrics(row(env_steps=1))
+    records.metrics(row(env_steps=2))
     records.close()
     assert [row["env_steps"] for row in read(tmp_path / "metrics.jsonl")] == [1, 2]
     (event,) = read(tmp_path / "events.jsonl")
@@ -230,12 +227,12 @@ def test_a_mirror_that_fails_is_told_once_and_left_out(tmp_path: Path) -> None:
 
 
 def test_a_row_that_was_cut_short_takes_no_other_with_it(tmp_path: Path) -> None:
-    (tmp_path / "events.jsonl").write_text('{"event": "start"}\n{"event": "check')
-    for kind in ("resume", "stop"):
+    (tmp_path / "events.jsonl").write_text('{"time": 1.0, "event": "start"}\n{"event": "check')
+    for event in (Begun(how="resume"), Stopped()):
         records = Records(tmp_path)
-        records.event(kind)
+        records.event(event)
         records.close()
-    assert [row["event"] for row in read(tmp_path / "events.jsonl")] == ["start", "resume", "stop"]
+    assert [row["event"] for row in read(tmp_path / "events.jsonl")] == ["start", "resume", "stopped"]
 
 
 def test_numbers_by_shard_are_mirrored_too() -> None:
@@ -243,21 +240,24 @@ def test_numbers_by_shard_are_mirrored_too() -> None:
     assert flatten(row) == [("a", 1.0), ("shards/0/fill", 0.5), ("shards/1/fill", 1.0), ("of/x", 2.0)]
 
 
+def task_error(error: Exception) -> RayTaskError:
+    return RayTaskError("report", "Traceback (most recent call last)", error)
+
+
 @pytest.mark.parametrize(
-    ("reason", "cause"),
+    ("error", "cause"),
     [
-        (f"The actor died because {NODE_DIED}. Node Id: 1", "node lost"),
-        ("it has not made a step for 130 s", "hung"),
-        ("rank 0 does not answer", "hung"),
-        ("it has grown to 9,000,000,000 bytes", "out of memory"),
-        ("actor a failed:\nTraceback (most recent call last)", "raised"),
-        ("RunFailed: critic_loss became nan at update 7 or a few before; the batches are in x.npz", "loss not finite"),
-        ("learner failed:\nTraceback\nNonFinite: policy_loss became -inf at update 7", "loss not finite"),
-        ("The actor is dead because its worker process has died.", "died"),
+        (RayActorError(error_msg="The actor died because its node has died. Node Id: 1"), Cause.NODE_LOST),
+        (ActorUnavailableError("The actor is unavailable", None), Cause.OUT_OF_REACH),
+        (OutOfMemoryError("killed due to memory pressure"), Cause.OUT_OF_MEMORY),
+        (task_error(ValueError("a bug")), Cause.RAISED),
+        (task_error(OnlyBadNumbers(BadNumber(0, "dmc/dog-run", 0, "reward", math.nan))), Cause.BAD_NUMBERS),
+        (RuntimeEnvSetupError("pip failed"), Cause.RAISED),
+        (RayActorError(error_msg="The actor is dead because its worker process has died."), Cause.DIED),
     ],
 )
-def test_deaths_have_a_few_causes(reason: str, cause: str) -> None:
-    assert cause_of(reason) == cause
+def test_deaths_have_a_few_causes(error: Exception, cause: Cause) -> None:
+    assert cause_of(error) is cause
 
 
 @pytest.mark.parametrize("suite", ["dmc-hard", "metaworld-50", "hb-medium", "hb-hard"])

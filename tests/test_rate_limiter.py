@@ -121,13 +121,13 @@ def test_waits_and_refusals_are_told() -> None:
     limiter = RateLimiter(RateLimit(16, 8, 10, 4), 1, clock)
     limiter.sample_side.refused()
     clock.now = 2.0
-    assert limiter.stats()["sample_wait_s"] == 2.0
+    assert limiter.stats().sample_wait_s == 2.0
     limiter.inserted(0, 20)
     limiter.insert_side.allowed(20)
     limiter.sample_side.allowed(8)
     clock.now = 5.0
     stats = limiter.stats()
-    assert (stats["sample_wait_s"], stats["sample_refusals"], stats["insert_wait_s"]) == (2.0, 1, 0.0)
+    assert (stats.sample_wait_s, stats.sample_refusals, stats.insert_wait_s) == (2.0, 1, 0.0)
     assert 0.0 < limiter.insert_wait([0]) <= 0.1
     assert 0.0 < limiter.sample_wait() <= 0.1
 

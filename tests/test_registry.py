@@ -14,6 +14,7 @@ import pytest
 from cluster.errors import ConfigError
 from cluster.preflight.validation import validate
 from cluster.run.folder import open_run
+from cluster.run.kept import Kept
 from cluster.run.presence import Presence
 from cluster.run.registry import (
     FileRegistry,
@@ -25,8 +26,10 @@ from cluster.run.registry import (
     known_run,
 )
 from cluster.run.stop import Stop
+from dashboards.progress import ProgressState
 from tests import tiny
 from tests.live import free_port, wait_until
+from tests.rows import shard_stats
 
 SECRET = "a-password"
 
@@ -211,13 +214,14 @@ def test_a_run_whose_folder_is_lost_is_known_by_redis(
     monkeypatch.setenv("BRC_REDIS", server.address)
     monkeypatch.setenv("BRC_REDIS_PASSWORD", SECRET)
     plan = validate(tiny.config(name="a"))
+    kept = Kept(7, 3, 2, ProgressState([1], 2.5, [0]), [shard_stats()], 0, 4, {"dmc": 2}, [(5, "random", 0)])
     with open_run(plan, "quickstart") as run:
-        run.keep({"env_steps": 7})
+        run.keep(kept)
         run.replay_taken(3)
         first = run.id
     shutil.rmtree("runs")
     with open_run(plan, "quickstart", again=True) as run:
-        assert (run.id, run.kept, run.takes) == (first, {"env_steps": 7}, 3)
+        assert (run.id, run.kept, run.takes) == (first, kept, 3)
         assert (run.path / "config.yaml").exists()
     shutil.rmtree("runs")
     with open_run(plan, "quickstart") as run:  # it left nothing to go on with, so its name is free

@@ -26,6 +26,7 @@ from replay.rate_limiter import RateLimit
 from replay.shard import ShardSpec
 from replay.snapshots.restore import segments_of
 from replay.snapshots.snapshot import Place, SnapshotError
+from replay.stats import ShardStats, WriterStats
 from replay.store.rows import LAST, Push, Rows
 from replay.store.storage import StorageSpec
 
@@ -76,7 +77,7 @@ class Pusher:
             self.writer.push(Push({self.task: numbered(self.next)}, {}), self.stopping.is_set)
             self.next += COPIES * (LENGTH + 1)
 
-    def stop(self) -> tuple[int, dict[str, Any]]:
+    def stop(self) -> tuple[int, WriterStats]:
         """Once all is acknowledged: the first number that was not pushed, and counts."""
         self.stopping.set()
         self.thread.join()
@@ -125,12 +126,12 @@ class Learner:
             raise self.failure
 
 
-def stats(shard: RayShard) -> dict[str, Any]:
+def stats(shard: RayShard) -> ShardStats:
     """What a shard says, once it is there."""
     deadline = time.monotonic() + 60
     while True:
         try:
-            said: dict[str, Any] = shard.call("stats").result(timeout=30)
+            said: ShardStats = shard.call("stats").result(timeout=30)
             return said
         except ShardUnavailable:
             assert time.monotonic() < deadline
@@ -165,10 +166,10 @@ def test_killed_shards_lose_nothing(local_ray: None, tmp_path: Path, place: str,
                 saves = [shard.call("save", f"{number:03d}") for shard in shards]
                 time.sleep(rng.uniform(0.0, 0.01))
             victim = rng.choice(shards)
-            pid = stats(victim)["pid"]
+            pid = stats(victim).pid
             os.kill(pid, signal.SIGKILL)
             killed = time.monotonic()
-            while stats(victim)["pid"] == pid:
+            while stats(victim).pid == pid:
                 time.sleep(0.01)
             seconds.append(time.monotonic() - killed)
             assert learner.failure is None, learner.failure
@@ -178,13 +179,13 @@ def test_killed_shards_lose_nothing(local_ray: None, tmp_path: Path, place: str,
         for save in saves:
             if save.done():
                 try_save(save)
-        assert sum(said["repeated_pushes"] for said in after) <= sum(end[1]["lost"] for end in ends)
+        assert sum(said.repeated_pushes for said in after) <= sum(end[1].lost for end in ends)
         check_content(shards, snapshots, [end[0] for end in ends])
         check_limiters(after, learner, [end[0] for end in ends])
-        assert all(said["origin"] == "files" or said["pid"] for said in after)
+        assert all(said.origin == "files" or said.pid for said in after)
         print(
             f"{place}: {rounds} kills, back after {np.mean(seconds):.2f} s ({min(seconds):.2f} to {max(seconds):.2f}); "
-            f"{sum(end[1]['pushes'] for end in ends)} pushes, of which {sum(end[1]['lost'] for end in ends)} were lost "
+            f"{sum(end[1].pushes for end in ends)} pushes, of which {sum(end[1].lost for end in ends)} were lost "
             f"sight of; {learner.rows} rows sampled"
         )
         for shard in shards:
@@ -230,13 +231,13 @@ def check_content(shards: list[RayShard], url: str, ends: list[int]) -> None:
         assert len(found) >= min(len(pushed), CAPACITY)
 
 
-def check_limiters(after: list[dict[str, Any]], learner: Learner, ends: list[int]) -> None:
+def check_limiters(after: list[ShardStats], learner: Learner, ends: list[int]) -> None:
     """All inserts are counted, and every shard has granted what arrived: no more than is due, no less but a request."""
-    inserts = np.sum([said["inserts_by_task"] for said in after], axis=0)
+    inserts = np.sum([said.inserts_by_task for said in after], axis=0)
     assert inserts.tolist() == [end // (LENGTH + 1) * LENGTH for end in ends]
     for index, said in enumerate(after):
-        due = max(0, min(said["inserts_by_task"]) - LIMIT.warmup) * LIMIT.samples_per_step
-        assert learner.sampler.received[index] * BATCH <= said["samples"] <= due
+        due = max(0, min(said.inserts_by_task) - LIMIT.warmup) * LIMIT.samples_per_step
+        assert learner.sampler.received[index] * BATCH <= said.limiter.samples <= due
         in_flight = 4 * BATCH * (learner.sampler.depth + 1)
-        assert said["samples"] - learner.sampler.received[index] * BATCH <= in_flight
+        assert said.limiter.samples - learner.sampler.received[index] * BATCH <= in_flight
     assert learner.rows == sum(learner.sampler.received) * BATCH

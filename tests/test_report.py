@@ -17,16 +17,19 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dashboards.events import ActorDied, Begun
 from dashboards.report import runs, sections
-from dashboards.report.aggregate import mean_interval
+from dashboards.report.aggregate import finite, mean_interval
 from dashboards.report.curves import group, score_curve, task_curve
 from dashboards.report.figures import Figure, Line, Spans, svg
 from dashboards.report.page import render, write
 from dashboards.report.runs import Run, load
+from dashboards.rows import EvaluationRow
 from dashboards.sinks import records
 from dashboards.sinks.records import Records
 from tests import tiny
 from tests.live import PATIENCE_S, live, wait_for
+from tests.rows import entry, evaluation, row
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 OPTIONS = ["--execution=serial", "--steps=1200", "--evaluation.interval=400", "--evaluation.episodes=2"]
@@ -77,15 +80,15 @@ def test_curves_are_means_over_runs_with_their_interval(folder: Path) -> None:
     (series,) = group(runs)
     curve = task_curve(series, task)
     assert curve is not None and curve.steps[-1] == 1200
-    finals = [run.evaluations[-1]["return"][task] for run in runs]
+    finals = finite(run.evaluations[-1].mean_return[task] for run in runs)
     assert curve.mean[-1] == pytest.approx(np.mean(finals))
     assert (curve.low[-1], curve.high[-1]) == pytest.approx((min(finals), max(finals)))  # of two, all that there is
     alone = task_curve(group(runs[:1])[0], task)
-    episodes = runs[0].evaluations[-1]["returns"][task]
+    episodes = finite(runs[0].evaluations[-1].returns[task])
     assert alone is not None and (alone.low[-1], alone.high[-1]) == pytest.approx((min(episodes), max(episodes)))
     score = score_curve(series, interquartile=False)
     assert score is not None
-    assert score.mean[-1] == pytest.approx(np.mean([run.evaluations[-1]["score_mean"] for run in runs]))
+    assert score.mean[-1] == pytest.approx(np.mean([run.evaluations[-1].score_mean for run in runs]))
     assert score.low[-1] <= score.mean[-1] <= score.high[-1]
     assert task_curve(series, "metaworld/reach") is not None  # by success
 
@@ -118,8 +121,8 @@ def test_short_files_are_sampled_whole(tmp_path: Path) -> None:
     assert records.sample(tmp_path / "none", 4) == []
 
 
-def rows_of(*steps: int, session: int) -> list[dict[str, Any]]:
-    return [{"env_steps": step, "session": session} for step in steps]
+def rows_of(*steps: int, session: int) -> list[EvaluationRow]:
+    return [evaluation(env_steps=step, session=session) for step in steps]
 
 
 @pytest.mark.parametrize(
@@ -133,10 +136,11 @@ def rows_of(*steps: int, session: int) -> list[dict[str, Any]]:
     ],
 )
 def test_what_a_resume_undid_is_left_out(before: Any, come_from: int | None, after: Any, standing: list[int]) -> None:
-    events = [] if come_from is None else [{"event": "resume", "session": 2, "from_steps": come_from}]
-    found = runs.standing([*rows_of(*before, session=1), *rows_of(*after, session=2)], events, "env_steps")
-    assert [row["env_steps"] for row in found] == standing
-    assert all(row["session"] == 2 for row in found if row["env_steps"] in after)
+    events = [] if come_from is None else [entry(Begun(how="resume", from_steps=come_from), session=2)]
+    rows = [*rows_of(*before, session=1), *rows_of(*after, session=2)]
+    found = runs.standing(rows, events, lambda row: row.env_steps, lambda event: event.from_steps)
+    assert [row.env_steps for row in found] == standing
+    assert all(row.session == 2 for row in found if row.env_steps in after)
 
 
 def test_a_resumed_run_tells_where_it_begins(folder: Path) -> None:
@@ -146,30 +150,20 @@ def test_a_resumed_run_tells_where_it_begins(folder: Path) -> None:
     (event,) = [row for row in tiny.rows(folder, "again", "events") if row["event"] == "resume"]
     assert event["from_steps"] == 1200 and event["from_elapsed_s"] > 0
     run = load(folder / "runs" / "again", "finished")
-    steps = [row["env_steps"] for row in run.evaluations]
+    steps = [row.env_steps for row in run.evaluations]
     assert steps == sorted(set(steps)) and steps[-1] == 1600 and len(run.marks()) == 1
 
 
 def test_speed_is_unknown_where_nobody_counted() -> None:
     sessions, elapsed, updates = [1, 1, 2, 2, 2], [0, 5, 10, 15, 20], [0, 500, 7000, 7500, 7000]
-    rows = [{"session": n, "elapsed_s": s, "updates": u} for n, s, u in zip(sessions, elapsed, updates, strict=True)]
+    rows = [row(session=n, elapsed_s=s, updates=u) for n, s, u in zip(sessions, elapsed, updates, strict=True)]
     run = Run("a", "live", {}, rows, [], None, [])
-    assert sections.speed(run, lambda row: row["updates"]) == [None, 100, None, 100, None]
+    assert sections.speed(run, lambda row: row.updates) == [None, 100, None, 100, None]
 
 
 def evaluated(name: str, *evaluations: tuple[int, dict[str, list[float]]], **config: Any) -> Run:
     """A run with these returns, which are also scores when divided by a thousand."""
-    rows = [
-        {
-            "env_steps": steps,
-            "return": {task: float(np.mean(values)) for task, values in returns.items()},
-            "returns": returns,
-            "scores": {task: [value / 1000 for value in values] for task, values in returns.items()},
-            "score_mean": None,
-            "score_iqm": None,
-        }
-        for steps, returns in evaluations
-    ]
+    rows = [evaluation(returns, env_steps=steps) for steps, returns in evaluations]
     return Run(name, "live", {"preset": "p", "seed": 0, "steps": 9, **config}, [], rows, None, [])
 
 
@@ -202,9 +196,10 @@ def test_places_do_not_make_another_experiment_but_rates_do() -> None:
 def test_interquartile_means_of_one_run_and_of_several_are_of_the_same_kind() -> None:
     """Of tasks' means, not of single episodes, of which those of a rate of success are 0 or 1."""
     rates = {"a/x": 8, "a/y": 5, "a/z": 2, "a/w": 9}
-    run = evaluated("a", (100, {task: [1000.0] * rate + [0.0] * (10 - rate) for task, rate in rates.items()}))
+    returns = {task: [1000.0] * rate + [0.0] * (10 - rate) for task, rate in rates.items()}
+    run = evaluated("a", (100, returns))
     alone = score_curve(group([run])[0], interquartile=True)
-    twice = score_curve(group([run, evaluated("b", *[(100, run.evaluations[0]["returns"])])])[0], interquartile=True)
+    twice = score_curve(group([run, evaluated("b", *[(100, returns)])])[0], interquartile=True)
     assert alone is not None and twice is not None
     assert alone.mean == twice.mean == [pytest.approx(0.65)]
     assert alone.low[0] < 0.65 < alone.high[0]
@@ -237,7 +232,7 @@ def test_series_of_different_tasks_say_so_and_have_no_score_of_the_papers() -> N
 
 @pytest.mark.parametrize("name", ["x#010010", "a$\\foo$", "n" * 100, "<b>&'\""])
 def test_any_name_can_be_drawn(name: str) -> None:
-    rows = [{"elapsed_s": float(at), "bottleneck": "actors"} for at in range(3)]
+    rows = [row(elapsed_s=float(at), bottleneck="actors") for at in range(3)]
     picture, place = svg(
         Figure(
             "who", "minutes", spans=[Spans(0, name, sections.bottlenecks(Run(name, "", {}, rows, [], None, []), 1.0))]
@@ -260,7 +255,7 @@ def test_a_run_that_has_said_nothing_yet_has_a_page(tmp_path: Path) -> None:
 def test_words_of_a_run_are_shown_and_not_obeyed(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "runs" / "a", tmp_path / "a")
     told = Records(tmp_path / "a")
-    told.event("actor_died", "<script>alert(1)</script>")
+    told.event(ActorDied(reason="<script>alert(1)</script>", actor="dmc-0", incarnation=0))
     told.close()
     text = render(group([load(tmp_path / "a", "died")]))
     assert "&lt;script&gt;alert(1)" in text and "<script>alert" not in text

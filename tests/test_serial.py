@@ -68,8 +68,8 @@ def assert_identical(one: SerialRun, other: SerialRun) -> None:
     for name, value in parameters(one).items():
         assert torch.equal(value, parameters(other)[name]), name
     mine, theirs = one.shards[0].stats(), other.shards[0].stats()
-    for key in ("inserts_by_task", "samples", "transitions_by_task"):
-        assert mine[key] == theirs[key]
+    assert mine.inserts_by_task == theirs.inserts_by_task and mine.transitions_by_task == theirs.transitions_by_task
+    assert mine.limiter.samples == theirs.limiter.samples
     assert one.learner.updates == other.learner.updates
     assert one.actor.iterations == other.actor.iterations
 
@@ -81,9 +81,9 @@ def config(folder: Path, name: str, **changes: object) -> Config:
 def test_counters_are_exact(tmp_path: Path) -> None:
     made = run(config(tmp_path, "a", tasks=("dmc/cartpole-swingup", "dmc/cheetah-run"), steps=1013))
     stats = made.shards[0].stats()
-    assert stats["inserts_by_task"] == [1013, 1013]
+    assert stats.inserts_by_task == [1013, 1013]
     assert made.learner.updates == made.plan.total_updates == (1013 - 300) // 2
-    assert stats["samples"] == made.learner.updates * 32
+    assert stats.limiter.samples == made.learner.updates * 32
     evaluations = records.read(tmp_path / "a" / "eval.jsonl")
     assert [(row["policy"], row["env_steps"]) for row in evaluations] == [("random", 0), ("deterministic", 1013)]
 
@@ -121,7 +121,7 @@ def test_a_run_stopped_before_its_last_score_can_go_on_to_it(tmp_path: Path) -> 
 def test_a_finished_run_takes_more_steps(tmp_path: Path) -> None:
     run(config(tmp_path, "a", steps=1000))
     more = run(config(tmp_path, "a", steps=1500, resume=True))
-    assert more.shards[0].stats()["inserts_by_task"] == [1500]
+    assert more.shards[0].stats().inserts_by_task == [1500]
     assert more.learner.updates == more.plan.total_updates == 600
 
 
@@ -166,9 +166,9 @@ def test_two_shards_hold_the_ratio_exactly(tmp_path: Path) -> None:
     made = run(config(tmp_path, "two", replay=replace(base.replay, shards=2), steps=1001, checkpoint_interval=1))
     kinds = [row["event"] for row in records.read(tmp_path / "two" / "events.jsonl")]
     assert len(kinds) > 10 and set(kinds) == {"learner_ready", "checkpoint"}, "also while a push is split between them"
-    assert sum(shard.stats()["inserts_by_task"][0] for shard in made.shards) == 1001
+    assert sum(shard.stats().inserts_by_task[0] for shard in made.shards) == 1001
     assert made.learner.updates == made.plan.total_updates
-    assert sum(shard.stats()["samples"] for shard in made.shards) == made.learner.updates * 32
+    assert sum(shard.stats().limiter.samples for shard in made.shards) == made.learner.updates * 32
 
 
 def test_dm_control_backend_trains(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_a_repeated_push_is_stored_once_and_answered_alike() -> None:
     again = one.insert("actor-0.0", 1, push(1, 5, 5))
     assert first == again and first.accepted and first.room == {0: 0, 1: 0}
     stats = one.stats()
-    assert stats["inserts_by_task"] == [10, 10] and stats["repeated_pushes"] == 1
+    assert stats.inserts_by_task == [10, 10] and stats.repeated_pushes == 1
     assert one.insert("actor-0.1", 1, push(1, 5)).room == {0: 0, 1: 0}, "another incarnation is another writer"
 
 
@@ -67,14 +67,14 @@ def test_a_push_beyond_the_budget_is_refused_and_says_what_fits() -> None:
     one = shard(budget=8)
     reply = one.insert("a", 1, push(1, 5, 5))
     assert not reply.accepted and reply.room == {0: 8, 1: 8}
-    assert one.stats()["inserts_by_task"] == [0, 0]
+    assert one.stats().inserts_by_task == [0, 0]
 
 
 def test_a_push_that_does_not_fit_changes_nothing() -> None:
     one = shard()
     with pytest.raises(ValueError, match="task 1"):
         one.insert("a", 1, Push({0: segments(1, [5]), 1: segments(1, [5], size=7)}, {}))
-    assert one.stats()["inserts_by_task"] == [0, 0] and one.storage.transitions == [0, 0]
+    assert one.stats().inserts_by_task == [0, 0] and one.storage.transitions == [0, 0]
 
 
 def test_a_refused_push_is_not_stored_and_says_when_to_come_back() -> None:
@@ -82,9 +82,9 @@ def test_a_refused_push_is_not_stored_and_says_when_to_come_back() -> None:
     assert one.insert("a", 1, push(1, 10)).accepted
     reply = one.insert("a", 2, push(20, 5))
     assert not reply.accepted and reply.wait_s > 0
-    assert one.stats()["inserts_by_task"] == [10, 10]
+    assert one.stats().inserts_by_task == [10, 10]
     assert one.sample(2, LIFE).batches is not None
-    assert one.stats()["insert_refusals"] == 1
+    assert one.stats().limiter.insert_refusals == 1
 
 
 def test_a_refused_push_stays_refused_however_late_its_call_comes() -> None:
@@ -113,9 +113,9 @@ def test_writer_fills_every_shard_to_its_budget_exactly() -> None:
         writer.push(push(start, 5, 2))
         start, pushes = start + 20, pushes + 1
         assert pushes < 20
-    stored = [transition for one in shards for transition in one.stats()["inserts_by_task"]]
+    stored = [transition for one in shards for transition in one.stats().inserts_by_task]
     assert stored == [23, 23, 20, 20]
-    assert writer.stats()["transitions"] == 2 * 43
+    assert writer.stats().transitions == 2 * 43
     numbers = [number for one in shards for number in rewards(one)]
     assert len(set(numbers)) == len(numbers) == 43, "a transition on two shards, or twice on one"
 
@@ -138,8 +138,8 @@ def test_writers_of_two_tasks_do_not_wait_for_each_other() -> None:
             pass
         if all(writer.finished for writer in writers):
             break
-    assert [one.stats()["inserts_by_task"] for one in shards] == [[100, 100], [100, 100]]
-    assert all(writer.stats()["refusals"] for writer in writers)
+    assert [one.stats().inserts_by_task for one in shards] == [[100, 100], [100, 100]]
+    assert all(writer.stats().refusals for writer in writers)
 
 
 def test_the_rest_of_a_split_push_does_not_wait_for_its_own_writer() -> None:
@@ -161,7 +161,7 @@ def test_the_rest_of_a_split_push_does_not_wait_for_its_own_writer() -> None:
             pass
         if writer.finished:
             break
-    assert [one.stats()["inserts_by_task"] for one in shards] == [[100, 100], [100, 100]]
+    assert [one.stats().inserts_by_task for one in shards] == [[100, 100], [100, 100]]
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -174,14 +174,14 @@ def test_a_push_that_is_not_answered_arrives_once(when: str) -> None:
     for number in range(4):
         writer.push(push(1 + 100 * number, 5))
         writer.flush()
-    assert writer.stats()["lost"] == 1 and writer.stuck
+    assert writer.stats().lost == 1 and writer.stuck
     assert rewards(shards[1]) == [float(100 * k + i) for k in (1, 2, 3) for i in range(1, 6)]
     lines[0].is_cut = lambda method: ""
     while writer.stuck:
         writer.poll(timeout=0.01)
     assert rewards(shards[0]) == [1, 2, 3, 4, 5]
-    assert shards[0].stats()["repeated_pushes"] == (1 if when == "after" else 0)
-    assert writer.stats()["transitions"] == 2 * 20
+    assert shards[0].stats().repeated_pushes == (1 if when == "after" else 0)
+    assert writer.stats().transitions == 2 * 20
 
 
 def test_a_single_shard_that_is_away_is_waited_for() -> None:
@@ -207,7 +207,7 @@ def test_what_a_dead_learner_asked_for_is_refused_after_the_next_has_settled() -
     assert one.settle(1, (1, 1)) == (10, 10)
     refused = one.sample(2, LIFE)
     assert refused.batches is None and refused.is_stranger
-    assert one.stats()["samples"] == 4
+    assert one.stats().limiter.samples == 4
     assert one.sample(2, (1, 1)).batches is not None
 
 
@@ -224,7 +224,7 @@ def test_batches_in_answers_that_were_lost_are_granted_again(when: str) -> None:
         reply = sampler.next(timeout=1.0)
         if reply is not None and reply.batches is not None:
             received += reply.batches.num_batches
-    assert sampler.received == [45] and sampler.stats()["lost"] > 0
+    assert sampler.received == [45] and sampler.stats().lost > 0
     assert sampler.next(timeout=0.3) is None, "more than the ratio allows"
 
 
@@ -237,7 +237,7 @@ def test_waiting_is_told_while_it_lasts() -> None:
 
     def stopped() -> bool:
         """Asked before every try: listen, and stop after a few."""
-        told.append(writer.stats()["wait_s"])
+        told.append(writer.stats().wait_s)
         return len(told) > 5
 
     writer.push(push(40, 5), stopped)
@@ -254,7 +254,7 @@ def test_sampler_stops_when_nothing_is_due_and_takes_all_that_is() -> None:
         counts.append(reply.batches.num_batches)
         assert reply.batches.return_maximum.tolist() == [1.0, -np.inf]
     assert counts == [3, 2]
-    assert one.stats()["samples_per_insert"] == one.stats()["samples_per_insert_target"] == 2.0
+    assert one.stats().limiter.samples_per_insert == one.stats().limiter.samples_per_insert_target == 2.0
 
 
 def test_batches_are_copied_into_the_callers_space() -> None:
@@ -311,22 +311,22 @@ def test_transitions_are_equally_likely_when_shards_hold_unequal_amounts() -> No
         share = np.array([np.mean(where == index + 1) for index in range(3)])
         expected = np.array(stored) / sum(stored)
         assert np.abs(share - expected).max() < 0.05, (task, share, expected)
-    assert sampler.stats()["elsewhere"] > 0
+    assert sampler.stats().elsewhere > 0
 
 
 def test_what_was_counted_before_a_loss_counts_on() -> None:
     one = shard(budget=100)
     one.insert("a", 1, push(1, 5))
     one.catch_up([40, 30])
-    assert one.stats()["inserts_by_task"] == [45, 35]
+    assert one.stats().inserts_by_task == [45, 35]
     one.catch_up([40, 30])
-    assert one.stats()["inserts_by_task"] == [45, 35], "told twice, counted once"
+    assert one.stats().inserts_by_task == [45, 35], "told twice, counted once"
 
 
 def test_one_that_has_lost_its_content_takes_nothing_before_it_knows_what_was_counted() -> None:
     again = Shard(shard(budget=50).spec, again=True)
     assert not again.insert("a", 1, push(1, 5)).accepted
-    assert again.catch_up([45, 45])["caught_up"]
+    assert again.catch_up([45, 45]).caught_up
     assert not again.insert("a", 1, push(1, 5)).accepted
     assert again.insert("a", 2, push(1, 5)).accepted
-    assert again.stats()["inserts_by_task"] == [50, 50]
+    assert again.stats().inserts_by_task == [50, 50]

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from dashboards.codec import decode
+from dashboards.events import from_row
+from dashboards.rows import EvaluationRow
 from dashboards.sinks.records import flatten, numbers_of_evaluation, numbers_of_event
 from tests import tiny
 from tests.live import free_port
@@ -51,7 +54,7 @@ def test_every_row_is_handed_over_under_its_name(tmp_path: Path) -> None:
     (file,) = (tmp_path / "runs" / "a" / "wandb").glob("offline-run-*/*.wandb")
     assert (tmp_path / "runs" / "a" / "id").read_text() in file.name
     rows, evaluations, events = (tiny.rows(tmp_path, "a", name) for name in ("metrics", "eval", "events"))
-    others = [numbers for row in events if (numbers := numbers_of_event(row))]
+    others = [numbers for row in events if (numbers := numbers_of_event(from_row(row).event))]
     assert others, "a checkpoint has been written"
     logged = history(file)
     assert len(logged) == len(rows) + len(evaluations) + len(others)
@@ -61,7 +64,7 @@ def test_every_row_is_handed_over_under_its_name(tmp_path: Path) -> None:
         assert {name: found[name] for name, _ in flatten(row)} == pytest.approx(dict(flatten(row)))
     rest = [row for row in logged if "updates" not in row]
     assert {name.split("/")[0] for row in rest for name in row} >= {"random", "evaluation", "checkpoint"}
-    for wanted in [*others, *map(numbers_of_evaluation, evaluations)]:
+    for wanted in [*others, *(numbers_of_evaluation(decode(EvaluationRow, row)) for row in evaluations)]:
         numbers = dict(flatten(wanted))
         assert any({name: row.get(name) for name in numbers} == pytest.approx(numbers) for row in rest), wanted
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
@@ -29,6 +29,7 @@ from cluster.run.folder import (
     run_checkpoints,
     run_names,
 )
+from cluster.run.manifest import Manifest
 from cluster.run.registry import FileRegistry, Registry, find_registry, known_run
 from dashboards.sinks.console import duration, number
 from replay.json_text import json_text
@@ -280,7 +281,7 @@ def evaluate(run: Name = "", episodes: int = 10, runs_folder: str = RUNS, seed: 
     evaluator = Evaluator(plan.evaluator())
     learned = evaluator.evaluate(policy, number=0)
     random = evaluator.evaluate(None, number=0)
-    print(f"{run} at {manifest['env_steps']:,} steps, {episodes} episodes a task (mean, least, greatest; random mean)")
+    print(f"{run} at {manifest.env_steps:,} steps, {episodes} episodes a task (mean, least, greatest; random mean)")
     for task in learned.returns:
         returns, base = finite(learned.returns[task]), finite(random.returns[task])
         shown = [number(value) for value in (mean(returns), min(returns, default=None), max(returns, default=None))]
@@ -338,7 +339,7 @@ def film(run: Name = "", tasks: tuple[str, ...] = (), every: int = 4, folder: st
     failed = 0
     signal.signal(signal.SIGINT, signal.default_int_handler)  # it ends the process that films with this one
     for name in tasks or names:
-        file = place / f"{name.replace('/', '-').replace(':', '-')}-{manifest['env_steps']:012d}.gif"
+        file = place / f"{name.replace('/', '-').replace(':', '-')}-{manifest.env_steps:012d}.gif"
         try:
             done = film_apart(plan.evaluator(), names.index(name), message, every, file)
         except KeyboardInterrupt:
@@ -355,7 +356,7 @@ def here(config: Config) -> Config:
     return replace(config, learner=replace(learner, sharding="auto"), actors=actors)
 
 
-def newest_policy(path: Path, plan: Plan) -> tuple[PolicyMessage, dict[str, Any]]:
+def newest_policy(path: Path, plan: Plan) -> tuple[PolicyMessage, Manifest]:
     """The policy of a run's newest checkpoint, and what the checkpoint says of itself. Raises CheckpointError.
 
     From now on SIGINT ends the process at once: what reads checkpoints takes KeyboardInterrupt for a damaged file, and
@@ -364,8 +365,8 @@ def newest_policy(path: Path, plan: Plan) -> tuple[PolicyMessage, dict[str, Any]
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     checkpoints = run_checkpoints(plan.config, path)
     name, manifest = newest_checkpoint(path, checkpoints)
-    checkpoints.verify(name, manifest)
-    check_shapes(path.name, manifest, plan.tasks, only=SEEN_AND_DONE)
+    checkpoints.verify(name)
+    check_shapes(path.name, manifest.shapes, plan.tasks, only=SEEN_AND_DONE)
     from learner.state.checkpoint import CheckpointError
     from learner.state.dcp import load_policy
 

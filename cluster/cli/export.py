@@ -16,6 +16,7 @@ from actors.closing import close
 from actors.environments import make_environment
 from actors.policies.policy import LAYER_NORM_EPSILON, LOG_STD_MAX, LOG_STD_MIN, unpack
 from cluster.plan.plan import Plan
+from cluster.run.manifest import Manifest
 from replay.json_text import json_text
 from replay.policy_store import PolicyMessage
 
@@ -46,7 +47,7 @@ for index, task in enumerate(about["tasks"]):
 '''
 
 
-def export(plan: Plan, message: PolicyMessage, manifest: dict[str, Any], folder: Path) -> list[Path]:
+def export(plan: Plan, message: PolicyMessage, manifest: Manifest, folder: Path) -> list[Path]:
     """Write policy.safetensors, policy.onnx, policy.json and example.py into the folder; their paths.
 
     The tensors have the names of learner.networks.modules.Policy, and task_embeddings is scaled already. The graph
@@ -58,8 +59,8 @@ def export(plan: Plan, message: PolicyMessage, manifest: dict[str, Any], folder:
     about = {
         "observation_size": plan.observation_size,
         "action_size": plan.action_size,
-        "env_steps": manifest["env_steps"],
-        "updates": manifest["updates"],
+        "env_steps": manifest.env_steps,
+        "updates": manifest.updates,
         "tasks": [
             {
                 "name": task.name,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from actors.benchmarks.catalogue import Task
 from cluster.errors import ConfigError
@@ -37,10 +36,11 @@ def check_order(run: str, saved: Sequence[str], tasks: Sequence[Task]) -> None:
     raise ConfigError(f"--tasks: run {run} was trained on {list(saved)}, {how}; resume with those")
 
 
-def check_shapes(run: str, manifest: dict[str, Any], tasks: Sequence[Task], only: Sequence[str] = ()) -> None:
-    """Whether environments are like those that a checkpoint's run was trained on, or `only` what is named of them. A
-    checkpoint of before this was kept says nothing. Raises ConfigError."""
-    saved = manifest.get("shapes", {})
+def check_shapes(
+    run: str, saved: Mapping[str, Mapping[str, str]], tasks: Sequence[Task], only: Sequence[str] = ()
+) -> None:
+    """Whether environments are like those that a checkpoint's run was trained on, which had the shapes `saved`, or
+    `only` what is named of them. A checkpoint of before this was kept says nothing. Raises ConfigError."""
     for task in tasks:
         for what, new in shape(task).items():
             old = saved.get(task.name, {}).get(what, new)

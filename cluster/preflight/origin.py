@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from actors.benchmarks.catalogue import UnknownNameError, nearest, resolve
 from cluster.config.schema import Config
 from cluster.errors import ConfigError
 from cluster.plan.plan import Plan
 from cluster.run.folder import load_config, newest_checkpoint, run_checkpoints
+from cluster.run.manifest import Manifest
 from learner.networks.footprint import NetworkSpec, from_json
 from learner.state.checkpoint import Checkpoints
 
@@ -48,7 +49,7 @@ def successor(path: Path, tasks: tuple[str, ...], keep: bool) -> tuple[str, Conf
     )
 
 
-def newest(config: Config) -> tuple[Checkpoints, str, dict[str, Any]]:
+def newest(config: Config) -> tuple[Checkpoints, str, Manifest]:
     """The newest checkpoint of the origin, its name and what it says of itself."""
     path = Path(config.origin)
     if not (path / "config.yaml").is_file():
@@ -63,7 +64,7 @@ def check_origin(plan: Plan) -> None:
     if not config.origin:
         return
     checkpoints, checkpoint, manifest = newest(config)
-    checkpoints.verify(checkpoint, manifest)
+    checkpoints.verify(checkpoint)
     saved = saved_networks(checkpoints, checkpoint)
     if saved.discrete != plan.networks.discrete:
         kinds = ("continuous", "discrete")
@@ -87,7 +88,7 @@ def check_origin(plan: Plan) -> None:
             raise ConfigError(
                 f"--learner.{name.replace('_', '-')} {new}: the origin {config.origin} has {old}; use that"
             )
-    known = ["mean", "random", *manifest["tasks"]]
+    known = ["mean", "random", *manifest.tasks]
     if config.origin_embedding not in known:
         raise ConfigError(
             f"--origin-embedding {config.origin_embedding!r} is neither mean nor random nor a task of the origin; "
@@ -102,7 +103,7 @@ def find_origin(plan: Plan) -> Origin | None:
     from learner.state.transfer import MEAN, RANDOM, Origin
 
     checkpoints, name, manifest = newest(plan.config)
-    known: list[str] = manifest["tasks"]
+    known = manifest.tasks
     names = [task.name for task in plan.tasks]
     kinds = {"mean": MEAN, "random": RANDOM}
     like = plan.config.origin_embedding

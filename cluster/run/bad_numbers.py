@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from actors.actor import ActorReport
+from actors.reports import ActorReport
+from dashboards import events
 from dashboards.sinks.console import Console
 from dashboards.sinks.records import Records
+from replay.stats import Content
 from replay.store.ring import LARGEST_FLOAT16
 
 
@@ -26,8 +27,10 @@ class BadNumbers:
             if bad.name in self.dropped:
                 continue
             self.dropped.add(bad.name)
-            details = {"task": bad.name, "copy": bad.copy, "what": bad.what, "value": str(bad.value)}
-            self.records.event("bad_numbers", str(bad), **details)
+            value = str(bad.value)
+            self.records.event(
+                events.BadNumbers(reason=str(bad), task=bad.name, copy=bad.copy, what=bad.what, value=value)
+            )
             self.console.say(
                 f"{bad}: the episode is dropped, and so is any other with such numbers; metrics count them as "
                 f"bad_episodes"
@@ -39,16 +42,17 @@ class BadNumbers:
             if not count or task in self.clipped:
                 continue
             self.clipped.add(task)
-            self.records.event("observations_clipped", f"beyond {LARGEST_FLOAT16:.0f}", task=task, numbers=count)
+            beyond = f"beyond {LARGEST_FLOAT16:.0f}"
+            self.records.event(events.ObservationsClipped(reason=beyond, task=task, numbers=count))
             self.console.say(
                 f"{task} has observations beyond float16's range, which replay clips to {LARGEST_FLOAT16:.0f}: use "
                 f"--replay.observation-dtype float32 if they mean something; metrics count them as clipped"
             )
 
 
-def taken_over(stats: dict[str, Any]) -> str:
+def taken_over(content: Content) -> str:
     """What a shard did not take over since it is no number, to be said behind what it did."""
-    if not stats["bad_segments"]:
+    if not content.bad_segments:
         return ""
-    lost = f"{stats['bad_segments']:,} segments of {stats['bad_transitions']:,} transitions"
+    lost = f"{content.bad_segments:,} segments of {content.bad_transitions:,} transitions"
     return f"; {lost} had NaN, infinite or huge numbers and were dropped"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -14,10 +13,11 @@ from actors.benchmarks.scores import normalized
 from actors.evaluator import Evaluation
 from dashboards.progress import mean
 from dashboards.report.aggregate import finite, iqm
+from dashboards.rows import EvaluationRow
 from dashboards.sinks.console import number
 
 
-def evaluation_row(tasks: Sequence[Task], evaluation: Evaluation, env_steps: int, elapsed_s: float) -> dict[str, Any]:
+def evaluation_row(tasks: Sequence[Task], evaluation: Evaluation, env_steps: int, elapsed_s: float) -> EvaluationRow:
     """Scores and returns by task, of an evaluation of a run's tasks that was begun at `env_steps`.
 
     Means and scores are of the episodes that gave numbers alone; where a task has none of these, its own and those
@@ -25,26 +25,26 @@ def evaluation_row(tasks: Sequence[Task], evaluation: Evaluation, env_steps: int
     """
     scores = scores_of(tasks, evaluation)
     whole = all(scores.values())
-    bad = bad_episodes(evaluation.returns)
     successes = {
         task: [success for success, value in zip(found, evaluation.returns[task], strict=True) if math.isfinite(value)]
         for task, found in evaluation.successes.items()
     }
-    return {
-        "time": time.time(),
-        "elapsed_s": elapsed_s,
-        "env_steps": env_steps,
-        "updates": max(0, evaluation.version),
-        "policy": "random" if evaluation.version < 0 else "deterministic",
-        "return": {task: mean(finite(values)) for task, values in evaluation.returns.items()},
-        "success": {task: mean(values) for task, values in successes.items()},
-        "score": {task: mean(values) for task, values in scores.items()},
-        "score_mean": mean([value for values in scores.values() for value in values]) if whole else None,
-        "score_iqm": iqm(np.array([mean(values) for values in scores.values()])) if scores and whole else None,
-        "returns": evaluation.returns,
-        "scores": scores,
-        "lengths": evaluation.lengths,
-    } | ({"bad_episodes": bad} if bad else {})
+    return EvaluationRow(
+        time=time.time(),
+        elapsed_s=elapsed_s,
+        env_steps=env_steps,
+        updates=max(0, evaluation.version),
+        policy="random" if evaluation.version < 0 else "deterministic",
+        mean_return={task: mean(finite(values)) for task, values in evaluation.returns.items()},
+        success={task: mean(values) for task, values in successes.items()},
+        score={task: mean(values) for task, values in scores.items()},
+        score_mean=mean([value for values in scores.values() for value in values]) if whole else None,
+        score_iqm=iqm(np.array([mean(values) for values in scores.values()])) if scores and whole else None,
+        returns={task: list(values) for task, values in evaluation.returns.items()},
+        scores=scores,
+        lengths=evaluation.lengths,
+        bad_episodes=bad_episodes(evaluation.returns),
+    )
 
 
 def bad_episodes(returns: dict[str, list[float]]) -> dict[str, int]:
@@ -88,7 +88,7 @@ def scores_of(tasks: Sequence[Task], evaluation: Evaluation) -> dict[str, list[f
     return found
 
 
-def scored(evaluation: dict[str, Any]) -> str:
+def scored(evaluation: EvaluationRow) -> str:
     """An evaluation in a line."""
-    returns = ", ".join(f"{task} {number(value)}" for task, value in evaluation["return"].items())
-    return f"{evaluation['policy']} at {evaluation['env_steps']:,}: {returns}"
+    returns = ", ".join(f"{task} {number(value)}" for task, value in evaluation.mean_return.items())
+    return f"{evaluation.policy} at {evaluation.env_steps:,}: {returns}"

@@ -6,7 +6,6 @@ import json
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import TypeAdapter
@@ -20,9 +19,12 @@ from cluster.plan.plan import Plan
 from cluster.plan.shapes import check_order, check_shapes
 from cluster.run.blank import clear, is_blank, way_on
 from cluster.run.identity import has_id, keep_apart, run_id, write_id
+from cluster.run.kept import Kept
+from cluster.run.manifest import Manifest, read_manifest, serial_options
 from cluster.run.presence import Presence
 from cluster.run.registry import Lease, Registry, find_registry
 from cluster.run.stop import Stop
+from dashboards.codec import decode, encode
 from learner.state.checkpoint import CheckpointError, Checkpoints
 from replay.json_text import json_text
 from replay.snapshots.snapshot import Place, SnapshotError
@@ -51,19 +53,6 @@ FIXED_FIELDS = (
     "learner.batch_size",
     "learner.updates_per_step",
 )
-# In lock step a resumed run goes on in the midst of its episodes, so it needs the environments and streams it had.
-SERIAL_FIELDS = (
-    "seed",
-    "actors.copies",
-    "actors.backend",
-    "atari.sticky",
-    "atari.one_life",
-    "atari.noop_max",
-    "replay.capacity",
-    "replay.shards",
-    "replay.segment_length",
-    "replay.observation_dtype",
-)
 REPORT = "report.html"
 
 
@@ -77,7 +66,7 @@ class RunFolder:
         lease: Lease,
         checkpoints: Checkpoints,
         checkpoint: str,
-        manifest: dict[str, Any],
+        manifest: Manifest | None,
         replay_url: str,
     ) -> None:
         self.path = path
@@ -86,13 +75,13 @@ class RunFolder:
         known = registry.read(path.name, "takes", "kept")
         # How often replay has begun in this run before: files of earlier times are out of date.
         self.takes = int(known["takes"] or 0)
-        # What `keep` was last given; {} if nothing.
-        self.kept: dict[str, Any] = json.loads(known["kept"] or "{}")
+        # What `keep` was last given.
+        self.kept = decode(Kept, json.loads(known["kept"])) if known["kept"] else None
         self.presence = Presence(registry, self.name, lease, Stop())
         self.replay_url = replay_url  # of its snapshots
         self.checkpoints = checkpoints
         self.checkpoint = checkpoint  # the one to resume from, or ""
-        self.manifest = manifest
+        self.manifest = manifest  # of that one
 
     def __enter__(self) -> RunFolder:
         self.presence.__enter__()
@@ -105,9 +94,9 @@ class RunFolder:
         """Note that all shards have begun, for the `take`-th time."""
         self.presence.say(takes=str(take))
 
-    def keep(self, state: dict[str, Any]) -> None:
+    def keep(self, state: Kept) -> None:
         """What a coordinator that takes over from this one, with all parts alive, is to know."""
-        self.presence.say(kept=json_text(state))
+        self.presence.say(kept=json_text(encode(state)))
 
 
 def open_run(plan: Plan, preset: str, again: bool = False) -> RunFolder:
@@ -194,13 +183,13 @@ def check_whole(config: Config, path: Path) -> None:
         )
 
 
-def begin_with(plan: Plan, path: Path, checkpoints: Checkpoints, again: bool) -> tuple[str, dict[str, Any]]:
-    """The checkpoint that a run goes on from, and its manifest; ("", {}) for nothing."""
+def begin_with(plan: Plan, path: Path, checkpoints: Checkpoints, again: bool) -> tuple[str, Manifest | None]:
+    """The checkpoint that a run goes on from, and its manifest; ("", None) for nothing."""
     if again:
-        return newest_checkpoint(path, checkpoints) if checkpoints.names() else ("", {})
+        return newest_checkpoint(path, checkpoints) if checkpoints.names() else ("", None)
     if plan.config.resume:
         return check_resume(path, plan)
-    return "", {}
+    return "", None
 
 
 def run_checkpoints(config: Config, path: Path) -> Checkpoints:
@@ -246,7 +235,7 @@ def load_config(path: Path) -> tuple[str, Config]:
         ) from error
 
 
-def check_resume(path: Path, plan: Plan) -> tuple[str, dict[str, Any]]:
+def check_resume(path: Path, plan: Plan) -> tuple[str, Manifest]:
     """The newest checkpoint and its manifest, if this configuration can go on from it."""
     saved = absolute(load_config(path)[1])
     config = plan.config
@@ -254,28 +243,28 @@ def check_resume(path: Path, plan: Plan) -> tuple[str, dict[str, Any]]:
     if not checkpoints.names():
         raise ConfigError(f"run {path.name} has no checkpoint yet: {way_on(path, checkpoints)}")
     newest, manifest = newest_checkpoint(path, checkpoints)
-    check_order(path.name, manifest["tasks"], plan.tasks)
+    check_order(path.name, manifest.tasks, plan.tasks)
     for field in FIXED_FIELDS:
         old, new = get(saved, field), get(config, field)
         if old != new:
             raise ConfigError(f"{flag(field)}: run {path.name} has {old}, not {new}; resume with {flag(field)} {old}")
-    check_shapes(path.name, manifest, plan.tasks)
-    if config.execution == manifest["execution"] == "serial":
-        for field in SERIAL_FIELDS:
-            old, new = manifest[field], get(config, field)
+    check_shapes(path.name, manifest.shapes, plan.tasks)
+    if config.execution == manifest.execution == "serial":
+        for field, new in serial_options(config).items():
+            old = manifest.options.get(field, new)
             if old != new:
                 raise ConfigError(
                     f"{flag(field)}: run {path.name} goes on in lock step from {old}, not {new}; resume with "
                     f"{flag(field)} {old}, or with --execution distributed"
                 )
-    done = manifest["env_steps"] == config.steps and manifest["updates"] >= plan.total_updates and has_score(path, plan)
-    if done or config.steps < manifest["env_steps"]:
+    done = manifest.env_steps == config.steps and manifest.updates >= plan.total_updates and has_score(path, plan)
+    if done or config.steps < manifest.env_steps:
         raise ConfigError(
-            f"--steps {config.steps}: run {path.name} has done {manifest['env_steps']} already; ask for more"
+            f"--steps {config.steps}: run {path.name} has done {manifest.env_steps} already; ask for more"
         )
-    checkpoints.verify(newest, manifest)
+    checkpoints.verify(newest)
     try:
-        Place(replay_url(config, path)).verify(manifest["replay"])
+        Place(replay_url(config, path)).verify(manifest.replay)
     except SnapshotError as error:
         raise CheckpointError(
             f"{error}; without it the learner would go on with an empty replay, so the run does not: "
@@ -288,13 +277,13 @@ def has_score(path: Path, plan: Plan) -> bool:
     """Whether the policy that a run ends with has been evaluated."""
     from dashboards.sinks import records
 
-    rows = records.read(path / "eval.jsonl")
-    return any(row["policy"] == "deterministic" and row["updates"] >= plan.total_updates for row in rows)
+    rows = records.read_evaluations(path)
+    return any(not row.is_random and row.updates >= plan.total_updates for row in rows)
 
 
-def newest_checkpoint(path: Path, checkpoints: Checkpoints) -> tuple[str, dict[str, Any]]:
+def newest_checkpoint(path: Path, checkpoints: Checkpoints) -> tuple[str, Manifest]:
     """The newest checkpoint of a run and its manifest, not yet verified; ConfigError when there is none."""
     found = checkpoints.names()
     if not found:
         raise ConfigError(f"run {path.name} has no checkpoint yet")
-    return found[-1], checkpoints.manifest(found[-1])
+    return found[-1], read_manifest(checkpoints, found[-1])

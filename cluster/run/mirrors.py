@@ -19,6 +19,7 @@ from cluster.config.schema import Config
 from cluster.errors import ConfigError
 from cluster.plan.plan import Plan
 from cluster.run.session import Session
+from dashboards.events import MirrorFailed
 
 if TYPE_CHECKING:
     from dashboards.metrics.exporter import Exporter
@@ -85,7 +86,7 @@ def told(session: Session, what: str, name: str, begin: Callable[[], T]) -> T | 
     try:
         return begin()
     except Exception as error:  # wandb has several kinds, of which not all are its own
-        session.records.event("mirror_failed", f"{type(error).__name__}: {error}", mirror=name)
+        session.records.event(MirrorFailed(reason=f"{type(error).__name__}: {error}", mirror=name))
         session.console.say(f"{what}: {error}")
         return None
 
@@ -129,7 +130,7 @@ def serve(session: Session, plan: Plan, address: str) -> Exporter:
     """Answer Prometheus, and tell it where."""
     config = plan.config.metrics
     from dashboards.metrics.exporter import Exporter
-    from dashboards.metrics.tally import Tally
+    from dashboards.metrics.tally import State, Tally
     from dashboards.report import published
     from dashboards.sinks import records
 
@@ -139,11 +140,11 @@ def serve(session: Session, plan: Plan, address: str) -> Exporter:
         curve = curves[task]
         return None if curve is None else curve.at(steps)
 
-    tally = Tally(plan.config.steps, plan.total_updates, plan.config.checkpoint_interval, paper)
+    tally = Tally(State(plan.config.steps, plan.total_updates, plan.config.checkpoint_interval), paper)
     # A run that goes on has its checkpoints, deaths and evaluations of before: an alert asks for them.
-    for row in records.read(session.folder.path / "events.jsonl"):
-        tally.event(row)
-    for row in records.read(session.folder.path / "eval.jsonl"):
+    for entry in records.read_events(session.folder.path):
+        tally.event(entry)
+    for row in records.read_evaluations(session.folder.path):
         tally.evaluation(row)
     exporter = Exporter(session.folder.name, tally, config.address or address, config.port, targets(plan))
     session.records.mirrors.append(exporter)

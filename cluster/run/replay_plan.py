@@ -17,7 +17,7 @@ def shard_specs(plan: Plan, folder: RunFolder, live: Path | None = None, take: i
 
     In serial execution there are none: what the run loses it makes again, identically.
     """
-    snapshot = folder.manifest.get("replay", "")
+    snapshot = folder.manifest.replay if folder.manifest else ""
     return tuple(
         replace(
             spec,

@@ -9,31 +9,57 @@ from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-from actors.actor import ActorReport
+from actors.causes import Cause
 from actors.evaluator import Evaluation
-from cluster.config.fields import get
+from actors.reports import ActorReport
 from cluster.errors import RunFailed
 from cluster.plan.plan import Plan
 from cluster.plan.shapes import shapes
 from cluster.run.bad_numbers import BadNumbers, taken_over
 from cluster.run.evaluation_row import evaluation_row, missing, scored, unsound
-from cluster.run.folder import REPORT, SERIAL_FIELDS, RunFolder
+from cluster.run.folder import REPORT, RunFolder
+from cluster.run.kept import Kept
+from cluster.run.manifest import Manifest, read_manifest, serial_options, to_json
+from cluster.run.milestones import Milestones
+from dashboards.codec import plain
+from dashboards.events import (
+    SCHEMA,
+    Begun,
+    Checkpoint,
+    CheckpointFailed,
+    CheckpointLate,
+    ConsoleLost,
+    EvaluationLost,
+    EvaluatorDied,
+    Failed,
+    Finished,
+    GoneBack,
+    LearnerReady,
+    PruneFailed,
+    ShardBack,
+    ShardBegan,
+    ShardDied,
+    Stopped,
+    from_row,
+)
 from dashboards.progress import Progress
+from dashboards.rows import Row
 from dashboards.sinks import records
 from dashboards.sinks.console import Console, duration, number, plain_line, size
 from dashboards.sinks.records import Records
 from dashboards.sinks.tensorboard import TensorBoard
+from learner.reports import Ready
 from replay.json_text import json_text
 from replay.snapshots.snapshot import Place
+from replay.stats import ShardStats
 
 MOST_RETURNS = 8
 VERSIONS = ("torch", "ray", "numpy", "envpool", "dm_control", "mujoco")
 
 
 class Session:
-    """The records and the console of a run, and its milestones: when to evaluate and when to checkpoint."""
+    """The records and the console of a run, and its milestones."""
 
     def __init__(self, plan: Plan, folder: RunFolder, console: Console) -> None:
         self.plan = plan
@@ -43,55 +69,53 @@ class Session:
         self.report_file = folder.path / REPORT
         self.records.mirrors.append(TensorBoard(folder.path))
         names = [task.name for task in plan.tasks]
-        self.progress = Progress(names, plan.config.steps, plan.samples_per_insert, folder.manifest.get("progress"))
+        begun = folder.manifest
+        counted = begun.progress if begun else None
+        self.progress = Progress(names, plan.config.steps, plan.samples_per_insert, counted)
         self.records.elapsed_s = self.progress.elapsed_s
-        self.evaluations_begun = folder.manifest.get("evaluations_begun", 0)
-        scored = records.read(folder.path / "eval.jsonl")
-        self.random_is_scored = any(row["policy"] == "random" for row in scored)
-        self._expect(folder.manifest.get("env_steps", 0))
+        self.evaluations_begun = begun.evaluations_begun if begun else 0
+        self.random_is_scored = any(row.is_random for row in records.read_evaluations(folder.path))
+        config = plan.config
+        self.milestones = Milestones(config.steps, config.evaluation.interval, config.checkpoint_interval)
+        self.milestones.begin(begun.env_steps if begun else 0)
         self.missing: list[tuple[int, str]] = []  # evaluations that were given up: their steps, and why
         self.next_report = time.monotonic()
         self.console_was_lost = False
-        self.snapshot_at = int(folder.manifest["replay"].split("-")[0]) if folder.manifest else 0  # milliseconds
-        self.row: dict[str, Any] = {}
+        self.snapshot_at = int(begun.replay.split("-")[0]) if begun else 0  # milliseconds
+        self.row: Row | None = None
         self.bad_numbers = BadNumbers(self.records, console)
 
-    def _expect(self, env_steps: int) -> None:
-        """Set the milestones that follow so many steps."""
-        self.next_evaluation = next_multiple(env_steps, self.plan.config.evaluation.interval)
-        self.next_checkpoint = next_multiple(env_steps, self.plan.config.checkpoint_interval)
+    def take_over(self, kept: Kept) -> None:
+        """Go on from a session of a coordinator that died while the run goes on."""
+        self.evaluations_begun = kept.evaluations_begun
+        self.progress.load_state(kept.progress)
+        self.milestones.begin(kept.env_steps)
 
-    def state(self) -> dict[str, Any]:
-        """For a session that takes over from this one while the run goes on."""
-        return {
-            "env_steps": self.row.get("env_steps", 0),
-            "updates": self.row.get("updates", 0),
-            "evaluations_begun": self.evaluations_begun,
-            "progress": self.progress.state(),
-        }
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        self.evaluations_begun = state["evaluations_begun"]
-        self.progress.load_state(state["progress"])
-        self._expect(state["env_steps"])
-
-    def begin(self, details: dict[str, Any], again: bool = False) -> None:
+    def begin(self, preset: str, again: bool = False) -> None:
         """Tell what is about to run. `again`: by a coordinator in the place of one that died."""
         plan, config = self.plan, self.plan.config
         resumed = self.folder.manifest
         if again:
             self._count_returns()
+        kept = self.folder.kept
+        from_steps, from_elapsed_s = (None, None) if again else self._begins_at()
         self.records.event(
-            "coordinator_back" if again else "resume" if resumed else "start",
-            f"from {self.folder.checkpoint}" if resumed else "",
-            kept_steps=self.folder.kept.get("env_steps", 0),
-            kept_updates=self.folder.kept.get("updates", 0),
-            **({} if again else self._begins_at()),
-            **({"elapsed_s": self.folder.kept["progress"]["elapsed_s"]} if again and self.folder.kept else {}),
-            execution=config.execution,
-            versions={name: version(name) for name in VERSIONS},
-            python=platform.python_version(),
-            **details,
+            Begun(
+                how="coordinator_back" if again else "resume" if resumed else "start",
+                reason=f"from {self.folder.checkpoint}" if resumed else "",
+                kept_steps=kept.env_steps if kept else 0,
+                kept_updates=kept.updates if kept else 0,
+                from_steps=from_steps,
+                from_elapsed_s=from_elapsed_s,
+                execution=config.execution,
+                versions={name: version(name) for name in VERSIONS},
+                python=platform.python_version(),
+                preset=preset,
+                actors=plan.counts(),
+                shards=len(plan.shards),
+                schema=SCHEMA,
+            ),
+            kept.progress.elapsed_s if again and kept else None,
         )
         self.console.say(
             f"run {self.folder.name}: {len(plan.tasks)} tasks, {config.steps:,} steps each, {plan.total_updates:,} "
@@ -102,36 +126,38 @@ class Session:
         if again:
             self.console.say("the coordinator died and is back")
         elif resumed:
-            self.console.say(f"resumed at {resumed['env_steps']:,} steps, {resumed['updates']:,} updates")
+            self.console.say(f"resumed at {resumed.env_steps:,} steps, {resumed.updates:,} updates")
 
-    def learner_ready(self, ready: dict[str, Any]) -> None:
+    def learner_ready(self, ready: Ready) -> None:
         """Record what the learner is, and say how it makes its updates and what they took when that was measured."""
-        self.records.event("learner_ready", **ready)
-        chosen = {"precision": ready["precision"], "threads": ready["threads"]}
-        ways = sorted(ready["measured"], key=lambda way: (way | chosen != way, way["seconds"]))
-        tried = "; ".join(f"{1000 * way['seconds']:.3g} ms {in_words(way)}" for way in ways)
-        self.console.say(f"updates {in_words(chosen)}" + (f": measured {tried}" if tried else ""))
+        self.records.event(LearnerReady(learner=ready))
+        chosen = (ready.precision, ready.threads)
+        ways = sorted(ready.measured, key=lambda way: ((way.precision, way.threads) != chosen, way.seconds))
+        tried = "; ".join(f"{1000 * way.seconds:.3g} ms {in_words(way.precision, way.threads)}" for way in ways)
+        self.console.say(f"updates {in_words(*chosen)}" + (f": measured {tried}" if tried else ""))
 
-    def _begins_at(self) -> dict[str, float]:
-        """Where the checkpoint that the run goes on from is: what has been recorded of later is undone."""
+    def _begins_at(self) -> tuple[int, float]:
+        """Steps and seconds of the checkpoint that the run goes on from: what was recorded of later is undone."""
         resumed = self.folder.manifest
-        elapsed = resumed["progress"]["elapsed_s"] if resumed else 0.0
-        return {"from_steps": resumed.get("env_steps", 0), "from_elapsed_s": elapsed}
+        return (resumed.env_steps, resumed.progress.elapsed_s) if resumed else (0, 0.0)
 
     def goes_back(self) -> None:
         """Begin at the checkpoint, if there is one, or anew: of replay and learner nothing lives."""
         if self.folder.checkpoint:
             self.prune()  # what came after it
         if self.folder.kept:  # by a coordinator that is back, which could have gone on with what lived
-            self.records.event("gone_back", f"to {self.folder.checkpoint or 'the start'}", **self._begins_at())
+            steps, seconds = self._begins_at()
+            to = f"to {self.folder.checkpoint or 'the start'}"
+            self.records.event(GoneBack(reason=to, from_steps=steps, from_elapsed_s=seconds))
 
     def _count_returns(self) -> None:
         """Raises RunFailed for a coordinator that dies again and again and gets nowhere in between."""
         kept = self.folder.kept
-        now = (kept.get("env_steps", 0), kept.get("updates", 0))
-        recent = records.tail(self.folder.path / "events.jsonl", 20 * MOST_RETURNS)
-        returns = [row for row in recent if row["event"] == "coordinator_back"][-MOST_RETURNS:]
-        if [(row["kept_steps"], row.get("kept_updates", 0)) for row in returns] == [now] * MOST_RETURNS:
+        now = (kept.env_steps, kept.updates) if kept else (0, 0)
+        recent = map(from_row, records.tail(self.folder.path / "events.jsonl", 20 * MOST_RETURNS))
+        begun = [entry.event for entry in recent if isinstance(entry.event, Begun)]
+        returns = [event for event in begun if event.how == "coordinator_back"][-MOST_RETURNS:]
+        if [(event.kept_steps, event.kept_updates) for event in returns] == [now] * MOST_RETURNS:
             raise RunFailed(f"the coordinator died {MOST_RETURNS} times in a row and nothing got on in between")
 
     def replay_files(self, folder: Path, others: list[tuple[Path, int]]) -> None:
@@ -142,38 +168,29 @@ class Session:
             runs = "a run that died holds" if len(others) == 1 else f"{len(others)} runs that died hold"
             self.console.say(f"{runs} {held} of shared memory: resume, or give it up with rm -r {paths}")
 
-    def replay_began(self, stats: dict[str, Any]) -> None:
+    def replay_began(self, stats: ShardStats) -> None:
         """Record what a shard has begun with; say so when it is more than nothing."""
-        held = sum(stats["transitions_by_task"])
-        self.records.event(
-            "shard_began",
-            stats["problem"],
-            shard=stats["shard"],
-            origin=stats["origin"],
-            node=stats["node"],
-            transitions=held,
-            bad_segments=stats["bad_segments"],
-            bad_transitions=stats["bad_transitions"],
-        )
-        if held or stats["problem"] or stats["bad_segments"]:
+        content = stats.content
+        self.records.event(ShardBegan(reason=stats.problem, shard=stats.shard, node=stats.node, content=content))
+        if content.transitions or stats.problem or content.bad_segments:
             self.console.say(
-                f"replay shard {stats['shard']} begins with {held:,} transitions from "
-                f"{'its ' if stats['origin'] == 'files' else ''}{stats['origin']}"
-                + (f", since {stats['problem']}" if stats["problem"] else "")
-                + taken_over(stats)
+                f"replay shard {stats.shard} begins with {content.transitions:,} transitions from "
+                f"{'its ' if content.origin == 'files' else ''}{content.origin}"
+                + (f", since {stats.problem}" if stats.problem else "")
+                + taken_over(content)
             )
 
-    def shard_event(self, kind: str, reason: str, details: dict[str, Any]) -> None:
+    def shard_event(self, event: ShardDied | ShardBack) -> None:
         """Record and say that a shard died, or that it is back and what it lacks."""
-        self.records.event(kind, reason, **details)
-        if kind == "shard_died":
-            self.console.say(f"replay shard {details['shard']} died and is being restarted")
+        self.records.event(event)
+        if isinstance(event, ShardDied):
+            self.console.say(f"replay shard {event.shard} died and is being restarted")
         else:
             self.console.say(
-                f"replay shard {details['shard']} is back after {details['seconds']:.1f} s with "
-                f"{details['transitions']:,} transitions from {details['origin']}"
-                + (f", {details['lost']:,} less than before" if details["lost"] else "")
-                + taken_over(details)
+                f"replay shard {event.shard} is back after {event.seconds:.1f} s with "
+                f"{event.content.transitions:,} transitions from {event.content.origin}"
+                + (f", {event.lost:,} less than before" if event.lost else "")
+                + taken_over(event.content)
             )
 
     def heard(self, reports: Sequence[ActorReport]) -> None:
@@ -184,10 +201,10 @@ class Session:
     def report_due(self) -> bool:
         return time.monotonic() >= self.next_report
 
-    def report(self, row: dict[str, Any]) -> None:
+    def report(self, row: Row) -> None:
         """Record and show a row of metrics; the next is due a report interval later."""
         self.row = row
-        self.bad_numbers.clips(row["clipped"])
+        self.bad_numbers.clips(row.clipped)
         self._say(row)
         self.next_report = time.monotonic() + self.plan.config.report_interval
         self.records.metrics(row)
@@ -198,37 +215,24 @@ class Session:
         """Record that nobody is shown the run any more, once."""
         if self.console.lost and not self.console_was_lost:
             self.console_was_lost = True
-            self.records.event("console_lost", self.console.lost)
+            self.records.event(ConsoleLost(reason=self.console.lost))
 
-    def _say(self, row: dict[str, Any]) -> None:
+    def _say(self, row: Row) -> None:
         """To the registry, for whoever asks how the run is."""
         scores = [scored(evaluation) for evaluation in list(self.records.evaluations)[-3:]]
-        events = [[event["time"], event["event"], first_line(event["reason"])] for event in self.records.events]
+        events = [[one.time, one.event.kind, first_line(one.event.reason)] for one in self.records.events]
         self.folder.presence.say(
             line=plain_line(row, self.plan.config.steps),
             scores=json_text(scores),
             events=json_text(events),
-            fleet=json_text({"time": row["time"], "actors": row["actors_by_benchmark"]}),
+            fleet=json_text({"time": row.time, "actors": plain(row.actors_by_benchmark)}),
         )
 
-    def ended(self, state: str, reason: str = "") -> None:
-        """Record how the run has ended: finished, stopped or failed, and why."""
-        self.folder.presence.say(state=state, reason=first_line(reason))
+    def ended(self, event: Finished | Stopped | Failed) -> None:
+        """Record how the run has ended, and why."""
+        self.folder.presence.say(state=event.kind, reason=first_line(event.reason))
         self._look_at_console()
-        self.records.event(state, reason)
-
-    def evaluation_due(self, env_steps: int) -> bool:
-        """Whether a periodic evaluation is due; the one at the very end is the driver's."""
-        if env_steps < self.next_evaluation or env_steps >= self.plan.config.steps:
-            return False
-        self.next_evaluation = next_multiple(env_steps, self.plan.config.evaluation.interval)
-        return True
-
-    def checkpoint_due(self, env_steps: int) -> bool:
-        if env_steps < self.next_checkpoint or env_steps >= self.plan.config.steps:
-            return False
-        self.next_checkpoint = next_multiple(env_steps, self.plan.config.checkpoint_interval)
-        return True
+        self.records.event(event)
 
     def next_evaluation_number(self) -> int:
         self.evaluations_begun += 1
@@ -242,16 +246,16 @@ class Session:
         for sentence in unsound(evaluation.returns):
             self.console.say(f"  {sentence}")
 
-    def evaluator_died(self, benchmark: str, cause: str, env_steps: int) -> None:
+    def evaluator_died(self, benchmark: str, cause: Cause, reason: str, env_steps: int) -> None:
         """Record and say that an evaluator is replaced, which the evaluation at `env_steps` has waited for."""
-        self.records.event("evaluator_died", cause, evaluator=benchmark, env_steps=env_steps)
-        self.console.say(f"the evaluator of {benchmark} is being replaced: {last_line(cause)}")
+        self.records.event(EvaluatorDied(reason=reason, cause=cause, evaluator=benchmark, env_steps=env_steps))
+        self.console.say(f"the evaluator of {benchmark} is being replaced: {last_line(reason)}")
 
-    def evaluation_lost(self, cause: str, env_steps: int) -> None:
+    def evaluation_lost(self, reason: str, env_steps: int) -> None:
         """Record and say that there will be no evaluation at `env_steps`. The run goes on without it."""
-        self.missing.append((env_steps, last_line(cause)))
-        self.records.event("evaluation_lost", cause, env_steps=env_steps)
-        self.console.say(f"there is no evaluation at {env_steps:,} steps: {last_line(cause)}")
+        self.missing.append((env_steps, last_line(reason)))
+        self.records.event(EvaluationLost(reason=reason, env_steps=env_steps))
+        self.console.say(f"there is no evaluation at {env_steps:,} steps: {last_line(reason)}")
 
     def begin_checkpoint(self, env_steps: int) -> tuple[str, str]:
         """Names for the learner's part and for replay's snapshot. The latter sort by time, also where a clock goes
@@ -276,33 +280,34 @@ class Session:
         write since it was `started`.
         """
         config = self.plan.config
-        manifest = {
-            "env_steps": env_steps,
-            "steps": config.steps,
-            "updates": updates,
-            "replay": snapshot,
-            "evaluations_begun": self.evaluations_begun,
-            "incarnation": incarnation,
-            "tasks": [task.name for task in self.plan.tasks],
-            "shapes": shapes(self.plan.tasks),
-            "execution": config.execution,
-            **{field: get(config, field) for field in SERIAL_FIELDS},
-            "progress": self.progress.state(),
-            "time": time.time(),
-        }
+        manifest = Manifest(
+            env_steps=env_steps,
+            steps=config.steps,
+            updates=updates,
+            replay=snapshot,
+            evaluations_begun=self.evaluations_begun,
+            incarnation=incarnation,
+            tasks=[task.name for task in self.plan.tasks],
+            shapes=shapes(self.plan.tasks),
+            execution=config.execution,
+            progress=self.progress.state(),
+            time=time.time(),
+            options=serial_options(config),
+        )
         written = time.monotonic()
-        learner_bytes = self.folder.checkpoints.commit(name, manifest, config.keep_checkpoints)
+        learner_bytes = self.folder.checkpoints.commit(name, to_json(manifest), config.keep_checkpoints)
         ended = time.monotonic()
         self.folder.presence.say(checkpoint=self.folder.checkpoints.url(name))
         self.records.event(
-            "checkpoint",
-            env_steps=env_steps,
-            updates=updates,
-            checkpoint=self.folder.checkpoints.url(name),
-            snapshot=snapshot,
-            seconds=ended - started,
-            part_seconds=seconds | {"commit": ended - written},
-            part_bytes={"learner": learner_bytes, "replay": new_bytes},
+            Checkpoint(
+                env_steps=env_steps,
+                updates=updates,
+                checkpoint=self.folder.checkpoints.url(name),
+                snapshot=snapshot,
+                seconds=ended - started,
+                part_seconds=seconds | {"commit": ended - written},
+                part_bytes={"learner": learner_bytes, "replay": new_bytes},
+            )
         )
         self.prune()
 
@@ -310,15 +315,10 @@ class Session:
         """Remove what the kept checkpoints do not need of replay's snapshots. What cannot be removed is told."""
         try:
             checkpoints = self.folder.checkpoints
-            kept = [checkpoints.manifest(name)["replay"] for name in checkpoints.names()]
+            kept = [read_manifest(checkpoints, name).replay for name in checkpoints.names()]
             Place(self.folder.replay_url).prune(kept)
         except Exception as error:  # of whatever kind a remote file system has: nothing depends on it
-            self.records.event("prune_failed", f"{type(error).__name__}: {error}")
-
-    def checkpoint_soon(self) -> None:
-        """Have the next checkpoint at once, if there are any on the way: the last one came to nothing."""
-        if self.plan.config.checkpoint_interval:
-            self.next_checkpoint = 0
+            self.records.event(PruneFailed(reason=f"{type(error).__name__}: {error}"))
 
     def checkpoint_failed(self, env_steps: int, error: Exception, name: str = "") -> None:
         """A full disk, or a part that died while it wrote: the checkpoint before stays the newest, the run goes on.
@@ -329,32 +329,32 @@ class Session:
             if name and name not in self.folder.checkpoints.names():  # it may be whole, and only its record not written
                 self.folder.checkpoints.discard(name)
         reason = last_line(str(error)) or type(error).__name__
-        self.records.event("checkpoint_failed", str(error) or reason, env_steps=env_steps)
+        self.records.event(CheckpointFailed(reason=str(error) or reason, env_steps=env_steps))
         self.console.say(f"checkpoint at {env_steps:,} steps failed: {reason}")
 
     def checkpoint_late(self, env_steps: int, seconds: float) -> None:
         """Record and say that a checkpoint takes unusually long; the one before stays the newest until it is whole."""
         reason = f"not all parts have written their share after {seconds:.0f} s: is the place that they write to there?"
-        self.records.event("checkpoint_late", reason, env_steps=env_steps)
+        self.records.event(CheckpointLate(reason=reason, env_steps=env_steps))
         self.console.say(f"checkpoint at {env_steps:,} steps: {reason}")
 
     def summary(self, state: str) -> None:
         """Write the report and say where everything is. `state` is how the run has ended."""
-        evaluations = records.read(self.folder.path / "eval.jsonl")
+        evaluations = records.read_evaluations(self.folder.path)
         tasks = [task.name for task in self.plan.tasks]
-        learned = [row for row in evaluations if row["policy"] != "random"]
-        random = [row for row in evaluations if row["policy"] == "random"]
+        learned = [row for row in evaluations if not row.is_random]
+        random = [row for row in evaluations if row.is_random]
         if learned:
             for task in tasks:
-                before = f"random {number(random[0]['return'][task]):>8s}   " if random else ""
-                success = learned[-1]["success"][task]
+                before = f"random {number(random[0].mean_return[task]):>8s}   " if random else ""
+                success = learned[-1].success[task]
                 after = f", success {success:.0%}" if success else ""
-                self.console.say(f"  {task:32s} {before}learned {number(learned[-1]['return'][task]):>8s}{after}")
+                self.console.say(f"  {task:32s} {before}learned {number(learned[-1].mean_return[task]):>8s}{after}")
         if self.row:
             self.console.say(
-                f"{self.row['env_steps']:,} steps of each task, {self.row['updates']:,} updates, samples per insert "
-                f"{self.row['samples_per_insert']:.3f} of {self.row['samples_per_insert_target']:.3f}, "
-                f"in {duration(self.row['elapsed_s'])}"
+                f"{self.row.env_steps:,} steps of each task, {self.row.updates:,} updates, samples per insert "
+                f"{self.row.samples_per_insert:.3f} of {self.row.samples_per_insert_target:.3f}, "
+                f"in {duration(self.row.elapsed_s)}"
             )
         if not learned:
             self.console.say("no evaluation was made")
@@ -387,11 +387,6 @@ def last_line(reason: str) -> str:
     return reason.strip().splitlines()[-1] if reason.strip() else ""
 
 
-def in_words(way: dict[str, Any]) -> str:
+def in_words(precision: str, threads: int) -> str:
     """How updates are made."""
-    return f"in {way['precision']} on {way['threads']} thread{'s' if way['threads'] > 1 else ''}"
-
-
-def next_multiple(done: int, interval: int) -> int:
-    """The first multiple of `interval` beyond `done`; never, for interval 0."""
-    return (done // interval + 1) * interval if interval else 1 << 62
+    return f"in {precision} on {threads} thread{'s' if threads > 1 else ''}"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from actors.actor import ActorReport
 from actors.fleet import Fleet
+from actors.reports import ActorReport
 from cluster.plan.plan import Plan
 from cluster.run.presence import Presence
+from dashboards.rows import Row
 from replay.json_text import json_text
 
 INTERVAL_S = 30.0  # between two moves: what one did must show first
@@ -26,19 +26,19 @@ class Balancer:
         self.presence = presence
         self.looked_at = time.monotonic()
 
-    def consider(self, row: dict[str, Any], fleet: Fleet) -> None:
+    def consider(self, row: Row, fleet: Fleet) -> None:
         """`row` is the newest of metrics.jsonl. Nothing is moved while actors are pending or about to leave."""
-        if self.plan.config.actors.balance == "fixed" or row["learner_wait_share"] <= LEAST_WAIT:
+        if self.plan.config.actors.balance == "fixed" or row.learner_wait_share <= LEAST_WAIT:
             return
-        parts, now = row["actors_by_benchmark"], time.monotonic()
-        settled = not fleet.outgoing and not any(part["pending"] for part in parts.values())
+        parts, now = row.actors_by_benchmark, time.monotonic()
+        settled = not fleet.outgoing and not any(part.pending for part in parts.values())
         if not settled or now - self.looked_at < INTERVAL_S:
             return
         self.looked_at = now
         seconds = {name: step_seconds(fleet.reports_of(name)) for name in parts}
         if not all(seconds.values()):
             return
-        counts = {name: part["desired"] for name, part in parts.items()}
+        counts = {name: part.desired for name, part in parts.items()}
         cpus = {name: self.plan.part(name).cpus for name in parts}
         most = {name: self.plan.most_actors(name) for name in parts}
         found = balanced(counts, self.plan.sizes, seconds, cpus, most)
@@ -48,7 +48,7 @@ class Balancer:
 
 def step_seconds(reports: Sequence[ActorReport]) -> float:
     """What one step of one copy takes a benchmark's actors, without their waiting for replay; 0 if they made none."""
-    busy = sum(sum(report.seconds.values()) - report.writer["wait_s"] for report in reports)
+    busy = sum(sum(report.seconds.values()) - report.writer.wait_s for report in reports)
     steps = sum(report.transitions for report in reports)
     return max(busy, 1e-9) / steps if steps else 0.0
 

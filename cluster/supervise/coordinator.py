@@ -1,46 +1,37 @@
 """The driver of a distributed run: starts the parts in order, keeps them alive, stops them at the budget.
 
-Order: replay shards, policy store, learner, evaluator and actors are created together; actors collect once the learner
-is ready. While it runs the coordinator only asks for reports and acts on milestones: no transition, batch or policy
-passes through it.
+All parts are made together (cluster/plan/topology.py), and actors collect once the learner is ready. While the run goes
+on, the coordinator asks for reports and acts on milestones: no transition, batch or policy passes through it.
 """
 
 from __future__ import annotations
 
 import time
-import uuid
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-import ray
-from ray.actor import ActorHandle
 from ray.exceptions import RayTaskError
 
-from actors.actor import ActorSpec
-from actors.fleet import Fleet, Limits, Poll, answered
-from actors.process import start_actor, start_evaluator
-from cluster.backend.nodes import learner_cores
+from actors.deaths import answered, cause_of
+from actors.fleet import FleetFailed, Poll
 from cluster.backend.parts import Parts
 from cluster.errors import RunFailed
-from cluster.plan.learner_plan import learner_spec, ranks
 from cluster.plan.plan import Plan
-from cluster.plan.runtime import runtime
-from cluster.preflight.origin import find_origin
+from cluster.plan.topology import build
+from cluster.run.kept import Kept
 from cluster.run.registry import LeaseLost
-from cluster.run.replay_plan import shard_specs
 from cluster.run.session import Session
 from cluster.run.stop import CHECKPOINT_S, EVALUATION_S, PARTS_S, Stop, Stopped
 from cluster.supervise.balance import Balancer
-from cluster.supervise.evaluators import EvaluatorGroup, Patience
-from cluster.supervise.learner_group import LearnerGroup, LearnerLost
-from cluster.supervise.recovery import actor_name, first_incarnation, living_actors, living_learner, rank_name
+from cluster.supervise.learner_group import LearnerLost
+from cluster.supervise.on_ray import OnRay
+from cluster.supervise.recovery import find_survivors
 from cluster.supervise.saver import Saver
-from cluster.supervise.shards import ShardEvent, ShardGroup
+from cluster.supervise.shards import ShardEvent
 from cluster.supervise.waiting import all_answer
+from dashboards.events import ActorDied, ActorStarted, LearnerDied, LearnerRestarted, Scaled
 from dashboards.progress import lowest_inserts
-from learner.process import LoopSpec, start_ranks
-from replay.policy_store import PolicyStore
+from dashboards.rows import Row
 
 TICK_S = 0.25
 SAVES = 3  # tries of the last checkpoint
@@ -54,54 +45,15 @@ class Coordinator:
         self.plan = plan
         self.session = session
         self.saver = Saver(session)
-        self.device = device
-        self.parts = parts
-        config, folder, self.presence = plan.config, session.folder, session.folder.presence
+        self.presence = session.folder.presence
         self.stop = self.presence.stop
-        self.trains = False  # whether there is anything that a checkpoint would hold
-        alive = parts.alive()
-        self.attached = any(name.startswith("shard-") for name in alive)
-        kept = folder.kept if self.attached else {}
-        if kept:
-            session.load_state(kept)
-        if not self.attached:  # what lives without replay is ahead of the checkpoint, or of another time
-            parts.end()
-            alive = []
-            session.goes_back()
-        self.take = max(1, folder.takes if self.attached else folder.takes + 1)
-        self.shards = ShardGroup(shard_specs(plan, folder, live, self.take), parts, kept.get("shards", ()))
-        self.handles = self.shards.handles
-        options = parts.place("learner") | parts.named("policies") | {"get_if_exists": True, "max_restarts": -1}
-        self.store = ray.remote(PolicyStore).options(**({"num_cpus": 0} | options), max_concurrency=2).remote(ray.put)
-        life = living_learner(parts, alive, config.learner.ranks, kept)
-        self.trains = self.attached and rank_name(life, 0) in alive
-        self.learner = LearnerGroup(self._start_learner, config.learner.deadline, self.stop, life)
-        self.runtimes = {benchmark: runtime(config.actors, benchmark) for benchmark in plan.benchmarks}
-        for name in alive:
-            if name.startswith("evaluator-"):  # whoever asked it is no more
-                parts.kill(name)
-        pending = [(steps, policy, number) for steps, policy, number in kept.get("evaluating", ())]
-        self.evaluators = EvaluatorGroup(
-            self._start_evaluator,
-            {name: Patience(plan.part(name).deadline, plan.part(name).copies) for name in plan.benchmarks},
-            self.learner,
-            pending,
-            session.evaluator_died,
-            session.evaluation_lost,
-        )
-        self.counts = plan.counts() | (kept.get("counts") or self.presence.desired)
+        self.found = found = find_survivors(plan, session, parts)
+        self.trains = found.trains  # whether there is anything that a checkpoint would hold
+        self.counts = plan.counts() | ((found.kept.counts if found.kept else {}) or self.presence.desired)
         self.presence.begin(self.counts, {name: plan.most_actors(name) for name in plan.benchmarks})
-        assignments = plan.assignments(self.counts)
-        limits = {name: plan.part(name) for name in plan.benchmarks}
-        self.fleet = Fleet(
-            assignments,
-            first_incarnation(folder, alive),
-            plan.actor,
-            self._start_actor,
-            {name: Limits(part.deadline, part.memory * 1e9) for name, part in limits.items()},
-            living_actors(parts, alive, assignments),
-        )
-        self.balancer = Balancer(plan, folder.presence)
+        made = build(OnRay(plan, session, live, device, parts, found, lambda: self.saver.newest, self.counts))
+        self.shards, self.learner, self.evaluators, self.fleet = made.shards, made.learner, made.evaluators, made.actors
+        self.balancer = Balancer(plan, self.presence)
 
     def run(self) -> bool:
         """Train to the step budget; False when a stop was asked for before. Raises RunFailed when a part fails.
@@ -129,8 +81,8 @@ class Coordinator:
         learner that lives has made is worth a wait."""
         patience_s = PARTS_S if self.trains else 0.0
         self._tell_of_shards(self.shards.fresh(self.stop, patience_s))
-        self.session.folder.replay_taken(self.take)
-        for stats in self.shards.stats if not self.attached else []:
+        self.session.folder.replay_taken(self.found.take)
+        for stats in self.shards.stats if not self.found.attached else []:
             self.session.replay_began(stats)
         if not self.session.random_is_scored and not any(kind == "random" for _, kind, _ in self.evaluators.pending):
             self._evaluate("random", 0)
@@ -163,9 +115,9 @@ class Coordinator:
                 self.balancer.consider(self._report(), self.fleet)
             if self._all_inserted() and self._completed:
                 return
-            if self.session.evaluation_due(env_steps):
+            if self.session.milestones.evaluation_due(env_steps):
                 self._evaluate("deterministic", env_steps)
-            if self.saver.saving is None and not self.shards.away and self.session.checkpoint_due(env_steps):
+            if self.saver.saving is None and not self.shards.away and self.session.milestones.checkpoint_due(env_steps):
                 self.saver.begin(env_steps, self.learner, self.shards)
             self.stop.wait(TICK_S)
 
@@ -187,7 +139,7 @@ class Coordinator:
     @property
     def _completed(self) -> bool:
         """Whether every update of the budget is made."""
-        return bool(self.learner.report["updates"] >= self.plan.total_updates)
+        return self.learner.updates >= self.plan.total_updates
 
     def _tick(self) -> int:
         """Hear from every part; returns the environment steps of the slowest task."""
@@ -197,18 +149,20 @@ class Coordinator:
         news = self._poll_fleet()
         self.session.heard(news.reports)
         for death in news.deaths:
-            self.session.records.event("actor_died", death.cause, actor=death.actor, incarnation=death.incarnation)
-            reason = death.cause.strip().splitlines()[-1]
+            self.session.records.event(
+                ActorDied(reason=death.reason, cause=death.cause, actor=death.actor, incarnation=death.incarnation)
+            )
+            reason = death.reason.strip().splitlines()[-1]
             self.session.console.say(f"actor {death.actor} is being replaced: {reason}")
         for actor, incarnation in news.started:
-            self.session.records.event("actor_started", actor=actor, incarnation=incarnation)
+            self.session.records.event(ActorStarted(actor=actor, incarnation=incarnation))
         self._collect_evaluations()
         self.saver.commit(self.fleet.incarnation)
         return lowest_inserts(self.shards.stats)
 
     def _tell_of_shards(self, events: list[ShardEvent]) -> None:
         for event in events:
-            self.session.shard_event(event.kind, event.reason, event.details)
+            self.session.shard_event(event)
 
     def _hear_learner(self) -> None:
         try:
@@ -222,7 +176,7 @@ class Coordinator:
         if counts and counts != self.counts:
             self.counts = counts
             self.fleet.resize(self.plan.assignments(counts))
-            self.session.records.event("scaled", actors=counts)
+            self.session.records.event(Scaled(actors=counts))
             words = ", ".join(f"{benchmark} {count}" for benchmark, count in counts.items())
             self.session.console.say(f"actors wanted: {words}")
             self._keep()
@@ -230,54 +184,10 @@ class Coordinator:
     def _poll_fleet(self) -> Poll:
         try:
             return self.fleet.poll()
-        except (RayTaskError, RuntimeError) as error:
-            raise RunFailed(f"an actor failed: {error}") from error
-
-    def _start_actor(self, spec: ActorSpec) -> ActorHandle:
-        benchmark = spec.tasks[0][1].benchmark
-        options = self.parts.place("actors") if "actors" in self.parts.roles else {}
-        options |= {"num_cpus": self.plan.part(benchmark).cpus}
-        options |= self.parts.named(actor_name(spec.name, [task for task, _ in spec.tasks], spec.incarnation))
-        return start_actor(spec, list(self.handles), self.store, self.runtimes[benchmark], **options)
-
-    def _start_evaluator(self, benchmark: str) -> ActorHandle:
-        options = self.parts.place("actors") | self.parts.named(f"evaluator-{benchmark}-{uuid.uuid4().hex[:8]}")
-        return start_evaluator(self.plan.evaluator(benchmark), self.runtimes[benchmark], **options)
-
-    def _start_learner(self, life: int) -> Any:
-        config = self.plan.config.learner
-        spec = learner_spec(self.plan, self.device, learner_cores(self.parts))
-        loop = LoopSpec(
-            self.plan.total_updates,
-            config.publish_interval,
-            10 * config.batches_per_request,
-            config.requests_in_flight,
-            ranks(self.plan),
-            config.deadline,
-            self.session.folder.checkpoints.url(self.saver.newest) if self.saver.newest else "",
-            None if self.saver.newest else find_origin(self.plan),
-            str(self.session.folder.path.absolute()),
-            config.profile if life == 0 else 0,
-            life,
-            tuple(self.plan.shards[0].storage.probabilities),
-        )
-        names = [rank_name(life, rank) for rank in range(config.ranks)]
-        group = f"learner-{life}"
-        if set(self.parts.alive()).issuperset(names):
-            with suppress(ValueError):  # one has died since
-                found = [self.parts.find(name) for name in names]
-                return found, self.parts.group(group) if config.ranks > 1 else None
-        gpus = 1.0 if self.device == "cuda" else 0.0
-        return start_ranks(
-            spec,
-            loop,
-            list(self.handles),
-            self.store,
-            gpus,
-            self.parts.place("learner"),
-            lambda rank: self.parts.named(names[rank]),
-            self.parts.full_name(group),
-        )
+        except FleetFailed as error:
+            raise RunFailed(f"an actor failed: {error}", error.cause) from error
+        except RayTaskError as error:
+            raise RunFailed(f"an actor failed: {error}", cause_of(error)) from error
 
     def _replace_learner(self, error: LearnerLost) -> None:
         """A new learner from the newest checkpoint, or from nothing before the first. Replay and actors go on under
@@ -288,37 +198,44 @@ class Coordinator:
             if not answered(saver.saving.learner):
                 self.learner.kill()  # nobody is to wait for what will not be written
             if not saver.commit(self.fleet.incarnation, self.stop):
-                self.session.checkpoint_soon()
+                self.session.milestones.checkpoint_soon()
         records = self.session.records
         # One that dies whenever it saves would otherwise make the same updates for ever.
         ready, lost = self.learner.replace(
-            saving, lambda cause, updates: records.event("learner_died", cause, updates=updates), error
+            saving,
+            lambda lost, updates: records.event(LearnerDied(reason=str(lost), cause=lost.cause, updates=updates)),
+            error,
         )
         self._keep()
-        records.event("learner_restarted", lost_updates=lost, **ready)
+        records.event(LearnerRestarted(learner=ready, lost_updates=lost))
         self.session.console.say(
-            f"the learner died at {ready['updates'] + lost:,} updates and goes on from {ready['updates']:,}, making up "
+            f"the learner died at {ready.updates + lost:,} updates and goes on from {ready.updates:,}, making up "
             f"for the rest"
         )
 
-    def _report(self) -> dict[str, Any]:
-        fleet = self.fleet
-        row = self.session.progress.row(fleet.reports, fleet.stats(), self.learner.report, self.shards.stats)
+    def _report(self) -> Row:
+        fleet, learner = self.fleet, self.learner.report
+        assert learner is not None  # it is ready
+        row = self.session.progress.row(fleet.reports, fleet.stats(), learner, self.shards.stats)
         self.session.report(row)
         self._keep()
         return row
 
     def _keep(self) -> None:
         """Write down what a coordinator that takes over is to know, and what only this one has seen."""
-        self.session.folder.keep(
-            self.session.state()
-            | {
-                "shards": self.shards.stats,
-                "life": self.learner.lives,
-                "incarnation": self.fleet.incarnation,
-                "counts": self.counts,
-                "evaluating": self.evaluators.pending,
-            }
+        session, row = self.session, self.session.row
+        session.folder.keep(
+            Kept(
+                env_steps=row.env_steps if row else 0,
+                updates=row.updates if row else 0,
+                evaluations_begun=session.evaluations_begun,
+                progress=session.progress.state(),
+                shards=self.shards.stats,
+                life=self.learner.lives,
+                incarnation=self.fleet.incarnation,
+                counts=self.counts,
+                evaluating=self.evaluators.pending,
+            )
         )
 
     def _evaluate(self, policy: str, env_steps: int, last: bool = False) -> None:
@@ -388,7 +305,7 @@ class Coordinator:
             try:
                 self.saver.commit(self.fleet.incarnation, limit)
                 self._tell_of_shards(self.shards.fresh(limit))
-                if not (self.saver.newest or self.learner.report.get("updates")):
+                if not (self.saver.newest or self.learner.updates):
                     return  # nothing was learned: the run's name stays free
                 env_steps = lowest_inserts(self.shards.stats)
                 self.saver.begin(env_steps, self.learner, self.shards)

@@ -13,8 +13,10 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
+from actors.causes import Cause
+from actors.deaths import MOST_DEATHS_IN_A_ROW, answered, cause_of
 from actors.evaluator import Evaluation, merged
-from actors.fleet import BUILD_TIMEOUT_S, MOST_DEATHS_IN_A_ROW, NODE_DIED, answered
+from actors.fleet import BUILD_TIMEOUT_S
 from actors.process import EvaluatorReport
 from cluster.supervise.learner_group import LearnerGroup
 
@@ -114,8 +116,9 @@ class EvaluatorGroup:
     """An evaluator for each benchmark, made by `start`: each may have packages of its own, and none waits for the
     slowest. One that dies, hangs or fails is replaced, and plays again what it had not told.
 
-    `pending` are evaluations that a coordinator before this one had asked for. `tell_death(benchmark, cause,
-    env_steps)` hears of evaluators that are replaced, `tell_loss(cause, env_steps)` of evaluations that are given up.
+    `pending` are evaluations that a coordinator before this one had asked for. `tell_death(benchmark,
+    cause, reason, env_steps)` hears of evaluators that are replaced, `tell_loss(reason, env_steps)` of evaluations that
+    are given up.
     """
 
     def __init__(
@@ -124,7 +127,7 @@ class EvaluatorGroup:
         patience: dict[str, Patience],
         learner: LearnerGroup,
         pending: list[tuple[int, str, int]],
-        tell_death: Callable[[str, str, int], None],
+        tell_death: Callable[[str, Cause, str, int], None],
         tell_loss: Callable[[str, int], None],
     ) -> None:
         self.start = start
@@ -178,8 +181,8 @@ class EvaluatorGroup:
         for benchmark, seat in self.seats.items():
             answer = first.answers[benchmark]
             if not answered(answer):
-                if cause := seat.trouble(self.patience[benchmark]):
-                    self._replace(benchmark, cause)
+                if trouble := seat.trouble(self.patience[benchmark]):
+                    self._replace(benchmark, Cause.HUNG, trouble)
                     break
                 continue
             try:
@@ -188,37 +191,37 @@ class EvaluatorGroup:
                 if first.is_policy_lost():
                     self._ask_anew(first, str(error), learner_was_lost)
                 else:
-                    self._replace(benchmark, str(error))
+                    self._replace(benchmark, cause_of(error), str(error))
                 break
         return parts
 
-    def _replace(self, benchmark: str, cause: str) -> None:
+    def _replace(self, benchmark: str, cause: Cause, reason: str) -> None:
         """Have another in its place, who plays what it has not told."""
         first = self.asked[0]
-        self.tell_death(benchmark, cause, first.env_steps)
+        self.tell_death(benchmark, cause, reason, first.env_steps)
         self.seats[benchmark].kill()
         self.seats[benchmark] = Seat(self.start(benchmark))
         for asked in self.asked:
             asked.answers.pop(benchmark, None)
         # Nodes come and go: that is no fault of who was on them.
-        self._count(first, cause if NODE_DIED not in cause else "")
+        self._count(first, reason if cause is not Cause.NODE_LOST else "")
 
-    def _ask_anew(self, first: Asked, cause: str, learner_was_lost: Callable[[], bool]) -> None:
+    def _ask_anew(self, first: Asked, reason: str, learner_was_lost: Callable[[], bool]) -> None:
         """Its policy is gone: with the learner, which is no fault of the evaluation."""
         by_itself = first.life == self.learner.lives and not learner_was_lost()
         first.message, first.answers = None, {}
-        self._count(first, cause if by_itself else "")
+        self._count(first, reason if by_itself else "")
 
-    def _count(self, first: Asked, cause: str) -> None:
+    def _count(self, first: Asked, reason: str) -> None:
         """Count a loss, unless it had no cause of its own, and give the evaluation up when there were too many."""
-        first.losses += bool(cause)
+        first.losses += bool(reason)
         if first.losses >= MOST_DEATHS_IN_A_ROW:
             self.asked.remove(first)
-            reason = cause.strip().splitlines()[-1]
-            self.tell_loss(f"it was lost {first.losses} times, at last: {reason}", first.env_steps)
+            at_last = reason.strip().splitlines()[-1]
+            self.tell_loss(f"it was lost {first.losses} times, at last: {at_last}", first.env_steps)
 
-    def give_up(self, cause: str) -> None:
+    def give_up(self, reason: str) -> None:
         """Wait for no more of them."""
         for asked in self.asked:
-            self.tell_loss(cause, asked.env_steps)
+            self.tell_loss(reason, asked.env_steps)
         self.asked = []

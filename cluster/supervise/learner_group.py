@@ -13,10 +13,13 @@ from ray.actor import ActorHandle
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayTaskError
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 
-from actors.fleet import DEAD, MOST_DEATHS_IN_A_ROW, NODE_DIED, answered
+from actors.causes import Cause
+from actors.deaths import DEAD, MOST_DEATHS_IN_A_ROW, answered, cause_of
 from cluster.errors import RunFailed
 from cluster.run.stop import PARTS_S, Stop, Stopped
 from cluster.supervise.waiting import LOOK_S, all_answer, is_late
+from learner.nonfinite import NonFinite
+from learner.reports import LearnerReport, Ready
 
 # What a part may take for an answer: it may be in the midst of writing a large checkpoint, or of a very large update.
 CALL_TIMEOUT_S = 600.0
@@ -28,10 +31,11 @@ Start = Callable[[int], tuple[list[ActorHandle], PlacementGroup | None]]
 class LearnerLost(Exception):
     """A rank died, or does not answer; the message says which and why. All of them are to be replaced."""
 
-    def __init__(self, message: str, error: Exception | None = None) -> None:
+    def __init__(self, message: str, cause: Cause) -> None:
         super().__init__(message)
+        self.cause = cause
         # Nodes and networks come and go: that is no fault of the learner.
-        self.by_itself = NODE_DIED not in message and not isinstance(error, ActorUnavailableError)
+        self.by_itself = cause not in (Cause.NODE_LOST, Cause.OUT_OF_REACH)
 
 
 class LearnerGroup:
@@ -46,7 +50,7 @@ class LearnerGroup:
         self.stop = stop
         self.deadline_s = deadline_s
         self.lives = life
-        self.report: dict[str, Any] = {}
+        self.report: LearnerReport | None = None
         self.deaths_in_a_row = 0  # by itself, without an update in between
         self.restored_updates = 0
         self._begin()
@@ -59,7 +63,7 @@ class LearnerGroup:
         self.asked: ray.ObjectRef | None = None
         self.asked_at = 0.0
 
-    def train(self, after_stop: float = PARTS_S) -> dict[str, Any]:
+    def train(self, after_stop: float = PARTS_S) -> Ready:
         """Wait until the ranks are ready, and let them train; what they say of themselves. Raises LearnerLost, and
         Stopped when they are not ready so many seconds after a stop."""
         answer = self.first.ready.remote()
@@ -69,15 +73,20 @@ class LearnerGroup:
                 raise Stopped("the learner was not ready yet")
             ray.wait([answer, *self.watches], num_returns=1, timeout=LOOK_S)
             self._watch()
-        ready: dict[str, Any] = self._get(answer, CALL_TIMEOUT_S)
+        ready: Ready = self._get(answer, CALL_TIMEOUT_S)
         places = [self._get(rank.ping.remote(), CALL_TIMEOUT_S) for rank in self.ranks]
         here = ray.get_runtime_context().get_node_id()
         with suppress(psutil.NoSuchProcess):  # it will be missed soon enough
             self.processes = [psutil.Process(pid) for node, pid in places if node == here]
-        self.restored_updates = ready["updates"]
+        self.restored_updates = ready.updates
         self.refresh()
         self.ask("start")
         return ready
+
+    @property
+    def updates(self) -> int:
+        """Made, as far as is known."""
+        return 0 if self.report is None else self.report.updates
 
     def refresh(self) -> None:
         """Have `report` be as of now. Raises as `hear` does."""
@@ -97,7 +106,7 @@ class LearnerGroup:
         elif time.monotonic() - self.asked_at > self.deadline_s + PING_TIMEOUT_S:
             silent = self._silent()
             if silent or len(self.ranks) > 1:
-                raise silent or LearnerLost(f"rank 0 has not answered for {self.deadline_s:.0f} s")
+                raise silent or LearnerLost(f"rank 0 has not answered for {self.deadline_s:.0f} s", Cause.HUNG)
             self.asked_at = time.monotonic()  # alone, it keeps nobody waiting: its updates may take that long
 
     def _watch(self) -> None:
@@ -121,7 +130,7 @@ class LearnerGroup:
         try:
             return ray.get(reference, timeout=0.0)
         except GetTimeoutError:
-            raise self._silent() or LearnerLost(f"rank 0 has not answered for {timeout:.0f} s") from None
+            raise self._silent() or LearnerLost(f"rank 0 has not answered for {timeout:.0f} s", Cause.HUNG) from None
         except (*DEAD, RayTaskError):
             self._failed(reference, 0)
 
@@ -137,15 +146,11 @@ class LearnerGroup:
                 raise silent from error
             # What one rank cannot do, others report as a connection that was closed.
             ended, _ = ray.wait(self.watches, num_returns=len(self.watches), timeout=PING_TIMEOUT_S)
-            raise RunFailed("\n".join(self._reason(watch) for watch in ended) or str(error)) from error
+            failures = [failure for watch in ended if (failure := failure_of(watch)) is not None] or [error]
+            diverged = any(isinstance(one, RayTaskError) and isinstance(one.cause, NonFinite) for one in failures)
+            reason = "\n".join(map(str, failures))
+            raise RunFailed(reason, Cause.LOSS_NOT_FINITE if diverged else Cause.RAISED) from error
         raise AssertionError(f"rank {rank} did not fail")
-
-    @staticmethod
-    def _reason(watch: ray.ObjectRef) -> str:
-        try:
-            return str(ray.get(watch))
-        except (*DEAD, RayTaskError) as error:
-            return str(error)
 
     def _lost(self, rank: int, error: Exception) -> LearnerLost:
         """Of one that is out of reach Ray says only later whether it died, and whether its node did."""
@@ -159,7 +164,7 @@ class LearnerGroup:
             except DEAD as later:
                 error = later
             time.sleep(0.1)
-        return LearnerLost(f"rank {rank} died: {error}", error)
+        return LearnerLost(f"rank {rank} died: {error}", cause_of(error))
 
     def _silent(self) -> LearnerLost | None:
         """Which rank is dead or does not answer; None when all are there."""
@@ -167,7 +172,7 @@ class LearnerGroup:
         ray.wait(pings, num_returns=len(pings), timeout=PING_TIMEOUT_S)
         for rank, ping in enumerate(pings):
             if not answered(ping):
-                return LearnerLost(f"rank {rank} does not answer")
+                return LearnerLost(f"rank {rank} does not answer", Cause.HUNG)
             try:
                 ray.get(ping)
             except DEAD as error:
@@ -175,22 +180,23 @@ class LearnerGroup:
         return None
 
     def replace(
-        self, may_have_caused: bool, tell: Callable[[str, int], None], cause: LearnerLost
-    ) -> tuple[dict[str, Any], int]:
+        self, may_have_caused: bool, tell: Callable[[LearnerLost, int], None], cause: LearnerLost
+    ) -> tuple[Ready, int]:
         """Kill what is left and start anew until that lasts; (what the new ranks say, updates that are lost).
 
         Raises RunFailed when it does not. `may_have_caused`: the learner was doing what may kill it every time, so
         updates since do not count as getting on.
         """
-        lost = self.report.get("updates", 0)
+        lost = self.updates
         on = lost > self.restored_updates and not may_have_caused
         self.deaths_in_a_row = 0 if on else self.deaths_in_a_row
         while True:
             self.deaths_in_a_row += cause.by_itself
             if self.deaths_in_a_row >= MOST_DEATHS_IN_A_ROW:
                 self.kill()
-                raise RunFailed(f"the learner died {self.deaths_in_a_row} times without getting on: {cause}")
-            tell(str(cause), lost)
+                times = f"{self.deaths_in_a_row} times without getting on"
+                raise RunFailed(f"the learner died {times}: {cause}", cause.cause)
+            tell(cause, lost)
             self.kill()
             self.lives += 1
             self._begin()
@@ -209,3 +215,13 @@ class LearnerGroup:
         psutil.wait_procs(self.processes, PING_TIMEOUT_S)  # what they held is free for those that follow
         if self.places is not None:
             remove_placement_group(self.places)
+
+
+def failure_of(watch: ray.ObjectRef) -> Exception | None:
+    """How a watch has ended, if by a failure."""
+    try:
+        ray.get(watch)
+    except (*DEAD, RayTaskError) as error:
+        found: Exception = error
+        return found
+    return None

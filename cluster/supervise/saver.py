@@ -9,7 +9,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayTaskError
 
-from actors.fleet import DEAD, answered
+from actors.deaths import DEAD, answered
 from cluster.errors import RunFailed
 from cluster.run.session import Session
 from cluster.run.stop import CHECKPOINT_S, Stop
@@ -86,7 +86,7 @@ class Saver:
             self.session.checkpoint_failed(saving.env_steps, error, saving.name)
             if isinstance(error, DEAD):
                 self.died_saving = True
-                self.session.checkpoint_soon()
+                self.session.milestones.checkpoint_soon()
             return False
         self.newest, self.died_saving = saving.name, False
         return True

@@ -6,18 +6,20 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import ray
 from ray.exceptions import ActorUnavailableError, RayActorError, RayError
 
-from actors.fleet import MOST_DEATHS_IN_A_ROW, answered
+from actors.causes import Cause
+from actors.deaths import MOST_DEATHS_IN_A_ROW, answered, cause_of
 from cluster.backend.parts import Parts
 from cluster.errors import RunFailed
 from cluster.run.stop import CHECKPOINT_S, PARTS_S, Stop, Stopped
 from cluster.supervise.waiting import all_answer, is_late
+from dashboards.events import ShardBack, ShardDied
 from replay.process import GONE, RayShard, start_shard
 from replay.shard import ShardSpec
+from replay.stats import ShardStats
 
 # A shard that has not come back for so long ends the run: its node may be gone and no other have room.
 MOST_ABSENCE_S = 600.0
@@ -33,19 +35,14 @@ class Seat:
     asked: ray.ObjectRef | None = None
     asked_at: float = 0.0
     absent_since: float | None = None
+    cause: Cause = Cause.DIED  # of its last death
     deaths_in_a_row: int = 0  # without getting on
-    stats: dict[str, Any] | None = None
+    stats: ShardStats | None = None
     restored: int | None = None  # inserts that a process knew when it began, until it is told what there were
     answers: int = 0  # that `stats` has been taken from
 
 
-@dataclass(frozen=True)
-class ShardEvent:
-    """`kind` is shard_died or shard_back; `details` say where its content came from and how much it lacks."""
-
-    kind: str
-    reason: str
-    details: dict[str, Any]
+ShardEvent = ShardDied | ShardBack
 
 
 class ShardGroup:
@@ -54,7 +51,7 @@ class ShardGroup:
     `known` is what they had last said to a coordinator before this one.
     """
 
-    def __init__(self, specs: Sequence[ShardSpec], parts: Parts, known: Sequence[dict[str, Any]] = ()) -> None:
+    def __init__(self, specs: Sequence[ShardSpec], parts: Parts, known: Sequence[ShardStats] = ()) -> None:
         nodes = parts.nodes("replay")
         self.seats = []
         for spec in specs:
@@ -84,7 +81,7 @@ class ShardGroup:
         return events
 
     @property
-    def stats(self) -> list[dict[str, Any]]:
+    def stats(self) -> list[ShardStats]:
         """What each shard last said; call `fresh` once before."""
         return [seat.stats for seat in self.seats if seat.stats is not None]
 
@@ -99,13 +96,14 @@ class ShardGroup:
 
     def _poll(self, seat: Seat) -> list[ShardEvent]:
         if seat.absent_since is not None and time.monotonic() - seat.absent_since > MOST_ABSENCE_S:
-            raise RunFailed(f"replay shard {seat.spec.index} has been away for {MOST_ABSENCE_S:.0f} s")
+            raise RunFailed(f"replay shard {seat.spec.index} has been away for {MOST_ABSENCE_S:.0f} s", seat.cause)
         if seat.asked is None:
             self._ask(seat, seat.handle.actor.stats.remote())
             return []
         if not answered(seat.asked):
             if time.monotonic() - seat.asked_at > MOST_ABSENCE_S:
-                raise RunFailed(f"replay shard {seat.spec.index} has not answered for {MOST_ABSENCE_S:.0f} s")
+                silent = f"replay shard {seat.spec.index} has not answered for {MOST_ABSENCE_S:.0f} s"
+                raise RunFailed(silent, Cause.HUNG)
             return []
         asked, seat.asked = seat.asked, None
         try:
@@ -118,54 +116,55 @@ class ShardGroup:
 
     def _away(self, seat: Seat, error: Exception) -> list[ShardEvent]:
         if is_final(error):
-            raise RunFailed(f"replay shard {seat.spec.index} cannot go on: {error}") from error
+            raise RunFailed(f"replay shard {seat.spec.index} cannot go on: {error}", cause_of(error)) from error
         if seat.absent_since is not None:
             return []
         seat.absent_since = time.monotonic()
-        return [self._death(seat, str(error))]
+        return [self._death(seat, cause_of(error), str(error))]
 
-    def _death(self, seat: Seat, cause: str) -> ShardEvent:
+    def _death(self, seat: Seat, cause: Cause, reason: str) -> ShardDied:
+        seat.cause = cause
         seat.deaths_in_a_row += 1
         if seat.deaths_in_a_row >= MOST_DEATHS_IN_A_ROW:
             times = f"{seat.deaths_in_a_row} times without getting on"
-            raise RunFailed(f"replay shard {seat.spec.index} died {times}: {cause}")
-        return ShardEvent("shard_died", cause, {"shard": seat.spec.index})
+            raise RunFailed(f"replay shard {seat.spec.index} died {times}: {reason}", cause)
+        return ShardDied(reason=reason, cause=cause, shard=seat.spec.index)
 
-    def _told(self, seat: Seat, stats: dict[str, Any]) -> list[ShardEvent]:
+    def _told(self, seat: Seat, stats: ShardStats) -> list[ShardEvent]:
         """Take in what a shard says. A new process is first told how far its predecessor had counted."""
         before = seat.stats
-        if before is None and not stats["caught_up"]:  # it died before anyone had heard of it
-            self._ask(seat, seat.handle.actor.catch_up.remote([0] * len(stats["inserts_by_task"])))
+        if before is None and not stats.caught_up:  # it died before anyone had heard of it
+            self._ask(seat, seat.handle.actor.catch_up.remote([0] * len(stats.inserts_by_task)))
             return []
-        if before is None or stats["token"] == before["token"]:
+        if before is None or stats.token == before.token:
             if before is not None and progress(stats) > progress(before):
                 seat.deaths_in_a_row = 0
             self._take(seat, stats)
             return []
-        if not stats["caught_up"]:
-            seat.restored = sum(stats["inserts_by_task"])
-            self._ask(seat, seat.handle.actor.catch_up.remote(before["inserts_by_task"]))
+        if not stats.caught_up:
+            seat.restored = sum(stats.inserts_by_task)
+            self._ask(seat, seat.handle.actor.catch_up.remote(before.inserts_by_task))
             return []
         # Quick deaths are only noticed by their successor's token.
-        events = [] if seat.absent_since is not None else [self._death(seat, "another process answers")]
+        events: list[ShardEvent] = (
+            [] if seat.absent_since is not None else [self._death(seat, Cause.DIED, "another process answers")]
+        )
         # Not by what it holds: one that was full is full again, of older transitions.
-        restored = sum(stats["inserts_by_task"]) if seat.restored is None else seat.restored
-        lost = min(sum(before["inserts_by_task"]) - restored, sum(before["transitions_by_task"]))
+        restored = sum(stats.inserts_by_task) if seat.restored is None else seat.restored
+        lost = min(sum(before.inserts_by_task) - restored, sum(before.transitions_by_task))
         seat.restored = None
-        details = {
-            "shard": seat.spec.index,
-            "origin": stats["origin"],
-            "node": stats["node"],
-            "transitions": sum(stats["transitions_by_task"]),
-            "lost": max(0, lost),
-            "bad_segments": stats["bad_segments"],
-            "bad_transitions": stats["bad_transitions"],
-            "seconds": 0.0 if seat.absent_since is None else time.monotonic() - seat.absent_since,
-        }
+        back = ShardBack(
+            reason=stats.problem,
+            shard=seat.spec.index,
+            node=stats.node,
+            content=stats.content,
+            lost=max(0, lost),
+            seconds=0.0 if seat.absent_since is None else time.monotonic() - seat.absent_since,
+        )
         self._take(seat, stats)
-        return [*events, ShardEvent("shard_back", stats["problem"], details)]
+        return [*events, back]
 
-    def _take(self, seat: Seat, stats: dict[str, Any]) -> None:
+    def _take(self, seat: Seat, stats: ShardStats) -> None:
         seat.stats, seat.absent_since = stats, None
         seat.answers += 1
 
@@ -186,8 +185,8 @@ def give_up_replay(parts: Parts) -> None:
             ray.get(closed, timeout=CLOSE_S)
 
 
-def progress(stats: dict[str, Any]) -> int:
-    return int(sum(stats["inserts_by_task"])) + int(stats["samples"])
+def progress(stats: ShardStats) -> int:
+    return sum(stats.inserts_by_task) + stats.limiter.samples
 
 
 def is_final(error: Exception) -> bool:

@@ -9,8 +9,8 @@ HEAD = """# Metrics
 What a live run answers Prometheus. This page is written by `make docs` from `dashboards/metrics/metrics.py`; edit the
 declarations there, not this page. [monitoring.md](monitoring.md) says how to ask, and what to look at when.
 
-Every series has the label `run` besides those named here. No label names an actor or a process: a run has 13 series
-for each task, 12 for each shard, 4 for each benchmark and some ninety others. That is about 4,100 for 300 tasks, 8
+Every series has the label `run` besides those named here. No label names an actor or a process: a run has 15 series
+for each task, 12 for each shard, 4 for each benchmark and some ninety others. That is about 4,700 for 300 tasks, 8
 shards and 500 actors, or any other number of them.
 
 | metric | type | labels | unit | what it is |

@@ -10,14 +10,15 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from dashboards.events import Begun, Entry, Failed
 from dashboards.metrics.metrics import METRICS
 from dashboards.metrics.samples import Labels
-from dashboards.metrics.tally import BEGINNINGS, Tally
+from dashboards.metrics.tally import Tally
+from dashboards.rows import EvaluationRow, Row
 from replay.json_text import json_text
 
 SELDOM_S = 120.0  # Prometheus asks every minute if it is not told otherwise
@@ -50,7 +51,6 @@ class Exporter:
         self.tally = tally
         self.families: list[Metric] = []
         self.totals: dict[tuple[str, Labels], tuple[float, float]] = {}  # (what is shown, what was last said)
-        self.row: dict[str, Any] = {}
         self.heard: list[Metric] = []  # what was last answered
         self.asked: deque[float] = deque(maxlen=GAPS + 1)  # when
         self.target = targets / f"{run}.json"
@@ -71,9 +71,9 @@ class Exporter:
         self.asked.append(time.monotonic())
         return iter(self.heard)
 
-    def event(self, row: dict[str, Any]) -> None:
-        self.tally.event(row)
-        if row["event"] in (*BEGINNINGS, "failed"):  # no row may follow soon, or ever
+    def event(self, entry: Entry) -> None:
+        self.tally.event(entry)
+        if isinstance(entry.event, (Begun, Failed)):  # no row may follow soon, or ever
             self._make()
 
     def wait_until_heard(self, stop: threading.Event) -> None:
@@ -85,16 +85,16 @@ class Exporter:
         while self.heard is not self.families and time.monotonic() - asked[-1] < 2 * longest and not stop.wait(0.1):
             pass
 
-    def evaluation(self, row: dict[str, Any]) -> None:
+    def evaluation(self, row: EvaluationRow) -> None:
         self.tally.evaluation(row)
 
-    def metrics(self, row: dict[str, Any]) -> None:
-        self.row = row
+    def metrics(self, row: Row) -> None:
+        self.tally.state.row = row
         self._make()
 
     def _make(self) -> None:
         """What is answered from now on."""
-        state = self.tally.state(self.row)
+        state = self.tally.state
         families: list[Metric] = []
         for metric in METRICS:
             labels = ("run", *metric.labels)

@@ -1,14 +1,20 @@
-"""How a metric is made from the state of a run: a value at a path, by task, by shard, by side."""
+"""How a metric is made from the state of a run: a value, or values by task, shard, benchmark or another name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
+
+from actors.reports import FleetCounts
+from dashboards.metrics.tally import State
+from dashboards.rows import Row, ShardRow
 
 Labels = tuple[str, ...]
 Sample = tuple[Labels, float | None]
-State = dict[str, Any]  # {"row": the newest of metrics.jsonl, {} before the first, **Tally.state()}
+Samples = Callable[[State], Iterable[Sample]]
+TASK = ("benchmark", "task")  # labels of what is measured by task
+SIDES = ("actors", "learner", "limiter", "balanced")
 
 
 @dataclass(frozen=True)
@@ -24,94 +30,89 @@ class Metric:
     unit: str
     labels: Labels
     help: str
-    samples: Callable[[State], Iterable[Sample]]
+    samples: Samples
     lasting: bool = False
 
 
-def number(*path: str) -> Callable[[State], Iterable[Sample]]:
-    """One value, at this path of the state."""
-    return lambda state: [((), dig(state, path))]
+def number(value: Callable[[State], float | None]) -> Samples:
+    """One value of the state."""
+    return lambda state: [((), value(state))]
 
 
-def keyed(*path: str) -> Callable[[State], Iterable[Sample]]:
-    """A dictionary of values, its keys the label."""
-    return lambda state: [((str(key),), value) for key, value in (dig(state, path) or {}).items()]
+def of_row(value: Callable[[Row], float | None]) -> Samples:
+    """One value of the newest row."""
+    return lambda state: [] if state.row is None else [((), value(state.row))]
 
 
-def chosen(path: tuple[str, ...], names: dict[str, str]) -> Callable[[State], Iterable[Sample]]:
-    """Some values of a dictionary: label value -> key."""
-    return lambda state: [((label,), (dig(state, path) or {}).get(key)) for label, key in names.items()]
+def keyed(values: Callable[[Row], Mapping[str, float | None]]) -> Samples:
+    """Values of the newest row by a name, which is the label."""
+    return lambda state: [] if state.row is None else [((key,), value) for key, value in values(state.row).items()]
 
 
-def by_task(*path: str) -> Callable[[State], Iterable[Sample]]:
-    """A dictionary of values by task."""
-    return lambda state: [(task_labels(task), value) for task, value in (dig(state, path) or {}).items()]
+def chosen(values: Callable[[Row], Mapping[str, float | None]], names: Mapping[str, str]) -> Samples:
+    """Some of them: label value -> name."""
+    return lambda state: (
+        [] if state.row is None else [((label,), values(state.row).get(name)) for label, name in names.items()]
+    )
+
+
+def by_task(values: Callable[[State], Mapping[str, float | None]]) -> Samples:
+    """Values of the state by task."""
+    return lambda state: [(task_labels(task), value) for task, value in values(state).items()]
+
+
+def row_by_task(values: Callable[[Row], Mapping[str, float | None]]) -> Samples:
+    """Values of the newest row by task."""
+    return by_task(lambda state: {} if state.row is None else values(state.row))
+
+
+def by_shard(value: Callable[[ShardRow], float]) -> Samples:
+    """A value of each shard in the newest row."""
+    return lambda state: [] if state.row is None else [((str(one.shard),), value(one)) for one in state.row.shards]
+
+
+def by_side(insert: Callable[[ShardRow], float], sample: Callable[[ShardRow], float]) -> Samples:
+    """A value of the limiter of each shard, for both sides."""
+    return lambda state: [
+        ((str(shard.shard), side), value(shard))
+        for shard in (() if state.row is None else state.row.shards)
+        for side, value in (("insert", insert), ("sample", sample))
+    ]
+
+
+def by_benchmark(**counts: Callable[[FleetCounts], int]) -> Samples:
+    """Counts of the fleet by benchmark; with several, their names are another label."""
+    return lambda state: [
+        ((benchmark, name) if len(counts) > 1 else (benchmark,), count(fleet))
+        for benchmark, fleet in ({} if state.row is None else state.row.actors_by_benchmark).items()
+        for name, count in counts.items()
+    ]
 
 
 def spread(state: State) -> Iterable[Sample]:
     """Mean and quantiles of recent returns."""
-    for task, mean in (dig(state, ("row", "return")) or {}).items():
+    if state.row is None:
+        return
+    for task, mean in state.row.mean_return.items():
         yield (*task_labels(task), "mean"), mean
-    for task, quantiles in (dig(state, ("row", "return_quantiles")) or {}).items():
+    for task, quantiles in state.row.return_quantiles.items():
         for name, value in quantiles.items():
             yield (*task_labels(task), name), value
 
 
-def by_shard(field: str) -> Callable[[State], Iterable[Sample]]:
-    return lambda state: [((str(shard["shard"]),), shard[field]) for shard in state["row"].get("shards", ())]
-
-
-def by_side(what: str) -> Callable[[State], Iterable[Sample]]:
-    """Of the limiter of each shard, for both sides."""
-    return lambda state: [
-        ((str(shard["shard"]), side), shard[f"{side}_{what}"])
-        for shard in state["row"].get("shards", ())
-        for side in ("insert", "sample")
-    ]
-
-
-def by_benchmark(*fields: str) -> Callable[[State], Iterable[Sample]]:
-    """Counts of the fleet, the field as a label if there are several."""
-    return lambda state: [
-        ((benchmark, field) if len(fields) > 1 else (benchmark,), counts[field])
-        for benchmark, counts in state["row"].get("actors_by_benchmark", {}).items()
-        for field in fields
-    ]
-
-
 def bottleneck(state: State) -> Iterable[Sample]:
-    found = state["row"].get("bottleneck")
-    sides = ("actors", "learner", "limiter", "balanced") if found else ()
-    return [((side,), float(found == side)) for side in sides]
-
-
-def tallied(name: str) -> Callable[[State], Iterable[Sample]]:
-    """What a Tally keeps by labels."""
-    return lambda state: state[name].items()
+    """1 for the side that the other waits for."""
+    row = state.row
+    return [] if row is None else [((side,), float(row.bottleneck == side)) for side in SIDES]
 
 
 def task_labels(task: str) -> Labels:
     return task.split("/", 1)[0], task
 
 
-def dig(state: Any, path: Iterable[str]) -> Any:
-    for key in path:
-        if state is None:
-            return None
-        state = state.get(key)
-    return state
-
-
-def gauge(name: str, unit: str, labels: Labels, text: str, samples: Callable[[State], Iterable[Sample]]) -> Metric:
+def gauge(name: str, unit: str, labels: Labels, text: str, samples: Samples) -> Metric:
     return Metric(f"brc_{name}", "gauge", unit, labels, text, samples)
 
 
-def counter(
-    name: str,
-    unit: str,
-    labels: Labels,
-    text: str,
-    samples: Callable[[State], Iterable[Sample]],
-    lasting: bool = False,
-) -> Metric:
+def counter(name: str, unit: str, labels: Labels, text: str, samples: Samples, lasting: bool = False) -> Metric:
     return Metric(f"brc_{name}_total", "counter", unit, labels, text, samples, lasting)

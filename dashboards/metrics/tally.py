@@ -3,88 +3,95 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, field
 
-from dashboards.metrics.samples import State
-
-DEATHS = {
-    "actor_died": "actor",
-    "shard_died": "shard",
-    "learner_died": "learner",
-    "evaluator_died": "evaluator",
-}
-BEGINNINGS = ("start", "resume", "coordinator_back")
-# By words in the reason of a death; the first that is found.
-CAUSES = (
-    ("its node has died", "node lost"),
-    ("unavailable", "out of reach"),
-    ("OutOfMemory", "out of memory"),
-    ("it has grown to", "out of memory"),
-    ("has not made a step", "hung"),
-    ("not answer", "hung"),
-    ("bad numbers", "bad numbers"),
-    ("_loss became ", "loss not finite"),  # as learner.learner.Trained says
-    ("Traceback", "raised"),
+from actors.causes import Cause
+from dashboards.events import (
+    ActorDied,
+    Begun,
+    Checkpoint,
+    CheckpointFailed,
+    Entry,
+    EvaluatorDied,
+    Failed,
+    LearnerDied,
+    Scaled,
+    ShardDied,
 )
-OTHER = "died"
-KILLED = ("coordinator", "killed")
+from dashboards.rows import EvaluationRow, Row
+
+PARTS = {ActorDied: "actor", ShardDied: "shard", LearnerDied: "learner", EvaluatorDied: "evaluator"}
+COORDINATOR = ("coordinator", Cause.KILLED.value)
+PartAndCause = tuple[str, str]
+
+
+def none_yet() -> dict[PartAndCause, int]:
+    """All series from the first on: Prometheus does not see the growth of what begins with 1."""
+    of_parts = [(part, cause.value) for part in PARTS.values() for cause in Cause if cause is not Cause.KILLED]
+    return dict.fromkeys([COORDINATOR, *of_parts], 0)
+
+
+@dataclass
+class State:
+    """What metrics are made of.
+
+    Attributes:
+        row: the newest of metrics.jsonl; None before the first.
+        restarts: counts, by part and cause; restarted: when one was last made.
+        failed: 1 by the cause of which the run has failed; empty while it goes on.
+        published: the paper's values at the newest evaluation, by task.
+    """
+
+    budget: int
+    updates_budget: int
+    checkpoint_interval: int
+    row: Row | None = None
+    restarts: dict[PartAndCause, int] = field(default_factory=none_yet)
+    restarted: dict[PartAndCause, float] = field(default_factory=dict)
+    failed: dict[tuple[str], int] = field(default_factory=dict)
+    begun_at: float | None = None
+    scaled_at: float | None = None
+    checkpoints: int = 0
+    checkpoint_failures: int = 0
+    checkpoint: Checkpoint | None = None
+    checkpoint_at: float | None = None
+    random: EvaluationRow | None = None
+    evaluation: EvaluationRow | None = None
+    published: dict[str, float | None] = field(default_factory=dict)
 
 
 class Tally:
-    """What events and evaluations add to the newest row. `published` gives the paper's value of a task at a number of
-    environment steps, or None."""
+    """Keeps the state. `published` gives the paper's value of a task at a number of environment steps, or None."""
 
-    def __init__(
-        self,
-        budget: int,
-        updates_budget: int,
-        checkpoint_interval: int,
-        published: Callable[[str, int], float | None] = lambda *_: None,
-    ) -> None:
+    def __init__(self, state: State, published: Callable[[str, int], float | None] = lambda *_: None) -> None:
+        self.state = state
         self.published = published
-        causes = dict.fromkeys([*(cause for _, cause in CAUSES), OTHER])
-        # All of them from the first on: Prometheus does not see the growth of what begins with 1.
-        restarts = [KILLED, *((part, cause) for part in DEATHS.values() for cause in causes)]
-        self.found: State = {
-            "budget": budget,
-            "updates_budget": updates_budget,
-            "checkpoint_interval": checkpoint_interval,
-            "restarts": dict.fromkeys(restarts, 0),
-            "restarted": {},
-            "failed": {},
-            "checkpoints": 0,
-            "checkpoint_failures": 0,
-        }
 
-    def event(self, row: dict[str, Any]) -> None:
-        kind = row["event"]
-        if kind in DEATHS or kind == "coordinator_back":
-            labels = KILLED if kind == "coordinator_back" else (DEATHS[kind], cause_of(row["reason"]))
-            self.found["restarts"][labels] += 1
-            self.found["restarted"][labels] = row["time"]
-        if kind in BEGINNINGS:
-            self.found["begun"], self.found["failed"] = row, {}
-        elif kind == "failed":
-            self.found["failed"] = {(cause_of(row["reason"]),): 1}
-        elif kind == "scaled":
-            self.found["scaled"] = row
-        elif kind == "checkpoint":
-            self.found["checkpoint"] = row
-            self.found["checkpoints"] += 1
-        elif kind == "checkpoint_failed":
-            self.found["checkpoint_failures"] += 1
+    def event(self, entry: Entry) -> None:
+        state, event = self.state, entry.event
+        if isinstance(event, (ActorDied, ShardDied, LearnerDied, EvaluatorDied)):
+            self._restarted((PARTS[type(event)], event.cause.value), entry.time)
+        elif isinstance(event, Begun):
+            state.begun_at, state.failed = entry.time, {}
+            if event.how == "coordinator_back":
+                self._restarted(COORDINATOR, entry.time)
+        elif isinstance(event, Failed):
+            state.failed = {(event.cause.value,): 1}
+        elif isinstance(event, Scaled):
+            state.scaled_at = entry.time
+        elif isinstance(event, Checkpoint):
+            state.checkpoint, state.checkpoint_at = event, entry.time
+            state.checkpoints += 1
+        elif isinstance(event, CheckpointFailed):
+            state.checkpoint_failures += 1
 
-    def evaluation(self, row: dict[str, Any]) -> None:
-        if row["policy"] == "random":
-            self.found["random"] = row
+    def _restarted(self, labels: PartAndCause, at: float) -> None:
+        self.state.restarts[labels] += 1
+        self.state.restarted[labels] = at
+
+    def evaluation(self, row: EvaluationRow) -> None:
+        if row.is_random:
+            self.state.random = row
         else:
-            self.found["evaluation"] = row
-            self.found["published"] = {task: self.published(task, row["env_steps"]) for task in row["return"]}
-
-    def state(self, row: dict[str, Any]) -> State:
-        return {"row": row, **self.found}
-
-
-def cause_of(reason: str) -> str:
-    """One of a few words for why a part died."""
-    return next((cause for words, cause in CAUSES if words in reason), OTHER)
+            self.state.evaluation = row
+            self.state.published = {task: self.published(task, row.env_steps) for task in row.mean_return}

@@ -12,6 +12,7 @@ import numpy as np
 from actors.benchmarks.scores import BY_SUCCESS
 from dashboards.report import aggregate
 from dashboards.report.runs import Run
+from dashboards.rows import EvaluationRow
 from replay.json_text import json_text
 
 # What runs may differ in and be repetitions of one experiment: it changes what is learned by chance alone, or says how
@@ -95,9 +96,9 @@ def by_success(task: str) -> bool:
     return task.split("/", 1)[0] in BY_SUCCESS
 
 
-def episodes(evaluation: dict[str, Any], task: str) -> list[float]:
+def episodes(evaluation: EvaluationRow, task: str) -> list[float]:
     """What its episodes are judged by, those alone that gave numbers."""
-    return aggregate.finite(evaluation["scores" if by_success(task) else "returns"].get(task) or [])
+    return aggregate.finite((evaluation.scores if by_success(task) else evaluation.returns).get(task) or [])
 
 
 def task_curve(series: Series, task: str) -> Curve | None:
@@ -108,7 +109,7 @@ def task_curve(series: Series, task: str) -> Curve | None:
 def score_curve(series: Series, interquartile: bool) -> Curve | None:
     """The score over all tasks that have one, likewise. Several runs' interquartile mean is over runs and tasks, a
     single run's over its tasks' means."""
-    found = points(series, lambda row: [aggregate.finite(values) for values in row["scores"].values()])
+    found = points(series, lambda row: [aggregate.finite(values) for values in row.scores.values()])
     if not interquartile:
         return curve(found, mean, aggregate.mean_interval)
     if len(series.evaluated) > 1:
@@ -128,7 +129,7 @@ def curve(found: Points, value: Callable[[np.ndarray], float], interval: Callabl
     )
 
 
-def points(series: Series, values: Callable[[dict[str, Any]], list[list[float]]]) -> Points:
+def points(series: Series, values: Callable[[EvaluationRow], list[list[float]]]) -> Points:
     """At each of POINTS evaluations, (episodes, tasks) of a single run, (runs, tasks) of several.
 
     `values` gives each task's episodes in an evaluation. Several runs are compared at the steps of the first one's
@@ -136,7 +137,7 @@ def points(series: Series, values: Callable[[dict[str, Any]], list[list[float]]]
     evaluation are left out.
     """
     each = [
-        [(float(row["env_steps"]), table) for row in run.evaluations if (table := columns(values(row))) is not None]
+        [(float(row.env_steps), table) for row in run.evaluations if (table := columns(values(row))) is not None]
         for run in series.evaluated
     ]
     each = [run for run in each if run]

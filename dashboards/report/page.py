@@ -98,15 +98,15 @@ def events(series: Series, run: Run) -> dict[str, Any]:
     return {
         "series": series.number,
         "name": run.name,
-        "counts": Counter(row["event"] for row in run.events).most_common(),
+        "counts": Counter(entry.event.kind for entry in run.events).most_common(),
         "rows": [
             (
-                time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["time"])),
-                duration(row.get("elapsed_s")),
-                row["event"],
-                (row["reason"].strip().splitlines() or [""])[-1],
+                time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.time)),
+                duration(entry.elapsed_s),
+                entry.event.kind,
+                (entry.event.reason.strip().splitlines() or [""])[-1],
             )
-            for row in newest
+            for entry in newest
         ],
         "left_out": len(run.events) - len(newest),
     }

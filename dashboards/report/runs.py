@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
-from dashboards.metrics.tally import BEGINNINGS
+from dashboards.events import ActorDied, Begun, Entry, EvaluationLost, Event, GoneBack, LearnerDied, ShardDied
+from dashboards.rows import EvaluationRow, Row
 from dashboards.sinks import records
 
 POINTS = 400  # of a curve over time
-MARKED = (*BEGINNINGS[1:], "actor_died", "shard_died", "learner_died", "evaluation_lost", "node_removed")
-Row = dict[str, Any]
+DEATHS = (ActorDied, ShardDied, LearnerDied, EvaluationLost)
+R = TypeVar("R", Row, EvaluationRow)
 
 
 @dataclass(frozen=True)
@@ -27,60 +28,63 @@ class Run:
     state: str
     config: dict[str, Any]
     rows: list[Row]
-    evaluations: list[Row]
-    random: Row | None
-    events: list[Row]
+    evaluations: list[EvaluationRow]
+    random: EvaluationRow | None
+    events: list[Entry]
 
     @cached_property
     def tasks(self) -> list[str]:
         """Names; none of a run that has not said anything yet."""
-        for rows in (self.rows, self.evaluations, [self.random] if self.random else []):
-            if rows:
-                return list(rows[-1]["return"])
-        return []
+        newest = (self.rows[-1:], self.evaluations[-1:], [self.random] if self.random else [])
+        return next((list(row.mean_return) for rows in newest for row in rows), [])
 
     @cached_property
     def versions(self) -> dict[str, str]:
         """Of the packages that it began with last."""
-        begun = [row for row in self.events if row["event"] in BEGINNINGS]
-        return {"python": begun[-1]["python"], **begun[-1]["versions"]} if begun else {}
+        begun = [entry.event for entry in self.events if isinstance(entry.event, Begun)]
+        return {"python": begun[-1].python, **begun[-1].versions} if begun else {}
 
     def marks(self) -> list[float]:
         """Seconds at which it began anew or a part died."""
-        return [row["elapsed_s"] for row in self.events if row["event"] in MARKED and "elapsed_s" in row]
+        return [one.elapsed_s for one in self.events if is_marked(one.event) and one.elapsed_s is not None]
+
+
+def is_marked(event: Event) -> bool:
+    return isinstance(event, DEATHS) or (isinstance(event, Begun) and event.how != "start")
 
 
 def load(path: Path, state: str) -> Run:
     """The run in a folder. Raises OSError, which names the file, when one cannot be read."""
-    evaluations = records.read(path / "eval.jsonl")
-    random = [row for row in evaluations if row["policy"] == "random"]
-    learned = [row for row in evaluations if row["policy"] != "random"]
-    events = records.read(path / "events.jsonl")
+    evaluations = records.read_evaluations(path)
+    random = [row for row in evaluations if row.is_random]
+    learned = [row for row in evaluations if not row.is_random]
+    events = records.read_events(path)
+    rows = records.decoded(Row, path / "metrics.jsonl", records.sample(path / "metrics.jsonl", POINTS))
     return Run(
         path.name,
         state,
         yaml.safe_load((path / "config.yaml").read_text()),
-        standing(records.sample(path / "metrics.jsonl", POINTS), events, "elapsed_s"),
-        standing(learned, events, "env_steps"),
+        standing(rows, events, lambda row: row.elapsed_s, lambda event: event.from_elapsed_s),
+        standing(learned, events, lambda row: row.env_steps, lambda event: event.from_steps),
         random[-1] if random else None,
         events,
     )
 
 
-def session(row: Row) -> int:
-    """Which of the processes that conducted the run has written a row; 0 in records of before these were counted."""
-    found: int = row.get("session", 0)
-    return found
-
-
-def standing(rows: Sequence[Row], events: Sequence[Row], field: str) -> list[Row]:
-    """Rows without those that a resume has undone, as its event says; `field` grows from row to row."""
-    come_from = {"elapsed_s": "from_elapsed_s", "env_steps": "from_steps"}[field]
-    for event in events:
-        if come_from in event:
-            rows = [row for row in rows if session(row) >= session(event) or row[field] <= event[come_from]]
-    kept: list[Row] = []
-    for row in reversed(rows):  # two of the same steps: the later
-        if not kept or row[field] < kept[-1][field]:
-            kept.append(row)
-    return kept[::-1]
+def standing(
+    rows: Sequence[R],
+    events: Sequence[Entry],
+    at: Callable[[R], float],
+    come_from: Callable[[Begun | GoneBack], float | None],
+) -> list[R]:
+    """Rows without those that a resume has undone: `at` says where a row is, and grows from row to row; `come_from`
+    where an event has the run go on from."""
+    kept = list(rows)
+    for entry in events:
+        if isinstance(entry.event, (Begun, GoneBack)) and (begins := come_from(entry.event)) is not None:
+            kept = [row for row in kept if row.session >= entry.session or at(row) <= begins]
+    found: list[R] = []
+    for row in reversed(kept):  # two of the same steps: the later
+        if not found or at(row) < at(found[-1]):
+            found.append(row)
+    return found[::-1]

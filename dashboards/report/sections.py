@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,11 +14,11 @@ from actors.benchmarks.scores import normalized
 from dashboards.report import published
 from dashboards.report.curves import Curve, Series, by_success, episodes, score_curve
 from dashboards.report.figures import Figure, Line, Spans, short
-from dashboards.report.runs import Run, session
+from dashboards.report.runs import Run
+from dashboards.rows import Row
 from dashboards.sinks.console import duration
 
 STEPS = "environment steps of each task"
-Row = dict[str, Any]
 
 
 WORDS = {"actors": "actors", "learner": "learner", "limiter": "both, by turns", "balanced": "nobody"}
@@ -68,7 +69,7 @@ def paper_line(value: Callable[[int], float | None], most: int) -> list[Line]:
 
 
 def most_steps(series: Sequence[Series]) -> int:
-    return max((run.evaluations[-1]["env_steps"] for one in series for run in one.runs if run.evaluations), default=0)
+    return max((run.evaluations[-1].env_steps for one in series for run in one.runs if run.evaluations), default=0)
 
 
 def task_figure(series: Sequence[Series], task: str, curves: Sequence[Curve | None]) -> Figure:
@@ -97,12 +98,10 @@ def drawn(series: Series, curve: Curve | None) -> list[Line]:
 
 def thin_lines(series: Series, run: Run, task: str) -> list[Line]:
     """A run's training and, when it is one of several, its own evaluations."""
-    field = "success" if by_success(task) else "return"
-    training = [(row["env_steps"], row[field][task]) for row in run.rows if row[field].get(task) is not None]
+    values = [(row.env_steps, (row.success if by_success(task) else row.mean_return).get(task)) for row in run.rows]
+    training = [(steps, value) for steps, value in values if value is not None]
     found = [Line(series.number, "", training, style=":", width=0.7)] if training else []
-    evaluated = [
-        (row["env_steps"], float(np.mean(episodes(row, task)))) for row in run.evaluations if episodes(row, task)
-    ]
+    evaluated = [(row.env_steps, float(np.mean(episodes(row, task)))) for row in run.evaluations if episodes(row, task)]
     if len(series.runs) > 1 and evaluated:
         found.append(Line(series.number, "", evaluated, width=0.4))
     return found
@@ -119,7 +118,7 @@ def random_value(series: Sequence[Series], task: str) -> float | None:
     return float(np.mean(means)) if means else None
 
 
-def task_row(series: Sequence[Series], task: str, curves: Sequence[Curve | None]) -> Row:
+def task_row(series: Sequence[Series], task: str, curves: Sequence[Curve | None]) -> dict[str, Any]:
     """The newest numbers of a task: of random actions, and of each series beside the paper's at the same steps."""
     paper = published.curve(task)
     newest = [
@@ -135,10 +134,10 @@ def task_row(series: Sequence[Series], task: str, curves: Sequence[Curve | None]
     }
 
 
-def run_row(series: Series, run: Run) -> Row:
+def run_row(series: Series, run: Run) -> dict[str, Any]:
     """How a run is, in a line of the table."""
-    row = run.rows[-1] if run.rows else {}
-    newest = run.evaluations[-1] if run.evaluations else {}
+    row = run.rows[-1] if run.rows else None
+    newest = run.evaluations[-1] if run.evaluations else None
     return {
         "series": series.number,
         "name": run.name,
@@ -146,20 +145,20 @@ def run_row(series: Series, run: Run) -> Row:
         "preset": run.config["preset"],
         "seed": run.config["seed"],
         "tasks": len(run.tasks),
-        "steps": row.get("env_steps", 0),
+        "steps": row.env_steps if row else 0,
         "budget": run.config["steps"],
-        "updates": row.get("updates", 0),
-        "elapsed": duration(row.get("elapsed_s", 0.0)),
-        "ratio": (row.get("samples_per_insert", 0.0), row.get("samples_per_insert_target", 0.0)),
-        "mean": newest.get("score_mean"),
-        "iqm": newest.get("score_iqm"),
+        "updates": row.updates if row else 0,
+        "elapsed": duration(row.elapsed_s if row else 0.0),
+        "ratio": (row.samples_per_insert, row.samples_per_insert_target) if row else (0.0, 0.0),
+        "mean": newest and newest.score_mean,
+        "iqm": newest and newest.score_iqm,
         "bottleneck": usual_bottleneck(run),
     }
 
 
 def usual_bottleneck(run: Run) -> str:
     """The side that was waited for in most rows, and in how many of them."""
-    said = Counter(row["bottleneck"] for row in run.rows[1:])
+    said = Counter(row.bottleneck for row in run.rows[1:])
     if not said:
         return ""
     side, count = said.most_common(1)[0]
@@ -170,7 +169,7 @@ def bottlenecks(run: Run, unit: float) -> list[tuple[float, float, str]]:
     """(from, to, side): what each row of the sample says, from the row before it on; those that are alike in one."""
     found: list[tuple[float, float, str]] = []
     for before, row in zip(run.rows, run.rows[1:], strict=False):
-        begun, ended, side = before["elapsed_s"] / unit, row["elapsed_s"] / unit, row["bottleneck"]
+        begun, ended, side = before.elapsed_s / unit, row.elapsed_s / unit, row.bottleneck
         if found and found[-1][2] == side:
             begun = found.pop()[0]
         found.append((begun, ended, side))
@@ -179,7 +178,7 @@ def bottlenecks(run: Run, unit: float) -> list[tuple[float, float, str]]:
 
 def time_figures(series: Sequence[Series]) -> list[Figure]:
     """Speed, waiting, who is waited for, and the learner's numbers, over the time that runs have taken."""
-    longest = max((run.rows[-1]["elapsed_s"] for one in series for run in one.runs if run.rows), default=0.0)
+    longest = max((run.rows[-1].elapsed_s for one in series for run in one.runs if run.rows), default=0.0)
     unit, name = (3600.0, "hours") if longest > 7200 else (60.0, "minutes")
     each = [(one, run) for one in series for run in one.runs if run.rows]
     place = max(longest, 1.0) / unit / MARKS
@@ -189,41 +188,44 @@ def time_figures(series: Sequence[Series]) -> list[Figure]:
         lines = []
         for one, run in each:
             for what, values, style in fields:
-                points = zip([row["elapsed_s"] / unit for row in run.rows], values(run), strict=True)
-                known = [(x, y) for x, y in points if y is not None]
+                points = zip([row.elapsed_s / unit for row in run.rows], values(run), strict=True)
+                known = [(x, y) for x, y in points if y is not None and math.isfinite(y)]
                 if known:
                     lines.append(Line(one.number, f"{run.name}{what}", known, style=style, width=1))
         return Figure(title, name, lines, marks=marks)
 
-    def value(*path: str) -> Callable[[Run], list[float | None]]:
-        return lambda run: [dig(row, path) for row in run.rows]
+    def value(of: Callable[[Row], float | None]) -> Callable[[Run], list[float | None]]:
+        return lambda run: [of(row) for row in run.rows]
+
+    def metric(of: str) -> Callable[[Run], list[float | None]]:
+        return value(lambda row: row.learner.get(of))
 
     strips = [Spans(one.number, run.name, bottlenecks(run, unit)) for one, run in each if len(run.rows) > 1]
     figures = [
         over_time("Environment steps a second, all tasks", ("", lambda run: speed(run, all_steps), "-")),
-        over_time("Updates a second", ("", lambda run: speed(run, lambda row: row["updates"]), "-")),
+        over_time("Updates a second", ("", lambda run: speed(run, lambda row: row.updates), "-")),
         over_time(
             "Share of time waiting: learner (dashed: actors)",
-            (" learner", value("learner_wait_share"), "-"),
-            (" actors", value("actor_wait_share"), "--"),
+            (" learner", value(lambda row: row.learner_wait_share), "-"),
+            (" actors", value(lambda row: row.actor_wait_share), "--"),
         ),
         Figure("Who is waited for", name, spans=strips),
-        over_time("Actors that collect", ("", value("actors"), "-")),
-        over_time("Age of the oldest policy, seconds", ("", value("policy_age_s"), "-")),
-        over_time("Samples per insert", ("", value("samples_per_insert"), "-")),
-        over_time("Replay's fill", ("", value("replay_fill"), "-")),
-        over_time("Critic's loss", ("", value("learner", "critic_loss"), "-")),
-        over_time("Policy's loss", ("", value("learner", "policy_loss"), "-")),
-        over_time("Entropy, nats", ("", value("learner", "entropy"), "-")),
-        over_time("Temperature", ("", value("learner", "temperature"), "-")),
-        over_time("Norm of the critic's gradient", ("", value("learner", "critic_gradient_norm"), "-")),
-        over_time("Norm of the critic's parameters", ("", value("learner", "critic_parameter_norm"), "-")),
+        over_time("Actors that collect", ("", value(lambda row: row.actors), "-")),
+        over_time("Age of the oldest policy, seconds", ("", value(lambda row: row.policy_age_s), "-")),
+        over_time("Samples per insert", ("", value(lambda row: row.samples_per_insert), "-")),
+        over_time("Replay's fill", ("", value(lambda row: row.replay_fill), "-")),
+        over_time("Critic's loss", ("", metric("critic_loss"), "-")),
+        over_time("Policy's loss", ("", metric("policy_loss"), "-")),
+        over_time("Entropy, nats", ("", metric("entropy"), "-")),
+        over_time("Temperature", ("", metric("temperature"), "-")),
+        over_time("Norm of the critic's gradient", ("", metric("critic_gradient_norm"), "-")),
+        over_time("Norm of the critic's parameters", ("", metric("critic_parameter_norm"), "-")),
     ]
     return [figure for figure in figures if figure.lines or figure.spans]
 
 
 def all_steps(row: Row) -> float:
-    return float(sum(row["env_steps_by_task"].values()))
+    return float(sum(row.env_steps_by_task.values()))
 
 
 def speed(run: Run, count: Callable[[Row], float]) -> list[float | None]:
@@ -231,17 +233,10 @@ def speed(run: Run, count: Callable[[Row], float]) -> list[float | None]:
     took over from one that no longer counted the time, nothing is known."""
     found: list[float | None] = [None]
     for before, row in zip(run.rows, run.rows[1:], strict=False):
-        more, seconds = count(row) - count(before), row["elapsed_s"] - before["elapsed_s"]
-        known = more >= 0 and session(before) == session(row)
+        more, seconds = count(row) - count(before), row.elapsed_s - before.elapsed_s
+        known = more >= 0 and before.session == row.session
         found.append(more / seconds if known else None)
     return found
-
-
-def dig(row: Row, path: Sequence[str]) -> float | None:
-    for key in path[:-1]:
-        row = row.get(key) or {}
-    value: float | None = row.get(path[-1])
-    return value
 
 
 def differing(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from dashboards.rows import EvaluationRow, Row
 from dashboards.sinks.view import View, viewed
 
 MOST_NAMED = 8  # tasks that a line names one by one
@@ -48,21 +49,21 @@ class Console:
         """A line that stays."""
         self.rich.print(Text(line))
 
-    def evaluation(self, row: dict[str, Any]) -> None:
-        returns = {task: value for task, value in row["return"].items() if value is not None}
-        if row["policy"] == "random":
+    def evaluation(self, row: EvaluationRow) -> None:
+        returns = {task: value for task, value in row.mean_return.items() if value is not None}
+        if row.is_random:
             self.random = returns
         else:
             self.evaluated = returns
         scores = ", ".join(f"{task.split('/', 1)[1]} {number}" for task, number in found(row).items())
         if len(returns) > MOST_NAMED:
             scores = f"{len(returns)} tasks"
-        if row["score_mean"] is not None and len(returns) > 1:
-            scores += f"; mean score {row['score_mean']:.3f}, interquartile mean {row['score_iqm']:.3f}"
-        who = "random policy" if row["policy"] == "random" else f"evaluation at {row['env_steps']:,} steps"
+        if row.score_mean is not None and row.score_iqm is not None and len(returns) > 1:
+            scores += f"; mean score {row.score_mean:.3f}, interquartile mean {row.score_iqm:.3f}"
+        who = "random policy" if row.is_random else f"evaluation at {row.env_steps:,} steps"
         self.say(f"{who}: {scores}")
 
-    def metrics(self, row: dict[str, Any]) -> None:
+    def metrics(self, row: Row) -> None:
         if self.live is None:
             self.say(plain_line(row, self.steps))
         else:
@@ -70,54 +71,55 @@ class Console:
                 Group(self._tasks(row), Text(plain_line(row, self.steps)), Text(second_line(row))), refresh=True
             )
 
-    def _tasks(self, row: dict[str, Any]) -> Table:
+    def _tasks(self, row: Row) -> Table:
         table = Table(box=None, pad_edge=False, header_style="bold")
         table.add_column("task")
         for name in ("random", "evaluated", "training", "success", "episodes", "steps"):
             table.add_column(name, justify="right")
         for task in self.tasks[:30]:
+            success = row.success[task]
             table.add_row(
                 task,
                 number(self.random.get(task)),
                 number(self.evaluated.get(task)),
-                number(row["return"][task]),
-                "-" if row["success"][task] is None else f"{row['success'][task]:.2f}",
-                f"{row['episodes'][task]:,}",
-                f"{row['env_steps_by_task'][task]:,}",
+                number(row.mean_return[task]),
+                "-" if success is None else f"{success:.2f}",
+                f"{row.episodes[task]:,}",
+                f"{row.env_steps_by_task[task]:,}",
             )
         if len(self.tasks) > 30:
             table.add_row(f"and {len(self.tasks) - 30} more, see metrics.jsonl")
         return table
 
 
-def found(row: dict[str, Any]) -> dict[str, str]:
+def found(row: EvaluationRow) -> dict[str, str]:
     """What an evaluation found, by task: the return, and the share of episodes with success if there was any."""
-    words = {task: f"{value:.0f}" for task, value in row["return"].items() if value is not None}
-    success = row["success"]
-    return {task: word + (f" ({success[task]:.0%} success)" if success[task] else "") for task, word in words.items()}
+    words = {task: f"{value:.0f}" for task, value in row.mean_return.items() if value is not None}
+    shares = {task: f" ({share:.0%} success)" for task, share in row.success.items() if share}
+    return {task: word + shares.get(task, "") for task, word in words.items()}
 
 
-def plain_line(row: dict[str, Any], steps: int) -> str:
+def plain_line(row: Row, steps: int) -> str:
     """The run in one line: progress, speed, ratio, policy age, replay, who waits, time left."""
-    done = 100.0 * row["env_steps"] / steps
-    returns = [value for value in row["return"].values() if value is not None]
+    done = 100.0 * row.env_steps / steps
+    returns = [value for value in row.mean_return.values() if value is not None]
     score = f"return {sum(returns) / len(returns):.0f} | " if returns else ""
     return (
-        f"{row['env_steps']:,}/{steps:,} steps ({done:.0f}%) | {score}{row['steps_per_s']:.0f} steps/s/task | "
-        f"{row['updates']:,} updates, {row['updates_per_s']:.0f}/s | samples/insert {row['samples_per_insert']:.2f} of "
-        f"{row['samples_per_insert_target']:.2f} | policy {row['policy_age_s']:.1f} s old | replay "
-        f"{100 * row['replay_fill']:.0f}% of {size(row['replay_bytes'])} | bottleneck: {row['bottleneck']} | "
-        f"{duration(row['seconds_left'])} left"
+        f"{row.env_steps:,}/{steps:,} steps ({done:.0f}%) | {score}{row.steps_per_s:.0f} steps/s/task | "
+        f"{row.updates:,} updates, {row.updates_per_s:.0f}/s | samples/insert {row.samples_per_insert:.2f} of "
+        f"{row.samples_per_insert_target:.2f} | policy {row.policy_age_s:.1f} s old | replay "
+        f"{100 * row.replay_fill:.0f}% of {size(row.replay_bytes)} | bottleneck: {row.bottleneck} | "
+        f"{duration(row.seconds_left)} left"
     )
 
 
-def second_line(row: dict[str, Any]) -> str:
-    entropy, temperature = row["learner"].get("entropy"), row["learner"].get("temperature")
+def second_line(row: Row) -> str:
+    entropy, temperature = row.learner.get("entropy"), row.learner.get("temperature")
     agent = "" if entropy is None else f"entropy {entropy:.2f}, temperature {temperature:.4f} | "
     return (
-        f"{agent}policy {row['policy_age_updates']} updates old | "
-        f"learner waits {100 * row['learner_wait_share']:.0f}%, actors wait {100 * row['actor_wait_share']:.0f}% | "
-        f"actors {row['actors']}/{row['actors_desired']}"
+        f"{agent}policy {row.policy_age_updates} updates old | "
+        f"learner waits {100 * row.learner_wait_share:.0f}%, actors wait {100 * row.actor_wait_share:.0f}% | "
+        f"actors {row.actors}/{row.actors_desired}"
     )
 
 

@@ -7,27 +7,29 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol, TextIO, TypeVar
 
+from dashboards.codec import decode, encode
+from dashboards.events import Checkpoint, Entry, Event, MirrorFailed, from_row, to_row
+from dashboards.rows import EvaluationRow, Row
 from replay.json_text import json_text
 
-EVALUATED = ("return", "success", "score", "score_mean", "score_iqm")  # what is mirrored of an evaluation
-WRITTEN = ("seconds", "part_seconds", "part_bytes")  # and of a checkpoint
 RECENT = 8  # events and evaluations that are at hand
+T = TypeVar("T")
 NEWEST_BYTES = 1 << 20  # more than two rows of hundreds of tasks take
 
 
 class Mirror(Protocol):
     """Shows the same rows elsewhere. None may keep its caller waiting for a network."""
 
-    def event(self, row: dict[str, Any]) -> None: ...
+    def event(self, entry: Entry) -> None: ...
 
-    def metrics(self, row: dict[str, Any]) -> None: ...
+    def metrics(self, row: Row) -> None: ...
 
-    def evaluation(self, row: dict[str, Any]) -> None: ...
+    def evaluation(self, row: EvaluationRow) -> None: ...
 
     def close(self) -> None: ...
 
@@ -45,27 +47,27 @@ class Records:
         self.mirrors: list[Mirror] = []
         self.elapsed_s: Callable[[], float] = lambda: 0.0  # seconds that the run has taken
         self.files = {name: opened(folder / f"{name}.jsonl") for name in ("events", "metrics", "eval")}
-        self.events = deque(tail(folder / "events.jsonl", RECENT), RECENT)
-        self.evaluations = deque(tail(folder / "eval.jsonl", RECENT), RECENT)
+        self.events = deque(map(from_row, tail(folder / "events.jsonl", RECENT)), RECENT)
+        self.evaluations = deque(
+            decoded(EvaluationRow, folder / "eval.jsonl", tail(folder / "eval.jsonl", RECENT)), RECENT
+        )
         # Counts the processes that have written these files: which row came first is not for clocks to say.
-        self.session = 1 + (self.events[-1].get("session", 0) if self.events else 0)
+        self.session = 1 + (self.events[-1].session if self.events else 0)
 
-    def event(self, kind: str, reason: str = "", **fields: Any) -> None:
-        """Something that happened once: start, stop, death, restart, checkpoint, with its reason."""
-        row = {"time": time.time(), "elapsed_s": self.elapsed_s(), "event": kind, "reason": reason, **fields}
-        self.events.append(row)
-        self._append("events", row)
-        self._mirror("event", row)
+    def event(self, event: Event, elapsed_s: float | None = None) -> None:
+        """Something that happened once, now, or after the run had taken `elapsed_s` seconds."""
+        entry = Entry(time.time(), self.elapsed_s() if elapsed_s is None else elapsed_s, event, self.session)
+        self.events.append(entry)
+        self._append("events", to_row(entry))
+        self._mirror("event", entry)
 
-    def metrics(self, row: dict[str, Any]) -> None:
-        """One row of metrics."""
-        self._append("metrics", row)
+    def metrics(self, row: Row) -> None:
+        self._append("metrics", encode(row))
         self._mirror("metrics", row)
 
-    def evaluation(self, row: dict[str, Any]) -> None:
-        """Scores of one evaluation; 'returns' and the like by task."""
+    def evaluation(self, row: EvaluationRow) -> None:
         self.evaluations.append(row)
-        self._append("eval", row)
+        self._append("eval", encode(row))
         self._mirror("evaluation", row)
 
     def _append(self, name: str, row: dict[str, Any]) -> None:
@@ -76,7 +78,7 @@ class Records:
         except OSError as error:  # of a full disk it does not say which file
             raise OSError(error.errno, error.strerror, file.name) from error
 
-    def _mirror(self, what: str, row: dict[str, Any]) -> None:
+    def _mirror(self, what: str, row: Entry | Row | EvaluationRow) -> None:
         for mirror in list(self.mirrors):
             try:
                 getattr(mirror, what)(row)
@@ -84,7 +86,7 @@ class Records:
                 self.mirrors.remove(mirror)
                 # What it shows is not to be taken for news, but the run does not wait for its server.
                 threading.Thread(target=end, args=(mirror,), daemon=True).start()
-                self.event("mirror_failed", f"{type(error).__name__}: {error}", mirror=type(mirror).__name__)
+                self.event(MirrorFailed(reason=f"{type(error).__name__}: {error}", mirror=type(mirror).__name__))
 
     def close(self) -> None:
         for file in self.files.values():
@@ -109,17 +111,24 @@ def opened(path: Path) -> TextIO:
     return file
 
 
-def numbers_of_evaluation(row: dict[str, Any]) -> dict[str, Any]:
+def numbers_of_row(row: Row) -> dict[str, Any]:
+    """What is mirrored of a row of metrics."""
+    return {name: value for name, value in encode(row).items() if name != "session"}
+
+
+def numbers_of_evaluation(row: EvaluationRow) -> dict[str, Any]:
     """What is mirrored of it: what the random policy gets has a name of its own."""
-    name = "random" if row["policy"] == "random" else "evaluation"
-    return {name: {field: row[field] for field in EVALUATED}, "env_steps": row["env_steps"]}
+    means = {"return": row.mean_return, "success": row.success, "score": row.score}
+    scores = {"score_mean": row.score_mean, "score_iqm": row.score_iqm}
+    return {"random" if row.is_random else "evaluation": means | scores, "env_steps": row.env_steps}
 
 
-def numbers_of_event(row: dict[str, Any]) -> dict[str, Any]:
+def numbers_of_event(event: Event) -> dict[str, Any]:
     """What is mirrored of it; {} for nothing."""
-    if row["event"] != "checkpoint":
+    if not isinstance(event, Checkpoint):
         return {}
-    return {"checkpoint": {field: row[field] for field in WRITTEN}, "env_steps": row["env_steps"]}
+    taken = {"seconds": event.seconds, "part_seconds": event.part_seconds, "part_bytes": event.part_bytes}
+    return {"checkpoint": taken, "env_steps": event.env_steps}
 
 
 def flatten(row: dict[Any, Any], prefix: str = "") -> list[tuple[str, float]]:
@@ -174,7 +183,7 @@ def sample(file: Path, count: int) -> list[dict[str, Any]]:
 
 
 def read(file: Path) -> list[dict[str, Any]]:
-    """The rows of a .jsonl file; a last line cut short by a crash is left out, a missing file is empty."""
+    """The objects of a .jsonl file; a last line cut short by a crash is left out, a missing file is empty."""
     if not file.exists():
         return []
     rows = []
@@ -184,3 +193,23 @@ def read(file: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
     return rows
+
+
+def read_events(folder: Path) -> list[Entry]:
+    """All events of the run in a folder, oldest first."""
+    return [from_row(row) for row in read(folder / "events.jsonl")]
+
+
+def read_evaluations(folder: Path) -> list[EvaluationRow]:
+    """All evaluations of the run in a folder, oldest first."""
+    file = folder / "eval.jsonl"
+    return decoded(EvaluationRow, file, read(file))
+
+
+def decoded(kind: type[T], file: Path, rows: Sequence[dict[str, Any]]) -> list[T]:
+    """Rows of a file. Raises ValueError, which names the file, for one that this version does not know."""
+    try:
+        return [decode(kind, row) for row in rows]
+    except ValueError as error:
+        reason = " ".join(str(error).split()[:20])
+        raise ValueError(f"{file} has a row that this version cannot read ({reason}): move the file away") from error

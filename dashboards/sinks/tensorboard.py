@@ -10,7 +10,9 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from dashboards.sinks.records import flatten, numbers_of_evaluation, numbers_of_event
+from dashboards.events import Entry
+from dashboards.rows import EvaluationRow, Row
+from dashboards.sinks.records import flatten, numbers_of_evaluation, numbers_of_event, numbers_of_row
 
 
 class TensorBoard:
@@ -19,14 +21,14 @@ class TensorBoard:
     def __init__(self, folder: Path) -> None:
         self.writer = EventFileWriter(str(folder / "tensorboard"))
 
-    def event(self, row: dict[str, Any]) -> None:
-        if numbers := numbers_of_event(row):
+    def event(self, entry: Entry) -> None:
+        if numbers := numbers_of_event(entry.event):
             self._write(numbers)
 
-    def metrics(self, row: dict[str, Any]) -> None:
-        self._write(row)
+    def metrics(self, row: Row) -> None:
+        self._write(numbers_of_row(row))
 
-    def evaluation(self, row: dict[str, Any]) -> None:
+    def evaluation(self, row: EvaluationRow) -> None:
         self._write(numbers_of_evaluation(row))
 
     def _write(self, row: dict[str, Any]) -> None:

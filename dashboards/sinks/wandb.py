@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dashboards.sinks.records import flatten, numbers_of_evaluation, numbers_of_event
+from dashboards.events import Entry
+from dashboards.rows import EvaluationRow, Row
+from dashboards.sinks.records import flatten, numbers_of_evaluation, numbers_of_event, numbers_of_row
 
 TIMEOUT_S = 30.0  # to begin, and at the end for what is not sent yet: `wandb sync` does it later
 
@@ -46,14 +48,14 @@ class WandB:
         # Its own count of steps must never go back, and a resumed run does.
         self.run.define_metric("*", step_metric="env_steps")
 
-    def event(self, row: dict[str, Any]) -> None:
-        if numbers := numbers_of_event(row):
+    def event(self, entry: Entry) -> None:
+        if numbers := numbers_of_event(entry.event):
             self.run.log(dict(flatten(numbers)))
 
-    def metrics(self, row: dict[str, Any]) -> None:
-        self.run.log(dict(flatten(row)))
+    def metrics(self, row: Row) -> None:
+        self.run.log(dict(flatten(numbers_of_row(row))))
 
-    def evaluation(self, row: dict[str, Any]) -> None:
+    def evaluation(self, row: EvaluationRow) -> None:
         self.run.log(dict(flatten(numbers_of_evaluation(row))))
 
     def close(self) -> None:

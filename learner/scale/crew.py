@@ -15,7 +15,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from learner.learner import Learner, LearnerSpec, NonFinite, Trained
+from learner.learner import Learner, LearnerSpec, Trained
+from learner.nonfinite import NonFinite
 from learner.state import dcp
 from replay.store.rows import Batches
 

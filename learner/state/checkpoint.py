@@ -106,12 +106,17 @@ class Checkpoints:
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{path} cannot be read ({error}); {self.way_out(name)}") from error
         if manifest.get("format") != FORMAT:
-            raise CheckpointError(f"{path} is not a {FORMAT} manifest; {self.way_out(name)}")
+            form = manifest.get("format", "none")
+            raise CheckpointError(
+                f"{path} has the format {form}, and this version reads {FORMAT}: use the version that wrote it, or "
+                f"{self.way_out(name)}"
+            )
         return manifest
 
-    def verify(self, name: str, manifest: dict[str, Any]) -> None:
-        """Check that every file is as it was written. Reads all local ones: a second for a gigabyte or so."""
-        for file, expected in manifest["files"].items():
+    def verify(self, name: str) -> None:
+        """Check that every file is as it was written. Reads all local ones: a second for a gigabyte or so. Raises
+        CheckpointError."""
+        for file, expected in self.manifest(name)["files"].items():
             path = f"{self.root}/{name}/{file}"
             if not self.files.isfile(path):
                 raise CheckpointError(f"{path} is missing; {self.way_out(name)}")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from replay.client.handle import Future, ShardHandle, ShardUnavailable
 from replay.shard import SampleReply
+from replay.stats import SamplerStats
 from replay.store.rows import Batches
 
 RETRY_S = 0.2  # between tries of a shard that is out of reach
@@ -73,7 +74,7 @@ class Sampler:
         self.content: list[Sequence[int]] = [()] * len(shards)  # transitions of each task, where settled
         self.owed = np.zeros(len(shards))  # batches by which each shard has served less than its part of the content
         self.not_before = [0.0] * len(shards)
-        self.counts = {"requests": 0, "refusals": 0, "batches": 0, "elsewhere": 0, "lost": 0, "bytes": 0, "wait_s": 0.0}
+        self.counts: dict[str, Any] = asdict(SamplerStats())
 
     def take_due(self) -> SampleReply | None:
         """Batches of the first shard, in turn, that has any due now; None when none has. For lock-step execution.
@@ -254,8 +255,8 @@ class Sampler:
         if request.granted:
             self.vouchers.append((request.granter, request.granted))
 
-    def stats(self) -> dict[str, Any]:
-        return dict(self.counts)
+    def stats(self) -> SamplerStats:
+        return SamplerStats(**self.counts)
 
     def state(self) -> dict[str, Any]:
         """For a lock-step checkpoint."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from replay.client.handle import Future, ShardHandle, ShardUnavailable
 from replay.shard import InsertReply
+from replay.stats import WriterStats
 from replay.store.rows import Push, split
 
 RETRY_S = 0.2  # between tries of a shard that is out of reach
@@ -57,15 +58,7 @@ class Writer:
         self.refused: list[float] = []  # waits that shards asked for, since one was tried that did not
         self.retry_at = 0.0
         self.full: dict[int, set[int]] = {}  # task -> shards whose budget for it is full
-        self.counts = {
-            "pushes": 0,
-            "transitions": 0,
-            "bytes": 0,
-            "refusals": 0,
-            "lost": 0,
-            "push_s": 0.0,
-            "wait_s": 0.0,
-        }
+        self.counts: dict[str, Any] = asdict(WriterStats())
 
     @property
     def finished(self) -> bool:
@@ -236,8 +229,8 @@ class Writer:
         else:
             self.turn = (parcel.shard + 1) % len(self.shards)
 
-    def stats(self) -> dict[str, Any]:
-        return dict(self.counts)
+    def stats(self) -> WriterStats:
+        return WriterStats(**self.counts)
 
     def state(self) -> dict[str, Any]:
         """For a lock-step checkpoint, taken when nothing is in flight."""
