@@ -125,6 +125,7 @@ dashboards: setup
 docs: setup
 	$(BIN)/python -m cluster.cli.configuration_docs > docs/configuration.md
 	$(BIN)/python -m dashboards.metrics.docs > docs/metrics.md
+	$(BIN)/python docs/module_map.py > docs/modules.md
 	$(BIN)/python -m dashboards.grafana.dashboards
 
 clean:

@@ -48,4 +48,5 @@ class Camera:
             found = light * (255.0 / (self.full or 255.0))
         elif found.dtype == np.uint16:
             found = found // 257
-        return np.clip(found, 0, 255)
+        result: np.ndarray = np.clip(found, 0, 255)
+        return result

@@ -189,12 +189,12 @@ class EvaluatorProcess:
         self.beat = time.monotonic()
         return False
 
-    @ray.method(concurrency_group="watch")
+    @ray.method(concurrency_group="watch")  # type: ignore[untyped-decorator]
     def placed(self) -> tuple[str, int]:
         """Its node and process id: it is there."""
         return ray.get_runtime_context().get_node_id(), os.getpid()
 
-    @ray.method(concurrency_group="watch")
+    @ray.method(concurrency_group="watch")  # type: ignore[untyped-decorator]
     def report(self) -> EvaluatorReport:
         beat, copies = self.beat, self.evaluator.copies
         silent_s = 0.0 if beat is None else time.monotonic() - beat

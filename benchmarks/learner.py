@@ -132,7 +132,8 @@ def data_wait_share(spec: LearnerSpec) -> float:
         name: rows[-1]["learner_seconds"][name] - rows[0]["learner_seconds"][name]
         for name in ("data_wait", "update", "publish")
     }
-    return spent["data_wait"] / sum(spent.values())
+    found: float = spent["data_wait"] / sum(spent.values())
+    return found
 
 
 def learner_spec(

@@ -296,7 +296,8 @@ def pull(shard: RayShard, ready: Any, batches: int, reply_bytes: int, calls: int
         started, before = time.perf_counter(), sampler.counts["bytes"]
         for _ in range(calls):
             assert sampler.next(timeout=60.0, into=space) is not None
-        return (sampler.counts["bytes"] - before) / (time.perf_counter() - started) / 1e9
+        found: float = (sampler.counts["bytes"] - before) / (time.perf_counter() - started) / 1e9
+        return found
 
     def theirs() -> float:
         started = time.perf_counter()

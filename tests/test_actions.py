@@ -47,7 +47,8 @@ def boxes(draw: st.DrawFn) -> spaces.Box:
 def taken(scaler: ActionScaler, space: spaces.Box, actions: Any) -> np.ndarray:
     """What one action of the policy, or one number in every dimension, becomes."""
     size = math.prod(space.shape)
-    return scaler(np.broadcast_to(np.asarray(actions, np.float32), (1, size)))[0].reshape(space.shape)
+    found: np.ndarray = scaler(np.broadcast_to(np.asarray(actions, np.float32), (1, size)))[0].reshape(space.shape)
+    return found
 
 
 @settings(max_examples=2000, deadline=None)

@@ -18,7 +18,7 @@ class Outage(Exception):
     """Like those of botocore: no OSError."""
 
 
-class Away(MemoryFileSystem):
+class Away(MemoryFileSystem):  # type: ignore[misc]
     """A store that is away while `outages` last: one ends with every file that is opened for writing."""
 
     protocol = "away"

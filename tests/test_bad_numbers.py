@@ -67,7 +67,8 @@ class Scripted:
     def restart(self, copies: np.ndarray) -> np.ndarray:
         self.restarts += len(copies)
         self._begin(copies)
-        return self.observe()[copies]
+        found: np.ndarray = self.observe()[copies]
+        return found
 
     def send(self, actions: np.ndarray) -> None:
         self.steps += 1

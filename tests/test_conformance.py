@@ -82,7 +82,8 @@ def envpool_by_hand(task: Task) -> ByHand:
         if task.image:
             return np.asarray(observed)
         if not isinstance(observed, dict):
-            return observed.astype(np.float32)
+            found: np.ndarray = observed.astype(np.float32)
+            return found
         return np.stack([flat(task, {key: value[i] for key, value in observed.items()}) for i in range(COPIES)])
 
     def scale(actions: np.ndarray) -> np.ndarray:

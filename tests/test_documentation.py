@@ -14,6 +14,7 @@ from cluster.cli.configuration_docs import markdown, sections
 from cluster.config.presets import PRESETS
 from cluster.config.schema import Config
 from cluster.preflight.validation import check_bounds
+from docs import module_map
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -36,6 +37,13 @@ def examples() -> list[str]:
 def test_configuration_page_is_what_the_generator_prints() -> None:
     written = (ROOT / "docs" / "configuration.md").read_text()
     assert written == markdown(), "docs/configuration.md is out of date: run `make docs`"
+
+
+def test_the_map_has_every_module() -> None:
+    """In the first line of its docstring each says what it is."""
+    written = (ROOT / "docs" / "modules.md").read_text()
+    assert written == module_map.page(), "docs/modules.md is out of date: run `make docs`"
+    assert all(f"| `{file.stem}` |" in written for file in ROOT.glob("cluster/*/*.py") if file.stem != "__init__")
 
 
 def test_every_option_is_documented() -> None:

@@ -34,7 +34,7 @@ def place_in(kind: str, tmp_path: Path, name: str) -> str:
     return f"file://{folder}" if kind == "file" else str(folder)
 
 
-class Strict(MemoryFileSystem):
+class Strict(MemoryFileSystem):  # type: ignore[misc]
     """Takes no more than it knows, as that of S3 does."""
 
     protocol = "strict"

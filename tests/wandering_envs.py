@@ -32,7 +32,9 @@ class Still(gymnasium.Env[np.ndarray, np.ndarray]):
             raise ValueError("its licence is used up")
         assert Path("marker").exists(), f"made in {os.getcwd()}"
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
         return np.zeros(OBSERVED, np.float32), {}
 

@@ -65,7 +65,8 @@ class ActionScaler:
         if self.whole:
             return self._counted(wide)
         scaled = np.where(wide >= 1.0, self.most, np.where(wide <= -1.0, self.least, self.centre + self.half * wide))
-        return np.clip(scaled.astype(self.dtype), self.low, self.high)
+        found: np.ndarray = np.clip(scaled.astype(self.dtype), self.low, self.high)
+        return found
 
     def _counted(self, wide: np.ndarray) -> np.ndarray:
         """The whole number whose part of [-1, 1] each action is in. Sums wrap around at 2^64, as two's complement."""

@@ -63,7 +63,8 @@ class GreedyPolicy:
 
     def act(self, observations: np.ndarray) -> np.ndarray:
         """(rows, 1) float32: the index of the best action of each row."""
-        return self.values(observations).argmax(axis=1)[:, None].astype(np.float32)
+        found: np.ndarray = self.values(observations).argmax(axis=1)[:, None].astype(np.float32)
+        return found
 
     def values(self, observations: np.ndarray) -> np.ndarray:
         """(rows, actions) mean of the heads' values, in units of the value limit; -inf for actions a row has not."""

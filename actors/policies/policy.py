@@ -72,7 +72,8 @@ class NumpyBroNet:
             hidden += second_bias
             normalize(hidden, *second_norm)
             x += hidden
-        return x
+        found: np.ndarray = x
+        return found
 
 
 class NumpyPolicy:
@@ -101,7 +102,8 @@ class NumpyPolicy:
             std = np.exp(log_std, out=log_std)
             std *= noise
             mean += std
-        return np.tanh(mean)
+        found: np.ndarray = np.tanh(mean)
+        return found
 
     def distribution(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and log standard deviation before the tanh, each (rows, action)."""

@@ -135,7 +135,7 @@ def ask(nodes: Sequence[str], wanted: list[str], directory: str) -> dict[str, No
         raise ConfigError(f"not all of {len(nodes)} nodes have answered within {ANSWER_S:.0f} s") from error
 
 
-@ray.remote(max_retries=3)
+@ray.remote(max_retries=3)  # type: ignore[untyped-decorator]
 def look(wanted: list[str], directory: str) -> Any:
     """What this node has."""
     place = Path(directory) if directory else shared_folder()

@@ -156,9 +156,12 @@ def check_kinds(config: Config, tasks: Sequence[Task]) -> None:
     learner = config.learner
     first = tasks[0]
     for task in tasks:
-        for kind, of in (("discrete actions", lambda task: task.num_actions > 0), ("images", lambda task: task.image)):
-            if bool(of(task)) != bool(of(first)):
-                have, lack = (task, first) if of(task) else (first, task)
+        for kind, has, first_has in (
+            ("discrete actions", task.num_actions > 0, first.num_actions > 0),
+            ("images", bool(task.image), bool(first.image)),
+        ):
+            if has != first_has:
+                have, lack = (task, first) if has else (first, task)
                 raise ConfigError(f"--tasks {have.name} has {kind} and {lack.name} has none: train them in a run each")
     if first.num_actions and (learner.sharding == "shard" or learner.replicas > 1):
         raise ConfigError(

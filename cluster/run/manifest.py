@@ -55,7 +55,8 @@ class Manifest:
 def to_json(manifest: Manifest) -> dict[str, Any]:
     """As it is in the file, where options have the names of fields."""
     found = encode(manifest)
-    return found | found.pop("options")
+    result: dict[str, Any] = found | found.pop("options")
+    return result
 
 
 def read_manifest(checkpoints: Checkpoints, name: str) -> Manifest:

@@ -63,7 +63,8 @@ def render(board: Board) -> str:
         built = built.with_row(dashboard.Row(title))
         for panel, span in zip(panels, spans(panels), strict=True):
             built = built.with_panel(render_panel(panel, span))
-    return JSONEncoder(sort_keys=True, indent=1).encode(built.build()) + "\n"
+    found: str = JSONEncoder(sort_keys=True, indent=1).encode(built.build()) + "\n"
+    return found
 
 
 def spans(panels: Sequence[Panel]) -> list[int]:

@@ -21,7 +21,8 @@ class ConvolutionBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # The sum needs x itself: the first ReLU may not overwrite it.
-        return x + self.second(F.relu(self.first(F.relu(x)), inplace=True))
+        found: Tensor = x + self.second(F.relu(self.first(F.relu(x)), inplace=True))
+        return found
 
 
 class Stage(nn.Module):

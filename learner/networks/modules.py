@@ -27,7 +27,8 @@ def dense(inputs: int, outputs: int, gain: float = math.sqrt(2.0)) -> nn.Linear:
 
 def normalized(table: Tensor, norm: str) -> Tensor:
     """Rows scaled to a norm of one, l2 or l1."""
-    return table / torch.linalg.vector_norm(table, 2 if norm == "l2" else 1, dim=-1, keepdim=True)
+    found: Tensor = table / torch.linalg.vector_norm(table, 2 if norm == "l2" else 1, dim=-1, keepdim=True)
+    return found
 
 
 def task_embeddings(spec: NetworkSpec) -> nn.Parameter | None:
@@ -69,7 +70,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = F.relu(self.first_norm(self.first(x)), inplace=True)
-        return x + self.second_norm(self.second(hidden))
+        found: Tensor = x + self.second_norm(self.second(hidden))
+        return found
 
 
 class Critic(nn.Module):

@@ -36,7 +36,8 @@ def fastest(device: str, width: int) -> Precision:
 def multiplies_bfloat16(device: str) -> bool:
     """Whether the device has instructions for it."""
     if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        found: bool = torch.cuda.is_bf16_supported(including_emulation=False)
+        return found
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 

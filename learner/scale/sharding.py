@@ -134,4 +134,5 @@ def whole(tensor: Tensor) -> Tensor:
 
 def total_norm(tensors: Iterable[Tensor]) -> Tensor:
     """L2 norm of all of them together, over all ranks. Every rank must call it."""
-    return torch.stack([whole(nn.utils.get_total_norm(kind)) for kind in alike(tensors)]).norm()
+    found: Tensor = torch.stack([whole(nn.utils.get_total_norm(kind)) for kind in alike(tensors)]).norm()
+    return found

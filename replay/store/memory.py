@@ -202,7 +202,8 @@ class ShardFiles(PrivateMemory):
 
     def _slot(self, generation: int) -> bytes:
         body = self.state.tobytes()
-        return SLOT.pack(generation, checksum(generation, body), 0) + body
+        found: bytes = SLOT.pack(generation, checksum(generation, body), 0) + body
+        return found
 
     def commit(self) -> None:
         start = self.slots_at + ((self.generation + 1) & 1) * self.slot_size

@@ -32,12 +32,14 @@ class Rows(NamedTuple):
     @property
     def last(self) -> np.ndarray:
         """(n,) bool: rows that only end a segment."""
-        return (self.flags & LAST) != 0
+        found: np.ndarray = (self.flags & LAST) != 0
+        return found
 
     @property
     def terminals(self) -> np.ndarray:
         """(n,) bool: rows whose next observation is terminal."""
-        return (self.flags & TERMINAL) != 0
+        found: np.ndarray = (self.flags & TERMINAL) != 0
+        return found
 
     @property
     def transitions(self) -> int:

@@ -75,7 +75,8 @@ class StorageSpec:
     def probabilities(self) -> np.ndarray:
         """(tasks,) float64: how likely each task is to be drawn."""
         weights = np.array(self.weights or [1.0] * self.num_tasks)
-        return weights / weights.sum()
+        found: np.ndarray = weights / weights.sum()
+        return found
 
     @property
     def widest(self) -> tuple[int, ...]:
@@ -281,7 +282,8 @@ class Storage:
 
 def new_state(spec: StorageSpec) -> np.ndarray:
     """A zeroed record for a Storage whose process need not outlive its death."""
-    return np.zeros(1, spec.state_dtype())[0]
+    found: np.ndarray = np.zeros(1, spec.state_dtype())[0]
+    return found
 
 
 def cut(rng: np.random.Generator, probabilities: np.ndarray, batch_size: int, count: int) -> np.ndarray:
