@@ -16,10 +16,10 @@ from actors.closing import close_all, close_in_time
 from actors.door import BadNumber, Door
 from actors.environments import Environment, Step, copy_seed, make_environment
 from actors.episodes import Episode, EpisodeTracker
-from actors.policies.greedy import ALWAYS_GREEDY, Epsilon, GreedyPolicy
-from actors.policies.policy import NumpyPolicy
+from actors.policies.policy import Policy, make_policy
 from actors.reports import ActorReport
 from actors.segments import SegmentBuilder
+from learner.agents.acting import Acting
 from replay.client.writer import Writer
 from replay.policy_store import PolicyMessage, PolicySource
 from replay.store.rows import Push, Rows
@@ -42,9 +42,8 @@ class ActorSpec:
     """What an actor is. `tasks` are (task index, task); each is stepped in `copies` copies, numbered over the whole
     fleet from `first_copy` on, which is what their seeds are made from. `index` is its number in the whole fleet.
 
-    `incarnation` counts the lives of this name: a restarted actor begins new random streams and a new writer.
-
-    Where actions are discrete, `most_actions` is their number in the task of the run that has most, else 0.
+    `incarnation` counts the lives of this name: a restarted actor begins new random streams and a new writer. `acting`
+    says how it acts with what the learner publishes.
     """
 
     name: str
@@ -57,11 +56,10 @@ class ActorSpec:
     segment_length: int
     discount: float
     seed: int
+    acting: Acting
     backend: str = "envpool"
     threads: int = 1
     incarnation: int = 0
-    most_actions: int = 0
-    epsilon: Epsilon = ALWAYS_GREEDY
 
     @property
     def writer_name(self) -> str:
@@ -111,15 +109,6 @@ def make_environments(spec: ActorSpec, exact: bool = False) -> list[Environment]
     return environments
 
 
-def make_policy(
-    message: PolicyMessage, row_tasks: np.ndarray, num_actions: np.ndarray, most_actions: int
-) -> NumpyPolicy | GreedyPolicy:
-    """What acts for rows of these tasks, which have so many discrete actions, or none."""
-    if most_actions:
-        return GreedyPolicy(message, row_tasks, num_actions, most_actions)
-    return NumpyPolicy(message, row_tasks)
-
-
 def random_actions(rng: np.random.Generator, num_actions: np.ndarray, action_size: int) -> np.ndarray:
     """(rows, action) float32, uniform; `num_actions` (rows,) is 0 where they are not discrete.
 
@@ -154,7 +143,7 @@ class Actor:
         writer.serve(pool.index for pool in self.pools)
         self.begun = False
         self.message: PolicyMessage | None = None
-        self.policy: NumpyPolicy | GreedyPolicy | None = None
+        self.policy: Policy | None = None
         tasks = [task for _, task in spec.tasks]
         self.row_tasks = np.repeat([pool.index for pool in self.pools], spec.copies)
         self.num_actions = np.repeat([task.num_actions for task in tasks], spec.copies)
@@ -206,12 +195,7 @@ class Actor:
             return random_actions(self.rng, self.num_actions, self.spec.action_size)
         for pool in self.pools:
             self.observations[pool.rows, : pool.inputs.shape[1]] = pool.inputs
-        if isinstance(self.policy, GreedyPolicy):
-            explores = self.rng.random(len(self.row_tasks)) < self.spec.epsilon.at(self.policy.version)
-            others = random_actions(self.rng, self.num_actions, self.spec.action_size)
-            return np.where(explores[:, None], others, self.policy.act(self.observations))
-        shape = (len(self.row_tasks), self.spec.action_size)
-        return self.policy.act(self.observations, self.rng.standard_normal(shape, dtype=np.float32))
+        return self.policy.explore(self.observations, self.rng)
 
     def pull(self) -> None:
         """Ask for a newer policy; it is taken over now or at the first step that finds it there."""
@@ -226,7 +210,7 @@ class Actor:
     def use(self, message: PolicyMessage) -> None:
         """Act with this policy from now on."""
         self.message = message
-        self.policy = make_policy(message, self.row_tasks, self.num_actions, self.spec.most_actions)
+        self.policy = make_policy(self.spec.acting, message, self.row_tasks)
 
     def _push(self, stopped: Callable[[], bool]) -> None:
         taken: dict[int, Rows] = {pool.index: pool.segments.take(pool.inputs) for pool in self.pools}

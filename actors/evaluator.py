@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from actors.actor import make_policy, random_actions, room
+from actors.actor import random_actions, room
 from actors.benchmarks.catalogue import Task
 from actors.copies import Copies, Played
 from actors.environments import copy_seed
+from actors.policies.policy import make_policy
+from learner.agents.acting import Acting
 from replay.policy_store import PolicyMessage
 
 EVALUATION_STREAM = 2046  # no actor reaches this incarnation
@@ -30,9 +32,9 @@ class EvaluatorSpec:
     observation_size: int
     action_size: int
     seed: int
+    acting: Acting
     backend: str = "envpool"
     threads: int = 1
-    most_actions: int = 0  # where they are discrete
 
 
 class Evaluation(NamedTuple):
@@ -124,7 +126,7 @@ class Evaluator:
         rows = np.concatenate([np.full(len(pool.episodes), pool.index) for pool in pools])
         filled = np.concatenate([rows, np.full(-len(rows) % ROWS, rows[0])])
         num_actions = np.array([spec.tasks[task].num_actions for task in filled])
-        policy = None if message is None else make_policy(message, filled, num_actions, spec.most_actions)
+        policy = None if message is None else make_policy(spec.acting, message, filled)
         observations = room(spec.tasks, len(filled), spec.observation_size)
         draws = [
             np.random.default_rng([spec.seed, EVALUATION_STREAM, number, pool.index, episode])

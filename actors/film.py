@@ -15,13 +15,14 @@ from typing import Any, NamedTuple
 import imageio.v3 as imageio
 import numpy as np
 
-from actors.actor import make_policy, room
+from actors.actor import room
 from actors.backends import gl
 from actors.backends.gl import NoRenderer
 from actors.camera import Camera
 from actors.closing import close_in_time
 from actors.environments import copy_seed, make_filmable
 from actors.evaluator import EVALUATION_STREAM, EvaluatorSpec
+from actors.policies.policy import make_policy
 from replay.policy_store import PolicyMessage
 
 FRAMES_PER_SECOND = 25
@@ -46,8 +47,7 @@ def film(
     minute at most, and tell of it. The environment is closed after that: some renderers crash when they are taken
     down."""
     environment = make_filmable(spec.tasks[task], copy_seed(spec.seed, EVALUATION_STREAM, task))
-    num_actions = np.array([spec.tasks[task].num_actions])
-    policy = make_policy(message, np.array([task]), num_actions, spec.most_actions)
+    policy = make_policy(spec.acting, message, np.array([task]))
     inputs, total, length, over = environment.reset(), 0.0, 0, False
     observations = room(spec.tasks[task : task + 1], 1, spec.observation_size)
     camera = Camera(environment)

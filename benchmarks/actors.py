@@ -38,8 +38,8 @@ from benchmarks.report import alternate, compare
 from cluster.backend.local_ray import local_ray
 from cluster.config.schema import ActorsConfig, Config, ReplayConfig
 from cluster.plan.plan import Plan, make_plan
-from learner.networks.footprint import NetworkSpec
 from learner.networks.modules import Critic, Policy
+from learner.networks.spec import NetworkSpec
 from learner.state.publishing import Outgoing
 from replay.client.handle import LocalShard
 from replay.client.writer import Writer
@@ -171,10 +171,10 @@ def uniform_policy(plan: Plan) -> PolicyMessage:
     networks = NetworkSpec(plan.observation_size, plan.action_size, NUM_TASKS, width=8)
     policy = Policy(networks)
     with torch.no_grad():
-        for parameter in (*policy.mean.parameters(), *policy.log_std.parameters()):
-            parameter.zero_()
+        for name in ("mean.weight", "mean.bias", "log_std.weight"):
+            policy.get_parameter(name).zero_()
         # tanh of a normal draw of deviation 0.88 is all but uniform; log 0.88 = -4 + 6 tanh(0.767), spec section 1.
-        policy.log_std.bias.fill_(0.767)
+        policy.get_parameter("log_std.bias").fill_(0.767)
     return Outgoing(policy, Critic(networks).embedding_table(), 0).message()
 
 

@@ -30,6 +30,8 @@ from dashboards.metrics.exporter import Exporter
 from dashboards.metrics.tally import State, Tally
 from dashboards.progress import Progress
 from dashboards.sinks.records import Records
+from learner.agents.acting import acting
+from learner.networks.spec import NetworkSpec
 from learner.reports import LearnerReport, Seconds
 from replay.stats import LimiterStats, SamplerStats, ShardStats, WriterStats
 
@@ -55,7 +57,9 @@ def main(actors: int = 500, processes: int = 25, tasks: int = 100, minutes: floa
     fleet = Fleet(
         what,
         0,
-        lambda one, incarnation: ActorSpec(one.name, one.number, (), 1, 0, 1, 1, 1, 0.99, 0),
+        lambda one, incarnation: ActorSpec(
+            one.name, one.number, (), 1, 0, 1, 1, 1, 0.99, 0, acting(NetworkSpec(1, 1, 1))
+        ),
         lambda spec: Member(crowd[spec.index % processes], spec.index % tasks),
         {"dmc": Limits(60.0, 1e12)},
     )

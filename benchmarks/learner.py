@@ -30,9 +30,13 @@ import tyro
 from benchmarks.end_to_end import train
 from benchmarks.reference import ReferenceUnavailable, compare_updates
 from benchmarks.report import alternate, compare
-from learner.agents.brc import BRCSettings
+from learner.agents.interface import Settings
 from learner.learner import Learner, LearnerSpec
-from learner.networks.footprint import NetworkSpec, footprint
+from learner.networks import registry
+from learner.networks.description import Dense, Network, placed
+from learner.networks.footprint import footprint
+from learner.networks.sizes import operations
+from learner.networks.spec import NetworkSpec
 from learner.scale.crew import Crew, allocate
 from learner.scale.cuda_graph import WARM_UP
 from learner.scale.precision import Precision, multiplies_bfloat16
@@ -142,7 +146,7 @@ def learner_spec(
     networks = NetworkSpec(OBSERVATION_SIZE, ACTION_SIZE, NUM_TASKS, width)
     return LearnerSpec(
         networks,
-        BRCSettings(),
+        Settings(),
         batch_size,
         BATCHES,
         1,
@@ -266,26 +270,25 @@ def update(learner: Learner, batches: Batches) -> None:
 def update_flops(spec: NetworkSpec, batch_size: int) -> int:
     """Floating-point operations in the dense layers of an update: two for each weight and row they meet."""
 
-    def bronet(inputs: int, width: int, depth: int, outputs: int) -> int:
-        return inputs * width + depth * 2 * width * width + width * outputs
-
-    inputs = spec.observation_size + spec.action_size + spec.embedding_inputs
-    critic = spec.heads * bronet(inputs, spec.width, spec.depth, spec.num_bins)
-    critic_input = spec.heads * inputs * spec.width
-    policy_inputs = spec.observation_size + spec.embedding_inputs
-    policy = bronet(policy_inputs, spec.policy_width, spec.policy_depth, 2 * spec.action_size)
-    policy_input = policy_inputs * spec.policy_width
+    critic, policy = registry.critic(spec), registry.policy(spec)
+    critic_input, policy_input = first_layers(critic), first_layers(policy)
     weights = (
         # Target forward; critic forward, its weights' gradients and its inputs'; then in the policy's loss forward and
         # the inputs' gradients alone.
-        6 * critic
+        6 * operations(critic)
         # Without task embeddings nothing below the first layer learns from the critic's loss.
         - (0 if spec.embedding_inputs else critic_input)
         # Forward for the target and for the loss, the weights' gradients, the inputs' but for the first layer's.
-        + 4 * policy
+        + 4 * operations(policy)
         - policy_input
     )
-    return 2 * batch_size * weights
+    return batch_size * weights
+
+
+def first_layers(network: Network) -> int:
+    """Operations of one row in the dense layer, or layers, that take the network's inputs."""
+    first = next(place for place in placed(network) if isinstance(place.layer, Dense))
+    return first.copies * 2 * first.before[0] * first.after[0]
 
 
 def calls_per_s(call: Callable[[], Any], seconds: float) -> float:

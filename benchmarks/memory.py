@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import tyro
 
-from learner.networks.footprint import NetworkSpec, critic_parameters, footprint
+from learner.networks.footprint import critic_parameters, footprint
+from learner.networks.spec import NetworkSpec
 
 
 def main(

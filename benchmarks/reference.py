@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from benchmarks.report import alternate, compare
-from learner.networks.footprint import NetworkSpec
+from learner.networks.spec import NetworkSpec
 from learner.scale.cuda_graph import WARM_UP
 from replay.json_text import json_text
 

@@ -10,7 +10,7 @@ PACKAGES = ("learner", "actors", "replay", "cluster", "dashboards", "benchmarks"
 HEAD = """# Modules
 
 Every module, and what it is. This page is written by `make docs` from the first line of each docstring; edit those.
-Packages import downwards: `cluster`, then `dashboards`, then `learner` and `actors`, then `replay`; `make lint` holds
+Packages import downwards: `cluster`, `dashboards`, `actors`, `learner`, `replay`; `make lint` holds
 them to it.
 """
 

@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from learner.agents import brc, discrete
-from learner.agents.brc import Batch, BRCSettings, BRCState, Noise
-from learner.agents.discrete import DiscreteState
+from learner.agents import gradients
+from learner.agents.choice import agent_of
+from learner.agents.interface import Batch, Settings, State
 from learner.agents.reward_normalizer import RewardNormalizer
-from learner.networks.footprint import NetworkSpec, footprint, from_json, in_words, to_json
-from learner.networks.modules import Critic, ResidualBlock
+from learner.networks.footprint import footprint, in_words
+from learner.networks.modules import Critic
+from learner.networks.spec import NetworkSpec, from_json, to_json
+from learner.networks.torch_network import ResidualSum, RunningNormalizer
 from learner.nonfinite import NonFinite, way_out
 from learner.scale.cuda_graph import Recorded
 from learner.scale.precision import (
@@ -48,7 +50,7 @@ class LearnerSpec:
     """
 
     networks: NetworkSpec
-    settings: BRCSettings
+    settings: Settings
     batch_size: int
     most_batches: int
     num_shards: int
@@ -153,18 +155,20 @@ class Learner:
         self.device = torch.device(spec.device)
         set_products(spec.precision)
         torch.manual_seed(spec.seed)
-        algorithm = discrete if spec.networks.discrete else brc
-        self.state: BRCState | DiscreteState = algorithm.initial_state(
+        self.agent = agent_of(spec.networks)
+        self.state: State = self.agent.initial_state(
             spec.networks, spec.settings, self.dtype, self.device, self._prepare
         )
         for optimizer in self.state.optimizers().values():
             average_gradients(optimizer, ranks)
+        parts = [part for module in self.state.modules().values() for part in module.modules()]
+        self.observed = [part for part in parts if isinstance(part, RunningNormalizer)]
         # Networks come from the seed itself; noise from the same stream would repeat their numbers.
         self.generator = torch.Generator(self.device).manual_seed(spec.seed + NOISE_SEED)
         self.normalizer = RewardNormalizer(
             spec.networks.num_tasks,
             spec.settings.discount,
-            0.0 if spec.networks.discrete else brc.target_entropy(spec.networks.action_size, spec.settings),
+            self.agent.target_entropy(spec.networks, spec.settings),
             spec.settings.value_limit,
             self.device,
         )
@@ -181,7 +185,7 @@ class Learner:
             run_in_bfloat16(module, device)
         if self.spec.compile:
             for part in module.modules():
-                if isinstance(part, ResidualBlock):  # before it is sharded, which cannot be compiled
+                if isinstance(part, ResidualSum) and part.is_dense:  # before it is sharded, which cannot be compiled
                     part.compile(dynamic=False)
         if isinstance(module, Critic):
             shard(module, self.ranks, device, bfloat16 and multiplies_bfloat16(device))
@@ -217,18 +221,23 @@ class Learner:
     def _update(self, batches: Batch, index: int, diagnostics: bool = False) -> dict[str, Tensor]:
         """An update with one of the batches. It waits for nothing, and asks tensors for nothing but more tensors."""
         batch = Batch(*(tensor[index] for tensor in batches))
+        self._observe(batch.observations)
         temperature = self.state.temperature()
         batch = batch._replace(rewards=self.normalizer.normalize(batch.rewards, batch.task_ids, temperature))
-        if isinstance(self.state, DiscreteState):
-            return discrete.update(self.state, batch, self.spec.settings, diagnostics)[1]
         # All of it on every rank, so that each row has the noise that it would have with any number of ranks.
-        shape = (2, self.spec.batch_size, self.spec.networks.action_size)
+        shape = (self.agent.draws, self.spec.batch_size, self.spec.networks.action_size)
         noise = torch.randn(shape, generator=self.generator, dtype=self.dtype, device=self.device)
-        rows = self.ranks.rows(self.spec.batch_size)
-        self.state, metrics = brc.update(
-            self.state, batch, Noise(noise[0, rows], noise[1, rows]), self.spec.settings, diagnostics
-        )
-        return metrics
+        rows = noise[:, self.ranks.rows(self.spec.batch_size)]
+        return self.agent.update(self.state, batch, rows, self.spec.settings, diagnostics, gradients.mean)
+
+    def _observe(self, observations: Tensor) -> None:
+        """Have networks that normalise what they see take in the rows of a batch, those of all ranks."""
+        if not self.observed:
+            return
+        mean, square = observations.mean(dim=0), observations.square().mean(dim=0)
+        average_over_ranks([mean, square], self.ranks)
+        for norm in self.observed:
+            norm.observe(mean, square - mean.square(), self.spec.batch_size)
 
     def _updates(self, *tensors: Tensor) -> dict[str, Tensor]:
         """All updates of a full request, to be recorded."""
@@ -260,7 +269,11 @@ class Learner:
 
     def outgoing(self) -> Outgoing:
         """The policy as it is now, on its way to the actors."""
-        return Outgoing(self.state.actor, self.state.critic.embedding_table(), self.updates)
+        return Outgoing(self.acting(), self.state.embedding_table(), self.updates)
+
+    def acting(self) -> nn.Module:
+        """What actors run."""
+        return self.state.modules()[self.agent.acts]
 
     def policy(self) -> PolicyMessage:
         return self.outgoing().message()
@@ -271,14 +284,11 @@ class Learner:
         Adam's moments go by the names of their parameters, so that another number of ranks finds them.
         """
         state, modules = self.state, self.state.modules()
-        found: dict[str, Any] = {
-            name: {key: parameter.detach() for key, parameter in module.named_parameters()}
-            for name, module in modules.items()
-        }
+        found: dict[str, Any] = {name: dict(module.state_dict()) for name, module in modules.items()}
         names = {id(p): key for module in modules.values() for key, p in module.named_parameters()}
-        if isinstance(state, BRCState):
-            found["temperature"] = {"log": state.log_temperature.detach()}
-            names[id(state.log_temperature)] = "log"
+        for name, scalar in state.scalars().items():
+            found[name] = {"log": scalar.detach()}
+            names[id(scalar)] = "log"
         for name, optimizer in state.optimizers().items():
             found[f"{name}_optimizer"] = {names[id(p)]: dict(moments) for p, moments in optimizer.state.items()}
         return found | {"normalizer": self.normalizer.state_dict()}

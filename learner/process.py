@@ -180,7 +180,7 @@ class LearnerProcess(RankProcess):
                 measured=[Measured(way.precision, way.threads, seconds) for way, seconds in self.ways.items()],
                 ranks=self.ranks.count,
                 sharding=self.ranks.sharding,
-                critic_parameters=sum(p.numel() for p in self.learner.state.critic.parameters()),
+                critic_parameters=sum(p.numel() for p in self.learner.state.modules()["critic"].parameters()),
                 consumed=list(self.learner.consumed),
             )
         )

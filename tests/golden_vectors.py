@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from learner.agents.brc import Batch, BRCSettings, BRCState, initial_state
+from learner.agents.brc import BRCState, initial_state
+from learner.agents.interface import Batch, Settings
 from learner.learner import Learner
-from learner.networks.footprint import NetworkSpec
-from learner.networks.modules import BroNet, Critic, Policy, ResidualBlock
+from learner.networks.modules import Critic, Policy
+from learner.networks.spec import NetworkSpec
 
 FOLDER = Path(__file__).parent / "golden"
-SETTINGS = BRCSettings()
+SETTINGS = Settings()
 
 
 def load(name: str, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -24,52 +24,60 @@ def load(name: str, dtype: torch.dtype) -> dict[str, Tensor]:
     return {key: value.to(dtype) if value.is_floating_point() else value for key, value in arrays.items()}
 
 
-def spec(num_tasks: int) -> NetworkSpec:
-    return NetworkSpec(observation_size=7, action_size=4, num_tasks=num_tasks, width=32, policy_width=32)
+def spec(num_tasks: int, num_bins: int = 101) -> NetworkSpec:
+    return NetworkSpec(7, 4, num_tasks, width=32, policy_width=32, num_bins=num_bins)
 
 
-def set_dense(layer: nn.Linear, weight: Tensor, bias: Tensor) -> None:
-    layer.weight.data.copy_(weight.T)
-    layer.bias.data.copy_(bias)
+def put(module: nn.Module, name: str, value: Tensor) -> None:
+    module.get_parameter(name).data.copy_(value)
 
 
-def set_norm(layer: nn.LayerNorm, scale: Tensor, offset: Tensor) -> None:
-    layer.weight.data.copy_(scale)
-    layer.bias.data.copy_(offset)
+def set_dense(module: nn.Module, name: str, weight: Tensor, bias: Tensor) -> None:
+    put(module, f"{name}.weight", weight.T)
+    put(module, f"{name}.bias", bias)
 
 
-def set_bronet(net: BroNet, arrays: dict[str, Tensor], prefix: str, head: int | None) -> None:
+def set_norm(module: nn.Module, name: str, scale: Tensor, offset: Tensor) -> None:
+    put(module, f"{name}.weight", scale)
+    put(module, f"{name}.bias", offset)
+
+
+def set_bronet(module: nn.Module, name: str, arrays: dict[str, Tensor], prefix: str, head: int | None) -> None:
     def at(key: str) -> Tensor:
         value = arrays[prefix + key]
         return value if head is None else value[head]
 
-    set_dense(net.input, at("in.w"), at("in.b"))
-    set_norm(net.input_norm, at("in_ln.g"), at("in_ln.o"))
-    for index, block in enumerate(cast(list[ResidualBlock], list(net.blocks))):
-        set_dense(block.first, at(f"{index}a.w"), at(f"{index}a.b"))
-        set_norm(block.first_norm, at(f"{index}a_ln.g"), at(f"{index}a_ln.o"))
-        set_dense(block.second, at(f"{index}b.w"), at(f"{index}b.b"))
-        set_norm(block.second_norm, at(f"{index}b_ln.g"), at(f"{index}b_ln.o"))
-    if net.output is not None:
-        set_dense(net.output, at("out.w"), at("out.b"))
+    set_dense(module, f"{name}.input", at("in.w"), at("in.b"))
+    set_norm(module, f"{name}.input_norm", at("in_ln.g"), at("in_ln.o"))
+    depth = sum(key.startswith(prefix) and key.endswith("a.w") for key in arrays)
+    for index in range(depth):
+        block = f"{name}.blocks.{index}"
+        set_dense(module, f"{block}.first", at(f"{index}a.w"), at(f"{index}a.b"))
+        set_norm(module, f"{block}.first_norm", at(f"{index}a_ln.g"), at(f"{index}a_ln.o"))
+        set_dense(module, f"{block}.second", at(f"{index}b.w"), at(f"{index}b.b"))
+        set_norm(module, f"{block}.second_norm", at(f"{index}b_ln.g"), at(f"{index}b_ln.o"))
+    if prefix + "out.w" in arrays:
+        set_dense(module, f"{name}.output", at("out.w"), at("out.b"))
 
 
 def set_critic(critic: Critic, arrays: dict[str, Tensor], prefix: str) -> None:
-    for head, net in enumerate(cast(list[BroNet], list(critic.heads))):
-        set_bronet(net, arrays, prefix, head)
+    for head in range(2):
+        set_bronet(critic, f"heads.{head}", arrays, prefix, head)
     if critic.task_embeddings is not None:
         critic.task_embeddings.data.copy_(arrays[prefix + "emb"])
 
 
 def set_policy(policy: Policy, arrays: dict[str, Tensor], prefix: str) -> None:
-    set_bronet(policy.trunk, arrays, prefix, None)
-    set_dense(policy.mean, arrays[prefix + "mu.w"], arrays[prefix + "mu.b"])
-    set_dense(policy.log_std, arrays[prefix + "ls.w"], arrays[prefix + "ls.b"])
+    set_bronet(policy, "trunk", arrays, prefix, None)
+    set_dense(policy, "mean", arrays[prefix + "mu.w"], arrays[prefix + "mu.b"])
+    set_dense(policy, "log_std", arrays[prefix + "ls.w"], arrays[prefix + "ls.b"])
 
 
-def state(arrays: dict[str, Tensor], num_tasks: int, dtype: torch.dtype, prefix: str = "") -> BRCState:
+def state(
+    arrays: dict[str, Tensor], num_tasks: int, dtype: torch.dtype, prefix: str = "", num_bins: int = 101
+) -> BRCState:
     """A state with the parameters under `prefix` and optimisers that have taken no step."""
-    made = initial_state(spec(num_tasks), SETTINGS, dtype)
+    made = initial_state(spec(num_tasks, num_bins), SETTINGS, dtype)
     set_critic(made.critic, arrays, prefix + "critic/")
     set_critic(made.target, arrays, prefix + "target/")
     set_policy(made.policy, arrays, prefix + "actor/")

@@ -19,6 +19,8 @@ from ray.cluster_utils import Cluster
 from actors.actor import ActorSpec, Assignment
 from actors.deaths import MOST_DEATHS_IN_A_ROW
 from actors.fleet import Fleet, Limits
+from learner.agents.acting import acting
+from learner.networks.spec import NetworkSpec
 
 NODE = {"num_cpus": 1, "resources": {"there": 1}, "object_store_memory": 80_000_000}
 
@@ -45,7 +47,7 @@ def main(folder: Path) -> None:
     fleet = Fleet(
         [Assignment("dmc", 0, (0,))],
         0,
-        lambda one, incarnation: ActorSpec(one.name, 0, (), 1, 0, 1, 1, 1, 0.99, 0),
+        lambda one, incarnation: ActorSpec(one.name, 0, (), 1, 0, 1, 1, 1, 0.99, 0, acting(NetworkSpec(1, 1, 1))),
         lambda _: ray.remote(Idle).options(resources={"there": 1}).remote(),
         {"dmc": Limits(60.0, 1e12)},
     )

@@ -18,11 +18,12 @@ from actors.benchmarks.catalogue import Task
 from actors.environments import Step, make_environment
 from actors.episodes import EpisodeTracker, discounted_return_extremes
 from actors.evaluator import Evaluator, EvaluatorSpec
-from actors.policies.policy import NumpyPolicy
+from actors.policies.policy import TanhNormalPolicy
 from actors.segments import SegmentBuilder
 from learner.agents import tanh_normal
-from learner.networks.footprint import NetworkSpec
+from learner.agents.acting import acting
 from learner.networks.modules import Critic, Policy
+from learner.networks.spec import NetworkSpec
 from learner.state.publishing import Outgoing
 from replay.client.handle import LocalShard
 from replay.client.writer import Writer
@@ -47,7 +48,8 @@ def actor_on(tasks: list[Task], copies: int = 2, length: int = 8) -> tuple[Actor
     names, shapes = tuple(one.name for one in tasks), tuple((size,) for size in sizes)
     storage = StorageSpec(names, shapes, widest, (4000,) * len(tasks), length, push_rows=copies * (2 * length + 1))
     shard = Shard(ShardSpec(0, storage, RateLimit(1.0, 1, 1, 10**9), seed=0))
-    spec = ActorSpec("dmc-0", 0, tuple(enumerate(tasks)), copies, 0, max(sizes), widest, length, 0.99, seed=4)
+    how = acting(NetworkSpec(max(sizes), widest, len(tasks), width=16, policy_width=16))
+    spec = ActorSpec("dmc-0", 0, tuple(enumerate(tasks)), copies, 0, max(sizes), widest, length, 0.99, 4, how)
     store = PolicyStore()
     return Actor(spec, make_environments(spec), Writer("a", [LocalShard(shard)]), store), shard, store
 
@@ -129,17 +131,18 @@ def test_numpy_policy_equals_torch_policy(tasks: int) -> None:
     golden.set_critic(critic, arrays, "critic/")
     golden.set_policy(policy, arrays, "actor/")
     batch = golden.batch(arrays, "in/")
-    numpy_policy = NumpyPolicy(Outgoing(policy, critic.embedding_table(), 7).message(), batch.task_ids.numpy())
+    message = Outgoing(policy, critic.embedding_table(), 7).message()
+    numpy_policy = TanhNormalPolicy(acting(spec), message, batch.task_ids.numpy())
     observations = batch.observations.numpy()
     with torch.no_grad():
         mean, log_std = policy(batch.observations, critic.embed(batch.task_ids))
-        noise = torch.randn(16, 4)
+        noise = torch.from_numpy(np.random.default_rng(3).standard_normal((16, 4), dtype=np.float32))
         actions, _ = tanh_normal.sample(mean, log_std, noise)
     ours = numpy_policy.distribution(observations)
     np.testing.assert_allclose(ours[0], mean.numpy(), atol=1e-5)
     np.testing.assert_allclose(ours[1], log_std.numpy(), atol=1e-5)
-    np.testing.assert_allclose(numpy_policy.act(observations, noise.numpy()), actions.numpy(), atol=1e-5)
-    np.testing.assert_allclose(numpy_policy.act(observations, None), np.tanh(mean.numpy()), atol=1e-5)
+    np.testing.assert_allclose(numpy_policy.explore(observations, np.random.default_rng(3)), actions.numpy(), atol=1e-5)
+    np.testing.assert_allclose(numpy_policy.act(observations), np.tanh(mean.numpy()), atol=1e-5)
     assert numpy_policy.version == 7
 
 
@@ -223,7 +226,7 @@ def test_evaluation_is_deterministic_and_counts_one_episode_a_copy() -> None:
     tasks = (short("cartpole-swingup", 30), short("cheetah-run", 50))
     spec = NetworkSpec(17, 6, 2, width=16, policy_width=16)
     message = Outgoing(Policy(spec), Critic(spec).embedding_table(), 1).message()
-    evaluator = Evaluator(EvaluatorSpec(tasks, tuple(range(len(tasks))), 3, 17, 6, seed=0))
+    evaluator = Evaluator(EvaluatorSpec(tasks, tuple(range(len(tasks))), 3, 17, 6, 0, acting(spec)))
     first, again = evaluator.evaluate(message, 2), evaluator.evaluate(message, 2)
     assert first == again and evaluator.evaluate(message, 3) != first
     assert first.lengths == {"dmc/cartpole-swingup": [30] * 3, "dmc/cheetah-run": [50] * 3}
@@ -237,7 +240,6 @@ def test_evaluation_is_deterministic_and_counts_one_episode_a_copy() -> None:
         ("actors.actor, actors.backends.envpool, actors.policies.policy, replay.shard, replay.client.writer", "ray"),
         ("learner.learner, learner.agents.brc, learner.state.checkpoint, replay.store.storage", "ray"),
         ("learner.learner, replay.shard, replay.client.sampler", "actors"),
-        ("actors.actor, replay.shard", "learner"),
         ("learner.learner, actors.actor, replay.shard, dashboards.sinks.console", "cluster"),
         ("cluster.cli.main, cluster.train", "torch"),
         ("cluster.cli.main, cluster.train", "ray"),

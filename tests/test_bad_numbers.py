@@ -21,8 +21,9 @@ from actors.door import MOST_IN_A_ROW, BadNumber, Door, OnlyBadNumbers
 from actors.environments import Step
 from actors.evaluator import Evaluation, Evaluator, EvaluatorSpec
 from cluster.run.evaluation_row import evaluation_row, unsound
-from learner.networks.footprint import NetworkSpec
+from learner.agents.acting import acting
 from learner.networks.modules import Policy
+from learner.networks.spec import NetworkSpec
 from learner.state.publishing import Outgoing
 from replay.client.handle import LocalShard
 from replay.client.writer import Writer
@@ -113,7 +114,9 @@ def actor_on(environments: list[Scripted], length: int = 5) -> tuple[Actor, Shar
         push_rows=copies * (2 * length + 1),
     )
     shard = Shard(ShardSpec(0, storage, RateLimit(1.0, 1, 1, 10**9), seed=0))
-    spec = ActorSpec("odd-0", 0, tuple((i, environments[i].task) for i in tasks), copies, 0, 3, 1, length, 0.99, seed=4)
+    played = tuple((i, environments[i].task) for i in tasks)
+    networks = NetworkSpec(3, 1, len(environments))
+    spec = ActorSpec("odd-0", 0, played, copies, 0, 3, 1, length, 0.99, 4, acting(networks))
     return Actor(spec, environments, Writer("a", [LocalShard(shard)]), PolicyStore()), shard
 
 
@@ -286,7 +289,7 @@ def test_an_evaluation_of_bad_numbers_has_no_return_and_does_not_fail() -> None:
     message = Outgoing(Policy(network), None, 3).message()
     for name, are_bad in (("Sound", False), ("AlwaysBad", True), ("BadReset", None)):
         task = describe(f"{WORLD}{name}-v0")
-        spec = EvaluatorSpec((task,), (0,), 3, 3, 2, seed=0, backend="gymnasium")
+        spec = EvaluatorSpec((task,), (0,), 3, 3, 2, 0, acting(network), backend="gymnasium")
         found = Evaluator(spec).evaluate(message, 0).returns[task.name]
         assert are_bad is None or np.isnan(found).all() == np.isnan(found).any() == are_bad
 

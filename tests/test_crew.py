@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from learner.agents.brc import BRCSettings
+from learner.agents.interface import Settings
 from learner.learner import Learner, LearnerSpec
-from learner.networks.footprint import NetworkSpec
+from learner.networks.spec import NetworkSpec
 from learner.scale import sharding
 from learner.scale.crew import Crew
 from learner.scale.sharding import Ranks
@@ -28,7 +28,7 @@ ROWS, REQUESTS, SAVED_AFTER = 16, 5, 3  # 4 updates a request
 def spec(**changes: Any) -> LearnerSpec:
     values: dict[str, Any] = {
         "networks": NetworkSpec(7, 3, 3, width=48, policy_width=32),
-        "settings": BRCSettings(),
+        "settings": Settings(),
         "batch_size": ROWS,
         "most_batches": 4,
         "num_shards": 2,

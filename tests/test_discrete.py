@@ -17,15 +17,18 @@ from actors.benchmarks import atari
 from actors.benchmarks.atari import HUMAN, configured, human_normalized
 from actors.benchmarks.catalogue import Task, resolve, suites
 from actors.environments import Step
-from actors.policies.greedy import Epsilon, GreedyPolicy
+from actors.policies.greedy import GreedyPolicy
 from actors.segments import SegmentBuilder
 from cluster.config.schema import AtariConfig, Config, EvaluationConfig, ExplorationConfig
 from dashboards.sinks import records
 from learner.agents import discrete
-from learner.agents.brc import Batch, BRCSettings
+from learner.agents.acting import Epsilon, acting
 from learner.agents.discrete import DiscreteState
+from learner.agents.interface import Batch, Settings
+from learner.agents.losses import Categorical
 from learner.learner import Learner, LearnerSpec
-from learner.networks.footprint import NetworkSpec, critic_parameters
+from learner.networks.footprint import critic_parameters
+from learner.networks.spec import NetworkSpec
 from learner.state import dcp
 from learner.state.publishing import Outgoing
 from learner.state.transfer import MEAN, RANDOM, Origin, begin_from
@@ -62,7 +65,7 @@ def batch(spec: NetworkSpec, rows: int = 32, seed: int = 0) -> Batch:
 
 def made(spec: NetworkSpec, **changes: Any) -> DiscreteState:
     torch.manual_seed(1)
-    state = discrete.initial_state(spec, BRCSettings(**changes), torch.float64)
+    state = discrete.initial_state(spec, Settings(**changes), torch.float64)
     with torch.no_grad():  # a target of its own, as it has after a few updates
         for parameter in state.target.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.1)
@@ -73,7 +76,7 @@ def made(spec: NetworkSpec, **changes: Any) -> DiscreteState:
 def test_the_target_is_that_of_a_loop_over_rows_and_atoms(spec: NetworkSpec) -> None:
     """By its definition: the best available action by the online critic, the target heads' mean, two-hot by hand."""
     state, rows = made(spec), batch(spec)
-    config = BRCSettings()
+    config = Settings()
     following = discrete.floats(rows.next_observations, torch.float64)
     found = discrete.bellman_target(state, rows, following, config)
     atoms = np.linspace(-config.value_limit, config.value_limit, spec.num_bins)
@@ -95,7 +98,7 @@ def test_the_target_is_that_of_a_loop_over_rows_and_atoms(spec: NetworkSpec) -> 
 @pytest.mark.parametrize("spec", [FLAT, IMAGES], ids=["flat", "images"])
 def test_an_update_descends_the_cross_entropy_of_the_action_taken(spec: NetworkSpec) -> None:
     """Its gradient is that of the loss written down; the target moves by polyak; other actions' outputs stay."""
-    state, rows, config = made(spec), batch(spec), BRCSettings(weight_decay=0.0)
+    state, rows, config = made(spec), batch(spec), Settings(weight_decay=0.0)
     target = discrete.bellman_target(state, rows, discrete.floats(rows.next_observations, torch.float64), config)
     logits = state.critic(discrete.floats(rows.observations, torch.float64), rows.task_ids)
     losses = [
@@ -107,7 +110,7 @@ def test_an_update_descends_the_cross_entropy_of_the_action_taken(spec: NetworkS
     parameters = dict(state.critic.named_parameters())
     gradients = dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True))
     before = {name: parameter.detach().clone() for name, parameter in state.target.named_parameters()}
-    _, metrics = discrete.update(state, rows, config, diagnostics=True)
+    metrics = discrete.update(state, rows, torch.empty(0), config, diagnostics=True)
     torch.testing.assert_close(metrics["critic_loss"], loss.detach(), atol=1e-12, rtol=0)
     for name, parameter in state.critic.named_parameters():
         assert parameter.grad is not None
@@ -136,11 +139,11 @@ def test_what_acts_is_the_critic(spec: NetworkSpec) -> None:
     rows = batch(spec, 64)
     message = Outgoing(state.critic, state.critic.embedding_table(), 7).message()
     tasks = rows.task_ids.numpy()
-    policy = GreedyPolicy(message, tasks, np.array(spec.num_actions)[tasks], spec.most_actions)
+    policy = GreedyPolicy(acting(spec), message, tasks)
     observations = rows.observations if spec.image else rows.observations.float()
     with torch.no_grad():
         logits = state.critic(discrete.floats(observations, torch.float32), rows.task_ids)
-        expected = state.critic.values(logits, rows.task_ids, torch.linspace(-1, 1, spec.num_bins))
+        expected = discrete.action_values(state.critic, Categorical(1.0).values(logits), rows.task_ids)
     np.testing.assert_allclose(policy.values(observations.numpy()), expected.numpy(), atol=2e-5)
     actions = policy.act(observations.numpy())
     assert actions.shape == (64, 1) and (actions[:, 0] < np.array(spec.num_actions)[tasks]).all()
@@ -152,7 +155,7 @@ def test_exploration_falls_linearly_with_updates_and_stays() -> None:
 
 
 def learner_spec(spec: NetworkSpec, **changes: Any) -> LearnerSpec:
-    return LearnerSpec(spec, BRCSettings(), 32, 2, 1, 0, **changes)
+    return LearnerSpec(spec, Settings(), 32, 2, 1, 0, **changes)
 
 
 def test_a_saved_learner_goes_on_and_gives_its_policy(tmp_path: Path) -> None:

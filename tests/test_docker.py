@@ -30,7 +30,7 @@ NODE = "/opt/brc/cluster/deploy/node.sh"
 # image, the others for benchmarks that are installed by themselves.
 ELSEWHERE = {"torch", "ale_py", "humanoid_bench", "gymnasium_robotics"}
 # The modules that cannot be imported there.
-OF_IMAGES = {"actors.policies.image_encoder", "actors.backends.ale"}
+OF_IMAGES = {"actors.policies.torch_layers", "actors.backends.ale"}
 
 # Imports every module of actors/ and replay/ but for OF_IMAGES, with the modules of argv[1] out of reach.
 IMPORTS = """

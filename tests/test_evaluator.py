@@ -14,8 +14,9 @@ from actors.benchmarks.catalogue import resolve
 from actors.environments import Step, make_environment
 from actors.episodes import EpisodeTracker
 from actors.evaluator import Abandoned, Evaluation, Evaluator, EvaluatorSpec
-from learner.networks.footprint import NetworkSpec
+from learner.agents.acting import acting
 from learner.networks.modules import Critic, Policy
+from learner.networks.spec import NetworkSpec
 from learner.state.publishing import Outgoing
 from replay.policy_store import PolicyMessage
 from replay.store.locations import node_memory
@@ -29,7 +30,8 @@ def evaluator(names: tuple[str, ...], episodes: int) -> tuple[Evaluator, PolicyM
     observed, acted = max(task.observation_size for task in tasks), max(task.action_size for task in tasks)
     networks = NetworkSpec(observed, acted, len(tasks), width=16, policy_width=256)
     message = Outgoing(Policy(networks), Critic(networks).embedding_table(), 1).message()
-    return Evaluator(EvaluatorSpec(tasks, tuple(range(len(tasks))), episodes, observed, acted, seed=0)), message
+    spec = EvaluatorSpec(tasks, tuple(range(len(tasks))), episodes, observed, acted, 0, acting(networks))
+    return Evaluator(spec), message
 
 
 def most_alive(file: Path) -> int:

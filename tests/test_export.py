@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,8 @@ from safetensors.numpy import load_file
 from cluster.cli import main as cli
 from cluster.cli.export import export
 from cluster.preflight.validation import check
-from learner.networks.footprint import NetworkSpec
 from learner.networks.modules import Critic, Policy
+from learner.networks.spec import NetworkSpec
 from learner.state.publishing import Outgoing
 from tests import tiny
 from tests.rows import manifest
@@ -27,9 +28,10 @@ TASKS = {1: ("dmc/cartpole-swingup",), 2: ("dmc/cartpole-swingup", "dmc/cheetah-
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_the_graph_acts_as_the_policy(tmp_path: Path, count: int) -> None:
-    plan = check(tiny.config(tasks=TASKS[count]))
+    config = tiny.config(tasks=TASKS[count])
+    plan = check(replace(config, learner=replace(config.learner, policy_width=24, policy_depth=2)))
     torch.manual_seed(0)
-    spec = NetworkSpec(plan.observation_size, plan.action_size, count, width=16, policy_width=24, policy_depth=2)
+    spec = plan.networks
     policy, critic = Policy(spec), Critic(spec)
     with torch.no_grad():
         for parameter in policy.parameters():
@@ -49,7 +51,7 @@ def test_the_graph_acts_as_the_policy(tmp_path: Path, count: int) -> None:
     np.testing.assert_allclose(means, mean, atol=1e-5)
     np.testing.assert_allclose(log_stds, log_std, atol=1e-5)
     tensors = load_file(tmp_path / "policy.safetensors")
-    np.testing.assert_array_equal(tensors["mean.weight"], policy.mean.weight.detach())
+    np.testing.assert_array_equal(tensors["mean.weight"], policy.get_parameter("mean.weight").detach())
 
 
 def test_a_run_is_exported_and_its_example_runs_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,8 +78,8 @@ def test_the_example_scales_actions_to_the_bounds_of_their_task(tmp_path: Path) 
     spec = NetworkSpec(plan.observation_size, plan.action_size, 2, width=16, policy_width=16)
     policy, critic = Policy(spec), Critic(spec)
     with torch.no_grad():
-        policy.mean.weight.zero_()
-        policy.mean.bias.fill_(30.0)
+        policy.get_parameter("mean.weight").zero_()
+        policy.get_parameter("mean.bias").fill_(30.0)
     message = Outgoing(policy, critic.embedding_table(), 0).message()
     export(plan, message, manifest(env_steps=5, updates=7), tmp_path)
     about = json.loads((tmp_path / "policy.json").read_text(), parse_constant=lambda word: pytest.fail(word))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -99,8 +101,8 @@ def test_five_updates_in_float64() -> None:
     state = golden.state(arrays, 3, torch.float64, "step0/")
     for index in range(5):
         batch = golden.batch(arrays, f"batch{index}/")
-        noise = brc.Noise(arrays[f"noise_next{index}"], arrays[f"noise_cur{index}"])
-        state, metrics = brc.update(state, batch, noise, golden.SETTINGS, diagnostics=True)
+        noise = torch.stack([arrays[f"noise_next{index}"], arrays[f"noise_cur{index}"]])
+        metrics = brc.update(state, batch, noise, golden.SETTINGS, diagnostics=True)
         for ours, theirs in {
             "critic_loss": "critic_loss",
             "policy_loss": "actor_loss",
@@ -119,3 +121,24 @@ def test_five_updates_in_float64() -> None:
                         ours_, theirs_, atol=1e-9, rtol=0, msg=f"{part} {key}", check_stride=False
                     )
             torch.testing.assert_close(state.log_temperature, expected.log_temperature, atol=1e-9, rtol=0)
+
+
+def test_three_updates_of_the_squared_error_in_float64() -> None:
+    """BRO's loss functions on BRC's networks."""
+    arrays, settings = golden.load("g_mse_multi_f64", torch.float64), replace(golden.SETTINGS, loss="mse")
+    state = golden.state(arrays, 3, torch.float64, "step0/", num_bins=1)
+    batch, noise = golden.batch(arrays, "batch0/"), arrays["noise_next0"]
+    embedding = state.critic.embed(batch.task_ids)
+    target = brc.bellman_target(state, batch, noise, embedding, state.temperature(), settings)
+    torch.testing.assert_close(target[:, 0], arrays["out/target_mean"], atol=1e-9, rtol=1e-9)
+    for index in range(3):
+        batch = golden.batch(arrays, f"batch{index}/")
+        noises = torch.stack([arrays[f"noise_next{index}"], arrays[f"noise_cur{index}"]])
+        metrics = brc.update(state, batch, noises, settings)
+        for ours, theirs in (("critic_loss", "critic_loss"), ("policy_loss", "actor_loss"), ("entropy", "entropy")):
+            torch.testing.assert_close(metrics[ours], arrays[f"info{index}/{theirs}"], atol=1e-9, rtol=1e-9)
+    expected = golden.state(arrays, 3, torch.float64, "step3/", num_bins=1)
+    for part in ("critic", "target", "policy"):
+        for ours_, theirs_ in zip(getattr(state, part).parameters(), getattr(expected, part).parameters(), strict=True):
+            torch.testing.assert_close(ours_, theirs_, atol=1e-9, rtol=0, msg=part)
+    torch.testing.assert_close(state.log_temperature, expected.log_temperature, atol=1e-9, rtol=0)

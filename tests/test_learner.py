@@ -12,11 +12,12 @@ import torch
 from torch import nn
 
 from learner.agents import brc
-from learner.agents.brc import BRCSettings
+from learner.agents.interface import Settings
 from learner.agents.reward_normalizer import RewardNormalizer
 from learner.learner import Learner, LearnerSpec, finish
-from learner.networks.footprint import NetworkSpec, critic_parameters
+from learner.networks.footprint import critic_parameters
 from learner.networks.modules import Critic
+from learner.networks.spec import NetworkSpec
 from learner.nonfinite import NonFinite
 from learner.scale.precision import Precision, autocast, parameter_dtype, round_factors
 from learner.state import dcp
@@ -28,7 +29,7 @@ from tests import golden_vectors as golden
 def spec(**changes: Any) -> LearnerSpec:
     values: dict[str, Any] = {
         "networks": NetworkSpec(5, 2, 3, width=16, policy_width=16),
-        "settings": BRCSettings(),
+        "settings": Settings(),
         "batch_size": 8,
         "most_batches": 4,
         "num_shards": 1,
@@ -105,8 +106,8 @@ def test_resume_is_bit_identical(tmp_path: Path, precision: Precision) -> None:
         resumed.train(batches(step))
     assert_equal(unbroken, resumed)
     assert (resumed.updates, resumed.consumed) == (12, [12])
-    assert resumed.state.critic.task_embeddings is not None
-    assert resumed.state.critic.task_embeddings.dtype == parameter_dtype(precision)
+    table = resumed.state.table()
+    assert table is not None and table.dtype == parameter_dtype(precision)
 
 
 def save(learner: Learner, folder: Path) -> None:
@@ -118,10 +119,10 @@ def test_equal_seeds_give_equal_learners_and_others_differ() -> None:
     one, other, third = Learner(spec()), Learner(spec()), Learner(spec(seed=2))
     assert_equal(one, other)
     assert not torch.equal(parameters(one)[0], parameters(third)[0])
-    for mine, theirs in zip(one.state.critic.parameters(), one.state.target.parameters(), strict=True):
+    for mine, theirs in zip(*(one.state.modules()[name].parameters() for name in ("critic", "target")), strict=True):
         assert torch.equal(mine, theirs), "the target starts as a copy"
-    heads = one.state.critic.heads
-    assert not torch.equal(heads[0].input.weight, heads[1].input.weight)  # type: ignore[union-attr, arg-type]
+    first, second = (one.state.modules()["critic"].get_parameter(f"heads.{head}.input.weight") for head in range(2))
+    assert not torch.equal(first, second)
 
 
 def test_what_cannot_be_read_is_said_in_a_line(tmp_path: Path) -> None:
@@ -169,7 +170,7 @@ def test_single_task_has_no_embedding() -> None:
     one = batches(0)
     one.task_ids[...] = 0
     learner.train(one._replace(return_minimum=one.return_minimum[:1], return_maximum=one.return_maximum[:1]))
-    assert learner.state.critic.task_embeddings is None
+    assert learner.state.table() is None
     assert "task_embeddings" not in dict(learner.policy().layout)
 
 
@@ -182,15 +183,16 @@ def test_embedding_norm_is_a_choice() -> None:
 
 def test_initialisation_is_orthogonal_with_the_reference_gains() -> None:
     learner = Learner(spec())
-    hidden = golden.continuous(learner).policy.trunk.blocks[0].first.weight.detach()  # type: ignore[union-attr, operator]
+    policy = golden.continuous(learner).policy
+    hidden = policy.get_parameter("trunk.blocks.0.first.weight").detach()
     torch.testing.assert_close(hidden @ hidden.T, 2.0 * torch.eye(16), atol=1e-5, rtol=0)
-    log_std = golden.continuous(learner).policy.log_std.weight.detach()
+    log_std = policy.get_parameter("log_std.weight").detach()
     torch.testing.assert_close(log_std @ log_std.T, torch.eye(2), atol=1e-5, rtol=0)
-    assert not golden.continuous(learner).policy.mean.bias.any()
+    assert not policy.get_parameter("mean.bias").any()
 
 
 def test_target_entropy_is_half_the_widest_action() -> None:
-    assert brc.target_entropy(38, BRCSettings()) == -19.0
+    assert brc.target_entropy(NetworkSpec(1, 38, 1), Settings()) == -19.0
 
 
 def write(checkpoints: Checkpoints, steps: int, keep: int = 2) -> str:
@@ -261,9 +263,9 @@ def test_a_resumed_learner_takes_the_rates_it_is_given(tmp_path: Path) -> None:
     learner = Learner(spec())
     learner.train(batches(0))
     save(learner, tmp_path)
-    other = Learner(spec(settings=BRCSettings(learning_rate=1e-5, weight_decay=0.5)))
+    other = Learner(spec(settings=Settings(learning_rate=1e-5, weight_decay=0.5)))
     dcp.load(other, str(tmp_path))
-    (group,) = other.state.critic_optimizer.param_groups
+    (group,) = other.state.optimizers()["critic"].param_groups
     assert (group["lr"], group["weight_decay"]) == (1e-5, 0.5)
     (group,) = golden.continuous(other).temperature_optimizer.param_groups
     assert (group["lr"], group["weight_decay"]) == (1e-5, 0)
@@ -287,7 +289,7 @@ def test_bfloat16_is_for_products_only() -> None:
     state = mixed.state
     for parameter in parameters(mixed):
         assert parameter.dtype == torch.float32
-    for entry in state.critic_optimizer.state.values():
+    for entry in state.optimizers()["critic"].state.values():
         assert entry["exp_avg"].dtype == torch.float32
     assert all(ours[name] == pytest.approx(theirs[name], rel=0.05, abs=0.02) for name in ours), (ours, theirs)
     assert any(not torch.equal(one, other) for one, other in zip(parameters(exact), parameters(mixed), strict=True))

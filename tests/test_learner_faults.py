@@ -21,10 +21,10 @@ import psutil
 import pytest
 import torch
 
-from learner.agents.brc import BRCSettings
+from learner.agents.interface import Settings
 from learner.jobs import Jobs, do
 from learner.learner import Learner, LearnerSpec
-from learner.networks.footprint import NetworkSpec
+from learner.networks.spec import NetworkSpec
 from learner.nonfinite import NonFinite
 from learner.process import LoopSpec, RankProcess
 from learner.state import dcp
@@ -111,7 +111,7 @@ def test_a_stopped_rank_is_found_by_its_deadline(folder: Path, kind: str) -> Non
 def test_only_the_newest_watch_is_waiting(tmp_path: Path) -> None:
     """Coordinators die without a word: their watches would take all threads in the end, and nobody could ask."""
     network = NetworkSpec(5, 1, 1, width=16, policy_width=16)
-    spec = LearnerSpec(network, BRCSettings(), 32, 4, num_shards=1, seed=0)
+    spec = LearnerSpec(network, Settings(), 32, 4, num_shards=1, seed=0)
     process = RankProcess(spec, LoopSpec(1, 1, 1, 1, checkpoint=str(tmp_path / "none")), 0)
     with ThreadPoolExecutor(4) as pool:
         watches = []
@@ -156,7 +156,7 @@ def poison(folder: Path) -> None:
     (name,) = checkpoints.names()
     manifest = checkpoints.manifest(name)
     learner = Learner(
-        LearnerSpec(NetworkSpec(5, 1, 1, width=16, policy_width=16), BRCSettings(), 32, 4, num_shards=1, seed=0)
+        LearnerSpec(NetworkSpec(5, 1, 1, width=16, policy_width=16), Settings(), 32, 4, num_shards=1, seed=0)
     )
     dcp.load(learner, checkpoints.url(name))
     learner.tensors()["target"]["heads.0.output.bias"][0] = torch.nan
@@ -166,7 +166,7 @@ def poison(folder: Path) -> None:
     checkpoints.commit(name, {key: value for key, value in manifest.items() if key not in ("format", "files")}, keep=9)
 
 
-SPEC = LearnerSpec(NetworkSpec(17, 6, 3, width=128), BRCSettings(), 32, 4, num_shards=1, seed=0)
+SPEC = LearnerSpec(NetworkSpec(17, 6, 3, width=128), Settings(), 32, 4, num_shards=1, seed=0)
 
 
 def write_for_ever(folder: str, begun: Any) -> None:

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.cli.commands import matching
-from learner.agents.brc import BRCSettings
+from learner.agents.interface import Settings
 from learner.learner import Learner, LearnerSpec
-from learner.networks.footprint import NetworkSpec
+from learner.networks.spec import NetworkSpec
 from learner.state import dcp
 from learner.state.checkpoint import Checkpoints
 from replay.shard import Shard
@@ -87,7 +87,7 @@ def packs(place: Place) -> list[str]:
 )
 def test_checkpoints_are_kept_and_discarded_whatever_the_folder_is_called(tmp_path: Path, kind: str, name: str) -> None:
     checkpoints = Checkpoints(place_in(kind, tmp_path, name))
-    learner = Learner(LearnerSpec(NetworkSpec(5, 1, 1, width=16, policy_width=16), BRCSettings(), 4, 1, 1, seed=0))
+    learner = Learner(LearnerSpec(NetworkSpec(5, 1, 1, width=16, policy_width=16), Settings(), 4, 1, 1, seed=0))
     for steps in (1, 2, 3):
         begun = checkpoints.begin(steps)
         dcp.save_counters(learner, checkpoints.url(begun))

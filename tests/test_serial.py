@@ -12,6 +12,7 @@ import threading
 from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -102,6 +103,32 @@ def test_a_resumed_run_is_bit_identical_to_an_unbroken_one(tmp_path: Path, stop_
     assert broken.shards[0].limiter.inserts[0] < 1500
     resumed = run(config(tmp_path, "broken", resume=True))
     assert_identical(unbroken, resumed)
+
+
+@pytest.mark.parametrize("changes", [{"loss": "mse"}, {"normalize_observations": True}], ids=["mse", "normalised"])
+@pytest.mark.parametrize("task", ["dmc/cartpole-swingup", "gymnasium/CartPole-v1"])
+def test_other_losses_and_networks_are_resumed_exactly_too(tmp_path: Path, task: str, changes: dict[str, Any]) -> None:
+    """What acts has the statistics that the learner has."""
+    learner = replace(tiny.config().learner, **changes)
+    unbroken = run(config(tmp_path, "unbroken", tasks=(task,), learner=learner, steps=900))
+    run(config(tmp_path, "broken", tasks=(task,), learner=learner, steps=900), StopAt(500))
+    resumed = run(config(tmp_path, "broken", tasks=(task,), learner=learner, steps=900, resume=True))
+    for one, other in zip(states(unbroken), states(resumed), strict=True):
+        assert torch.equal(one, other)
+    assert all(tensor.isfinite().all() for tensor in states(unbroken))
+    means = [tensor for name, tensor in acting(unbroken).items() if name.endswith("_norm.mean")]
+    assert bool(means) == learner.normalize_observations and all(mean.any() for mean in means)
+    message = unbroken.learner.policy()
+    assert {name for name, _ in message.layout} - {"task_embeddings"} == acting(unbroken).keys() - {"task_embeddings"}
+
+
+def states(made: SerialRun) -> list[torch.Tensor]:
+    return [tensor for module in made.learner.state.modules().values() for tensor in module.state_dict().values()]
+
+
+def acting(made: SerialRun) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = made.learner.acting().state_dict()
+    return found
 
 
 def test_a_run_stopped_before_its_last_score_can_go_on_to_it(tmp_path: Path) -> None:

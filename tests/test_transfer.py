@@ -13,7 +13,7 @@ import torch
 from cluster.cli import main as cli
 from dashboards.sinks import records
 from learner.learner import Learner
-from learner.networks.footprint import NetworkSpec
+from learner.networks.spec import NetworkSpec
 from learner.state.transfer import MEAN, RANDOM, Origin, begin_from
 from tests import golden_vectors as golden
 from tests import tiny
@@ -55,7 +55,7 @@ def test_what_was_learned_of_a_task_is_the_same_in_the_larger_agent(tmp_path: Pa
         torch.testing.assert_close(mean[:, :2], expected[0], rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(log_std[:, :2], expected[1], rtol=1e-5, atol=1e-5)
     assert golden.continuous(new).log_temperature == golden.continuous(old).log_temperature
-    table, rows = old.state.critic.task_embeddings, new.state.critic.task_embeddings
+    table, rows = old.state.table(), new.state.table()
     assert table is not None and rows is not None
     torch.testing.assert_close(rows[0], table.mean(dim=0))
     assert not any(torch.equal(rows[2], row) for row in table)
@@ -63,9 +63,9 @@ def test_what_was_learned_of_a_task_is_the_same_in_the_larger_agent(tmp_path: Pa
     assert kept[1] == old.normalizer.maximum[2] and kept[3] == old.normalizer.maximum[0]
     assert kept[0] == kept[2] == -torch.inf, "what is new has no returns yet"
     assert new.updates == 0
-    for key, parameter in new.state.critic.named_parameters():
+    for key, parameter in new.state.modules()["critic"].named_parameters():
         if "embeddings" not in key and "input.weight" not in key:
-            assert torch.equal(parameter, dict(old.state.critic.named_parameters())[key])
+            assert torch.equal(parameter, dict(old.state.modules()["critic"].named_parameters())[key])
 
 
 SINGLE = replace(OLD, num_tasks=1)
@@ -82,9 +82,9 @@ def test_any_number_of_tasks_of_any_size(
     learner = Learner(spec(networks=old))
     save(learner, tmp_path)
     made = grown(tmp_path, old, new, embeddings)
-    saved = dict(learner.state.critic.named_parameters())["heads.0.input.weight"]
+    saved = dict(learner.state.modules()["critic"].named_parameters())["heads.0.input.weight"]
     width = min(old.observation_size, new.observation_size)
-    ours = dict(made.state.critic.named_parameters())["heads.0.input.weight"]
+    ours = dict(made.state.modules()["critic"].named_parameters())["heads.0.input.weight"]
     assert torch.equal(ours[:, :width], saved[:, :width])
     if new == SINGLE:  # its embedding is part of the bias now
         observations, actions, task = torch.randn(4, 5), torch.rand(4, 2), torch.full((4,), 1)

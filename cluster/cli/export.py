@@ -7,20 +7,20 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
 from actors.backends.actions import ActionScaler
 from actors.benchmarks.catalogue import Task
 from actors.closing import close
 from actors.environments import make_environment
-from actors.policies.policy import LAYER_NORM_EPSILON, LOG_STD_MAX, LOG_STD_MIN, unpack
+from actors.policies.policy import unpack
+from cluster.cli.onnx_graph import policy_graph
 from cluster.plan.plan import Plan
 from cluster.run.manifest import Manifest
+from learner.networks import registry
 from replay.json_text import json_text
 from replay.policy_store import PolicyMessage
 
-OPSET, IR_VERSION = 17, 9  # the first with LayerNormalization, and what runtimes since 2023 read
 EXAMPLE = '''"""Acts with the policy in this folder: pip install numpy onnxruntime."""
 import json
 import numpy as np
@@ -50,7 +50,7 @@ for index, task in enumerate(about["tasks"]):
 def export(plan: Plan, message: PolicyMessage, manifest: Manifest, folder: Path) -> list[Path]:
     """Write policy.safetensors, policy.onnx, policy.json and example.py into the folder; their paths.
 
-    The tensors have the names of learner.networks.modules.Policy, and task_embeddings is scaled already. The graph
+    The tensors have the names of learner.networks.registry.policy, and task_embeddings is scaled already. The graph
     takes `observation` (rows, observation) float32 and `task` (rows,) int64 and gives `action`, the deterministic one
     in [-1, 1], and `mean` and `log_std` of the distribution before its tanh. policy.json says what is in an
     observation, and of every task's actions the dtype, the bounds `low` and `high`, null where there is none, and what
@@ -75,7 +75,7 @@ def export(plan: Plan, message: PolicyMessage, manifest: Manifest, folder: Path)
     arrays = {name: np.ascontiguousarray(array) for name, array in unpack(message).items()}
     paths = [folder / name for name in ("policy.safetensors", "policy.onnx", "policy.json", "example.py")]
     save_file(arrays, paths[0], {"about": json_text(about)})
-    onnx.save(graph(arrays, plan.observation_size), paths[1])
+    onnx.save(policy_graph(registry.policy(plan.networks), arrays), paths[1])
     paths[2].write_text(json_text(about, indent=1))
     paths[3].write_text(EXAMPLE)
     return paths
@@ -93,58 +93,3 @@ def bounds(task: Task, backend: str) -> dict[str, Any]:
     )
     least, most = scaler.reach
     return {"dtype": scaler.dtype.name, "low": low, "high": high, "least": least, "most": most}
-
-
-def graph(arrays: dict[str, np.ndarray], observation_size: int) -> onnx.ModelProto:
-    """The policy as an ONNX model, checked."""
-    nodes: list[onnx.NodeProto] = []
-    constants = {
-        "scale": np.float32(0.5 * (LOG_STD_MAX - LOG_STD_MIN)),
-        "offset": np.float32(0.5 * (LOG_STD_MAX + LOG_STD_MIN)),
-    }
-
-    def node(kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        nodes.append(helper.make_node(kind, inputs, [output], **attributes))
-        return output
-
-    def dense(x: str, name: str, output: str = "") -> str:
-        return node("Gemm", [x, f"{name}.weight", f"{name}.bias"], output or f"{name}.out", transB=1)
-
-    def norm(x: str, name: str) -> str:
-        inputs = [x, f"{name}.weight", f"{name}.bias"]
-        return node("LayerNormalization", inputs, f"{name}.out", epsilon=float(LAYER_NORM_EPSILON))
-
-    def relu(x: str) -> str:
-        return node("Relu", [x], f"{x}.relu")
-
-    x = "observation"
-    if "task_embeddings" in arrays:
-        x = node("Concat", [x, node("Gather", ["task_embeddings", "task"], "embedding")], "inputs", axis=1)
-    x = relu(norm(dense(x, "trunk.input"), "trunk.input_norm"))
-    blocks = sum(name.startswith("trunk.blocks.") and name.endswith("first.weight") for name in arrays)
-    for block in (f"trunk.blocks.{number}." for number in range(blocks)):
-        hidden = relu(norm(dense(x, block + "first"), block + "first_norm"))
-        hidden = norm(dense(hidden, block + "second"), block + "second_norm")
-        x = node("Add", [x, hidden], block + "out")
-    node("Tanh", [dense(x, "mean", "mean")], "action")
-    bounded = node("Mul", [node("Tanh", [dense(x, "log_std", "unbounded")], "bounded"), "scale"], "scaled")
-    node("Add", [bounded, "offset"], "log_std")
-
-    actions = arrays["mean.bias"].shape[0]
-    single = TensorProto.FLOAT
-    model = helper.make_model(
-        helper.make_graph(
-            nodes,
-            "policy",
-            [
-                helper.make_tensor_value_info("observation", single, ["rows", observation_size]),
-                helper.make_tensor_value_info("task", TensorProto.INT64, ["rows"]),
-            ],
-            [helper.make_tensor_value_info(name, single, ["rows", actions]) for name in ("action", "mean", "log_std")],
-            [numpy_helper.from_array(np.asarray(value), name) for name, value in (arrays | constants).items()],
-        ),
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-    )
-    onnx.checker.check_model(model, full_check=True)
-    return model

@@ -31,10 +31,15 @@ class LearnerConfig:
     """Norm that task embeddings are scaled to: l2 as in the published code, l1 as in the paper's text."""
     encoder_width: int = 1
     """Multiplies the channels of the encoder of images, 16, 32 and 32."""
+    loss: Literal["categorical", "mse"] = "categorical"
+    """What the critic learns: a distribution over returns by cross-entropy, as the paper, or their mean by squared
+    error."""
     num_bins: int = 101
-    """Atoms of the categorical value distribution."""
+    """Atoms of the categorical value distribution; of no meaning with mse."""
     value_limit: float = 10.0
     """The value support is [-value_limit, value_limit]; rewards are scaled to fill it."""
+    normalize_observations: bool = False
+    """Whether networks see observations less their running mean, divided by their running deviation."""
     batch_size: int = 1024
     """Rows in an update, drawn over all tasks."""
     updates_per_step: float = 2.0

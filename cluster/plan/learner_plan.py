@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cluster.plan.plan import Plan, learner_threads
-from learner.agents.brc import BRCSettings
+from learner.agents.interface import Settings
 from learner.learner import LearnerSpec
 from learner.scale.sharding import Ranks
 
@@ -20,7 +20,7 @@ def learner_spec(plan: Plan, device: str, cores: int = 0) -> LearnerSpec:
     Runs in lock step choose nothing by time: they are to be the same again.
     """
     config = plan.config.learner
-    settings = BRCSettings(
+    settings = Settings(
         config.discount,
         config.polyak,
         config.learning_rate,
@@ -28,6 +28,7 @@ def learner_spec(plan: Plan, device: str, cores: int = 0) -> LearnerSpec:
         config.initial_temperature,
         config.target_entropy_per_action,
         config.value_limit,
+        config.loss,
     )
     return LearnerSpec(
         plan.networks,

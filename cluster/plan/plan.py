@@ -14,9 +14,10 @@ from actors.benchmarks.atari import configured
 from actors.benchmarks.catalogue import Task, resolve
 from actors.environments import COPY_INDICES
 from actors.evaluator import EvaluatorSpec
-from actors.policies.greedy import Epsilon
 from cluster.config.schema import ActorsConfig, AtariConfig, Config
-from learner.networks.footprint import NetworkSpec, critic_parameters, footprint
+from learner.agents.acting import Epsilon, acting
+from learner.networks.footprint import critic_parameters, footprint
+from learner.networks.spec import NetworkSpec
 from replay.rate_limiter import RateLimit
 from replay.shard import ShardSpec, share
 from replay.store.storage import StorageSpec
@@ -46,6 +47,8 @@ class Plan:
     def networks(self) -> NetworkSpec:
         learner = vars(self.config.learner)
         shape = {field.name: learner[field.name] for field in fields(NetworkSpec) if field.name in learner}
+        if learner["loss"] == "mse":
+            shape["num_bins"] = 1  # the value itself
         discrete = tuple(task.num_actions for task in self.tasks) if self.most_actions else ()
         image = self.tasks[0].image
         return NetworkSpec(
@@ -56,6 +59,12 @@ class Plan:
     def most_actions(self) -> int:
         """Of the task that has most discrete ones; 0 where actions are not discrete."""
         return max(task.num_actions for task in self.tasks)
+
+    @property
+    def epsilon(self) -> Epsilon:
+        """The share of random actions in training, where actions are discrete."""
+        exploration = self.config.exploration
+        return Epsilon(exploration.epsilon, max(1, round(exploration.steps * self.config.learner.updates_per_step)))
 
     @property
     def is_sharded(self) -> bool:
@@ -107,14 +116,10 @@ class Plan:
             config.replay.segment_length,
             config.learner.discount,
             config.seed,
+            acting(self.networks, self.epsilon),
             part.backend,
             part.threads,
             incarnation,
-            self.most_actions,
-            Epsilon(
-                config.exploration.epsilon,
-                max(1, round(config.exploration.steps * config.learner.updates_per_step)),
-            ),
         )
 
     @property
@@ -173,9 +178,9 @@ class Plan:
             self.observation_size,
             self.action_size,
             config.seed,
+            acting(self.networks),
             config.actors.backend,
             config.actors.threads,
-            self.most_actions,
         )
 
 

@@ -13,7 +13,7 @@ from cluster.errors import ConfigError
 from cluster.plan.plan import Plan
 from cluster.run.folder import load_config, newest_checkpoint, run_checkpoints
 from cluster.run.manifest import Manifest
-from learner.networks.footprint import NetworkSpec, from_json
+from learner.networks.spec import NetworkSpec, from_json
 from learner.state.checkpoint import Checkpoints
 
 if TYPE_CHECKING:

@@ -163,6 +163,10 @@ def check_kinds(config: Config, tasks: Sequence[Task]) -> None:
             if has != first_has:
                 have, lack = (task, first) if has else (first, task)
                 raise ConfigError(f"--tasks {have.name} has {kind} and {lack.name} has none: train them in a run each")
+    if first.image and learner.normalize_observations:
+        raise ConfigError(
+            f"--learner.normalize-observations: {first.name} shows images, whose numbers are in [0, 1]: leave it out"
+        )
     if first.num_actions and (learner.sharding == "shard" or learner.replicas > 1):
         raise ConfigError(
             "--learner.sharding shard: with discrete actions the critic is what actors act with, and each rank must "

@@ -1,7 +1,7 @@
 """One BRC update (spec section 2): critic, target, policy, temperature, in that order.
 
 `update` is a function of (state, batch, noise): it draws no random numbers and reads no clock, so equal inputs give
-equal outputs. It advances `state` in place, because a second copy of a billion parameters would be no favour.
+equal outputs. It advances `state` in place: a second copy of a billion parameters would double its memory.
 """
 
 from __future__ import annotations
@@ -9,47 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from learner.agents import categorical, tanh_normal
-from learner.networks.footprint import NetworkSpec
+from learner.agents import gradients, tanh_normal
+from learner.agents.gradients import Combine
+from learner.agents.interface import Agent, Batch, Settings
+from learner.agents.optimizers import adam_options, adamw, follow, norms, with_moments
+from learner.networks import registry
+from learner.networks.description import Network
 from learner.networks.modules import Critic, Policy
-from learner.scale.sharding import alike, total_norm
-
-
-@dataclass(frozen=True)
-class BRCSettings:
-    """Constants of the update; the defaults are those of the reference implementation."""
-
-    discount: float = 0.99
-    polyak: float = 0.005
-    learning_rate: float = 3e-4
-    weight_decay: float = 1e-4
-    initial_temperature: float = 0.1
-    target_entropy_per_action: float = -0.5
-    value_limit: float = 10.0
-
-
-class Batch(NamedTuple):
-    """Transitions of B rows. `rewards` are normalised; `masks` is 0 where the next state is terminal, else 1; with n
-    steps discount^(n - 1)."""
-
-    observations: Tensor  # (B, observation)
-    actions: Tensor  # (B, action)
-    rewards: Tensor  # (B,)
-    masks: Tensor  # (B,)
-    next_observations: Tensor  # (B, observation)
-    task_ids: Tensor  # (B,) int64
-
-
-class Noise(NamedTuple):
-    """Standard normal draws, each (B, action): for the next action in the target, for the action in the policy loss."""
-
-    next: Tensor
-    current: Tensor
+from learner.networks.spec import NetworkSpec
 
 
 @dataclass
@@ -74,10 +45,14 @@ class BRCState:
             "temperature": self.temperature_optimizer,
         }
 
-    @property
-    def actor(self) -> nn.Module:
-        """What acts."""
-        return self.policy
+    def scalars(self) -> dict[str, nn.Parameter]:
+        return {"temperature": self.log_temperature}
+
+    def table(self) -> nn.Parameter | None:
+        return self.critic.task_embeddings
+
+    def embedding_table(self) -> Tensor | None:
+        return self.critic.embedding_table()
 
     def temperature(self) -> Tensor:
         return self.log_temperature.detach().exp()
@@ -85,7 +60,7 @@ class BRCState:
 
 def initial_state(
     spec: NetworkSpec,
-    settings: BRCSettings,
+    settings: Settings,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     prepare: Callable[[nn.Module], None] = lambda module: None,
@@ -114,59 +89,44 @@ def initial_state(
     )
 
 
-def adam_options(settings: BRCSettings, on_gpu: bool) -> dict[str, Any]:
-    return {"lr": settings.learning_rate, "fused": True, "capturable": on_gpu}
-
-
-def adamw(module: nn.Module, settings: BRCSettings) -> torch.optim.Optimizer:
-    """For all parameters of a network."""
-    groups = [{"params": kind} for kind in alike(module.parameters())]
-    options = adam_options(settings, next(module.parameters()).is_cuda)
-    return with_moments(torch.optim.AdamW(groups, weight_decay=settings.weight_decay, **options))
-
-
-def with_moments(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """An Adam that has its moments from the start, not from its first step: memory is taken at once or not at all."""
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            optimizer.state[parameter] = {
-                "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
-    return optimizer
-
-
-def target_entropy(action_size: int, settings: BRCSettings) -> float:
+def target_entropy(spec: NetworkSpec, settings: Settings) -> float:
     """Hbar = -A / 2 with A the largest action size over tasks."""
-    return settings.target_entropy_per_action * action_size
+    return settings.target_entropy_per_action * spec.action_size
 
 
 def update(
-    state: BRCState, batch: Batch, noise: Noise, settings: BRCSettings, diagnostics: bool = False
-) -> tuple[BRCState, dict[str, Tensor]]:
-    """Apply one gradient step and return (state, metrics), metrics being detached 0-d tensors on the state's device.
+    state: BRCState,
+    batch: Batch,
+    noise: Tensor,
+    settings: Settings,
+    diagnostics: bool = False,
+    combine: Combine = gradients.mean,
+) -> dict[str, Tensor]:
+    """Apply one gradient step and return metrics, detached 0-d tensors on the state's device.
+
+    `noise` (2, B, action) holds standard normal draws: for the next action in the target, and for the action in the
+    policy's loss.
 
     The losses and the entropy are always reported; norms, which cost a pass over the parameters, and the mean of the
     Bellman target with `diagnostics`. Temperature in the metrics is the one used by this step, before it was updated.
+    `combine` makes the critic's gradients of the losses of all rows.
     """
     metrics: dict[str, Tensor] = {}
     temperature = state.temperature()
     old_embedding = state.critic.embed(batch.task_ids)
+    loss = settings.critic_loss
 
-    # 1. Critic: both heads learn the projected mean of the target heads' distributions.
+    # 1. Critic: both heads learn what the mean of the target heads says of the next action.
     with torch.no_grad():
         detached = None if old_embedding is None else old_embedding.detach()
-        target_distribution = bellman_target(state, batch, noise.next, detached, temperature, settings)
-    logits = state.critic(batch.observations, batch.actions, old_embedding)
-    critic_loss = categorical.cross_entropy(logits, target_distribution).mean(dim=-1).sum()
+        target = bellman_target(state, batch, noise[0], detached, temperature, settings)
+    outputs = state.critic(batch.observations, batch.actions, old_embedding)
     state.critic_optimizer.zero_grad(set_to_none=True)
-    critic_loss.backward()
+    critic_loss = combine(loss.rows(outputs, target), batch.task_ids, state.critic)
     state.critic_optimizer.step()
     if diagnostics:
         metrics |= norms("critic", state.critic)
-        atoms = categorical.support(logits.shape[-1], settings.value_limit, logits)
-        metrics["target_mean"] = (target_distribution @ atoms).mean()
+        metrics["target_mean"] = loss.target_values(target).mean()
 
     # 2. Target: every leaf, LayerNorm and embeddings included, moves towards the new critic.
     follow(state.target, state.critic, settings.polyak)
@@ -175,7 +135,7 @@ def update(
     with torch.no_grad():
         embedding = state.critic.embed(batch.task_ids)
     mean, log_std = state.policy(batch.observations, embedding)
-    actions, log_prob = tanh_normal.sample(mean, log_std, noise.current)
+    actions, log_prob = tanh_normal.sample(mean, log_std, noise[1])
     value, value_gradient = value_and_action_gradient(state.critic, batch.observations, actions, embedding, settings)
     entropy_loss = temperature * log_prob.mean()
     state.policy_optimizer.zero_grad(set_to_none=True)
@@ -186,23 +146,16 @@ def update(
 
     # 4. Temperature: d/dlog(alpha) of alpha (H - Hbar), with the entropy of the policy before its step.
     entropy = -log_prob.detach().mean()
-    gap = entropy - target_entropy(actions.shape[-1], settings)
+    gap = entropy - settings.target_entropy_per_action * actions.shape[-1]
     state.log_temperature.grad = temperature * gap
     state.temperature_optimizer.step()
 
-    metrics["critic_loss"] = critic_loss.detach()
+    metrics["critic_loss"] = critic_loss
     metrics["policy_loss"] = entropy_loss.detach() - value
     metrics["entropy"] = entropy
     metrics["temperature"] = temperature
     metrics["q_mean"] = value
-    return state, metrics
-
-
-@torch.no_grad()
-def follow(target: nn.Module, critic: nn.Module, polyak: float) -> None:
-    """Move every parameter of the target by a step of `polyak` towards the critic's."""
-    for slow, fast in zip(alike(target.parameters()), alike(critic.parameters()), strict=True):
-        torch._foreach_lerp_(slow, fast, polyak)
+    return metrics
 
 
 def bellman_target(
@@ -211,24 +164,17 @@ def bellman_target(
     noise: Tensor,
     embedding: Tensor | None,
     temperature: Tensor,
-    settings: BRCSettings,
+    settings: Settings,
 ) -> Tensor:
-    """(B, bins) target: mean over heads of the target's probabilities, every atom shifted by the entropy term.
-
-    There is no minimum over heads: the reference has no pessimism.
-    """
+    """(B, n): what the critic learns, as its loss makes it of the target's outputs, with the entropy term."""
     mean, log_std = state.policy(batch.next_observations, embedding)
     next_actions, log_prob = tanh_normal.sample(mean, log_std, noise)
-    logits = state.target(batch.next_observations, next_actions, state.target.embed(batch.task_ids))
-    probabilities = torch.softmax(logits, dim=-1).mean(dim=0)
-    atoms = categorical.support(logits.shape[-1], settings.value_limit, logits)
-    shifted = atoms - (temperature * log_prob).unsqueeze(-1)
-    targets = batch.rewards.unsqueeze(-1) + settings.discount * batch.masks.unsqueeze(-1) * shifted
-    return categorical.project(probabilities, targets, settings.value_limit)
+    outputs = state.target(batch.next_observations, next_actions, state.target.embed(batch.task_ids))
+    return settings.critic_loss.target(outputs, batch.rewards, settings.discount * batch.masks, temperature * log_prob)
 
 
 def value_and_action_gradient(
-    critic: Critic, observations: Tensor, actions: Tensor, embedding: Tensor | None, settings: BRCSettings
+    critic: Critic, observations: Tensor, actions: Tensor, embedding: Tensor | None, settings: Settings
 ) -> tuple[Tensor, Tensor]:
     """Batch mean of Q (mean over heads) and its gradient with respect to the actions (B, action).
 
@@ -237,18 +183,28 @@ def value_and_action_gradient(
     """
     free_actions = actions.detach().requires_grad_()
     critic.requires_grad_(False)
-    logits = critic(observations, free_actions, embedding)
+    outputs = critic(observations, free_actions, embedding)
     critic.requires_grad_()
-    atoms = categorical.support(logits.shape[-1], settings.value_limit, logits)
-    value = categorical.expectation(logits, atoms).mean()
+    value = settings.critic_loss.values(outputs).mean()
     (gradient,) = torch.autograd.grad(value, [free_actions])
     return value.detach(), gradient
 
 
-def norms(name: str, module: nn.Module) -> dict[str, Tensor]:
-    """Global L2 norms of the gradients of a module's last step, and of its parameters after it."""
-    parameters = list(module.parameters())
-    return {
-        f"{name}_gradient_norm": total_norm(p.grad for p in parameters if p.grad is not None),
-        f"{name}_parameter_norm": total_norm(p.detach() for p in parameters),
-    }
+def networks(spec: NetworkSpec) -> dict[str, Network]:
+    critic = registry.critic(spec)
+    return {"critic": critic, "target": critic, "policy": registry.policy(spec)}
+
+
+def modules(spec: NetworkSpec) -> dict[str, nn.Module]:
+    return {"critic": Critic(spec), "target": Critic(spec), "policy": Policy(spec)}
+
+
+AGENT = Agent(
+    initial_state=initial_state,
+    update=update,
+    draws=2,
+    networks=networks,
+    modules=modules,
+    acts="policy",
+    target_entropy=target_entropy,
+)

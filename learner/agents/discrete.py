@@ -17,49 +17,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from learner.agents import categorical
-from learner.agents.brc import Batch, BRCSettings, adamw, follow, norms
-from learner.networks.encoder import Encoder
-from learner.networks.footprint import NetworkSpec
-from learner.networks.modules import BroNet, normalized, task_embeddings
+from learner.agents import gradients
+from learner.agents.gradients import Combine
+from learner.agents.interface import Agent, Batch, Settings
+from learner.agents.optimizers import adamw, follow, norms
+from learner.networks import registry
+from learner.networks.description import Network
+from learner.networks.modules import DiscreteCritic
+from learner.networks.spec import NetworkSpec
 
 
-class DiscreteCritic(nn.Module):
-    """An ensemble of BroNets over (observation or features of an image, task embedding)."""
-
-    available: Tensor
-
-    def __init__(self, spec: NetworkSpec) -> None:
-        super().__init__()
-        self.spec = spec
-        self.encoder = Encoder(spec.image[0], spec.encoder_width) if spec.image else None
-        inputs = spec.features + spec.embedding_inputs
-        outputs = spec.most_actions * spec.num_bins
-        self.heads = nn.ModuleList(BroNet(inputs, spec.width, spec.depth, outputs) for _ in range(spec.heads))
-        self.task_embeddings = task_embeddings(spec)
-        counts = torch.tensor(spec.num_actions)
-        available = torch.arange(spec.most_actions) < counts[:, None]
-        self.register_buffer("available", available, persistent=False)
-
-    def embedding_table(self) -> Tensor | None:
-        """(tasks, embedding), rows scaled to a norm of one; None for a single task."""
-        return None if self.task_embeddings is None else normalized(self.task_embeddings, self.spec.embedding_norm)
-
-    def forward(self, observations: Tensor, task_ids: Tensor) -> Tensor:
-        """Logits (heads, B, actions, bins) for (B, observation), of images in [0, 1]."""
-        x = observations
-        if self.encoder is not None:
-            x = self.encoder(x.view(len(x), *self.spec.image))
-        table = self.embedding_table()
-        if table is not None:
-            x = torch.cat((x, table[task_ids].to(x.dtype)), dim=-1)
-        logits = torch.stack([head(x) for head in self.heads])
-        return logits.view(len(self.heads), len(x), self.spec.most_actions, self.spec.num_bins)
-
-    def values(self, logits: Tensor, task_ids: Tensor, atoms: Tensor) -> Tensor:
-        """(B, actions): mean over heads of what each action is worth; -inf for those that a task does not have."""
-        values = categorical.expectation(logits, atoms).mean(dim=0)
-        return values.masked_fill(~self.available[task_ids], -torch.inf)
+def action_values(critic: DiscreteCritic, values: Tensor, task_ids: Tensor) -> Tensor:
+    """(B, actions): mean over heads (H, B, actions) of what each action is worth; -inf for those that a task does not
+    have."""
+    return values.mean(dim=0).masked_fill(~critic.available[task_ids], -torch.inf)
 
 
 @dataclass
@@ -76,10 +47,14 @@ class DiscreteState:
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {"critic": self.critic_optimizer}
 
-    @property
-    def actor(self) -> nn.Module:
-        """What acts: the critic itself."""
-        return self.critic
+    def scalars(self) -> dict[str, nn.Parameter]:
+        return {}
+
+    def table(self) -> nn.Parameter | None:
+        return self.critic.task_embeddings
+
+    def embedding_table(self) -> Tensor | None:
+        return self.critic.embedding_table()
 
     def temperature(self) -> Tensor:
         """None is needed: rewards are scaled by returns alone."""
@@ -88,7 +63,7 @@ class DiscreteState:
 
 def initial_state(
     spec: NetworkSpec,
-    settings: BRCSettings,
+    settings: Settings,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     prepare: Callable[[nn.Module], None] = lambda module: None,
@@ -103,45 +78,66 @@ def initial_state(
 
 
 def update(
-    state: DiscreteState, batch: Batch, settings: BRCSettings, diagnostics: bool = False
-) -> tuple[DiscreteState, dict[str, Tensor]]:
-    """Apply one gradient step, in place; draws no random numbers. Metrics as in brc.update.
+    state: DiscreteState,
+    batch: Batch,
+    noise: Tensor,
+    settings: Settings,
+    diagnostics: bool = False,
+    combine: Combine = gradients.mean,
+) -> dict[str, Tensor]:
+    """Apply one gradient step, in place; draws no random numbers and takes none. Metrics as in brc.update.
 
     `batch.actions` holds the index of the action in its first column.
     """
     dtype = batch.rewards.dtype
     observations, following = (floats(array, dtype) for array in (batch.observations, batch.next_observations))
-    target_distribution = bellman_target(state, batch, following, settings)
-    logits = state.critic(observations, batch.task_ids)
+    loss = settings.critic_loss
+    target = bellman_target(state, batch, following, settings)
+    outputs = state.critic(observations, batch.task_ids)
     taken = batch.actions[:, 0].long()
-    chosen = logits[:, torch.arange(len(taken), device=taken.device), taken]
-    critic_loss = categorical.cross_entropy(chosen, target_distribution).mean(dim=-1).sum()
+    chosen = outputs[:, torch.arange(len(taken), device=taken.device), taken]
     state.critic_optimizer.zero_grad(set_to_none=True)
-    critic_loss.backward()
+    metrics = {"critic_loss": combine(loss.rows(chosen, target), batch.task_ids, state.critic)}
     state.critic_optimizer.step()
-    metrics = {"critic_loss": critic_loss.detach()}
-    atoms = categorical.support(logits.shape[-1], settings.value_limit, logits)
-    metrics["q_mean"] = categorical.expectation(chosen.detach(), atoms).mean()
+    metrics["q_mean"] = loss.values(chosen.detach()).mean()
     if diagnostics:
         metrics |= norms("critic", state.critic)
-        metrics["target_mean"] = (target_distribution @ atoms).mean()
+        metrics["target_mean"] = loss.target_values(target).mean()
     follow(state.target, state.critic, settings.polyak)
-    return state, metrics
+    return metrics
 
 
 @torch.no_grad()
-def bellman_target(state: DiscreteState, batch: Batch, following: Tensor, settings: BRCSettings) -> Tensor:
-    """(B, bins): mean over heads of the target's probabilities for the action that is best by the online critic."""
+def bellman_target(state: DiscreteState, batch: Batch, following: Tensor, settings: Settings) -> Tensor:
+    """(B, n): what the critic learns, of the target's outputs for the action that is best by the online critic."""
+    loss = settings.critic_loss
     online = state.critic(following, batch.task_ids)
-    atoms = categorical.support(online.shape[-1], settings.value_limit, online)
-    best = state.critic.values(online, batch.task_ids, atoms).argmax(dim=-1)
-    logits = state.target(following, batch.task_ids)
+    best = action_values(state.critic, loss.values(online), batch.task_ids).argmax(dim=-1)
+    outputs = state.target(following, batch.task_ids)
     rows = torch.arange(len(best), device=best.device)
-    probabilities = torch.softmax(logits[:, rows, best], dim=-1).mean(dim=0)
-    targets = batch.rewards.unsqueeze(-1) + settings.discount * batch.masks.unsqueeze(-1) * atoms
-    return categorical.project(probabilities, targets, settings.value_limit)
+    return loss.target(outputs[:, rows, best], batch.rewards, settings.discount * batch.masks, None)
 
 
 def floats(observations: Tensor, dtype: torch.dtype) -> Tensor:
     """Images, which come as bytes, in [0, 1]; everything else as it is."""
     return observations.to(dtype) / 255 if observations.dtype == torch.uint8 else observations
+
+
+def networks(spec: NetworkSpec) -> dict[str, Network]:
+    critic = registry.discrete_critic(spec)
+    return {"critic": critic, "target": critic}
+
+
+def modules(spec: NetworkSpec) -> dict[str, nn.Module]:
+    return {"critic": DiscreteCritic(spec), "target": DiscreteCritic(spec)}
+
+
+AGENT = Agent(
+    initial_state=initial_state,
+    update=update,
+    draws=0,
+    networks=networks,
+    modules=modules,
+    acts="critic",
+    target_entropy=lambda spec, settings: 0.0,
+)

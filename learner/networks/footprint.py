@@ -1,86 +1,19 @@
-"""What a learner takes: the shape of its networks, and the memory of each rank, reckoned before anything is made."""
+"""What a learner takes of each rank's memory, reckoned before anything is made."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from itertools import pairwise
-from typing import Any
+from learner.networks import registry
+from learner.networks.sizes import parameters
+from learner.networks.spec import IMPALA_CHANNELS, NetworkSpec
 
 BFLOAT16 = 2
-IMPALA_CHANNELS = (16, 32, 32)
 OVERHEAD_BYTES = 100_000_000
 
 
-@dataclass(frozen=True)
-class NetworkSpec:
-    """Everything that decides the shape of the networks; two specs that differ cannot share a checkpoint."""
-
-    observation_size: int
-    action_size: int
-    num_tasks: int
-    width: int = 512
-    depth: int = 2
-    heads: int = 2
-    policy_width: int = 256
-    policy_depth: int = 1
-    embedding_size: int = 32
-    num_bins: int = 101
-    embedding_norm: str = "l2"
-    num_actions: tuple[int, ...] = ()  # of each task, where actions are discrete
-    image: tuple[int, ...] = ()  # (frames, height, width), where observations are images
-    encoder_width: int = 1  # multiplies the image encoder's channels
-
-    @property
-    def discrete(self) -> bool:
-        return bool(self.num_actions)
-
-    @property
-    def most_actions(self) -> int:
-        """Actions of the task that has most."""
-        return max(self.num_actions)
-
-    @property
-    def observation_shape(self) -> tuple[int, ...]:
-        """Of one observation in a batch."""
-        return self.image or (self.observation_size,)
-
-    @property
-    def features(self) -> int:
-        """Of what a discrete critic's heads see of an observation."""
-        if not self.image:
-            return self.observation_size
-        _, height, width = self.image
-        for _ in IMPALA_CHANNELS:  # each stage halves them, rounding up
-            height, width = -(-height // 2), -(-width // 2)
-        return IMPALA_CHANNELS[-1] * self.encoder_width * height * width
-
-    @property
-    def embedding_inputs(self) -> int:
-        """Columns that the task embedding adds to an input: none when there is a single task."""
-        return self.embedding_size if self.num_tasks > 1 else 0
-
-
-def to_json(spec: NetworkSpec) -> dict[str, Any]:
-    """Its fields, with lists for tuples."""
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(spec).items()}
-
-
-def from_json(saved: dict[str, Any]) -> NetworkSpec:
-    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()}
-    return NetworkSpec(**fields)
-
-
 def critic_parameters(spec: NetworkSpec) -> int:
-    """How many numbers a Critic learns."""
-    width, outputs = spec.width, spec.num_bins * (spec.most_actions if spec.discrete else 1)
-    inputs = (spec.features if spec.discrete else spec.observation_size + spec.action_size) + spec.embedding_inputs
-    head = (inputs + 3) * width + spec.depth * 2 * (width + 3) * width + (width + 1) * outputs
-    encoder = 0
-    if spec.image:
-        channels = [spec.image[0], *(spec.encoder_width * count for count in IMPALA_CHANNELS)]
-        for before, after in pairwise(channels):
-            encoder += (9 * before + 1) * after + 4 * (9 * after + 1) * after
-    return encoder + spec.heads * head + (spec.num_tasks * spec.embedding_size if spec.num_tasks > 1 else 0)
+    """How many numbers a critic learns, its table of embeddings included."""
+    network = registry.discrete_critic(spec) if spec.discrete else registry.critic(spec)
+    return parameters(network) + (spec.num_tasks * spec.embedding_size if spec.num_tasks > 1 else 0)
 
 
 def encoder_activations(spec: NetworkSpec) -> int:
@@ -98,11 +31,8 @@ def encoder_activations(spec: NetworkSpec) -> int:
 
 
 def policy_parameters(spec: NetworkSpec) -> int:
-    """How many numbers a Policy learns: none where the critic itself acts."""
-    if spec.discrete:
-        return 0
-    inputs, width = spec.observation_size + spec.embedding_inputs, spec.policy_width
-    return (inputs + 3) * width + spec.policy_depth * 2 * (width + 3) * width + 2 * (width + 1) * spec.action_size
+    """How many numbers a policy learns: none where the critic itself acts."""
+    return 0 if spec.discrete else parameters(registry.policy(spec))
 
 
 def footprint(

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -22,6 +22,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from learner.networks.modules import Critic
+from learner.networks.torch_network import Members, ResidualSum
 
 Sharding = Literal["replicate", "shard"]
 MEETING_S = 300.0
@@ -87,10 +88,11 @@ def shard(critic: Critic, ranks: Ranks, device: str, bfloat16: bool) -> None:
             cast_forward_inputs=False,  # autocast does
         ),
     }
-    for head in critic.heads:
-        for block in cast(nn.ModuleList, head.blocks):
-            fully_shard(block, **options)
-        fully_shard(head, **options)
+    for members in [module for module in critic.modules() if isinstance(module, Members)]:
+        for head in members.children():
+            for block in [module for module in head.modules() if isinstance(module, ResidualSum)]:
+                fully_shard(block, **options)
+            fully_shard(head, **options)
     table = critic.task_embeddings
     fully_shard(critic, ignored_params=set() if table is None else {table}, **options)
 

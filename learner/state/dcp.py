@@ -14,17 +14,16 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
 from torch.distributed.checkpoint._fsspec_filesystem import FileSystem
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystemWriter
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
-from learner.agents.discrete import DiscreteCritic
+from learner.agents.choice import agent_of
 from learner.learner import Learner, LearnerSpec
-from learner.networks.footprint import NetworkSpec
-from learner.networks.modules import Policy, normalized
+from learner.networks.modules import normalized
+from learner.networks.spec import NetworkSpec
 from learner.state.publishing import Outgoing
 from replay.json_text import json_text
 from replay.policy_store import PolicyMessage
@@ -147,9 +146,9 @@ def load(learner: Learner, url: str) -> None:
 
 def load_policy(networks: NetworkSpec, url: str) -> PolicyMessage:
     """What is published of a checkpoint: what acts and task embeddings, without the rest having to fit anywhere."""
-    acts: nn.Module = DiscreteCritic(networks) if networks.discrete else Policy(networks)
-    part = "critic" if networks.discrete else "policy"
-    wanted = {part: {name: parameter.detach() for name, parameter in acts.named_parameters()}}
+    agent = agent_of(networks)
+    part, acts = agent.acts, agent.modules(networks)[agent.acts]
+    wanted: dict[str, dict[str, Any]] = {part: dict(acts.state_dict())}
     table = wanted[part].get("task_embeddings")
     if networks.num_tasks > 1 and table is None:
         table = torch.empty(networks.num_tasks, networks.embedding_size)

@@ -11,14 +11,15 @@ from replay.policy_store import PolicyMessage
 
 
 class Outgoing:
-    """The parameters of what acts under their own names, and a critic's `embedding_table` as `task_embeddings`.
+    """The parameters and buffers of what acts under their own names, and a critic's `embedding_table` as
+    `task_embeddings`.
 
     They are as of now; a GPU hands them over when it has come that far.
     """
 
     @torch.no_grad()
     def __init__(self, policy: nn.Module, table: Tensor | None, version: int) -> None:
-        named: dict[str, Tensor] = dict(policy.named_parameters())
+        named: dict[str, Tensor] = policy.state_dict()
         if table is not None:
             named["task_embeddings"] = table
         self.version = version

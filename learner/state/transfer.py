@@ -6,6 +6,7 @@ scales. Optimisers, counters and replay are new.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,11 +14,10 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from learner.agents.brc import BRCState
-from learner.agents.discrete import DiscreteCritic
 from learner.learner import Learner
-from learner.networks.footprint import NetworkSpec
-from learner.networks.modules import Critic, Policy, normalized
+from learner.networks.description import ACTION, TASK, Concat, Dense, Network, placed
+from learner.networks.modules import normalized
+from learner.networks.spec import NetworkSpec
 from learner.state.dcp import plain_errors
 
 MEAN, RANDOM = -1, -2
@@ -50,40 +50,39 @@ def begin_from(learner: Learner, origin: Origin) -> None:
     """
     old = origin.networks
     with torch.device("meta"):  # shapes alone: orthogonal matrices of this size would take long to make
-        modules: dict[str, nn.Module] = (
-            {"critic": DiscreteCritic(old), "target": DiscreteCritic(old)}
-            if old.discrete
-            else {"critic": Critic(old), "target": Critic(old), "policy": Policy(old)}
-        )
+        modules = learner.agent.modules(old)
     saved = {
         name: {key: torch.empty(tensor.shape) for key, tensor in module.state_dict().items()}
         for name, module in modules.items()
     }
     others = {"normalizer": {"minimum": torch.zeros(old.num_tasks), "maximum": torch.zeros(old.num_tasks)}}
-    if not old.discrete:
-        others["temperature"] = {"log": torch.zeros(())}
+    others |= {name: {"log": torch.zeros(())} for name in learner.state.scalars()}
     with plain_errors(f"{origin.url} cannot be read"):
         dcp_load(saved | others, checkpoint_id=origin.url, no_dist=True)
     new, state = learner.spec.networks, learner.state
     ours = state.modules()
+    networks = learner.agent.networks(old), learner.agent.networks(new)
     for name, module in ours.items():
+        columns = list(zip(*(columns_of(described[name]) for described in networks), strict=True))
         for key, parameter in module.named_parameters():
             if key == "task_embeddings":
                 continue
-            acts = name != "policy" and not old.discrete
-            put(parameter, grow(key, saved[name][key], fresh(parameter), old, new, acts))
+            put(parameter, grow(key, saved[name][key], fresh(parameter), columns))
+        for key, statistic in module.named_buffers():
+            if key in saved[name]:  # of observations
+                statistic.copy_(grown_statistic(saved[name][key], statistic))
     if old.embedding_inputs and not new.embedding_inputs and origin.embeddings[0] != RANDOM:
         fold_embedding(saved, ours, origin)
-    if state.critic.task_embeddings is not None:
+    if state.table() is not None:
         for name in ("critic", "target"):
             table = ours[name].get_parameter("task_embeddings")
             put(table, embeddings(origin, saved[name].get("task_embeddings"), table))
         for index, kind in enumerate(origin.embeddings):
             if kind == RANDOM:
-                assert state.target.task_embeddings is not None
-                state.target.task_embeddings[index] = state.critic.task_embeddings[index]
-    if isinstance(state, BRCState):
-        state.log_temperature.copy_(others["temperature"]["log"])
+                tables = [ours[name].get_parameter("task_embeddings") for name in ("critic", "target")]
+                tables[1][index] = tables[0][index]
+    for name, scalar in state.scalars().items():
+        scalar.copy_(others[name]["log"])
     for index, task in enumerate(origin.scales):
         if task >= 0:
             learner.normalizer.minimum[index] = others["normalizer"]["minimum"][task]
@@ -102,18 +101,25 @@ def fold_embedding(saved: dict[str, dict[str, Tensor]], ours: dict[str, nn.Modul
                 put(parameter, saved[name][key] + weight @ row)
 
 
-def grow(key: str, saved: Tensor, begun: Tensor, old: NetworkSpec, new: NetworkSpec, acts: bool) -> Tensor:
+def columns_of(network: Network) -> list[int]:
+    """How many columns each input has in the weights of a network's first layers, in their order; 0 for one that it
+    does not have."""
+    places = placed(network)
+    first = next((place for place in places if isinstance(place.layer, Concat)), None)
+    behind = first.layer.inputs if first is not None and isinstance(first.layer, Concat) else ()
+    (begins,) = (first or next(place for place in places if isinstance(place.layer, Dense))).before
+    return [begins, *(network.shape(name)[0] if name in behind else 0 for name in (ACTION, TASK))]
+
+
+def grow(key: str, saved: Tensor, begun: Tensor, columns: Sequence[tuple[int, int]]) -> Tensor:
     """A saved parameter in the shape of the new agent's, which has `begun` with other values.
 
-    `acts`: whether actions are among the inputs of its network.
+    `columns`: of each input, in the saved one and in the new one.
     """
     if key.endswith("input.weight"):
         grown = torch.zeros_like(begun)
-        parts = [(old.features, new.features)] if old.discrete else [(old.observation_size, new.observation_size)]
-        parts += [(old.action_size, new.action_size)] * acts
-        parts.append((old.embedding_inputs, new.embedding_inputs))
         source = target = 0
-        for was, becomes in parts:
+        for was, becomes in columns:
             width = min(was, becomes)
             grown[:, target : target + width] = saved[:, source : source + width]
             source, target = source + was, target + becomes
@@ -124,6 +130,15 @@ def grow(key: str, saved: Tensor, begun: Tensor, old: NetworkSpec, new: NetworkS
         grown[:rows] = saved[:rows]
         return grown
     return saved
+
+
+def grown_statistic(saved: Tensor, begun: Tensor) -> Tensor:
+    """What is known of numbers of observations, (size,) or a count of them, in the size of the new agent's."""
+    if not saved.ndim:
+        return saved
+    grown, size = begun.clone(), min(len(saved), len(begun))
+    grown[:size] = saved[:size]
+    return grown
 
 
 def embeddings(origin: Origin, saved: Tensor | None, begun: Tensor) -> Tensor:

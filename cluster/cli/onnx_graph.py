@@ -1,0 +1,140 @@
+"""A network as an ONNX graph, from its description and the arrays that a learner has published."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from learner.networks.description import (
+    OBSERVATION,
+    TASK,
+    Bounded,
+    Concat,
+    Dense,
+    Ensemble,
+    Group,
+    Heads,
+    LayerNorm,
+    Layers,
+    Network,
+    ReLU,
+    Residual,
+    RunningNorm,
+)
+
+OPSET, IR_VERSION = 17, 9  # the first with LayerNormalization, and what runtimes since 2023 read
+
+
+class Graph:
+    """Nodes and constants of a graph that is being made."""
+
+    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants = dict(arrays)
+
+    def node(self, kind: str, inputs: list[str], output: str = "", **attributes: Any) -> str:
+        """A node, and the name of its output."""
+        output = output or f"{kind}.{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
+        return output
+
+    def constant(self, name: str, value: Any) -> str:
+        self.constants[name] = np.asarray(value, np.float32)
+        return name
+
+    def layers(self, layers: Layers, x: str, inputs: Mapping[str, str], prefix: str = "") -> Any:
+        """The name of what the layers make of x, or the names of several outputs."""
+        for layer in layers:
+            match layer:
+                case Concat(names):
+                    x = self.node("Concat", [x, *(inputs[name] for name in names)], axis=1)
+                case Dense(name):
+                    x = self.node("Gemm", [x, f"{prefix}{name}.weight", f"{prefix}{name}.bias"], transB=1)
+                case LayerNorm(name, epsilon):
+                    parameters = [f"{prefix}{name}.weight", f"{prefix}{name}.bias"]
+                    x = self.node("LayerNormalization", [x, *parameters], epsilon=epsilon)
+                case RunningNorm(name, epsilon):
+                    mean, variance = f"{prefix}{name}.mean", self.constants[f"{prefix}{name}.variance"]
+                    deviation = self.constant(f"{prefix}{name}.deviation", np.sqrt(variance + np.float32(epsilon)))
+                    x = self.node("Div", [self.node("Sub", [x, mean]), deviation])
+                case ReLU():
+                    x = self.node("Relu", [x])
+                case Bounded(low, high):
+                    scale = self.constant("bounded.scale", (high - low) / 2)
+                    offset = self.constant("bounded.offset", (high + low) / 2)
+                    x = self.node("Add", [self.node("Mul", [self.node("Tanh", [x]), scale]), offset])
+                case Group(name, inner):
+                    x = self.layers(inner, x, inputs, f"{prefix}{name}.")
+                case Residual(name, inner):
+                    x = self.node("Add", [x, self.layers(inner, x, inputs, f"{prefix}{name}.")])
+                case Ensemble(name, count, inner):
+                    members = [self.layers(inner, x, inputs, f"{prefix}{name}.{member}.") for member in range(count)]
+                    axes = self.constant_axes()
+                    return self.node("Concat", [self.node("Unsqueeze", [one, axes]) for one in members], axis=0)
+                case Heads(branches):
+                    return {name: self.layers(inner, x, inputs, prefix) for name, inner in branches}
+                case _:
+                    raise ValueError(f"{layer} has no ONNX form here")
+        return x
+
+    def constant_axes(self) -> str:
+        self.constants["first axis"] = np.zeros(1, np.int64)
+        return "first axis"
+
+
+def policy_graph(network: Network, arrays: Mapping[str, np.ndarray]) -> onnx.ModelProto:
+    """A policy as a model, checked. It takes `observation` (rows, observation) float32 and `task` (rows,) int64, and
+    gives `action`, the deterministic one in [-1, 1], and `mean` and `log_std` of the distribution before its tanh."""
+    graph = Graph(arrays)
+    inputs = {}
+    if "task_embeddings" in arrays:
+        inputs[TASK] = graph.node("Gather", ["task_embeddings", "task"], "embedding")
+    found: dict[str, str] = graph.layers(network.layers, OBSERVATION, inputs)
+    for name, made in found.items():
+        graph.node("Identity", [made], name)
+    graph.node("Tanh", [found["mean"]], "action")
+    actions = arrays["mean.bias"].shape[0]
+    single, rows = TensorProto.FLOAT, "rows"
+    (observation_size,) = network.shape(OBSERVATION)
+    model = helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            "policy",
+            [
+                helper.make_tensor_value_info(OBSERVATION, single, [rows, observation_size]),
+                helper.make_tensor_value_info("task", TensorProto.INT64, [rows]),
+            ],
+            [helper.make_tensor_value_info(name, single, [rows, actions]) for name in ("action", "mean", "log_std")],
+            [numpy_helper.from_array(np.asarray(value), name) for name, value in graph.constants.items()],
+        ),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def model_of(network: Network, arrays: Mapping[str, np.ndarray]) -> onnx.ModelProto:
+    """Any network as a model: its inputs by name, its outputs as `output`, or by name where it has several."""
+    graph = Graph(arrays)
+    names = [name for name, _ in network.inputs]
+    found = graph.layers(network.layers, OBSERVATION, {name: name for name in names})
+    outputs = found if isinstance(found, dict) else {"output": found}
+    for name, made in outputs.items():
+        graph.node("Identity", [made], name)
+    single = TensorProto.FLOAT
+    return helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            "network",
+            [helper.make_tensor_value_info(name, single, ["rows", *shape]) for name, shape in network.inputs],
+            [helper.make_tensor_value_info(name, single, None) for name in outputs],
+            [numpy_helper.from_array(np.asarray(value), name) for name, value in graph.constants.items()],
+        ),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+    )

@@ -1,0 +1,219 @@
+"""A network in torch, from its description. Parameters and buffers have the names that it says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from learner.networks.description import (
+    OBSERVATION,
+    Bounded,
+    Concat,
+    Convolution,
+    Dense,
+    Ensemble,
+    Flatten,
+    Group,
+    Heads,
+    Layer,
+    LayerNorm,
+    Layers,
+    MaxPool,
+    Network,
+    ReLU,
+    Residual,
+    RunningNorm,
+    Shape,
+    shape_after,
+)
+
+Inputs = Mapping[str, Tensor]
+
+
+Steps = list[tuple[Layer, Any]]
+
+
+def add_layers(module: nn.Module, layers: Layers, shape: Shape, network: Network) -> tuple[Steps, Shape]:
+    """Make layers for rows of a shape and have `module` hold them under their names; (what `run` goes through, the
+    shape of a row that comes out)."""
+    steps: Steps = []
+    for index, layer in enumerate(layers):
+        made: Any = make(layer, shape, network)
+        if isinstance(made, nn.Module):
+            register(module, getattr(layer, "name", ""), made)
+        elif isinstance(layer, ReLU):
+            # What is before it in the same sequence does not need its own output for the way back.
+            made = index > 0
+        steps.append((layer, made))
+        shape = made.shape if isinstance(made, (Sequence, Members)) else shape_after(layer, shape, network)
+    return steps, shape
+
+
+def run(steps: Steps, x: Tensor, inputs: Inputs) -> Any:
+    """What the layers make of x (rows, *shape)."""
+    for layer, made in steps:
+        match layer:
+            case ReLU():
+                x = F.relu(x, inplace=made)
+            case Concat(names):
+                x = torch.cat((x, *(inputs[name].to(x.dtype) for name in names)), dim=-1)
+            case Group() | Ensemble() | Heads():
+                x = made(x, inputs)
+            case MaxPool():
+                x = F.max_pool2d(x, 3, stride=2, padding=1)
+            case Flatten():
+                x = x.flatten(1)
+            case Bounded(low, high):
+                # In bfloat16 a number near -4 would be rounded to steps of a thirtieth.
+                bounded = torch.tanh(x.to(inputs[OBSERVATION].dtype))
+                x = low + 0.5 * (high - low) * (1.0 + bounded)
+            case _:
+                x = made(x)
+    return x
+
+
+class Sequence(nn.Module):
+    """Layers one after another. The last may have several outputs."""
+
+    def __init__(self, layers: Layers, shape: Shape, network: Network) -> None:
+        super().__init__()
+        self.steps, self.shape = add_layers(self, layers, shape, network)
+
+    def forward(self, x: Tensor, inputs: Inputs) -> Any:
+        return run(self.steps, x, inputs)
+
+
+class ResidualSum(nn.Module):
+    """x plus what the layers make of it."""
+
+    def __init__(self, layers: Layers, shape: Shape, network: Network) -> None:
+        super().__init__()
+        self.steps, _ = add_layers(self, layers, shape, network)
+        self.is_dense = any(isinstance(layer, Dense) for layer in layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = x + run(self.steps, x, {})
+        return found
+
+
+class Members(nn.Module):
+    """Networks of the same layers; their outputs are stacked."""
+
+    def __init__(self, ensemble: Ensemble, shape: Shape, network: Network) -> None:
+        super().__init__()
+        self.shape: Shape = ()  # of one row of a member
+        for member in range(ensemble.count):
+            made = Sequence(ensemble.layers, shape, network)
+            self.add_module(str(member), made)
+            self.shape = made.shape
+
+    def forward(self, x: Tensor, inputs: Inputs) -> Tensor:
+        return torch.stack([member(x, inputs) for member in self.children()])
+
+
+class Branches(nn.Module):
+    """Several outputs of the same x, by name."""
+
+    def __init__(self, heads: Heads, shape: Shape, network: Network) -> None:
+        super().__init__()
+        self.branches = {name: Sequence(layers, shape, network) for name, layers in heads.branches}
+
+    def forward(self, x: Tensor, inputs: Inputs) -> dict[str, Tensor]:
+        return {name: branch(x, inputs) for name, branch in self.branches.items()}
+
+
+class RunningNormalizer(nn.Module):
+    """(x - mean) / sqrt(variance + epsilon). The statistics are Chan's running ones over all rows of `observe`."""
+
+    mean: Tensor
+    variance: Tensor
+    count: Tensor
+
+    def __init__(self, size: int, epsilon: float) -> None:
+        super().__init__()
+        self.epsilon = epsilon
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("variance", torch.ones(size))
+        self.register_buffer("count", torch.tensor(1e-4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = (x - self.mean) * torch.rsqrt(self.variance + self.epsilon)
+        return found
+
+    @torch.no_grad()
+    def observe(self, mean: Tensor, variance: Tensor, rows: float) -> None:
+        """Take in the mean and the biased variance, each (size,), of so many rows (Chan's rule)."""
+        total = self.count + rows
+        gap = mean - self.mean
+        sums = self.variance * self.count + variance * rows + gap.square() * self.count * rows / total
+        self.mean += gap * rows / total
+        self.variance.copy_(sums / total)
+        self.count.copy_(total)
+
+
+def make(layer: Layer, shape: Shape, network: Network) -> Any:
+    """The module of a layer for rows of this shape; None for one without parameters."""
+    match layer:
+        case Dense(_, outputs, gain):
+            dense = nn.Linear(shape[0], outputs)
+            nn.init.orthogonal_(dense.weight, gain)
+            nn.init.zeros_(dense.bias)
+            return dense
+        case Convolution(_, channels):
+            convolution = nn.Conv2d(shape[0], channels, 3, padding=1)
+            nn.init.xavier_uniform_(convolution.weight)
+            assert convolution.bias is not None
+            nn.init.zeros_(convolution.bias)
+            return convolution
+        case LayerNorm(_, epsilon):
+            return nn.LayerNorm(shape[-1], eps=epsilon)
+        case RunningNorm(_, epsilon):
+            return RunningNormalizer(shape[-1], epsilon)
+        case Group(_, layers):
+            return Sequence(layers, shape, network)
+        case Residual(_, layers):
+            return ResidualSum(layers, shape, network)
+        case Ensemble():
+            return Members(layer, shape, network)
+        case Heads():
+            return Branches(layer, shape, network)
+        case _:
+            return None
+
+
+def register(parent: nn.Module, name: str, module: nn.Module) -> None:
+    """Have a module under a name, with dots where it is nested; the branches of Heads under their own."""
+    if isinstance(module, Branches):
+        for branch in module.branches.values():
+            for child_name, child in branch.named_children():
+                register(parent, child_name, child)
+        return
+    *folders, last = name.split(".")
+    for folder in folders:
+        if folder not in parent._modules:
+            parent.add_module(folder, nn.Module())
+        parent = parent.get_submodule(folder)
+    parent.add_module(last, module)
+
+
+class TorchNetwork(nn.Module):
+    """A network of a description. Call it with its inputs by name, each (rows, *shape)."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+        self.steps, _ = add_layers(self, network.layers, network.shape(OBSERVATION), network)
+        channels_last(self)
+
+    def forward(self, inputs: Inputs) -> Any:
+        return run(self.steps, inputs[OBSERVATION], inputs)
+
+
+def channels_last(module: nn.Module) -> None:
+    """Lay convolutions so that they are 1.3 to 1.5 times as fast, as measured on two cores."""
+    if any(isinstance(part, nn.Conv2d) for part in module.modules()):
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
