@@ -6,3 +6,42 @@ policies/    the published policy in numpy
 actor.py is the loop that fills replay and evaluator.py its deterministic twin; both work in one process. process.py
 makes them Ray actors, and fleet.py keeps the desired number of these alive.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from actors.actor import Actor as Actor
+    from actors.actor import ActorSpec as ActorSpec
+    from actors.actor import make_environments as make_environments
+    from actors.benchmarks.benchmark import Benchmark as Benchmark
+    from actors.benchmarks.benchmark import Task as Task
+    from actors.environments import make_environment as make_environment
+    from actors.evaluator import Evaluator as Evaluator
+# The public names. They are loaded when they are asked for: most processes need few of them.
+PUBLIC = {
+    "Actor": "actors.actor",
+    "ActorSpec": "actors.actor",
+    "Benchmark": "actors.benchmarks.benchmark",
+    "Evaluator": "actors.evaluator",
+    "Task": "actors.benchmarks.benchmark",
+    "make_environment": "actors.environments",
+    "make_environments": "actors.actor",
+}
+__all__ = [
+    "Actor",
+    "ActorSpec",
+    "Benchmark",
+    "Evaluator",
+    "Task",
+    "make_environment",
+    "make_environments",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(PUBLIC[name]), name)

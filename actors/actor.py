@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from actors.backends.returned import Astray
-from actors.benchmarks.catalogue import Task
+from actors.benchmarks.benchmark import Task
 from actors.closing import close_all, close_in_time
 from actors.door import BadNumber, Door
 from actors.environments import Environment, Step, copy_seed, make_environment

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import psutil
 
-from actors.benchmarks.catalogue import Task
+from actors.benchmarks.benchmark import Task
 from actors.closing import close
 from actors.door import sound, sound_rows
 from actors.environments import Environment, Step, make_environment

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from actors.backends.actions import Taken
-from actors.benchmarks import humanoid_bench, shadow_hand
-from actors.benchmarks.catalogue import Task, backend_of
+from actors.benchmarks.benchmark import Task
+from actors.benchmarks.catalogue import backend_of, benchmark_of
 
 COPY_INDICES = 1 << 20  # of copies over all actors of a run
 
@@ -86,16 +86,8 @@ def make_filmable(task: Task, seed: int) -> Filmable:
         from actors.backends.dm_control import DmControlEnvironment
 
         return DmControlEnvironment(task, [seed])
-    prepare(backend)
+    benchmark_of(task.name).prepare()
     return GymnasiumEnvironment(task, [seed], film=True)
-
-
-def prepare(backend: str) -> None:
-    """What some libraries need before anything of them is made."""
-    if backend == "humanoid-bench":
-        humanoid_bench.prepare()
-    if backend == "shadow-hand":
-        shadow_hand.prepare()
 
 
 def make_environment(
@@ -120,7 +112,7 @@ def make_environment(
         return AleEnvironment(task, seeds)
     from actors.backends.gymnasium import GymnasiumEnvironment
 
-    prepare(backend)
+    benchmark_of(task.name).prepare()
     return GymnasiumEnvironment(task, seeds, exact)
 
 

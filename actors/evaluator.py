@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from actors.actor import random_actions, room
-from actors.benchmarks.catalogue import Task
+from actors.benchmarks.benchmark import Task
 from actors.copies import Copies, Played
 from actors.environments import copy_seed
 from actors.policies.policy import make_policy

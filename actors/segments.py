@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from actors.benchmarks.catalogue import Task
+from actors.benchmarks.benchmark import Task
 from actors.environments import Step
 from replay.store.rows import CONTEXT, LAST, TERMINAL, Rows
 

@@ -31,7 +31,7 @@ import tyro
 from actors import process as ray_actor
 from actors.actor import Actor, ActorSpec, make_environments
 from actors.backends.envpool import EnvpoolEnvironment
-from actors.benchmarks.catalogue import Task
+from actors.benchmarks.benchmark import Task
 from actors.environments import Environment, copy_seed
 from actors.process import ACTOR_ENVIRONMENT, ActorProcess
 from benchmarks.report import alternate, compare

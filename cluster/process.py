@@ -29,7 +29,7 @@ from cluster.run.registry import LeaseLost, RegistryAway, find_registry
 from cluster.run.session import Session
 from cluster.supervise.coordinator import Coordinator
 from cluster.supervise.shards import give_up_replay
-from cluster.train import conduct
+from cluster.training import conduct
 from dashboards.sinks.console import Console
 from dashboards.sinks.view import View
 from learner.state.checkpoint import CheckpointError

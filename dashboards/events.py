@@ -59,6 +59,8 @@ class Begun(Event):
     kept_updates: int = 0
     from_steps: int | None = None
     from_elapsed_s: float | None = None
+    version: str = ""
+    commit: str = ""
     schema: int = 1
 
     @property

@@ -133,6 +133,14 @@ def finish(trained: Trained, batches: Batches, folder: Path) -> dict[str, float]
         raise NonFinite(f"{error}; the batches that led there {where}; {way_out(batches)}") from None
 
 
+def make_learner(networks: NetworkSpec, batch_size: int = 256, seed: int = 0, **settings: Any) -> Learner:
+    """A learner in this process, in float32 on one thread of a CPU; `settings` are those of interface.Settings.
+
+    learner = make_learner(NetworkSpec(observation_size=5, action_size=1, num_tasks=1, width=64))
+    """
+    return Learner(LearnerSpec(networks, Settings(**settings), batch_size, 1, 1, seed))
+
+
 def settled(spec: LearnerSpec) -> LearnerSpec:
     """With the precision that a rule finds fastest for this machine, if none is named."""
     if spec.precision != "auto":

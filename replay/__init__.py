@@ -7,3 +7,45 @@ rate_limiter.py holds the ratio of samples to inserts, and shard.py puts it and 
 policy_store.py is the way back: the learner publishes a policy, and actors pull it. Only process.py and placement.py
 import Ray.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from replay.client.handle import LocalShard as LocalShard
+    from replay.client.sampler import Sampler as Sampler
+    from replay.client.writer import Writer as Writer
+    from replay.policy_store import PolicyStore as PolicyStore
+    from replay.rate_limiter import RateLimit as RateLimit
+    from replay.shard import Shard as Shard
+    from replay.shard import ShardSpec as ShardSpec
+    from replay.store.storage import StorageSpec as StorageSpec
+# The public names. They are loaded when they are asked for: most processes need few of them.
+PUBLIC = {
+    "LocalShard": "replay.client.handle",
+    "PolicyStore": "replay.policy_store",
+    "RateLimit": "replay.rate_limiter",
+    "Sampler": "replay.client.sampler",
+    "Shard": "replay.shard",
+    "ShardSpec": "replay.shard",
+    "StorageSpec": "replay.store.storage",
+    "Writer": "replay.client.writer",
+}
+__all__ = [
+    "LocalShard",
+    "PolicyStore",
+    "RateLimit",
+    "Sampler",
+    "Shard",
+    "ShardSpec",
+    "StorageSpec",
+    "Writer",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(PUBLIC[name]), name)

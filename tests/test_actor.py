@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.actor import Actor, ActorSpec, make_environments
-from actors.benchmarks.catalogue import Task
+from actors.benchmarks.benchmark import Task
 from actors.environments import Step, make_environment
 from actors.episodes import EpisodeTracker, discounted_return_extremes
 from actors.evaluator import Evaluator, EvaluatorSpec
@@ -241,8 +241,8 @@ def test_evaluation_is_deterministic_and_counts_one_episode_a_copy() -> None:
         ("learner.learner, learner.agents.brc, learner.state.checkpoint, replay.store.storage", "ray"),
         ("learner.learner, replay.shard, replay.client.sampler", "actors"),
         ("learner.learner, actors.actor, replay.shard, dashboards.sinks.console", "cluster"),
-        ("cluster.cli.main, cluster.train", "torch"),
-        ("cluster.cli.main, cluster.train", "ray"),
+        ("cluster.cli.main, cluster.training", "torch"),
+        ("cluster.cli.main, cluster.training", "ray"),
     ],
 )
 def test_dependencies_point_one_way(modules: str, forbidden: str) -> None:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from actors.actor import Actor, ActorSpec
 from actors.backends.actions import ActionScaler, Taken
-from actors.benchmarks.catalogue import Task, resolve
+from actors.benchmarks.benchmark import Task
+from actors.benchmarks.catalogue import resolve
 from actors.benchmarks.gymnasium_tasks import describe
 from actors.door import MOST_IN_A_ROW, BadNumber, Door, OnlyBadNumbers
 from actors.environments import Step

@@ -15,7 +15,8 @@ import pytest
 from actors.backends.actions import mujoco_scaler
 from actors.benchmarks import humanoid_bench, shadow_hand
 from actors.benchmarks.atari import configured
-from actors.benchmarks.catalogue import BACKENDS, RUN_BY, Task, UnknownNameError, all_tasks, resolve, suites
+from actors.benchmarks.benchmark import Task
+from actors.benchmarks.catalogue import BACKENDS, UnknownNameError, all_tasks, benchmarks, resolve, suites
 from actors.environments import make_environment
 from cluster.config.schema import AtariConfig
 
@@ -30,13 +31,13 @@ CASES = [
     *(("dm_control", f"dmc/{name}") for name in FIVE[:3]),
     ("dm_control", "dmc-extra/reacher-three_easy"),
     *(("envpool", f"metaworld/{name}") for name in TEN.split()),
-    *((backend, f"atari/{name}") for name in GAMES for backend in RUN_BY["atari"]),
+    *((backend, f"atari/{name}") for name in GAMES for backend in benchmarks()["atari"].backends),
     *(("gymnasium", f"gymnasium/{name}") for name in GYMNASIUM),
     *(("humanoid-bench", f"humanoid-bench/{name}") for name in ("h1-walk", "h1hand-sit_hard", "h1hand-cube")),
     ("shadow-hand", "shadow-hand/cube"),
 ]
 USUAL = [
-    (RUN_BY[task.benchmark][0], name)
+    (benchmarks()[task.benchmark].backends[0], name)
     for name, task in all_tasks().items()
     if task.benchmark not in ("metaworld", "atari")
 ]
@@ -339,7 +340,9 @@ def test_envpool_and_ale_py_play_the_same_game(game: str) -> None:
     """
     (made,) = resolve([f"atari/{game}"])
     options = asdict(AtariConfig(sticky=0.0, noop_max=1))
-    one, other = (make_environment(backend, configured(made, **options), [3]) for backend in RUN_BY["atari"])
+    one, other = (
+        make_environment(backend, configured(made, **options), [3]) for backend in benchmarks()["atari"].backends
+    )
     rng, ends = np.random.default_rng(0), 0
     np.testing.assert_array_equal(one.reset(), other.reset())
     for _ in range(1500):

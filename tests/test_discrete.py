@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from actors.benchmarks import atari
 from actors.benchmarks.atari import HUMAN, configured, human_normalized
-from actors.benchmarks.catalogue import Task, resolve, suites
+from actors.benchmarks.benchmark import Task
+from actors.benchmarks.catalogue import resolve, suites
 from actors.environments import Step
 from actors.policies.greedy import GreedyPolicy
 from actors.segments import SegmentBuilder

@@ -12,7 +12,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from actors.benchmarks.catalogue import Task, UnknownNameError, all_tasks, resolve, suites
+from actors.benchmarks.benchmark import Task
+from actors.benchmarks.catalogue import UnknownNameError, all_tasks, resolve, suites
 from actors.environments import copy_seed, make_environment
 
 ALL = [task for task in all_tasks().values() if task.benchmark == "dmc"]

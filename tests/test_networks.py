@@ -12,6 +12,7 @@ import torch
 
 from actors.policies.network import NumpyNetwork
 from cluster.cli.onnx_graph import model_of
+from examples.own_network import simba
 from learner.networks import registry
 from learner.networks.description import OBSERVATION, Concat, Dense, Network, Residual, placed
 from learner.networks.sizes import buffers_of, parameters
@@ -30,6 +31,10 @@ NETWORKS = {
     "policy of normalised observations": registry.policy(replace(SPEC, normalize_observations=True)),
     "discrete critic": registry.discrete_critic(DISCRETE),
     "discrete critic of images": registry.discrete_critic(IMAGES),
+}
+registry.TRUNKS["simba"] = simba  # LayerNorms in other places
+NETWORKS |= {
+    f"{name} of simba": getattr(registry, name)(replace(SPEC, network="simba")) for name in ("critic", "policy")
 }
 EACH = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS.keys())
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from actors.backends.returned import TOLD, BadEnvironment
-from actors.benchmarks.catalogue import Task, UnknownNameError, resolve
+from actors.benchmarks.benchmark import Task
+from actors.benchmarks.catalogue import UnknownNameError, resolve
 from actors.environments import Step, make_environment
 from tests import tiny
 from tests.live import events

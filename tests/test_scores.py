@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.benchmarks.catalogue import all_tasks
-from actors.benchmarks.scores import normalized
+from actors.benchmarks.catalogue import all_tasks, normalized
 from dashboards.report.aggregate import iqm, iqm_interval
 
 # (runs, tasks)

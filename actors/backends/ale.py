@@ -10,7 +10,7 @@ from ale_py.vector_env import AtariVectorEnv
 
 from actors.backends.actions import Taken, indices
 from actors.benchmarks.atari import game
-from actors.benchmarks.catalogue import Task
+from actors.benchmarks.benchmark import Task
 from actors.environments import Step, after_resets
 
 

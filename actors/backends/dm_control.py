@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from actors.backends.actions import Taken, mujoco_scaler
-from actors.benchmarks.catalogue import Task
+from actors.benchmarks.benchmark import Task
 from actors.closing import close_all
 from actors.environments import Step, after_resets
 

@@ -9,7 +9,7 @@ import envpool
 import numpy as np
 
 from actors.backends.actions import Taken, indices, mujoco_scaler
-from actors.benchmarks.catalogue import Task
+from actors.benchmarks.benchmark import Task
 from actors.environments import Step
 
 FILM = {"render_mode": "rgb_array", "render_width": 320, "render_height": 240}

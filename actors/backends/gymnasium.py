@@ -10,7 +10,7 @@ import numpy as np
 from actors.backends.actions import Taken, bounds, box_scaler, indices
 from actors.backends.generators import Generators
 from actors.backends.returned import BadEnvironment, CopyStep, Exited, Returned
-from actors.benchmarks.catalogue import Task
+from actors.benchmarks.benchmark import Task
 from actors.benchmarks.gymnasium_tasks import make, said
 from actors.closing import close_all
 from actors.environments import Step, after_resets

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from actors.benchmarks.catalogue import Task
+from actors.benchmarks.benchmark import Task
 
 SUCCESS_KEYS = ("success", "is_success")
 NUMBERS = "fiub"  # kinds of dtypes

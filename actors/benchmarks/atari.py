@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from actors.benchmarks.catalogue import Task
+from actors.benchmarks.benchmark import Benchmark, Task
 
 FULL_ACTIONS = 18
 FRAMES_OF_AN_EPISODE = 108_000  # half an hour
@@ -165,3 +165,10 @@ SUITES = {
     "atari-26": tuple(f"atari/{name.replace('_', '-')}" for name in GAMES_26.split()),
     "atari-57": tuple(TASKS),
 }
+BENCHMARK = Benchmark(
+    name="atari",
+    backends=("envpool", "ale-py"),
+    tasks=TASKS,
+    suites=SUITES,
+    score=lambda task, episode_return, success: human_normalized(task, episode_return),
+)

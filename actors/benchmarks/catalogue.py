@@ -5,62 +5,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from contextlib import chdir
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from importlib import import_module
+from importlib.metadata import entry_points
 
+from actors.benchmarks.benchmark import Benchmark, Task
 
-@dataclass(frozen=True)
-class Task:
-    """One environment. `name` is benchmark/name.
-
-    Attributes:
-        observation_keys: (key, size) in the order they are flattened; the key of a single array is "".
-        episode_limit: steps after which an episode is cut.
-        library_id: what the benchmark's first backend calls it.
-        options: further arguments of that backend's `make`.
-        success_key: what that backend's info calls success; "" in tasks that know none.
-        num_actions: how many there are, where actions are discrete: an action is then one number, its index.
-        image: (frames, height, width) of observations that are stacks of frames of bytes.
-        bounds: the bounds of its actions, in words; "" where only the library knows them.
-    """
-
-    name: str
-    observation_keys: tuple[tuple[str, int], ...]
-    action_size: int
-    episode_limit: int
-    library_id: str
-    options: tuple[tuple[str, Any], ...] = ()
-    success_key: str = ""
-    num_actions: int = 0
-    image: tuple[int, ...] = ()
-    bounds: str = ""
-
-    @property
-    def benchmark(self) -> str:
-        return self.name.split("/", 1)[0]
-
-    @property
-    def short_name(self) -> str:
-        return self.name.split("/", 1)[1]
-
-    @property
-    def observation_size(self) -> int:
-        return sum(size for _, size in self.observation_keys)
-
-    @property
-    def observation_shape(self) -> tuple[int, ...]:
-        return self.image or (self.observation_size,)
-
-    @property
-    def observation_dtype(self) -> str:
-        return "uint8" if self.image else "float32"
-
-
+OURS = ("dmc", "dmc_extra_tasks", "metaworld", "atari", "humanoid_bench", "shadow_hand", "gymnasium_tasks")  # modules
+GROUP = "brc.benchmarks"  # of entry points
+# Suites of several benchmarks.
 SUITES: dict[str, tuple[str, ...]] = {
-    "quickstart": ("dmc/cartpole-balance", "dmc/cartpole-swingup", "dmc/ball_in_cup-catch", "dmc/reacher-easy"),
-    "dmc-dogs": ("dmc/dog-stand", "dmc/dog-walk", "dmc/dog-trot", "dmc/dog-run"),
-    "dmc-humanoids": ("dmc/humanoid-stand", "dmc/humanoid-walk", "dmc/humanoid-run"),
     "quickstart-mixed": (
         "metaworld/reach",
         "metaworld/drawer-close",
@@ -69,8 +23,6 @@ SUITES: dict[str, tuple[str, ...]] = {
         "dmc/cheetah-run",
     ),
 }
-SUITES["dmc-hard"] = SUITES["dmc-dogs"] + SUITES["dmc-humanoids"]
-
 # The modules a backend needs, and what installs them.
 BACKENDS = {
     "envpool": ("envpool", "pip install envpool"),
@@ -80,16 +32,6 @@ BACKENDS = {
     "shadow-hand": ("dex_envs", "make install-shadow-hand"),
     "gymnasium": ("gymnasium", "pip install gymnasium"),
 }
-# The backends that run a benchmark, the usual one first.
-RUN_BY = {
-    "dmc": ("envpool", "dm_control"),
-    "dmc-extra": ("dm_control",),
-    "metaworld": ("envpool",),
-    "atari": ("envpool", "ale-py"),
-    "humanoid-bench": ("humanoid-bench",),
-    "shadow-hand": ("shadow-hand",),
-    "gymnasium": ("gymnasium",),
-}
 
 
 class UnknownNameError(ValueError):
@@ -97,35 +39,65 @@ class UnknownNameError(ValueError):
 
 
 @cache
-def all_tasks() -> dict[str, Task]:
-    """Every task by name, but for those of gymnasium, which are whatever is installed."""
-    from actors.benchmarks import atari, dmc, humanoid_bench, metaworld, shadow_hand
+def benchmarks() -> dict[str, Benchmark]:
+    """Every benchmark by name: ours, and those that are registered by an entry point.
 
-    return dmc.TASKS | dmc.EXTRA_TASKS | metaworld.TASKS | atari.TASKS | humanoid_bench.TASKS | shadow_hand.TASKS
+    Raises UnknownNameError, naming the entry point, for one that cannot be loaded or has the name of another.
+    """
+    found = {}
+    for module in OURS:
+        made: Benchmark = import_module(f"actors.benchmarks.{module}").BENCHMARK
+        found[made.name] = made
+    for point in entry_points(group=GROUP):
+        try:
+            other = point.load()
+        except Exception as error:  # whatever another project raises
+            raise UnknownNameError(f"the benchmark {point.value} of {GROUP} cannot be loaded: {error}") from error
+        if not isinstance(other, Benchmark) or other.name in found:
+            taken = f"a second one named {other.name!r}" if isinstance(other, Benchmark) else "no Benchmark"
+            raise UnknownNameError(f"the benchmark {point.value} of {GROUP} is {taken}: give it a name of its own")
+        found[other.name] = other
+    return found
+
+
+def register(benchmark: Benchmark) -> None:
+    """Have a benchmark in this process alone. All processes of a run find those of entry points."""
+    benchmarks()[benchmark.name] = benchmark
+    all_tasks.cache_clear()
+
+
+def benchmark_of(task: str) -> Benchmark:
+    """Of a task's name. Raises UnknownNameError."""
+    name = task.split("/", 1)[0]
+    if name not in benchmarks():
+        raise UnknownNameError(f"unknown benchmark {name!r} of {task!r}; {nearest(name, benchmarks())}")
+    return benchmarks()[name]
+
+
+@cache
+def all_tasks() -> dict[str, Task]:
+    """Every task by name, but for those of benchmarks whose tasks are whatever is installed."""
+    return {name: task for one in benchmarks().values() for name, task in one.tasks.items()}
 
 
 def suites() -> dict[str, tuple[str, ...]]:
     """Every suite: name -> task names."""
-    from actors.benchmarks import atari, dmc, humanoid_bench, metaworld, shadow_hand
-
-    of_80 = (*metaworld.TASKS, *(f"dmc/{name}" for name in dmc.OF_80.split()), *dmc.EXTRA_TASKS)
-    return (
-        SUITES
-        | {"metaworld-dmc-80": of_80}
-        | atari.SUITES
-        | humanoid_bench.SUITES
-        | shadow_hand.SUITES
-        | {
-            suite: tuple(name for name in all_tasks() if name.startswith(prefix))
-            for suite, prefix in (("dmc-all", "dmc/"), ("metaworld-50", "metaworld/"))
-        }
-    )
+    found = dict(SUITES)
+    for one in benchmarks().values():
+        found |= one.suites
+    return found
 
 
 def backend_of(task: Task, preferred: str) -> str:
     """What runs a task: the preferred backend, if it can."""
-    able = RUN_BY[task.benchmark]
+    able = benchmark_of(task.name).backends
     return preferred if preferred in able else able[0]
+
+
+def normalized(task: Task, episode_return: float, success: float) -> float | None:
+    """The score of an episode, or of means over episodes, as its benchmark's community reports it; None where that has
+    agreed on none."""
+    return benchmark_of(task.name).score(task, episode_return, success)
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -149,9 +121,8 @@ def resolve(names: Iterable[str]) -> tuple[Task, ...]:
     for name in names:
         members = suites().get(name, (name,))
         for member in members:
-            if member.startswith("gymnasium/"):
-                from actors.benchmarks.gymnasium_tasks import describe
-
+            describe = benchmarks()[member.split("/")[0]].describe if member.split("/")[0] in benchmarks() else None
+            if member not in known and describe is not None:
                 with chdir("."):  # it is made once for this, and may go elsewhere
                     tasks[member] = describe(member)
                 continue

@@ -6,7 +6,7 @@ order; naming the keys makes both backends agree with dm_control. A test compare
 
 from __future__ import annotations
 
-from actors.benchmarks.catalogue import Task
+from actors.benchmarks.benchmark import Benchmark, Task
 
 Keys = dict[str, int]
 
@@ -99,18 +99,6 @@ SUITE: dict[tuple[str, str], tuple[Keys, int]] = {
 }
 
 
-# Those of actors/benchmarks/dmc_extra.py, on bodies of the suite.
-EXTRA: dict[str, tuple[Keys, int]] = {
-    "ball_in_cup-spin": ({"position": 4, "velocity": 4}, 2),
-    **dict.fromkeys(
-        ("cheetah-run-backwards", "cheetah-run-front", "cheetah-run-back", "cheetah-jump"),
-        ({"position": 8, "velocity": 9}, 6),
-    ),
-    "hopper-hop-backwards": (HOPPER, 4),
-    "pendulum-spin": ({"orientation": 2, "velocity": 1}, 1),
-    **dict.fromkeys(("reacher-three_easy", "reacher-three_hard"), ({"position": 3, "to_target": 2, "velocity": 3}, 3)),
-    **dict.fromkeys(("walker-walk-backwards", "walker-run-backwards"), (WALKER, 6)),
-}
 # Of dm_control's own, in the 80 tasks that TD-MPC2 (arXiv 2310.16828) learns together.
 OF_80 = """
 walker-stand walker-walk walker-run cheetah-run reacher-easy reacher-hard acrobot-swingup pendulum-swingup
@@ -135,7 +123,25 @@ TASKS = {
     )
     for (domain, name), (keys, actions) in SUITE.items()
 }
-EXTRA_TASKS = {
-    f"dmc-extra/{name}": Task(f"dmc-extra/{name}", tuple(keys.items()), actions, episode_limit=1000, library_id=name)
-    for name, (keys, actions) in EXTRA.items()
-}
+
+
+def score(task: Task, episode_return: float, success: float) -> float:
+    """1 at a return of 1000, the most that an episode can give."""
+    return episode_return / 1000.0
+
+
+DOGS = ("dmc/dog-stand", "dmc/dog-walk", "dmc/dog-trot", "dmc/dog-run")
+HUMANOIDS = ("dmc/humanoid-stand", "dmc/humanoid-walk", "dmc/humanoid-run")
+BENCHMARK = Benchmark(
+    name="dmc",
+    backends=("envpool", "dm_control"),
+    tasks=TASKS,
+    suites={
+        "quickstart": ("dmc/cartpole-balance", "dmc/cartpole-swingup", "dmc/ball_in_cup-catch", "dmc/reacher-easy"),
+        "dmc-dogs": DOGS,
+        "dmc-humanoids": HUMANOIDS,
+        "dmc-hard": DOGS + HUMANOIDS,
+        "dmc-all": tuple(TASKS),
+    },
+    score=score,
+)

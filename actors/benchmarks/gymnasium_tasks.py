@@ -12,7 +12,8 @@ from typing import Any
 from actors.backends import here
 from actors.backends.actions import bounds
 from actors.backends.returned import BadEnvironment, Exited
-from actors.benchmarks.catalogue import Task, UnknownNameError
+from actors.benchmarks.benchmark import Benchmark, Task
+from actors.benchmarks.catalogue import UnknownNameError
 from actors.closing import close
 
 MOST_ACTIONS = 10_000  # discrete ones: a critic of that many has a million outputs
@@ -142,3 +143,6 @@ def try_out(task: Task, environment: Any) -> None:
 def said(error: BaseException) -> str:
     """An error in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
+
+
+BENCHMARK = Benchmark(name="gymnasium", backends=("gymnasium",), describe=describe)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import types
 
-from actors.benchmarks.catalogue import Task
+from actors.benchmarks.benchmark import Benchmark, Task
 
 # Robot with hands: observation size by task; episodes are 1,000 steps but where said otherwise.
 HAND: dict[str, int] = {
@@ -125,3 +125,13 @@ def prepare() -> None:
 
     # The renderers of later versions of gymnasium are told of their camera when they are made.
     Base.render = lambda self: self._env.mujoco_renderer.render(self._env.render_mode)
+
+
+BENCHMARK = Benchmark(
+    name="humanoid-bench",
+    backends=("humanoid-bench",),
+    tasks=TASKS,
+    suites=SUITES,
+    score=lambda task, episode_return, success: episode_return / solved_at(task),
+    prepare=prepare,
+)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from actors.benchmarks.catalogue import Task
+from actors.benchmarks.benchmark import Benchmark, Task, success_rate
 
 OBSERVATION_SIZE, ACTION_SIZE, EPISODE_LIMIT = 39, 4, 200
 NAMES = """
@@ -35,3 +35,11 @@ def task(name: str) -> Task:
 
 
 TASKS = {made.name: made for made in map(task, NAMES.split())}
+BENCHMARK = Benchmark(
+    name="metaworld",
+    backends=("envpool",),
+    tasks=TASKS,
+    suites={"metaworld-50": tuple(TASKS)},
+    score=success_rate,
+    by_success=True,
+)

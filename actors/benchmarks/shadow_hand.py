@@ -10,7 +10,7 @@ import importlib
 import sys
 import types
 
-from actors.benchmarks.catalogue import Task
+from actors.benchmarks.benchmark import Benchmark, Task, success_rate
 
 TRAINING = """
 a_cups a_lego_duplo airplane alarm_clock apple b_colored_wood_blocks b_cups b_lego_duplo b_toy_airplane ball banana
@@ -57,3 +57,14 @@ def prepare() -> None:
     vars(numbers).update(vars(mujoco) | {"mjtJoint": types.SimpleNamespace(**joints)})
     mujoco_utils.mujoco = numbers
     importlib.import_module("dex_envs")
+
+
+BENCHMARK = Benchmark(
+    name="shadow-hand",
+    backends=("shadow-hand",),
+    tasks=TASKS,
+    suites=SUITES,
+    score=success_rate,
+    by_success=True,
+    prepare=prepare,
+)

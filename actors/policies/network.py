@@ -66,21 +66,23 @@ class Builder:
 
     def steps(self, layers: Layers, prefix: str) -> list[Step]:
         found: list[Step] = []
-        for index, layer in enumerate(layers):
-            following = layers[index + 1] if index + 1 < len(layers) else None
-            found += self._steps(layer, following, prefix)
+        for before, layer, behind in zip((None, *layers), layers, (*layers[1:], None), strict=False):
+            found += self._steps(before, layer, behind, prefix)
         return found
 
-    def _steps(self, layer: Layer, following: Layer | None, prefix: str) -> list[Step]:
+    def _steps(self, before: Layer | None, layer: Layer, behind: Layer | None, prefix: str) -> list[Step]:
         match layer:
             case Concat(names):
                 self.behind = np.concatenate([self.constants[name] for name in names], axis=1)
                 return []
             case Dense(name):
-                return [self._dense(prefix + name, isinstance(following, LayerNorm))]
+                return [self._dense(prefix + name, isinstance(behind, LayerNorm))]
             case LayerNorm(name, epsilon):
                 scale, offset = self._array(prefix + name, "weight").copy(), self._array(prefix + name, "bias").copy()
-                return [lambda x: normalize(x, scale, offset, np.float32(epsilon))]
+                self.owned = True
+                if isinstance(before, Dense):  # whose weights are centred
+                    return [lambda x: normalize(x, scale, offset, np.float32(epsilon))]
+                return [lambda x: normalize(x - x.mean(axis=1, keepdims=True), scale, offset, np.float32(epsilon))]
             case RunningNorm(name, epsilon):
                 mean, variance = self._array(prefix + name, "mean").copy(), self._array(prefix + name, "variance")
                 factor = np.float32(1.0) / np.sqrt(variance + np.float32(epsilon))

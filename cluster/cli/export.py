@@ -10,7 +10,7 @@ import onnx
 from safetensors.numpy import save_file
 
 from actors.backends.actions import ActionScaler
-from actors.benchmarks.catalogue import Task
+from actors.benchmarks.benchmark import Task
 from actors.closing import close
 from actors.environments import make_environment
 from actors.policies.policy import unpack

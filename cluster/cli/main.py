@@ -24,6 +24,7 @@ from cluster.errors import ConfigError
 from cluster.preflight.origin import successor
 from cluster.run.folder import existing_run
 from cluster.run.registry import RegistryAway
+from cluster.run.version import commit, version
 from dashboards.sinks.view import shown
 from learner.state.checkpoint import CheckpointError
 
@@ -42,6 +43,7 @@ USAGE = """usage: brc COMMAND ...
   brc remote COMMAND ...                       the same on the cluster that is up, or here if none is
   brc suites [SUITE]                           suites, or the tasks of one
   brc presets                                  presets
+  brc --version                                this version, and its commit
 """
 TRAINING = (["train"], ["add-task"])  # what these show is a view of a run
 
@@ -97,6 +99,9 @@ def run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
         return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(" ".join(filter(None, ("brc", version(), commit()))))
+        return 0
     name, *rest = arguments
     known: dict[str, Callable[[list[str]], int]] = {
         "train": train,
@@ -125,7 +130,7 @@ def train(arguments: list[str]) -> int:
     if preset not in PRESETS:
         raise ConfigError(f"unknown preset {preset!r}; {nearest(preset, PRESETS)}")
     config = parse(Config, options, f"brc train {preset}", default=PRESETS[preset]())
-    from cluster.train import train as run_training
+    from cluster.training import train as run_training
 
     return run_training(config, preset)
 
@@ -140,7 +145,7 @@ def add_task(arguments: list[str]) -> int:
     path = existing_run(Path(said(options, "--runs-folder") or RUNS).absolute(), run)
     preset, begun = successor(path, tuple(tasks), keep="--keep" in arguments)
     config = parse(Config, options, "brc add-task RUN TASK", default=begun)
-    from cluster.train import train as run_training
+    from cluster.training import train as run_training
 
     return run_training(config, preset)
 

@@ -15,6 +15,8 @@ RUNS = str(Path(os.environ.get("BRC_HOME", "")) / "runs")
 class LearnerConfig:
     """The agent and its updates. Defaults are the reference implementation's."""
 
+    network: str = "bronet"
+    """What critic and policy are made of: bronet, or a network that another package registers."""
     width: int = 4096
     """Hidden width of each critic head; 4096 gives 137 M parameters."""
     depth: int = 2

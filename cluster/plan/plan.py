@@ -11,7 +11,8 @@ from typing import Any
 
 from actors.actor import ActorSpec, Assignment
 from actors.benchmarks.atari import configured
-from actors.benchmarks.catalogue import Task, resolve
+from actors.benchmarks.benchmark import Task
+from actors.benchmarks.catalogue import resolve
 from actors.environments import COPY_INDICES
 from actors.evaluator import EvaluatorSpec
 from cluster.config.schema import ActorsConfig, AtariConfig, Config

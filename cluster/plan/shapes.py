@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from actors.benchmarks.catalogue import Task
+from actors.benchmarks.benchmark import Task
 from cluster.errors import ConfigError
 
 SEEN_AND_DONE = ("observations", "actions", "bounds of actions")  # what a policy depends on

@@ -9,7 +9,8 @@ import re
 from collections.abc import Sequence
 
 from actors.backends import gl
-from actors.benchmarks.catalogue import BACKENDS, Task, UnknownNameError, backend_of, nearest, resolve
+from actors.benchmarks.benchmark import Task
+from actors.benchmarks.catalogue import BACKENDS, UnknownNameError, backend_of, nearest, resolve
 from cluster.config.fields import flag, get
 from cluster.config.schema import Config
 from cluster.errors import ConfigError
@@ -18,6 +19,7 @@ from cluster.plan.runtime import runtime
 from cluster.preflight.machine import Machine, this_machine
 from cluster.preflight.ray_folder import ray_folder
 from cluster.preflight.room import check_memory, check_place, check_url
+from learner.networks.registry import trunk
 from replay.shard import share
 
 # Inclusive bounds of every number in the configuration.
@@ -154,6 +156,10 @@ def check_backends(config: Config, tasks: Sequence[Task]) -> None:
 def check_kinds(config: Config, tasks: Sequence[Task]) -> None:
     """Whether one agent can learn all of the tasks."""
     learner = config.learner
+    try:
+        trunk(learner.network)
+    except Exception as error:  # whatever the package raises that registers it
+        raise ConfigError(f"--learner.network {learner.network}: {error}") from error
     first = tasks[0]
     for task in tasks:
         for kind, has, first_has in (

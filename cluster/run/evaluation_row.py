@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from actors.benchmarks.catalogue import Task
-from actors.benchmarks.scores import normalized
+from actors.benchmarks.benchmark import Task
+from actors.benchmarks.catalogue import normalized
 from actors.evaluator import Evaluation
 from dashboards.progress import mean
 from dashboards.report.aggregate import finite, iqm

@@ -32,6 +32,7 @@ from replay.snapshots.snapshot import Place, SnapshotError
 # Fields that a resumed run cannot change. They shape what is in the checkpoint, or the returns that rewards are scaled
 # by, or, the last three, would make the rate limiter find samples that are long overdue or taken too early.
 FIXED_FIELDS = (
+    "learner.network",
     "learner.width",
     "learner.depth",
     "learner.heads",

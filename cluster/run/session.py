@@ -16,6 +16,7 @@ from actors.reports import ActorReport
 from cluster.errors import RunFailed
 from cluster.plan.plan import Plan
 from cluster.plan.shapes import shapes
+from cluster.run import version as brc
 from cluster.run.bad_numbers import BadNumbers, taken_over
 from cluster.run.evaluation_row import evaluation_row, missing, scored, unsound
 from cluster.run.folder import REPORT, RunFolder
@@ -113,6 +114,8 @@ class Session:
                 preset=preset,
                 actors=plan.counts(),
                 shards=len(plan.shards),
+                version=brc.version(),
+                commit=brc.commit(),
                 schema=SCHEMA,
             ),
             kept.progress.elapsed_s if again and kept else None,

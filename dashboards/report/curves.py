@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from actors.benchmarks.scores import BY_SUCCESS
+from actors.benchmarks.catalogue import benchmarks
 from dashboards.report import aggregate
 from dashboards.report.runs import Run
 from dashboards.rows import EvaluationRow
@@ -93,7 +93,8 @@ def label(runs: Sequence[Run]) -> str:
 
 def by_success(task: str) -> bool:
     """Whether a task is judged by its share of episodes with success, as the paper does, and not by returns."""
-    return task.split("/", 1)[0] in BY_SUCCESS
+    name = task.split("/", 1)[0]
+    return name in benchmarks() and benchmarks()[name].by_success
 
 
 def episodes(evaluation: EvaluationRow, task: str) -> list[float]:

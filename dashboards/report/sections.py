@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from actors.benchmarks.catalogue import all_tasks
-from actors.benchmarks.scores import normalized
+from actors.benchmarks.catalogue import all_tasks, normalized
 from dashboards.report import published
 from dashboards.report.curves import Curve, Series, by_success, episodes, score_curve
 from dashboards.report.figures import Figure, Line, Spans, short

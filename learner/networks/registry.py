@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+from importlib.metadata import entry_points
+
 from learner.networks.description import (
     ACTION,
     OBSERVATION,
@@ -57,6 +61,23 @@ def impala(width: int) -> Layers:
     return (*stages, ReLU(), Flatten())
 
 
+Trunk = Callable[[int, int, int], Layers]  # (width, depth, outputs or 0) -> layers
+TRUNKS: dict[str, Trunk] = {"bronet": bronet}
+GROUP = "brc.networks"  # of entry points, by which others register theirs
+
+
+@cache
+def trunk(name: str) -> Trunk:
+    """What critics and policies are made of. Raises ValueError, with the names that there are."""
+    if name in TRUNKS:
+        return TRUNKS[name]
+    others = {point.name: point for point in entry_points(group=GROUP)}
+    if name not in others:
+        raise ValueError(f"there is no network {name!r}; there are {', '.join([*TRUNKS, *others])}")
+    found: Trunk = others[name].load()
+    return found
+
+
 def inputs(spec: NetworkSpec, *names: str) -> tuple[tuple[str, Shape], ...]:
     """The shapes of inputs that a network of this spec has; the task's is left out for a single task."""
     shapes: dict[str, Shape] = {
@@ -80,7 +101,7 @@ def critic(spec: NetworkSpec) -> Network:
     Heads have parameters of their own: on CPU that is 10 to 15 percent faster than stacked weights and a batched
     product.
     """
-    heads = Ensemble("heads", spec.heads, bronet(spec.width, spec.depth, spec.num_bins))
+    heads = Ensemble("heads", spec.heads, trunk(spec.network)(spec.width, spec.depth, spec.num_bins))
     return Network(inputs(spec, OBSERVATION, ACTION, TASK), (*begins(spec, ACTION, TASK), heads))
 
 
@@ -93,13 +114,14 @@ def policy(spec: NetworkSpec) -> Network:
             ("log_std", (Dense("log_std", size, gain=1.0), Bounded(LOG_STD_MIN, LOG_STD_MAX))),
         )
     )
-    trunk = Group("trunk", bronet(spec.policy_width, spec.policy_depth))
-    return Network(inputs(spec, OBSERVATION, TASK), (*begins(spec, TASK), trunk, heads))
+    layers = Group("trunk", trunk(spec.network)(spec.policy_width, spec.policy_depth, 0))
+    return Network(inputs(spec, OBSERVATION, TASK), (*begins(spec, TASK), layers, heads))
 
 
 def discrete_critic(spec: NetworkSpec) -> Network:
     """An ensemble of BroNets over (observation or features of an image, task embedding). Its output is (heads, rows,
     actions x bins)."""
     encoder = (Group("encoder", impala(spec.encoder_width)),) if spec.image else ()
-    heads = Ensemble("heads", spec.heads, bronet(spec.width, spec.depth, spec.most_actions * spec.num_bins))
+    outputs = spec.most_actions * spec.num_bins
+    heads = Ensemble("heads", spec.heads, trunk(spec.network)(spec.width, spec.depth, outputs))
     return Network(inputs(spec, OBSERVATION, TASK), (*encoder, *begins(spec, TASK), heads))

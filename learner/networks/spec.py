@@ -27,6 +27,7 @@ class NetworkSpec:
     image: tuple[int, ...] = ()  # (frames, height, width), where observations are images
     encoder_width: int = 1  # multiplies the image encoder's channels
     normalize_observations: bool = False
+    network: str = "bronet"  # of registry.TRUNKS, or registered by another project
 
     @property
     def discrete(self) -> bool:

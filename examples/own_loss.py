@@ -1,0 +1,39 @@
+"""04: a critic loss of your own: `python -m examples.own_loss`. CONTRIBUTING.md says how one becomes an option."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from examples.own_environment import TASK
+from examples.short import config, trained
+from learner.agents.losses import LOSSES, SquaredError
+
+
+@dataclass(frozen=True)
+class Huber(SquaredError):
+    """Squared for errors below 1, linear beyond: single rows of great error count less."""
+
+    def rows(self, outputs: Tensor, target: Tensor) -> Tensor:
+        values = self.values(outputs)
+        return F.huber_loss(values, target.squeeze(-1).expand_as(values), reduction="none")
+
+
+def main(folder: Path) -> dict[str, float | None]:
+    """Mean returns at random and after training."""
+    known = LOSSES["mse"]
+    LOSSES["mse"] = Huber  # an option of its own would be another name
+    try:
+        random, learned = trained(config(folder, (TASK,), steps=3000, loss="mse"))
+    finally:
+        LOSSES["mse"] = known
+    return {"random": random.mean_return[TASK], "learned": learned.mean_return[TASK]}
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as temporary:
+        print(main(Path(temporary)))
