@@ -37,7 +37,7 @@ class Assignment(NamedTuple):
         return f"{self.benchmark}-{self.number}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ActorSpec:
     """What an actor is. `tasks` are (task index, task); each is stepped in `copies` copies, numbered over the whole
     fleet from `first_copy` on, which is what their seeds are made from. `index` is its number in the whole fleet.

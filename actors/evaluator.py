@@ -22,7 +22,7 @@ EVALUATION_STREAM = 2046  # no actor reaches this incarnation
 ROWS = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EvaluatorSpec:
     """Evaluate some of a run's tasks, those with the indices `played`, `episodes` each."""
 

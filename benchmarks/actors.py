@@ -168,7 +168,9 @@ def listening_environment(spec: ActorSpec) -> ListeningEnvironment:
 def uniform_policy(plan: Plan) -> PolicyMessage:
     """A policy of a run with NUM_TASKS tasks that acts close to uniformly, at the full cost of its network."""
     # Of the critic only the task embeddings are published, so its width does not matter.
-    networks = NetworkSpec(plan.observation_size, plan.action_size, NUM_TASKS, width=8)
+    networks = NetworkSpec(
+        observation_size=plan.observation_size, action_size=plan.action_size, num_tasks=NUM_TASKS, width=8
+    )
     policy = Policy(networks)
     with torch.no_grad():
         for name in ("mean.weight", "mean.bias", "log_std.weight"):

@@ -58,7 +58,17 @@ def main(actors: int = 500, processes: int = 25, tasks: int = 100, minutes: floa
         what,
         0,
         lambda one, incarnation: ActorSpec(
-            one.name, one.number, (), 1, 0, 1, 1, 1, 0.99, 0, acting(NetworkSpec(1, 1, 1))
+            name=one.name,
+            index=one.number,
+            tasks=(),
+            copies=1,
+            first_copy=0,
+            observation_size=1,
+            action_size=1,
+            segment_length=1,
+            discount=0.99,
+            seed=0,
+            acting=acting(NetworkSpec(observation_size=1, action_size=1, num_tasks=1)),
         ),
         lambda spec: Member(crowd[spec.index % processes], spec.index % tasks),
         {"dmc": Limits(60.0, 1e12)},

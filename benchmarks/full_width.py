@@ -24,6 +24,7 @@ from benchmarks.report import rounded, versions
 from benchmarks.sample_efficiency import Curves, draw
 from dashboards.report import published
 from dashboards.sinks import records
+from learner.config import Device
 from learner.learner import Learner
 from replay.json_text import json_text
 
@@ -31,7 +32,7 @@ from replay.json_text import json_text
 def main(
     reference: Path | None = None,
     python: str = sys.executable,
-    device: str = "cuda",
+    device: Device = "cuda",
     width: int = 4096,
     batch_size: int = 1024,
     repeats: int = 5,
@@ -81,7 +82,7 @@ def main(
     return 0
 
 
-def kernels(width: int, batch_size: int, device: str, count: int = 12) -> dict[str, Any]:
+def kernels(width: int, batch_size: int, device: Device, count: int = 12) -> dict[str, Any]:
     """Shares of the device's time in an update by kernel, on a GPU, or by operation; the largest ones."""
     spec = learner_spec(width, batch_size, "bf16" if device == "cuda" else "float32", device, torch.get_num_threads())
     learner, batches = Learner(spec), noise(spec)

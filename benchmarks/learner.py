@@ -30,13 +30,13 @@ import tyro
 from benchmarks.end_to_end import train
 from benchmarks.reference import ReferenceUnavailable, compare_updates
 from benchmarks.report import alternate, compare
-from learner.agents.interface import Settings
+from learner.config import Device, LearnerConfig
 from learner.learner import Learner, LearnerSpec
 from learner.networks import registry
 from learner.networks.description import Dense, Network, placed
 from learner.networks.footprint import footprint
 from learner.networks.sizes import operations
-from learner.networks.spec import NetworkSpec
+from learner.networks.spec import NetworkSpec, network_spec
 from learner.scale.crew import Crew, allocate
 from learner.scale.cuda_graph import WARM_UP
 from learner.scale.precision import Precision, multiplies_bfloat16
@@ -57,7 +57,7 @@ def main(
     seconds: float = 2.0,
     repeats: int = 5,
     threads: int = 0,
-    device: str = "cpu",
+    device: Device = "cpu",
     data_wait: bool = False,
     reference: Path | None = None,
     reference_products: tuple[str, ...] = ("float32",),
@@ -113,24 +113,25 @@ def main(
 
 
 def case_name(spec: LearnerSpec) -> str:
-    return f"w{spec.networks.width}-b{spec.batch_size}-{spec.precision}{'-compiled' if spec.compile else ''}"
+    config = spec.config
+    return f"w{config.width}-b{config.batch_size}-{config.precision}{'-compiled' if config.compile else ''}"
 
 
 def data_wait_share(spec: LearnerSpec) -> float:
     """Of the learner's time from its first updates to its last ones, in a run of about half a minute."""
     options = {
         "--learner.width": spec.networks.width,
-        "--learner.batch-size": spec.batch_size,
-        "--learner.precision": spec.precision,
-        "--learner.device": spec.device,
-        "--learner.threads": spec.threads,
-        "--steps": 1000 + max(32, round(30 / (update_flops(spec.networks, spec.batch_size) / 1e11))),
+        "--learner.batch-size": spec.config.batch_size,
+        "--learner.precision": spec.config.precision,
+        "--learner.device": spec.config.device,
+        "--learner.threads": spec.config.threads,
+        "--steps": 1000 + max(32, round(30 / (update_flops(spec.networks, spec.config.batch_size) / 1e11))),
         "--replay.warmup": 1000,
         "--evaluation.interval": 0,
         "--evaluation.episodes": 1,
         "--checkpoint-interval": 0,
     }
-    flags = ["--learner.compile"] if spec.compile else []
+    flags = ["--learner.compile"] if spec.config.compile else []
     rows = [row for row in train("quickstart", options, *flags) if row["updates"] > 0]
     spent = {
         name: rows[-1]["learner_seconds"][name] - rows[0]["learner_seconds"][name]
@@ -141,21 +142,24 @@ def data_wait_share(spec: LearnerSpec) -> float:
 
 
 def learner_spec(
-    width: int, batch_size: int, precision: Precision, device: str, threads: int, compiled: bool = False
+    width: int,
+    batch_size: int,
+    precision: Precision,
+    device: Device,
+    threads: int,
+    compiled: bool = False,
 ) -> LearnerSpec:
-    networks = NetworkSpec(OBSERVATION_SIZE, ACTION_SIZE, NUM_TASKS, width)
-    return LearnerSpec(
-        networks,
-        Settings(),
-        batch_size,
-        BATCHES,
-        1,
-        0,
-        precision,
+    config = LearnerConfig(
+        width=width,
+        batch_size=batch_size,
+        batches_per_request=BATCHES,
+        precision=precision,
         device=device,
         threads=threads,
         compile=compiled,
     )
+    networks = network_spec(config, observation_size=OBSERVATION_SIZE, action_size=ACTION_SIZE, num_tasks=NUM_TASKS)
+    return LearnerSpec(networks=networks, config=config, seed=0)
 
 
 def measure(spec: LearnerSpec, ranks: Ranks, seconds: float, repeats: int, threads: int, extra: dict[str, Any]) -> None:
@@ -188,26 +192,27 @@ def member(
     extra: dict[str, Any],
 ) -> None:
     ranks = Ranks(rank, ranks.count, ranks.sharding)
-    torch.set_num_threads(spec.threads)
-    before = peak_bytes(spec.device)
+    config = spec.config
+    torch.set_num_threads(config.threads)
+    before = peak_bytes(config.device)
     if ranks.count > 1:
-        join(ranks, meet(ranks, "127.0.0.1", port), spec.device, timeout_s=600.0)
+        join(ranks, meet(ranks, "127.0.0.1", port), config.device, timeout_s=600.0)
     crew = Crew(Learner(spec, ranks))
     if rank > 0:
         crew.follow()
     batches = noise(spec)
-    for _ in range(WARM_UP + 1 if spec.compile else 1):
+    for _ in range(WARM_UP + 1 if config.compile else 1):
         crew.train(batches, 0, False, lambda: None).finish()
-    taken = peak_bytes(spec.device) - before
-    gigaflop = update_flops(spec.networks, spec.batch_size) / 1e9
-    dtype = torch.bfloat16 if spec.precision == "bf16" and multiplies_bfloat16(spec.device) else torch.float32
+    taken = peak_bytes(config.device) - before
+    gigaflop = update_flops(spec.networks, config.batch_size) / 1e9
+    dtype = torch.bfloat16 if config.precision == "bf16" and multiplies_bfloat16(config.device) else torch.float32
     width = spec.networks.width
-    left = torch.randn(spec.batch_size, width, device=spec.device).to(dtype)
-    right = torch.randn(width, width, device=spec.device).to(dtype)
+    left = torch.randn(config.batch_size, width, device=config.device).to(dtype)
+    right = torch.randn(width, width, device=config.device).to(dtype)
     product = torch.empty_like(left)
 
     def ours() -> float:
-        torch.set_num_threads(spec.threads)
+        torch.set_num_threads(config.threads)
         return BATCHES * gigaflop * calls_per_s(lambda: crew.train(batches, 0, False, lambda: None).finish(), seconds)
 
     def theirs() -> float:
@@ -216,17 +221,24 @@ def member(
         def multiply() -> None:
             for _ in range(8):
                 torch.mm(left, right, out=product)
-            if spec.device == "cuda":
+            if config.device == "cuda":
                 torch.cuda.synchronize()
 
-        return 8 * 2e-9 * spec.batch_size * width * width * calls_per_s(multiply, seconds / 2)
+        return 8 * 2e-9 * config.batch_size * width * width * calls_per_s(multiply, seconds / 2)
 
     case = f"{case_name(spec)}-ranks{ranks.count}"
     if ranks.count > 1:
         case += f"-{ranks.sharding}"
     result = compare("learner", case, "GFLOP/s", *alternate(ours, theirs, repeats))
     expected = footprint(
-        spec.networks, spec.batch_size, BATCHES, spec.precision, ranks.count, ranks.sharding == "shard", 1, spec.device
+        spec.networks,
+        config.batch_size,
+        BATCHES,
+        config.precision,
+        ranks.count,
+        ranks.sharding == "shard",
+        1,
+        config.device,
     )
     del expected["checkpoint"]  # none is written here
     result.print(
@@ -235,7 +247,7 @@ def member(
         threads=threads,
         bytes_at_peak=taken,
         bytes_reckoned=sum(expected.values()),
-        device=torch.cuda.get_device_name() if spec.device == "cuda" else "cpu",
+        device=torch.cuda.get_device_name() if spec.config.device == "cuda" else "cpu",
         **extra,
     )
     os._exit(0)  # threads of a process group may abort an interpreter that ends in its own time
@@ -252,12 +264,12 @@ def peak_bytes(device: str) -> int:
 
 def noise(spec: LearnerSpec) -> Batches:
     """Batches of normal numbers, with finished episodes of every task."""
-    batches, rng = allocate(spec, spec.batch_size), np.random.default_rng(0)
+    batches, rng = allocate(spec, spec.config.batch_size), np.random.default_rng(0)
     for array in (batches.observations, batches.rewards, batches.next_observations):
         array[...] = rng.standard_normal(array.shape)
     batches.actions[...] = rng.uniform(-1, 1, batches.actions.shape)
     batches.masks[...] = 1.0
-    batches.task_ids[...] = np.arange(spec.batch_size) % spec.networks.num_tasks
+    batches.task_ids[...] = np.arange(spec.config.batch_size) % spec.networks.num_tasks
     batches.return_minimum[...], batches.return_maximum[...] = -10.0, 10.0
     return batches
 

@@ -22,7 +22,7 @@ def main(
         precision: float32, tf32 or bf16.
     """
     for width in widths:
-        networks = NetworkSpec(223, 38, 4, width)
+        networks = NetworkSpec(observation_size=223, action_size=38, num_tasks=4, width=width)
         print(f"\nwidth {width}, {critic_parameters(networks) / 1e6:,.0f} M parameters, batch 1024, {precision}\n")
         accounts = [footprint(networks, 1024, 4, precision, count, count > 1, 1, "cuda") for count in ranks]
         print("| GPUs | " + " | ".join(map(str, ranks)) + " |\n|---|" + "---|" * len(ranks))

@@ -34,6 +34,7 @@ import ray
 import torch
 import tyro
 
+from benchmarks.replay_peers import cpprb_buffer, package_version, torchrl_buffer
 from benchmarks.report import Result, compare
 from replay.client.sampler import Sampler
 from replay.client.writer import Writer
@@ -79,7 +80,14 @@ def main(
 
 
 def spec(rows: int) -> StorageSpec:
-    return StorageSpec(("dog",), ((OBSERVATION,),), ACTION, (rows,), LENGTH, SEGMENTS * (LENGTH + 1))
+    return StorageSpec(
+        tasks=("dog",),
+        observation_shapes=((OBSERVATION,),),
+        action_size=ACTION,
+        capacity=(rows,),
+        segment_length=LENGTH,
+        push_rows=SEGMENTS * (LENGTH + 1),
+    )
 
 
 def push_of(seed: int) -> Push:
@@ -152,7 +160,7 @@ def against_peers(rows: int, calls: int, repeats: int) -> None:
         raise SystemExit(f"benchmarks.replay: {' and '.join(missing)} missing; pip install -e '.[benchmark]'")
     made, push, lock = filled(rows), push_of(1), threading.Lock()
     out = made.allocate(1, BATCH)
-    torchrl_sides, cpprb_sides = torchrl_buffer(rows, push), cpprb_buffer(rows, push)
+    torchrl_sides, cpprb_sides = torchrl_buffer(rows, BATCH, push), cpprb_buffer(rows, BATCH, push)
     for case, unit, ours, theirs, count in (
         ("sample-vs-best-peer", "rows/s", lambda: made.sample(1, BATCH, lock, out), 0, BATCH),
         ("insert-vs-best-peer", "rows/s", lambda: made.append(push), 1, SEGMENTS * LENGTH),
@@ -166,48 +174,6 @@ def against_peers(rows: int, calls: int, repeats: int) -> None:
             peers={name: package_version(name) for name in ("torchrl", "tensordict", "cpprb")},
             rows=rows,
         )
-
-
-def peer_transitions(push: Push) -> dict[str, np.ndarray]:
-    """The same transitions with their next observations, as peers want them."""
-    rows = push.rows[0]
-    drawn = np.flatnonzero(rows.flags == 0)
-    return {
-        "obs": rows.observations[drawn],
-        "act": rows.actions[drawn],
-        "rew": rows.rewards[drawn, None],
-        "next_obs": rows.observations[drawn + 1],
-        "done": np.zeros((len(drawn), 1), np.float32),
-    }
-
-
-def torchrl_buffer(rows: int, push: Push) -> tuple[Callable[[], object], Callable[[], object]]:
-    from tensordict import TensorDict
-    from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
-
-    transitions = {name: torch.from_numpy(array) for name, array in peer_transitions(push).items()}
-    data = TensorDict(transitions, batch_size=[SEGMENTS * LENGTH])
-    buffer = TensorDictReplayBuffer(storage=LazyTensorStorage(rows), batch_size=BATCH)
-    for _ in range(rows // (SEGMENTS * LENGTH) + 1):
-        buffer.extend(data)
-    return buffer.sample, lambda: buffer.extend(data)
-
-
-def cpprb_buffer(rows: int, push: Push) -> tuple[Callable[[], object], Callable[[], object]]:
-    import cpprb
-
-    transitions = peer_transitions(push)
-    shapes = {name: {"shape": array.shape[1:], "dtype": np.float32} for name, array in transitions.items()}
-    buffer = cpprb.ReplayBuffer(rows, shapes)
-    for _ in range(rows // (SEGMENTS * LENGTH) + 1):
-        buffer.add(**transitions)
-    return lambda: buffer.sample(BATCH), lambda: buffer.add(**transitions)
-
-
-def package_version(name: str) -> str:
-    from importlib.metadata import version
-
-    return version(name)
 
 
 class ForgetfulShard(ShardProcess):
@@ -268,7 +234,13 @@ def between_processes(rows: int, calls: int, repeats: int, batches: int) -> None
     try:
         limit = RateLimit(samples_per_step=1e6, batch_size=BATCH, warmup=1, max_ahead=10**12)
         of = ShardSpec(
-            0, spec(rows), limit, 0, run="bench", folder=str(live / "0"), snapshots=str(folder / "snapshots")
+            index=0,
+            storage=spec(rows),
+            limit=limit,
+            seed=0,
+            run="bench",
+            folder=str(live / "0"),
+            snapshots=str(folder / "snapshots"),
         )
         shard = RayShard(ray.remote(**THREADS, num_cpus=0)(ForgetfulShard).remote(of))
         ready = ray.remote(Ready).options(max_concurrency=4, num_cpus=0).remote(reply_bytes)

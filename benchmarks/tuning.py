@@ -154,17 +154,17 @@ def serve(width: int, batch_size: int, side: Side, pipe: Connection) -> None:
     from learner.scale.tuning import choose, sample, train_at
 
     spec: Any = learner_spec(width, batch_size, side.precision, "cpu", side.threads or os.cpu_count() or 1)  # type: ignore[arg-type]
-    most = spec.threads
+    most = spec.config.threads
     spec, measured = choose(replace(spec, tuned=not side.threads), ALONE)
-    known = {way.threads: cost for way, cost in measured.items() if way.precision == spec.precision}
-    pace = Pace([side.threads] if side.threads else steps(most), spec.threads, known)
-    crew, batches = Crew(Learner(spec)), sample(replace(spec, most_batches=1))
+    known = {way.threads: cost for way, cost in measured.items() if way.precision == spec.config.precision}
+    pace = Pace([side.threads] if side.threads else steps(most), spec.config.threads, known)
+    crew, batches = Crew(Learner(spec)), sample(spec.changed(batches_per_request=1))
     train_at(pace, crew, batches).finish()
     pipe.send(None)
     while True:
         seconds = pipe.recv()
         if seconds is None:
-            pipe.send(f"{spec.precision}-{pace.settled}")
+            pipe.send(f"{spec.config.precision}-{pace.settled}")
             continue
         started, made = time.perf_counter(), 0
         while (elapsed := time.perf_counter() - started) < seconds:

@@ -32,6 +32,7 @@ from cluster.supervise.shards import give_up_replay
 from cluster.training import conduct
 from dashboards.sinks.console import Console
 from dashboards.sinks.view import View
+from learner.config import Device
 from learner.state.checkpoint import CheckpointError
 from replay.store.locations import choose_folder
 
@@ -173,7 +174,7 @@ class CoordinatorProcess:
             file.write(text)
 
     def _drive(self, session: Session, parts: Parts) -> bool:
-        device = self.config.learner.device
+        device: Device = "cuda" if self.config.learner.device == "cuda" else "cpu"  # settled before it was sent here
         live = live_on_nodes(self.plan, session.folder)
         return Coordinator(self.plan, session, live, device, parts).run()
 

@@ -35,6 +35,7 @@ from cluster.preflight.origin import find_origin
 from cluster.run.session import Session
 from dashboards.progress import lowest_inserts
 from dashboards.rows import Row
+from learner.config import Device
 from learner.learner import finish
 from learner.nonfinite import NonFinite
 from learner.reports import LearnerReport, Ready, Seconds
@@ -50,7 +51,7 @@ EVALUATIONS = 3  # tries of one
 class SerialRun:
     """Builds everything, restored from the session's checkpoint if it has one."""
 
-    def __init__(self, plan: Plan, session: Session, device: str) -> None:
+    def __init__(self, plan: Plan, session: Session, device: Device) -> None:
         self.plan = plan
         self.session = session
         folder = session.folder
@@ -114,7 +115,9 @@ class SerialRun:
 
     def _conduct(self, stop: threading.Event) -> bool:
         session, spec = self.session, self.learner.spec
-        session.learner_ready(Ready(self.learner.updates, spec.device, spec.precision, spec.threads))
+        session.learner_ready(
+            Ready(self.learner.updates, spec.config.device, spec.config.precision, spec.config.threads)
+        )
         if not session.random_is_scored:
             self._evaluate("random", stop)
         while not stop.is_set():
@@ -256,7 +259,7 @@ class SerialRun:
             metrics=self.metrics,
             reward_scale=self.reward_scale,
             seconds=Seconds(**self.seconds),
-            threads=self.learner.spec.threads,
+            threads=self.learner.spec.config.threads,
             policies=self.policies,
             sampler=self.sampler.stats(),
         )

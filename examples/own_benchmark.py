@@ -16,7 +16,7 @@ from examples.short import config, trained
 
 TASKS = {
     f"goals/{name}": Task(
-        f"goals/{name}",
+        name=f"goals/{name}",
         observation_keys=(("", Follow.observation_space.shape[0]),),
         action_size=Follow.action_space.shape[0],
         episode_limit=limit,

@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from learner.agents.interface import Settings as Settings
+    from learner.config import LearnerConfig as LearnerConfig
     from learner.learner import Learner as Learner
     from learner.learner import LearnerSpec as LearnerSpec
     from learner.learner import make_learner as make_learner
@@ -24,14 +24,14 @@ PUBLIC = {
     "Learner": "learner.learner",
     "LearnerSpec": "learner.learner",
     "NetworkSpec": "learner.networks.spec",
-    "Settings": "learner.agents.interface",
+    "LearnerConfig": "learner.config",
     "make_learner": "learner.learner",
 }
 __all__ = [
     "Learner",
+    "LearnerConfig",
     "LearnerSpec",
     "NetworkSpec",
-    "Settings",
     "make_learner",
 ]
 

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from learner.agents import gradients
 from learner.agents.choice import agent_of
-from learner.agents.interface import Batch, Settings, State
+from learner.agents.interface import Batch, State
 from learner.agents.reward_normalizer import RewardNormalizer
+from learner.config import LearnerConfig
 from learner.networks.footprint import footprint, in_words
 from learner.networks.modules import Critic
 from learner.networks.spec import NetworkSpec, from_json, to_json
@@ -23,7 +24,6 @@ from learner.networks.torch_network import ResidualSum, RunningNormalizer
 from learner.nonfinite import NonFinite, way_out
 from learner.scale.cuda_graph import Recorded
 from learner.scale.precision import (
-    Precision,
     fastest,
     multiplies_bfloat16,
     parameter_dtype,
@@ -38,29 +38,28 @@ from replay.store.rows import Batches
 NOISE_SEED = 1 << 31  # added to the seed of a run, which is below it; torch uses 32 bits of a seed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LearnerSpec:
     """Everything a learner is made from.
 
     Attributes:
-        most_batches: bound of the batches given to `train` at once.
-        threads: of a CPU; the most of them if `tuned`, which has their number follow what is fastest
-            (learner.scale.tuning).
-        compile: whether residual blocks go through torch.compile, and a GPU's updates, of one rank, are recorded.
+        config: the run's section, with a device and a number of CPU threads. `batches_per_request` bounds the batches
+            given to `train` at once.
+        num_shards: of replay.
+        observation_dtype: of the batches.
+        tuned: whether the number of threads follows what is fastest, up to the configured one (learner.scale.tuning).
     """
 
     networks: NetworkSpec
-    settings: Settings
-    batch_size: int
-    most_batches: int
-    num_shards: int
+    config: LearnerConfig
+    num_shards: int = 1
     seed: int
-    precision: Precision = "float32"
     observation_dtype: str = "float32"
-    device: str = "cpu"
-    threads: int = 1
-    compile: bool = False
     tuned: bool = False
+
+    def changed(self, **options: Any) -> LearnerSpec:
+        """The same but for these options of its configuration."""
+        return replace(self, config=replace(self.config, **options))
 
 
 class Trained:
@@ -99,17 +98,17 @@ class Trained:
 
 def check_room(spec: LearnerSpec, ranks: Ranks) -> None:
     """Raises MemoryError, with the figures, when the GPU has less memory free than the learner will take."""
-    if spec.device != "cuda":
+    if spec.config.device != "cuda":
         return
     needed = footprint(
         spec.networks,
-        spec.batch_size,
-        spec.most_batches,
-        spec.precision,
+        spec.config.batch_size,
+        spec.config.batches_per_request,
+        spec.config.precision,
         ranks.count,
         ranks.sharding == "shard",
         ranks.replicas,
-        spec.device,
+        spec.config.device,
     )
     free, total = torch.cuda.mem_get_info()
     if sum(needed.values()) > free:
@@ -133,19 +132,20 @@ def finish(trained: Trained, batches: Batches, folder: Path) -> dict[str, float]
         raise NonFinite(f"{error}; the batches that led there {where}; {way_out(batches)}") from None
 
 
-def make_learner(networks: NetworkSpec, batch_size: int = 256, seed: int = 0, **settings: Any) -> Learner:
-    """A learner in this process, in float32 on one thread of a CPU; `settings` are those of interface.Settings.
+def make_learner(networks: NetworkSpec, seed: int = 0, **options: Any) -> Learner:
+    """A learner in this process, in float32 on one thread of a CPU; `options` are those of LearnerConfig.
 
-    learner = make_learner(NetworkSpec(observation_size=5, action_size=1, num_tasks=1, width=64))
+    learner = make_learner(NetworkSpec(observation_size=5, action_size=1, num_tasks=1, width=64), batch_size=256)
     """
-    return Learner(LearnerSpec(networks, Settings(**settings), batch_size, 1, 1, seed))
+    config = replace(LearnerConfig(precision="float32", device="cpu", threads=1), **options)
+    return Learner(LearnerSpec(networks=networks, config=config, seed=seed))
 
 
 def settled(spec: LearnerSpec) -> LearnerSpec:
     """With the precision that a rule finds fastest for this machine, if none is named."""
-    if spec.precision != "auto":
+    if spec.config.precision != "auto":
         return spec
-    return replace(spec, precision=fastest(spec.device, spec.networks.width))
+    return spec.changed(precision=fastest(spec.config.device, spec.networks.width))
 
 
 class Learner:
@@ -158,15 +158,13 @@ class Learner:
         self.spec = spec = settled(spec)
         self.ranks = ranks
         check_room(spec, ranks)
-        torch.set_num_threads(spec.threads)
-        self.dtype = parameter_dtype(spec.precision)
-        self.device = torch.device(spec.device)
-        set_products(spec.precision)
+        torch.set_num_threads(spec.config.threads)
+        self.dtype = parameter_dtype(spec.config.precision)
+        self.device = torch.device(spec.config.device)
+        set_products(spec.config.precision)
         torch.manual_seed(spec.seed)
         self.agent = agent_of(spec.networks)
-        self.state: State = self.agent.initial_state(
-            spec.networks, spec.settings, self.dtype, self.device, self._prepare
-        )
+        self.state: State = self.agent.initial_state(spec.networks, spec.config, self.dtype, self.device, self._prepare)
         for optimizer in self.state.optimizers().values():
             average_gradients(optimizer, ranks)
         parts = [part for module in self.state.modules().values() for part in module.modules()]
@@ -175,23 +173,23 @@ class Learner:
         self.generator = torch.Generator(self.device).manual_seed(spec.seed + NOISE_SEED)
         self.normalizer = RewardNormalizer(
             spec.networks.num_tasks,
-            spec.settings.discount,
-            self.agent.target_entropy(spec.networks, spec.settings),
-            spec.settings.value_limit,
+            spec.config.discount,
+            self.agent.target_entropy(spec.networks, spec.config),
+            spec.config.value_limit,
             self.device,
         )
         on_gpu = self.device.type == "cuda"
         self.copies = torch.cuda.Stream() if on_gpu else None
-        graphs = spec.compile and on_gpu and ranks.count == 1
+        graphs = spec.config.compile and on_gpu and ranks.count == 1
         self.recorded = Recorded(self._updates, self.generator) if graphs else None
         self.updates = 0
         self.consumed = [0] * spec.num_shards  # batches used, by the shard they came from
 
     def _prepare(self, module: nn.Module) -> None:
-        bfloat16, device = self.spec.precision == "bf16", self.device.type
+        bfloat16, device = self.spec.config.precision == "bf16", self.device.type
         if bfloat16:
             run_in_bfloat16(module, device)
-        if self.spec.compile:
+        if self.spec.config.compile:
             for part in module.modules():
                 if isinstance(part, ResidualSum) and part.is_dense:  # before it is sharded, which cannot be compiled
                     part.compile(dynamic=False)
@@ -213,7 +211,7 @@ class Learner:
         batch = self._fetch(batches)
         self.normalizer.merge(*(self._to_device(array) for array in (batches.return_minimum, batches.return_maximum)))
         count = batches.num_batches
-        if self.recorded is not None and count == self.spec.most_batches and not diagnostics:
+        if self.recorded is not None and count == self.spec.config.batches_per_request and not diagnostics:
             metrics = self.recorded(*batch)
             self._count(count, shard)
         else:
@@ -233,10 +231,10 @@ class Learner:
         temperature = self.state.temperature()
         batch = batch._replace(rewards=self.normalizer.normalize(batch.rewards, batch.task_ids, temperature))
         # All of it on every rank, so that each row has the noise that it would have with any number of ranks.
-        shape = (self.agent.draws, self.spec.batch_size, self.spec.networks.action_size)
+        shape = (self.agent.draws, self.spec.config.batch_size, self.spec.networks.action_size)
         noise = torch.randn(shape, generator=self.generator, dtype=self.dtype, device=self.device)
-        rows = noise[:, self.ranks.rows(self.spec.batch_size)]
-        return self.agent.update(self.state, batch, rows, self.spec.settings, diagnostics, gradients.mean)
+        rows = noise[:, self.ranks.rows(self.spec.config.batch_size)]
+        return self.agent.update(self.state, batch, rows, self.spec.config, diagnostics, gradients.mean)
 
     def _observe(self, observations: Tensor) -> None:
         """Have networks that normalise what they see take in the rows of a batch, those of all ranks."""
@@ -245,11 +243,11 @@ class Learner:
         mean, square = observations.mean(dim=0), observations.square().mean(dim=0)
         average_over_ranks([mean, square], self.ranks)
         for norm in self.observed:
-            norm.observe(mean, square - mean.square(), self.spec.batch_size)
+            norm.observe(mean, square - mean.square(), self.spec.config.batch_size)
 
     def _updates(self, *tensors: Tensor) -> dict[str, Tensor]:
         """All updates of a full request, to be recorded."""
-        for index in range(self.spec.most_batches):
+        for index in range(self.spec.config.batches_per_request):
             metrics = self._update(Batch(*tensors), index)
         return metrics
 
@@ -307,7 +305,7 @@ class Learner:
             "networks": to_json(self.spec.networks),
             "generator": self.generator.get_state().numpy().tobytes().hex(),
             "device": self.device.type,
-            "precision": self.spec.precision,
+            "precision": self.spec.config.precision,
             "updates": self.updates,
             "consumed": list(self.consumed),
         }

@@ -44,7 +44,7 @@ AT_ONCE_S = 2.0  # for which the learner makes updates on a CPU before it looks 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LoopSpec:
     """How the loop runs: its goal, and how often it publishes and measures.
 
@@ -125,8 +125,8 @@ class RankProcess:
         try:
             if self.address is not None:
                 meeting = self.meeting or meet(self.ranks, *self.address)
-                join(self.ranks, meeting, self.spec.device, self.loop.deadline_s)
-            self.most_threads = self.spec.threads
+                join(self.ranks, meeting, self.spec.config.device, self.loop.deadline_s)
+            self.most_threads = self.spec.config.threads
             if self.loop.checkpoint:
                 self.spec = dcp.continued(self.spec, self.loop.checkpoint)
             self.spec, self.ways = choose(self.spec, self.ranks)
@@ -175,7 +175,7 @@ class LearnerProcess(RankProcess):
             lambda: Ready(
                 updates=self.learner.updates,
                 device=str(self.learner.device),
-                precision=self.spec.precision,
+                precision=self.spec.config.precision,
                 threads=self.pace.settled,
                 measured=[Measured(way.precision, way.threads, seconds) for way, seconds in self.ways.items()],
                 ranks=self.ranks.count,
@@ -235,7 +235,7 @@ class LearnerProcess(RankProcess):
                     raise self._failed() from None
 
     def _work(self) -> None:
-        threads, chosen = self.spec.threads, self.spec.precision
+        threads, chosen = self.spec.config.threads, self.spec.config.precision
         known = {way.threads: seconds for way, seconds in self.ways.items() if way.precision == chosen}
         self.pace = Pace(steps(self.most_threads) if self.spec.tuned else [threads], threads, known)
         # What knows something already does not have actors warm up at random.
@@ -243,18 +243,20 @@ class LearnerProcess(RankProcess):
             self._publish()
         self.sampler = Sampler(
             self.shards,
-            self.spec.most_batches,
+            self.spec.config.batches_per_request,
             self.loop.requests_in_flight,
             self.loop.life,
             self.learner.consumed,
             self.loop.probabilities,
         )
         # While a GPU is at one, the next is filled.
-        self.spaces = [Space(room, room) for room in (allocate(self.spec, self.spec.batch_size) for _ in range(2))]
+        self.spaces = [
+            Space(room, room) for room in (allocate(self.spec, self.spec.config.batch_size) for _ in range(2))
+        ]
         self.in_hand: tuple[Batches, int] | None = None  # sampled and not used yet, and the shard they are from
         self.update_s = math.inf  # of one update, when last measured
         self.measured = self.learner.updates - self.loop.diagnostics_interval
-        self.trace = Trace(Path(self.loop.evidence), self.loop.profile, self.spec.most_batches)
+        self.trace = Trace(Path(self.loop.evidence), self.loop.profile, self.spec.config.batches_per_request)
         while True:
             do(self.pauses)
             goes_on = self.training.is_set() and self.learner.updates < self.loop.total_updates
@@ -367,7 +369,7 @@ def start_ranks(
         "max_restarts": 0,
         "max_concurrency": 8,
         # Ray limits a worker's OpenMP threads to its CPU share; the learner decides for itself.
-        "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(spec.threads)} | ENVIRONMENT},
+        "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(spec.config.threads)} | ENVIRONMENT},
     }
     places, group = [place], None
     if loop.ranks.count > 1:

@@ -23,7 +23,7 @@ from replay.stats import LimiterStats
 MIN_WAIT_S, MAX_WAIT_S = 0.002, 0.1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RateLimit:
     """What a limiter holds.
 

@@ -24,7 +24,7 @@ from replay.store.storage import Storage, StorageSpec
 Life = tuple[int, int]  # learners that a run has had, and how often the present one has settled its count
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ShardSpec:
     """What a shard needs to come to life, here or again after its process died.
 

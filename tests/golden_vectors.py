@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from learner.agents.brc import BRCState, initial_state
-from learner.agents.interface import Batch, Settings
+from learner.agents.interface import Batch
+from learner.config import LearnerConfig
 from learner.learner import Learner
 from learner.networks.modules import Critic, Policy
 from learner.networks.spec import NetworkSpec
 
 FOLDER = Path(__file__).parent / "golden"
-SETTINGS = Settings()
+SETTINGS = LearnerConfig()
 
 
 def load(name: str, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -25,7 +26,9 @@ def load(name: str, dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 def spec(num_tasks: int, num_bins: int = 101) -> NetworkSpec:
-    return NetworkSpec(7, 4, num_tasks, width=32, policy_width=32, num_bins=num_bins)
+    return NetworkSpec(
+        observation_size=7, action_size=4, num_tasks=num_tasks, width=32, policy_width=32, num_bins=num_bins
+    )
 
 
 def put(module: nn.Module, name: str, value: Tensor) -> None:

@@ -28,8 +28,16 @@ CAPACITY = 60
 def shard_spec(folder: Path) -> ShardSpec:
     """Small, so that it is overwritten many times."""
     storage = spec(2, CAPACITY, push_rows=12)
-    limit = RateLimit(4, 4, 5, 10**9)
-    return ShardSpec(0, storage, limit, 0, run="r", folder=str(folder / "live"), snapshots=str(folder / "snapshots"))
+    limit = RateLimit(samples_per_step=4, batch_size=4, warmup=5, max_ahead=10**9)
+    return ShardSpec(
+        index=0,
+        storage=storage,
+        limit=limit,
+        seed=0,
+        run="r",
+        folder=str(folder / "live"),
+        snapshots=str(folder / "snapshots"),
+    )
 
 
 def main(folder: Path, kind: str) -> None:

@@ -47,7 +47,19 @@ def main(folder: Path) -> None:
     fleet = Fleet(
         [Assignment("dmc", 0, (0,))],
         0,
-        lambda one, incarnation: ActorSpec(one.name, 0, (), 1, 0, 1, 1, 1, 0.99, 0, acting(NetworkSpec(1, 1, 1))),
+        lambda one, incarnation: ActorSpec(
+            name=one.name,
+            index=0,
+            tasks=(),
+            copies=1,
+            first_copy=0,
+            observation_size=1,
+            action_size=1,
+            segment_length=1,
+            discount=0.99,
+            seed=0,
+            acting=acting(NetworkSpec(observation_size=1, action_size=1, num_tasks=1)),
+        ),
         lambda _: ray.remote(Idle).options(resources={"there": 1}).remote(),
         {"dmc": Limits(60.0, 1e12)},
     )

@@ -57,7 +57,7 @@ def spec(tasks: int = 2, capacity: int = 200, **changes: object) -> StorageSpec:
     names = tuple("abcdefgh"[:tasks])
     shapes = changes.pop("observation_shapes", ((2,),) * tasks)
     base: dict[str, object] = {"action_size": 1, "segment_length": 5, "push_rows": 60}
-    return StorageSpec(names, shapes, capacity=(capacity,) * tasks, **(base | changes))  # type: ignore[arg-type]
+    return StorageSpec(tasks=names, observation_shapes=shapes, capacity=(capacity,) * tasks, **(base | changes))  # type: ignore[arg-type]
 
 
 def storage(of: StorageSpec, seed: int = 0) -> Storage:
@@ -73,8 +73,20 @@ def push(start: int, *lengths: int, tasks: tuple[int, ...] = (0, 1)) -> Push:
 def shard(url: str, index: int = 0, shards: int = 1, snapshot: str = "", **changes: Any) -> Shard:
     """One of two small tasks, unless `changes` of its storage say otherwise, with snapshots at the URL."""
     storage = spec(changes.pop("tasks", 2), changes.pop("capacity", 200), **changes)
-    limit = RateLimit(4, 4, 5, 1000)
-    return Shard(ShardSpec(index, storage, limit, index, shards, "r", "", url, snapshot))
+    limit = RateLimit(samples_per_step=4, batch_size=4, warmup=5, max_ahead=1000)
+    return Shard(
+        ShardSpec(
+            index=index,
+            storage=storage,
+            limit=limit,
+            seed=index,
+            shards=shards,
+            run="r",
+            folder="",
+            snapshots=url,
+            snapshot=snapshot,
+        )
+    )
 
 
 def numbers(one: Shard, task: int = 0) -> list[float]:

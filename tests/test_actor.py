@@ -46,10 +46,38 @@ def actor_on(tasks: list[Task], copies: int = 2, length: int = 8) -> tuple[Actor
     sizes = tuple(one.observation_size for one in tasks)
     widest = max(one.action_size for one in tasks)
     names, shapes = tuple(one.name for one in tasks), tuple((size,) for size in sizes)
-    storage = StorageSpec(names, shapes, widest, (4000,) * len(tasks), length, push_rows=copies * (2 * length + 1))
-    shard = Shard(ShardSpec(0, storage, RateLimit(1.0, 1, 1, 10**9), seed=0))
-    how = acting(NetworkSpec(max(sizes), widest, len(tasks), width=16, policy_width=16))
-    spec = ActorSpec("dmc-0", 0, tuple(enumerate(tasks)), copies, 0, max(sizes), widest, length, 0.99, 4, how)
+    storage = StorageSpec(
+        tasks=names,
+        observation_shapes=shapes,
+        action_size=widest,
+        capacity=(4000,) * len(tasks),
+        segment_length=length,
+        push_rows=copies * (2 * length + 1),
+    )
+    shard = Shard(
+        ShardSpec(
+            index=0,
+            storage=storage,
+            limit=RateLimit(samples_per_step=1.0, batch_size=1, warmup=1, max_ahead=10**9),
+            seed=0,
+        )
+    )
+    how = acting(
+        NetworkSpec(observation_size=max(sizes), action_size=widest, num_tasks=len(tasks), width=16, policy_width=16)
+    )
+    spec = ActorSpec(
+        name="dmc-0",
+        index=0,
+        tasks=tuple(enumerate(tasks)),
+        copies=copies,
+        first_copy=0,
+        observation_size=max(sizes),
+        action_size=widest,
+        segment_length=length,
+        discount=0.99,
+        seed=4,
+        acting=how,
+    )
     store = PolicyStore()
     return Actor(spec, make_environments(spec), Writer("a", [LocalShard(shard)]), store), shard, store
 
@@ -100,7 +128,7 @@ def test_one_policy_call_serves_tasks_of_different_sizes() -> None:
         actor.step()
     assert actor.report().policy_version == -1
     torch.manual_seed(0)
-    spec = NetworkSpec(17, 6, 2, width=16, policy_width=16)
+    spec = NetworkSpec(observation_size=17, action_size=6, num_tasks=2, width=16, policy_width=16)
     critic, policy = Critic(spec), Policy(spec)
     store.put(Outgoing(policy, critic.embedding_table(), 3).message())
     for _ in range(16):
@@ -156,7 +184,9 @@ def test_numpy_policy_equals_torch_policy(tasks: int) -> None:
 )
 def test_segments_keep_every_step_of_every_copy(copies: int, length: int, ends: list[list[str]]) -> None:
     """Against streams kept as plain lists, for any pattern of episode ends."""
-    builder = SegmentBuilder(copies, Task("", (("", 1),), 1, 1000, ""), 1, length)
+    builder = SegmentBuilder(
+        copies, Task(name="", observation_keys=(("", 1),), action_size=1, episode_limit=1000, library_id=""), 1, length
+    )
     inputs = np.arange(copies, dtype=np.float32)[:, None] * 1000
     expected: list[list[Any]] = [[] for _ in range(copies)]
     found: list[list[Any]] = [[] for _ in range(copies)]
@@ -224,9 +254,19 @@ def test_a_terminal_at_the_limit_is_not_bootstrapped() -> None:
 
 def test_evaluation_is_deterministic_and_counts_one_episode_a_copy() -> None:
     tasks = (short("cartpole-swingup", 30), short("cheetah-run", 50))
-    spec = NetworkSpec(17, 6, 2, width=16, policy_width=16)
+    spec = NetworkSpec(observation_size=17, action_size=6, num_tasks=2, width=16, policy_width=16)
     message = Outgoing(Policy(spec), Critic(spec).embedding_table(), 1).message()
-    evaluator = Evaluator(EvaluatorSpec(tasks, tuple(range(len(tasks))), 3, 17, 6, 0, acting(spec)))
+    evaluator = Evaluator(
+        EvaluatorSpec(
+            tasks=tasks,
+            played=tuple(range(len(tasks))),
+            episodes=3,
+            observation_size=17,
+            action_size=6,
+            seed=0,
+            acting=acting(spec),
+        )
+    )
     first, again = evaluator.evaluate(message, 2), evaluator.evaluate(message, 2)
     assert first == again and evaluator.evaluate(message, 3) != first
     assert first.lengths == {"dmc/cartpole-swingup": [30] * 3, "dmc/cheetah-run": [50] * 3}

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from cluster.cli import main as cli
-from cluster.preflight import validation
+from cluster.config.fields import BOUNDS
 from cluster.preflight.validation import validate
 from cluster.run.folder import open_run
 from cluster.run.registry import find_registry
@@ -155,7 +155,7 @@ def test_every_number_of_the_configuration_has_bounds() -> None:
     parts = {name: part for name, part in vars(config).items() if dataclasses.is_dataclass(part)}
     groups = {"": config} | {f"{name}.": part for name, part in parts.items()}
     fields = {group + name for group, part in groups.items() for name, value in vars(part).items() if is_number(value)}
-    assert fields == set(validation.BOUNDS)
+    assert fields == set(BOUNDS)
 
 
 def is_number(value: Any) -> bool:

@@ -47,7 +47,9 @@ class Scripted:
     """
 
     def __init__(self, copies: int, script: dict[tuple[int, int], tuple[str, float]]) -> None:
-        self.task = Task("odd/scripted", (("", 3),), 1, LENGTH, "scripted")
+        self.task = Task(
+            name="odd/scripted", observation_keys=(("", 3),), action_size=1, episode_limit=LENGTH, library_id="scripted"
+        )
         self.copies = copies
         self.scale: Taken = ActionScaler(np.array([-1.0]), np.array([1.0]))
         self.script = script
@@ -114,10 +116,29 @@ def actor_on(environments: list[Scripted], length: int = 5) -> tuple[Actor, Shar
         segment_length=length,
         push_rows=copies * (2 * length + 1),
     )
-    shard = Shard(ShardSpec(0, storage, RateLimit(1.0, 1, 1, 10**9), seed=0))
+    shard = Shard(
+        ShardSpec(
+            index=0,
+            storage=storage,
+            limit=RateLimit(samples_per_step=1.0, batch_size=1, warmup=1, max_ahead=10**9),
+            seed=0,
+        )
+    )
     played = tuple((i, environments[i].task) for i in tasks)
-    networks = NetworkSpec(3, 1, len(environments))
-    spec = ActorSpec("odd-0", 0, played, copies, 0, 3, 1, length, 0.99, 4, acting(networks))
+    networks = NetworkSpec(observation_size=3, action_size=1, num_tasks=len(environments))
+    spec = ActorSpec(
+        name="odd-0",
+        index=0,
+        tasks=played,
+        copies=copies,
+        first_copy=0,
+        observation_size=3,
+        action_size=1,
+        segment_length=length,
+        discount=0.99,
+        seed=4,
+        acting=acting(networks),
+    )
     return Actor(spec, environments, Writer("a", [LocalShard(shard)]), PolicyStore()), shard
 
 
@@ -229,7 +250,16 @@ def test_replay_that_is_taken_over_loses_its_bad_segments_and_no_other(
     folder = tmp_path_factory.mktemp("replay")
     files = str(folder / "files") if origin == "files" else ""
     storage = streams.spec(1, dtype=dtype)
-    spec = ShardSpec(0, storage, RateLimit(4, 4, 5, 1000), 0, 1, "r", files, str(folder / "s"))
+    spec = ShardSpec(
+        index=0,
+        storage=storage,
+        limit=RateLimit(samples_per_step=4, batch_size=4, warmup=5, max_ahead=1000),
+        seed=0,
+        shards=1,
+        run="r",
+        folder=files,
+        snapshots=str(folder / "s"),
+    )
     shard = Shard(spec)
     shard.insert("a", 0, streams.push(1, *lengths, tasks=(0,)))
     ring = shard.storage.rings[0]
@@ -286,11 +316,20 @@ def test_return_extremes_that_are_no_numbers_are_forgotten(tmp_path: Path, bad: 
 
 def test_an_evaluation_of_bad_numbers_has_no_return_and_does_not_fail() -> None:
     """The environment refuses NaN as an action, which a policy makes of NaN."""
-    network = NetworkSpec(3, 2, 1, width=16, policy_width=16)
+    network = NetworkSpec(observation_size=3, action_size=2, num_tasks=1, width=16, policy_width=16)
     message = Outgoing(Policy(network), None, 3).message()
     for name, are_bad in (("Sound", False), ("AlwaysBad", True), ("BadReset", None)):
         task = describe(f"{WORLD}{name}-v0")
-        spec = EvaluatorSpec((task,), (0,), 3, 3, 2, 0, acting(network), backend="gymnasium")
+        spec = EvaluatorSpec(
+            tasks=(task,),
+            played=(0,),
+            episodes=3,
+            observation_size=3,
+            action_size=2,
+            seed=0,
+            acting=acting(network),
+            backend="gymnasium",
+        )
         found = Evaluator(spec).evaluate(message, 0).returns[task.name]
         assert are_bad is None or np.isnan(found).all() == np.isnan(found).any() == are_bad
 

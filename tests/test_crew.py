@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-from learner.agents.interface import Settings
 from learner.learner import Learner, LearnerSpec
 from learner.networks.spec import NetworkSpec
 from learner.scale import sharding
@@ -21,20 +20,19 @@ from learner.scale.crew import Crew
 from learner.scale.sharding import Ranks
 from learner.state import dcp
 from replay.store.rows import Batches
+from tests.specs import learner_spec
 
 ROWS, REQUESTS, SAVED_AFTER = 16, 5, 3  # 4 updates a request
 
 
 def spec(**changes: Any) -> LearnerSpec:
     values: dict[str, Any] = {
-        "networks": NetworkSpec(7, 3, 3, width=48, policy_width=32),
-        "settings": Settings(),
+        "networks": NetworkSpec(observation_size=7, action_size=3, num_tasks=3, width=48, policy_width=32),
         "batch_size": ROWS,
-        "most_batches": 4,
         "num_shards": 2,
         "seed": 5,
     }
-    return LearnerSpec(**(values | changes))
+    return learner_spec(**(values | changes))
 
 
 def batches(request: int) -> Batches:

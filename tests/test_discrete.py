@@ -25,9 +25,10 @@ from dashboards.sinks import records
 from learner.agents import discrete
 from learner.agents.acting import Epsilon, acting
 from learner.agents.discrete import DiscreteState
-from learner.agents.interface import Batch, Settings
+from learner.agents.interface import Batch
 from learner.agents.losses import Categorical
-from learner.learner import Learner, LearnerSpec
+from learner.config import LearnerConfig
+from learner.learner import Learner
 from learner.networks.footprint import critic_parameters
 from learner.networks.spec import NetworkSpec
 from learner.state import dcp
@@ -36,11 +37,23 @@ from learner.state.transfer import MEAN, RANDOM, Origin, begin_from
 from replay.store.rows import Push
 from replay.store.storage import Storage, StorageSpec, new_state
 from tests import tiny
+from tests.specs import learner_spec
 from tests.test_learner import save
 from tests.test_serial import StopAt, run
 
-FLAT = NetworkSpec(5, 1, 3, width=16, depth=1, num_bins=11, num_actions=(2, 4, 3))
-IMAGES = NetworkSpec(3 * 12 * 10, 1, 2, width=16, depth=1, num_bins=11, num_actions=(4, 4), image=(3, 12, 10))
+FLAT = NetworkSpec(
+    observation_size=5, action_size=1, num_tasks=3, width=16, depth=1, num_bins=11, num_actions=(2, 4, 3)
+)
+IMAGES = NetworkSpec(
+    observation_size=3 * 12 * 10,
+    action_size=1,
+    num_tasks=2,
+    width=16,
+    depth=1,
+    num_bins=11,
+    num_actions=(4, 4),
+    image=(3, 12, 10),
+)
 
 
 def batch(spec: NetworkSpec, rows: int = 32, seed: int = 0) -> Batch:
@@ -66,7 +79,7 @@ def batch(spec: NetworkSpec, rows: int = 32, seed: int = 0) -> Batch:
 
 def made(spec: NetworkSpec, **changes: Any) -> DiscreteState:
     torch.manual_seed(1)
-    state = discrete.initial_state(spec, Settings(**changes), torch.float64)
+    state = discrete.initial_state(spec, LearnerConfig(**changes), torch.float64)
     with torch.no_grad():  # a target of its own, as it has after a few updates
         for parameter in state.target.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.1)
@@ -77,7 +90,7 @@ def made(spec: NetworkSpec, **changes: Any) -> DiscreteState:
 def test_the_target_is_that_of_a_loop_over_rows_and_atoms(spec: NetworkSpec) -> None:
     """By its definition: the best available action by the online critic, the target heads' mean, two-hot by hand."""
     state, rows = made(spec), batch(spec)
-    config = Settings()
+    config = LearnerConfig()
     following = discrete.floats(rows.next_observations, torch.float64)
     found = discrete.bellman_target(state, rows, following, config)
     atoms = np.linspace(-config.value_limit, config.value_limit, spec.num_bins)
@@ -99,7 +112,7 @@ def test_the_target_is_that_of_a_loop_over_rows_and_atoms(spec: NetworkSpec) -> 
 @pytest.mark.parametrize("spec", [FLAT, IMAGES], ids=["flat", "images"])
 def test_an_update_descends_the_cross_entropy_of_the_action_taken(spec: NetworkSpec) -> None:
     """Its gradient is that of the loss written down; the target moves by polyak; other actions' outputs stay."""
-    state, rows, config = made(spec), batch(spec), Settings(weight_decay=0.0)
+    state, rows, config = made(spec), batch(spec), LearnerConfig(weight_decay=0.0)
     target = discrete.bellman_target(state, rows, discrete.floats(rows.next_observations, torch.float64), config)
     logits = state.critic(discrete.floats(rows.observations, torch.float64), rows.task_ids)
     losses = [
@@ -155,14 +168,10 @@ def test_exploration_falls_linearly_with_updates_and_stays() -> None:
     assert [epsilon.at(version) for version in (0, 50, 100, 10_000)] == pytest.approx([1.0, 0.55, 0.1, 0.1])
 
 
-def learner_spec(spec: NetworkSpec, **changes: Any) -> LearnerSpec:
-    return LearnerSpec(spec, Settings(), 32, 2, 1, 0, **changes)
-
-
 def test_a_saved_learner_goes_on_and_gives_its_policy(tmp_path: Path) -> None:
-    learner = Learner(learner_spec(FLAT))
+    learner = Learner(learner_spec(FLAT, batches_per_request=2))
     save(learner, tmp_path)
-    other = Learner(replace(learner_spec(FLAT), seed=5))
+    other = Learner(replace(learner_spec(FLAT, batches_per_request=2), seed=5))
     dcp.load(other, str(tmp_path))
     for name, module in learner.state.modules().items():
         for one, two in zip(module.parameters(), other.state.modules()[name].parameters(), strict=True):
@@ -173,10 +182,10 @@ def test_a_saved_learner_goes_on_and_gives_its_policy(tmp_path: Path) -> None:
 
 
 def test_what_was_learned_goes_on_with_more_tasks_and_actions(tmp_path: Path) -> None:
-    learner = Learner(learner_spec(FLAT))
+    learner = Learner(learner_spec(FLAT, batches_per_request=2))
     save(learner, tmp_path)
     wider = replace(FLAT, observation_size=7, num_tasks=4, num_actions=(4, 2, 6, 3))
-    grown = Learner(learner_spec(wider))
+    grown = Learner(learner_spec(wider, batches_per_request=2))
     begin_from(grown, Origin(str(tmp_path), FLAT, (1, MEAN, RANDOM, 2), (1, RANDOM, RANDOM, 2)))
     observations = torch.randn(6, 5)
     wide = torch.cat([observations, torch.zeros(6, 2)], dim=1)
@@ -189,13 +198,21 @@ def test_what_was_learned_goes_on_with_more_tasks_and_actions(tmp_path: Path) ->
 
 def test_a_task_without_any_return_learns_from_rewards_of_zero() -> None:
     """There is nothing to scale by: 0 / 0 must not reach the losses."""
-    learner = Learner(learner_spec(FLAT))
+    learner = Learner(learner_spec(FLAT, batches_per_request=2))
     learner.normalizer.merge(torch.tensor([0.0, -2.0, torch.inf]), torch.tensor([0.0, 4.0, -torch.inf]))
     scale = learner.normalizer.denominator(learner.state.temperature())
     assert scale.tolist() == pytest.approx([np.inf, 0.4, np.inf])
 
 
-GAME = Task("atari/small", (("", 3 * 2 * 2),), 1, 1000, "", num_actions=4, image=(3, 2, 2))
+GAME = Task(
+    name="atari/small",
+    observation_keys=(("", 3 * 2 * 2),),
+    action_size=1,
+    episode_limit=1000,
+    library_id="",
+    num_actions=4,
+    image=(3, 2, 2),
+)
 
 
 @settings(max_examples=60)
@@ -209,7 +226,16 @@ def test_replay_gives_back_the_stacks_that_were_acted_on(length: int, ends: list
     stack, counter = 3, 0
     builder = SegmentBuilder(1, GAME, 1, length)
     spec = StorageSpec(
-        ("small",), ((2, 2),), 1, (500,), length, 2 * length + stack, "uint8", stack, n_step=n_step, discount=0.5
+        tasks=("small",),
+        observation_shapes=((2, 2),),
+        action_size=1,
+        capacity=(500,),
+        segment_length=length,
+        push_rows=2 * length + stack,
+        dtype="uint8",
+        stack=stack,
+        n_step=n_step,
+        discount=0.5,
     )
     storage = Storage(spec, np.zeros(spec.nbytes, np.uint8), new_state(spec), 0)
 

@@ -97,7 +97,7 @@ def test_make_targets_exist(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_options_exist(page: Path) -> None:
     known = set(re.findall(r"`(--[\w.-]+)`", markdown())) | {"--episodes", "--logdir", "--reference", "--keep"}
-    known |= {"--output", "--apart"}  # of brc report
+    known |= {"--output", "--apart", "--version"}  # of brc report, and of brc itself
     lines = [line for line in code(page.read_text()) if "-m benchmarks" not in line]  # these have options of their own
     named = {match for line in lines for match in re.findall(r"(--[a-z][\w.-]*)", line)}
     assert named - {"--help"} <= known, f"{page.name} names {sorted(named - known)}"

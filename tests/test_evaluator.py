@@ -28,9 +28,19 @@ def evaluator(names: tuple[str, ...], episodes: int) -> tuple[Evaluator, PolicyM
     """One that plays all of these tasks, of at most 60 steps, and a policy for them."""
     tasks = tuple(replace(task, episode_limit=min(task.episode_limit, 60)) for task in resolve(names))
     observed, acted = max(task.observation_size for task in tasks), max(task.action_size for task in tasks)
-    networks = NetworkSpec(observed, acted, len(tasks), width=16, policy_width=256)
+    networks = NetworkSpec(
+        observation_size=observed, action_size=acted, num_tasks=len(tasks), width=16, policy_width=256
+    )
     message = Outgoing(Policy(networks), Critic(networks).embedding_table(), 1).message()
-    spec = EvaluatorSpec(tasks, tuple(range(len(tasks))), episodes, observed, acted, 0, acting(networks))
+    spec = EvaluatorSpec(
+        tasks=tasks,
+        played=tuple(range(len(tasks))),
+        episodes=episodes,
+        observation_size=observed,
+        action_size=acted,
+        seed=0,
+        acting=acting(networks),
+    )
     return Evaluator(spec), message
 
 

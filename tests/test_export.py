@@ -75,7 +75,9 @@ def test_the_example_scales_actions_to_the_bounds_of_their_task(tmp_path: Path) 
     """A policy that always does the utmost, on bounds of a thousand, half bounds and whole numbers."""
     kinds = ("Newtons", "Switches")
     plan = check(tiny.config(tasks=tuple(f"gymnasium/tests.odd_envs_actions:{kind}-v0" for kind in kinds)))
-    spec = NetworkSpec(plan.observation_size, plan.action_size, 2, width=16, policy_width=16)
+    spec = NetworkSpec(
+        observation_size=plan.observation_size, action_size=plan.action_size, num_tasks=2, width=16, policy_width=16
+    )
     policy, critic = Policy(spec), Critic(spec)
     with torch.no_grad():
         policy.get_parameter("mean.weight").zero_()

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from learner.agents import brc
-from learner.agents.interface import Settings
 from learner.agents.reward_normalizer import RewardNormalizer
+from learner.config import LearnerConfig
 from learner.learner import Learner, LearnerSpec, finish
 from learner.networks.footprint import critic_parameters
 from learner.networks.modules import Critic
@@ -24,18 +24,16 @@ from learner.state import dcp
 from learner.state.checkpoint import CheckpointError, Checkpoints
 from replay.store.rows import Batches
 from tests import golden_vectors as golden
+from tests.specs import learner_spec
 
 
 def spec(**changes: Any) -> LearnerSpec:
     values: dict[str, Any] = {
-        "networks": NetworkSpec(5, 2, 3, width=16, policy_width=16),
-        "settings": Settings(),
+        "networks": NetworkSpec(observation_size=5, action_size=2, num_tasks=3, width=16, policy_width=16),
         "batch_size": 8,
-        "most_batches": 4,
-        "num_shards": 1,
         "seed": 1,
     }
-    return LearnerSpec(**(values | changes))
+    return learner_spec(**(values | changes))
 
 
 def batches(seed: int, count: int = 3) -> Batches:
@@ -134,7 +132,9 @@ def test_what_cannot_be_read_is_said_in_a_line(tmp_path: Path) -> None:
 
 def test_another_shape_is_refused_by_name() -> None:
     saved = Learner(spec()).counters()
-    other = Learner(spec(networks=NetworkSpec(5, 2, 3, width=32, policy_width=16)))
+    other = Learner(
+        spec(networks=NetworkSpec(observation_size=5, action_size=2, num_tasks=3, width=32, policy_width=16))
+    )
     with pytest.raises(ValueError, match=r"'width': \(16, 32\)"):
         other.load_counters(saved)
 
@@ -160,12 +160,12 @@ def test_diagnostics_are_measured_when_asked_for() -> None:
 
 @pytest.mark.parametrize("tasks", [1, 3])
 def test_parameters_are_counted_without_making_them(tasks: int) -> None:
-    networks = NetworkSpec(5, 2, tasks, width=16, depth=3, heads=3, num_bins=11)
+    networks = NetworkSpec(observation_size=5, action_size=2, num_tasks=tasks, width=16, depth=3, heads=3, num_bins=11)
     assert critic_parameters(networks) == sum(p.numel() for p in Critic(networks).parameters())
 
 
 def test_single_task_has_no_embedding() -> None:
-    networks = NetworkSpec(5, 2, 1, width=16, policy_width=16)
+    networks = NetworkSpec(observation_size=5, action_size=2, num_tasks=1, width=16, policy_width=16)
     learner = Learner(spec(networks=networks))
     one = batches(0)
     one.task_ids[...] = 0
@@ -176,7 +176,9 @@ def test_single_task_has_no_embedding() -> None:
 
 def test_embedding_norm_is_a_choice() -> None:
     for norm, order in (("l2", 2), ("l1", 1)):
-        table = Critic(NetworkSpec(5, 2, 3, width=16, embedding_norm=norm)).embedding_table()
+        table = Critic(
+            NetworkSpec(observation_size=5, action_size=2, num_tasks=3, width=16, embedding_norm=norm)
+        ).embedding_table()
         assert table is not None
         torch.testing.assert_close(torch.linalg.vector_norm(table, order, dim=-1), torch.ones(3))
 
@@ -192,7 +194,7 @@ def test_initialisation_is_orthogonal_with_the_reference_gains() -> None:
 
 
 def test_target_entropy_is_half_the_widest_action() -> None:
-    assert brc.target_entropy(NetworkSpec(1, 38, 1), Settings()) == -19.0
+    assert brc.target_entropy(NetworkSpec(observation_size=1, action_size=38, num_tasks=1), LearnerConfig()) == -19.0
 
 
 def write(checkpoints: Checkpoints, steps: int, keep: int = 2) -> str:
@@ -263,7 +265,7 @@ def test_a_resumed_learner_takes_the_rates_it_is_given(tmp_path: Path) -> None:
     learner = Learner(spec())
     learner.train(batches(0))
     save(learner, tmp_path)
-    other = Learner(spec(settings=Settings(learning_rate=1e-5, weight_decay=0.5)))
+    other = Learner(spec(learning_rate=1e-5, weight_decay=0.5))
     dcp.load(other, str(tmp_path))
     (group,) = other.state.optimizers()["critic"].param_groups
     assert (group["lr"], group["weight_decay"]) == (1e-5, 0.5)

@@ -21,9 +21,8 @@ import psutil
 import pytest
 import torch
 
-from learner.agents.interface import Settings
 from learner.jobs import Jobs, do
-from learner.learner import Learner, LearnerSpec
+from learner.learner import Learner
 from learner.networks.spec import NetworkSpec
 from learner.nonfinite import NonFinite
 from learner.process import LoopSpec, RankProcess
@@ -43,6 +42,7 @@ from tests.live import (
     wait_for_steps,
     wait_until,
 )
+from tests.specs import learner_spec
 
 RANKS = ["--learner.ranks=2", "--checkpoint-interval=500", "--steps=2400", "--learner.deadline=10"]
 KINDS = [pytest.param(kind, marks=pytest.mark.long) for kind in ("RankProcess", "LearnerProcess")]
@@ -110,9 +110,19 @@ def test_a_stopped_rank_is_found_by_its_deadline(folder: Path, kind: str) -> Non
 
 def test_only_the_newest_watch_is_waiting(tmp_path: Path) -> None:
     """Coordinators die without a word: their watches would take all threads in the end, and nobody could ask."""
-    network = NetworkSpec(5, 1, 1, width=16, policy_width=16)
-    spec = LearnerSpec(network, Settings(), 32, 4, num_shards=1, seed=0)
-    process = RankProcess(spec, LoopSpec(1, 1, 1, 1, checkpoint=str(tmp_path / "none")), 0)
+    network = NetworkSpec(observation_size=5, action_size=1, num_tasks=1, width=16, policy_width=16)
+    spec = learner_spec(network)
+    process = RankProcess(
+        spec,
+        LoopSpec(
+            total_updates=1,
+            publish_interval=1,
+            diagnostics_interval=1,
+            requests_in_flight=1,
+            checkpoint=str(tmp_path / "none"),
+        ),
+        0,
+    )
     with ThreadPoolExecutor(4) as pool:
         watches = []
         for _ in range(3):
@@ -156,7 +166,7 @@ def poison(folder: Path) -> None:
     (name,) = checkpoints.names()
     manifest = checkpoints.manifest(name)
     learner = Learner(
-        LearnerSpec(NetworkSpec(5, 1, 1, width=16, policy_width=16), Settings(), 32, 4, num_shards=1, seed=0)
+        learner_spec(NetworkSpec(observation_size=5, action_size=1, num_tasks=1, width=16, policy_width=16))
     )
     dcp.load(learner, checkpoints.url(name))
     learner.tensors()["target"]["heads.0.output.bias"][0] = torch.nan
@@ -166,7 +176,7 @@ def poison(folder: Path) -> None:
     checkpoints.commit(name, {key: value for key, value in manifest.items() if key not in ("format", "files")}, keep=9)
 
 
-SPEC = LearnerSpec(NetworkSpec(17, 6, 3, width=128), Settings(), 32, 4, num_shards=1, seed=0)
+SPEC = learner_spec(NetworkSpec(observation_size=17, action_size=6, num_tasks=3, width=128))
 
 
 def write_for_ever(folder: str, begun: Any) -> None:

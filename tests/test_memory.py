@@ -38,7 +38,14 @@ def files(folder: Path, run: str = "r", nbytes: int = 8192) -> ShardFiles:
 
 
 def shard(folder: Path, **changes: object) -> Shard:
-    of = ShardSpec(0, spec(2), RateLimit(4, 4, 5, 1000), 0, run="r", folder=str(folder / "shard-0"))
+    of = ShardSpec(
+        index=0,
+        storage=spec(2),
+        limit=RateLimit(samples_per_step=4, batch_size=4, warmup=5, max_ahead=1000),
+        seed=0,
+        run="r",
+        folder=str(folder / "shard-0"),
+    )
     return Shard(replace(of, **changes))  # type: ignore[arg-type]
 
 

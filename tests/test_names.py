@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.cli.commands import matching
-from learner.agents.interface import Settings
-from learner.learner import Learner, LearnerSpec
+from learner.learner import Learner
 from learner.networks.spec import NetworkSpec
 from learner.state import dcp
 from learner.state.checkpoint import Checkpoints
@@ -22,6 +21,7 @@ from replay.shard import Shard
 from replay.snapshots.snapshot import Place
 from replay.urls import names_in
 from tests import streams
+from tests.specs import learner_spec
 
 ODD = ["exp[1]", "a*b", "q?", "half #1", "100%20", "née 東京", "{x,y}", "a::b", "[!a]**"]
 
@@ -87,7 +87,11 @@ def packs(place: Place) -> list[str]:
 )
 def test_checkpoints_are_kept_and_discarded_whatever_the_folder_is_called(tmp_path: Path, kind: str, name: str) -> None:
     checkpoints = Checkpoints(place_in(kind, tmp_path, name))
-    learner = Learner(LearnerSpec(NetworkSpec(5, 1, 1, width=16, policy_width=16), Settings(), 4, 1, 1, seed=0))
+    learner = Learner(
+        learner_spec(
+            NetworkSpec(observation_size=5, action_size=1, num_tasks=1, width=16, policy_width=16), batch_size=4
+        )
+    )
     for steps in (1, 2, 3):
         begun = checkpoints.begin(steps)
         dcp.save_counters(learner, checkpoints.url(begun))

@@ -19,7 +19,16 @@ from learner.networks.sizes import buffers_of, parameters
 from learner.networks.spec import NetworkSpec
 from learner.networks.torch_network import RunningNormalizer, TorchNetwork
 
-SPEC = NetworkSpec(7, 3, 4, width=24, policy_width=16, policy_depth=2, embedding_size=5, num_bins=11)
+SPEC = NetworkSpec(
+    observation_size=7,
+    action_size=3,
+    num_tasks=4,
+    width=24,
+    policy_width=16,
+    policy_depth=2,
+    embedding_size=5,
+    num_bins=11,
+)
 DISCRETE = replace(SPEC, num_actions=(3, 5), num_tasks=2)
 IMAGES = replace(DISCRETE, observation_size=4 * 20 * 21, image=(4, 20, 21))
 NETWORKS = {

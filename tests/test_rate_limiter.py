@@ -85,7 +85,13 @@ def test_runs_end_at_the_exact_ratio(
     the samples are what the ratio asks for to within a batch. On the way they are never more."""
     least = -(-batch_size // samples_per_step)
     budget = warmup + 300
-    limit = RateLimit(samples_per_step, batch_size, warmup, int(least) + spare, budget)
+    limit = RateLimit(
+        samples_per_step=samples_per_step,
+        batch_size=batch_size,
+        warmup=warmup,
+        max_ahead=int(least) + spare,
+        budget=budget,
+    )
     limiter = RateLimiter(limit, tasks)
     rng = random.Random(seed)
     speeds = [rng.random() + 0.05 for _ in range(actors + tasks)]
@@ -118,7 +124,7 @@ def test_runs_end_at_the_exact_ratio(
 
 def test_waits_and_refusals_are_told() -> None:
     clock = Clock()
-    limiter = RateLimiter(RateLimit(16, 8, 10, 4), 1, clock)
+    limiter = RateLimiter(RateLimit(samples_per_step=16, batch_size=8, warmup=10, max_ahead=4), 1, clock)
     limiter.sample_side.refused()
     clock.now = 2.0
     assert limiter.stats().sample_wait_s == 2.0

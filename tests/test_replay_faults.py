@@ -31,7 +31,14 @@ from replay.store.rows import LAST, Push, Rows
 from replay.store.storage import StorageSpec
 
 SIZE, LENGTH, COPIES, CAPACITY, BATCH = 50, 8, 4, 3000, 16
-STORAGE = StorageSpec(("a", "b"), ((SIZE,),) * 2, 3, (CAPACITY,) * 2, LENGTH, COPIES * (LENGTH + 1))
+STORAGE = StorageSpec(
+    tasks=("a", "b"),
+    observation_shapes=((SIZE,),) * 2,
+    action_size=3,
+    capacity=(CAPACITY,) * 2,
+    segment_length=LENGTH,
+    push_rows=COPIES * (LENGTH + 1),
+)
 LIMIT = RateLimit(samples_per_step=2.0, batch_size=BATCH, warmup=100, max_ahead=2000)
 SHARED = Path("/dev/shm")
 
@@ -152,7 +159,19 @@ def test_killed_shards_lose_nothing(local_ray: None, tmp_path: Path, place: str,
     rng = random.Random(rounds)
     with tempfile.TemporaryDirectory(prefix="brc-test-", dir=SHARED if place == "tmpfs" else tmp_path) as live:
         snapshots = str(tmp_path / "snapshots")
-        specs = [ShardSpec(k, STORAGE, LIMIT, k, 2, "r", f"{live}/shard-{k}", snapshots) for k in range(2)]
+        specs = [
+            ShardSpec(
+                index=k,
+                storage=STORAGE,
+                limit=LIMIT,
+                seed=k,
+                shards=2,
+                run="r",
+                folder=f"{live}/shard-{k}",
+                snapshots=snapshots,
+            )
+            for k in range(2)
+        ]
         shards = [RayShard(start_shard(spec)) for spec in specs]
         for shard in shards:
             stats(shard)

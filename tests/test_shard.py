@@ -20,7 +20,14 @@ LIFE = (0, 1)
 
 
 def shard(index: int = 0, budget: int | None = None, max_ahead: int = 1000, capacity: int = 200) -> Shard:
-    one = Shard(ShardSpec(index, spec(2, capacity), RateLimit(4, 4, 5, max_ahead, budget), seed=index))
+    one = Shard(
+        ShardSpec(
+            index=index,
+            storage=spec(2, capacity),
+            limit=RateLimit(samples_per_step=4, batch_size=4, warmup=5, max_ahead=max_ahead, budget=budget),
+            seed=index,
+        )
+    )
     one.settle(0, LIFE)
     return one
 

@@ -256,12 +256,28 @@ def test_the_kernel_copies_what_numpy_copies(rows: int, count: int, width: int, 
 
 def test_memory_is_what_the_spec_says() -> None:
     """At most 1.06 times one observation, action, reward and flag for each transition, and of stacked frames one."""
-    plain = StorageSpec(("a", "b"), ((223,), (67,)), 38, (100_000, 50_000), 32, 132)
+    plain = StorageSpec(
+        tasks=("a", "b"),
+        observation_shapes=((223,), (67,)),
+        action_size=38,
+        capacity=(100_000, 50_000),
+        segment_length=32,
+        push_rows=132,
+    )
     content = 100_000 * (4 * (223 + 38 + 1) + 1) + 50_000 * (4 * (67 + 38 + 1) + 1)
     assert plain.nbytes <= 1.06 * content
     made = storage(plain)
     assert sum(ring.rows * (ring.stride + 1) for ring in made.rings) <= plain.nbytes
-    frames = StorageSpec(("pong",), ((84, 84),), 1, (100_000,), 128, 1100, dtype="uint8", stack=4)
+    frames = StorageSpec(
+        tasks=("pong",),
+        observation_shapes=((84, 84),),
+        action_size=1,
+        capacity=(100_000,),
+        segment_length=128,
+        push_rows=1100,
+        dtype="uint8",
+        stack=4,
+    )
     assert frames.nbytes <= 1.06 * 100_000 * (84 * 84 + 9)
 
 

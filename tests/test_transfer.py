@@ -19,7 +19,7 @@ from tests import golden_vectors as golden
 from tests import tiny
 from tests.test_learner import batches, save, spec
 
-OLD = NetworkSpec(5, 2, 3, width=16, policy_width=16)
+OLD = NetworkSpec(observation_size=5, action_size=2, num_tasks=3, width=16, policy_width=16)
 WIDER = replace(OLD, observation_size=7, action_size=4, num_tasks=4)
 
 

@@ -68,9 +68,9 @@ def test_parameters_do_not_know_of_a_measurement() -> None:
     assert torch.equal(torch.get_rng_state(), before)
     assert set(costs) == set(ways(open_spec))
     best = min(costs, key=lambda way: costs[way])
-    assert (chosen.precision, chosen.threads) == (best.precision, best.threads)
+    assert (chosen.config.precision, chosen.config.threads) == (best.precision, best.threads)
     measured = Learner(chosen)
-    plain = Learner(spec(precision=chosen.precision, threads=chosen.threads))
+    plain = Learner(spec(precision=chosen.config.precision, threads=chosen.config.threads))
     for learner in (measured, plain):
         learner.train(batches(0))
     for part, tensors in plain.tensors().items():
@@ -97,7 +97,7 @@ def test_what_is_not_measured(changes: dict[str, Any]) -> None:
 def test_bfloat16_by_rule_only_where_it_is_faster(width: int, wide: bool) -> None:
     expected = "bf16" if wide and multiplies_bfloat16("cpu") else "float32"
     assert fastest("cpu", width) == expected
-    assert settled(spec(precision="auto", networks=replace(spec().networks, width=width))).precision == expected
+    assert settled(spec(precision="auto", networks=replace(spec().networks, width=width))).config.precision == expected
 
 
 def serial(folder: Path, name: str, **changes: Any) -> Any:
@@ -110,7 +110,7 @@ def test_lock_step_measures_nothing(tmp_path: Path) -> None:
     assert not learner_spec(plan, "cpu").tuned
     one, other = run(serial(tmp_path, "a")), run(serial(tmp_path, "b"))
     assert_identical(one, other)
-    assert (one.learner.spec.precision, one.learner.spec.threads) == ("float32", os.cpu_count())
+    assert (one.learner.spec.config.precision, one.learner.spec.config.threads) == ("float32", os.cpu_count())
     (ready,) = [row for row in events(tmp_path / "a") if row["event"] == "learner_ready"]
     assert (ready["precision"], ready["threads"], ready["measured"]) == ("float32", os.cpu_count(), [])
 
@@ -120,15 +120,15 @@ def test_a_resumed_run_keeps_its_precision(tmp_path: Path) -> None:
     begun = run(serial(tmp_path, "a", precision="bf16"), StopAt(350))
     assert begun.learner.updates > 0
     resumed = run(replace(serial(tmp_path, "a", precision="auto"), resume=True))
-    assert resumed.learner.spec.precision == "bf16"
+    assert resumed.learner.spec.config.precision == "bf16"
     assert resumed.learner.updates > begun.learner.updates
 
 
 def test_a_named_precision_is_taken_whatever_was_saved(tmp_path: Path) -> None:
     url = str(tmp_path / "saved")
     Crew(Learner(spec(precision="bf16"))).save(url).result()
-    assert dcp.continued(spec(precision="auto"), url).precision == "bf16"
-    assert dcp.continued(spec(precision="float64"), url).precision == "float64"
+    assert dcp.continued(spec(precision="auto"), url).config.precision == "bf16"
+    assert dcp.continued(spec(precision="float64"), url).config.precision == "float64"
 
 
 def member(rank: int, port: int, folder: Path) -> None:
@@ -145,9 +145,9 @@ def member(rank: int, port: int, folder: Path) -> None:
     found = [
         [(way.precision, way.threads, cost) for way, cost in costs.items()],
         [way.precision for way in agreed(none_common[rank], ranks)],
-        [chosen.precision, chosen.threads],
+        [chosen.config.precision, chosen.config.threads],
     ]
-    crew = Crew(Learner(replace(chosen, threads=2), ranks))
+    crew = Crew(Learner(chosen.changed(threads=2), ranks))
     if rank == 0:
         crew.use_threads(1)
         crew.train(batches(0), 0, False, lambda: None).finish()

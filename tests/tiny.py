@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cluster.config.schema import ActorsConfig, Config, EvaluationConfig, LearnerConfig, ReplayConfig
+from cluster.config.schema import ActorsConfig, Config, EvaluationConfig, ReplayConfig
+from learner.config import LearnerConfig
 
 OPTIONS = [
     "--tasks=dmc/cartpole-swingup",

@@ -98,7 +98,12 @@ def task(game: str) -> Task:
     """bank_heist -> atari/bank-heist, played the usual way; `configured` changes that."""
     title = "".join(word.capitalize() for word in game.split("_"))
     made = Task(
-        f"atari/{game.replace('_', '-')}", (), action_size=1, episode_limit=0, library_id=f"{title}-v5", num_actions=18
+        name=f"atari/{game.replace('_', '-')}",
+        observation_keys=(),
+        action_size=1,
+        episode_limit=0,
+        library_id=f"{title}-v5",
+        num_actions=18,
     )
     return configured(made, **USUAL)
 

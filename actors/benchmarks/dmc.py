@@ -115,9 +115,9 @@ def envpool_id(domain: str, name: str) -> str:
 
 TASKS = {
     f"dmc/{domain}-{name}": Task(
-        f"dmc/{domain}-{name}",
-        tuple(keys.items()),
-        actions,
+        name=f"dmc/{domain}-{name}",
+        observation_keys=tuple(keys.items()),
+        action_size=actions,
         episode_limit=1000,
         library_id=envpool_id(domain, name),
     )

@@ -18,7 +18,13 @@ EXTRA: dict[str, tuple[Keys, int]] = {
     **dict.fromkeys(("walker-walk-backwards", "walker-run-backwards"), (WALKER, 6)),
 }
 TASKS = {
-    f"dmc-extra/{name}": Task(f"dmc-extra/{name}", tuple(keys.items()), actions, episode_limit=1000, library_id=name)
+    f"dmc-extra/{name}": Task(
+        name=f"dmc-extra/{name}",
+        observation_keys=tuple(keys.items()),
+        action_size=actions,
+        episode_limit=1000,
+        library_id=name,
+    )
     for name, (keys, actions) in EXTRA.items()
 }
 BENCHMARK = Benchmark(

@@ -119,7 +119,14 @@ def described(name: str, library_id: str, environment: Any) -> Task:
             f"{name} takes {actions}: a critic has outputs for each of its actions, of which there may be at most "
             f"{MOST_ACTIONS:,}"
         )
-    return Task(name, keys, math.prod(actions.shape or ()), limit, library_id, num_actions=num_actions)
+    return Task(
+        name=name,
+        observation_keys=keys,
+        action_size=math.prod(actions.shape or ()),
+        episode_limit=limit,
+        library_id=library_id,
+        num_actions=num_actions,
+    )
 
 
 def try_out(task: Task, environment: Any) -> None:

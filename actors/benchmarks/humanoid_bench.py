@@ -87,7 +87,14 @@ def tasks(robot: str, sizes: dict[str, int], actions: int) -> dict[str, Task]:
     for name, size in sizes.items():
         key = f"humanoid-bench/{robot}-{name}"
         limit = 500 if name in SHORT else 1000
-        made[key] = Task(key, (("", size),), actions, limit, f"{robot}-{name}-v0", (("render_mode", None),))
+        made[key] = Task(
+            name=key,
+            observation_keys=(("", size),),
+            action_size=actions,
+            episode_limit=limit,
+            library_id=f"{robot}-{name}-v0",
+            options=(("render_mode", None),),
+        )
     return made
 
 

@@ -24,10 +24,10 @@ PushBack PushWall Reach ReachWall ShelfPlace Soccer StickPull StickPush Sweep Sw
 def task(name: str) -> Task:
     """PickPlaceWall -> metaworld/pick-place-wall."""
     return Task(
-        "metaworld/" + re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower(),
-        (("", OBSERVATION_SIZE),),
-        ACTION_SIZE,
-        EPISODE_LIMIT,
+        name="metaworld/" + re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower(),
+        observation_keys=(("", OBSERVATION_SIZE),),
+        action_size=ACTION_SIZE,
+        episode_limit=EPISODE_LIMIT,
         library_id=f"MetaWorld/{name}-v3",
         options=(("partially_observable", False),),
         success_key="success",

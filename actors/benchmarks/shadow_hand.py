@@ -31,7 +31,13 @@ KEYS = (("observation", 61), ("desired_goal", 7))  # as the paper's code has it:
 
 
 def task(thing: str) -> Task:
-    return Task(f"shadow-hand/{thing}", KEYS, 20, 100, f"{thing}-rotate-v1")
+    return Task(
+        name=f"shadow-hand/{thing}",
+        observation_keys=KEYS,
+        action_size=20,
+        episode_limit=100,
+        library_id=f"{thing}-rotate-v1",
+    )
 
 
 TASKS = {made.name: made for made in map(task, (TRAINING + TRANSFER).split())}

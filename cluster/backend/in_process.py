@@ -14,6 +14,7 @@ from cluster.plan.learner_plan import learner_spec
 from cluster.plan.plan import Plan
 from cluster.run.folder import RunFolder
 from cluster.run.replay_plan import shard_specs
+from learner.config import Device
 from learner.learner import Learner
 from learner.state import dcp
 from replay.client.handle import LocalShard
@@ -50,7 +51,7 @@ class InProcess:
 
     plan: Plan
     folder: RunFolder
-    device: str
+    device: Device
     incarnation: int
     states: Sequence[Any]
 

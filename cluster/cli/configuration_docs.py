@@ -1,4 +1,4 @@
-"""Prints docs/configuration.md: every option, and the docstring below its field in cluster/config/schema.py."""
+"""Prints docs/configuration.md: every option, and the docstring below its field."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
 
-from cluster.config import schema as config_module
-from cluster.config.fields import flag, get
+from cluster.config.fields import BOUNDS, FIXED, FIXED_IN_LOCK_STEP, flag, get
 from cluster.config.presets import PRESETS
 from cluster.config.schema import Config
-from cluster.preflight.validation import BOUNDS
 
 HEAD = """# Configuration
 
 Every option of `brc train PRESET`, and what it means. This page is written by `make docs` from
-`cluster/config/schema.py`; edit the docstrings there, not this page.
+`cluster/config/schema.py` and `learner/config.py`; edit the docstrings there, not this page.
 
 A default is what holds where the preset says nothing else; [the last table](#presets) lists what presets say. A value
 outside its range is refused before anything starts, with the nearest value that is valid. `brc train PRESET --help`
 shows the same options with the defaults of that preset. An environment step of a task counts the steps of all its
 copies together.
+
+A resumed run cannot change an option that is marked `fixed`, and one in serial execution none that is marked `serial`
+either.
 """
 
 
@@ -45,20 +46,15 @@ class Section(NamedTuple):
 
 def sections() -> list[Section]:
     """The dataclasses of the configuration, the run's own options first."""
-    classes = {
-        node.name: node for node in ast.parse(inspect.getsource(config_module)).body if isinstance(node, ast.ClassDef)
-    }
     defaults = Config()
     nested = [field.name for field in fields(Config) if is_dataclass(getattr(defaults, field.name))]
-    found = [section("Run", classes["Config"], defaults, "")]
-    for name in nested:
-        part = getattr(defaults, name)
-        found.append(section(name.capitalize(), classes[type(part).__name__], part, f"{name}."))
-    return found
+    return [section("Run", defaults, ""), *(section(n.capitalize(), getattr(defaults, n), f"{n}.") for n in nested)]
 
 
-def section(title: str, node: ast.ClassDef, defaults: Any, prefix: str) -> Section:
+def section(title: str, defaults: Any, prefix: str) -> Section:
     """What a dataclass says of itself and of its fields; fields that are dataclasses have sections of their own."""
+    node = ast.parse(inspect.getsource(type(defaults))).body[0]
+    assert isinstance(node, ast.ClassDef)
     options = [
         Option(prefix + name, kind, getattr(defaults, name), meaning)
         for name, kind, meaning in documented_fields(node)
@@ -111,7 +107,8 @@ def option_row(option: Option) -> str:
         name += f", `--{group}{dot}no-{own}`"
     limits = BOUNDS.get(option.path)
     span = "" if limits is None else f"{bound(limits[0])} to {bound(limits[1])}"
-    return f"| {name} | {option.kind} | {shown(option.default)} | {span} | {option.meaning} |"
+    resume = "fixed" if option.path in FIXED else "serial" if option.path in FIXED_IN_LOCK_STEP else ""
+    return f"| {name} | {option.kind} | {shown(option.default)} | {span} | {resume} | {option.meaning} |"
 
 
 def preset_rows(options: list[Option]) -> Iterator[str]:
@@ -129,7 +126,7 @@ def markdown() -> str:
     lines = [HEAD]
     for part in found:
         lines += [f"## {part.title}", "", part.summary, ""]
-        lines += ["| option | type | default | range | meaning |", "|---|---|---|---|---|"]
+        lines += ["| option | type | default | range | resume | meaning |", "|---|---|---|---|---|---|"]
         lines += [option_row(option) for option in part.options] + [""]
     lines += ["## Presets", "", "What each preset sets. Options on the command line override it.", ""]
     lines += [f"- `{name}`: {make.__doc__}" for name, make in PRESETS.items()]

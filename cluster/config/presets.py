@@ -11,9 +11,9 @@ from cluster.config.schema import (
     Config,
     EvaluationConfig,
     ExplorationConfig,
-    LearnerConfig,
     ReplayConfig,
 )
+from learner.config import LearnerConfig
 
 # Critics for runs of minutes: a higher rate and a lower temperature than the paper's, which are for a million steps.
 SMALL = LearnerConfig(

@@ -7,111 +7,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from learner.config import LearnerConfig
+from replay.setting import setting
+
 # A job on a cluster runs in a folder that goes away with it.
 RUNS = str(Path(os.environ.get("BRC_HOME", "")) / "runs")
-
-
-@dataclass(frozen=True)
-class LearnerConfig:
-    """The agent and its updates. Defaults are the reference implementation's."""
-
-    network: str = "bronet"
-    """What critic and policy are made of: bronet, or a network that another package registers."""
-    width: int = 4096
-    """Hidden width of each critic head; 4096 gives 137 M parameters."""
-    depth: int = 2
-    """Residual blocks of each critic head."""
-    heads: int = 2
-    """Critics in the ensemble; their probabilities are averaged."""
-    policy_width: int = 256
-    """Hidden width of the policy."""
-    policy_depth: int = 1
-    """Residual blocks of the policy."""
-    embedding_size: int = 32
-    """Length of a task embedding; unused when there is a single task."""
-    embedding_norm: Literal["l2", "l1"] = "l2"
-    """Norm that task embeddings are scaled to: l2 as in the published code, l1 as in the paper's text."""
-    encoder_width: int = 1
-    """Multiplies the channels of the encoder of images, 16, 32 and 32."""
-    loss: Literal["categorical", "mse"] = "categorical"
-    """What the critic learns: a distribution over returns by cross-entropy, as the paper, or their mean by squared
-    error."""
-    num_bins: int = 101
-    """Atoms of the categorical value distribution; of no meaning with mse."""
-    value_limit: float = 10.0
-    """The value support is [-value_limit, value_limit]; rewards are scaled to fill it."""
-    normalize_observations: bool = False
-    """Whether networks see observations less their running mean, divided by their running deviation."""
-    batch_size: int = 1024
-    """Rows in an update, drawn over all tasks."""
-    updates_per_step: float = 2.0
-    """Updates per environment step of every task."""
-    discount: float = 0.99
-    """Discount of future rewards."""
-    n_step: int = 1
-    """Environment steps whose rewards an update's target sums before it looks to the target network."""
-    polyak: float = 0.005
-    """Step of the target network towards the critic after every update."""
-    learning_rate: float = 3e-4
-    """Learning rate of critic, policy and temperature."""
-    weight_decay: float = 1e-4
-    """AdamW's decay of every parameter of critic and policy."""
-    initial_temperature: float = 0.1
-    """Entropy temperature before the first update."""
-    target_entropy_per_action: float = -0.5
-    """Target entropy per action dimension of the widest task."""
-    precision: Literal["auto", "float64", "float32", "tf32", "bf16"] = "auto"
-    """Precision of the networks' products; parameters are float32, with float64 that. auto is float32 or, where the
-    device has instructions for it, bf16, which learns alike: whichever makes updates faster, as measured when a run
-    begins. Without a measurement, as on GPUs, at great widths and in serial execution, it is bf16, on a CPU from width
-    256. A resumed run keeps it."""
-    compile: bool = False
-    """Have torch compile the networks' blocks, and a GPU of its own record whole requests of updates and replay them.
-    It takes up to a minute when the learner begins."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where updates run; auto takes a GPU if there is one."""
-    threads: int = 0
-    """CPU threads of each of the learner's ranks. 0 divides all cores of the machine among them, of which as many are
-    used as make updates fastest, measured when a run begins and while it goes on; in serial execution all."""
-    checkpoints: str = ""
-    """Folder or URL, such as s3://bucket/folder, for the learner's part of checkpoints; empty is the run's folder."""
-    ranks: int = 1
-    """Processes that make every update together, each with a GPU if that is the device."""
-    sharding: Literal["auto", "replicate", "shard"] = "auto"
-    """Whether ranks hold all of the critic each, or a part; auto shards those of 30 million parameters and more."""
-    replicas: int = 1
-    """Copies of a sharded critic among the ranks: one for each node sends less between nodes."""
-    deadline: float = 120.0
-    """Seconds that ranks wait for one that does not answer before all are started again."""
-    profile: int = 0
-    """Updates to trace, about, when the learner has begun; learner-trace.json.gz in the run's folder. 0 traces none."""
-    publish_interval: int = 16
-    """Updates between two published policies."""
-    batches_per_request: int = 4
-    """Batches that one sample request may bring."""
-    requests_in_flight: int = 2
-    """Sample requests under way while an update runs."""
 
 
 @dataclass(frozen=True)
 class ActorsConfig:
     """Who steps the environments. The tasks of each benchmark have actors of their own."""
 
-    count: int = 0
+    count: int = setting(0, 0, 4096)
     """Actor processes of a benchmark; 0 divides one for each core but one among benchmarks, at most one a task."""
-    copies: int = 4
+    copies: int = setting(4, 1, 4096, resume="fixed in lock step")
     """Copies of each task in an actor that serves it, stepped together."""
-    threads: int = 1
+    threads: int = setting(1, 1, 1024)
     """Threads of each task's environment pool."""
-    backend: Literal["envpool", "dm_control", "ale-py"] = "envpool"
+    backend: Literal["envpool", "dm_control", "ale-py"] = setting("envpool", resume="fixed in lock step")
     """Library that runs tasks that several have: those of dm_control, and Atari's."""
     balance: Literal["fixed", "auto"] = "fixed"
     """auto moves actors from benchmarks that wait to the one that all wait for, as long as the learner waits too."""
-    cpus: float = 1.0
+    cpus: float = setting(1.0, 0.0, 1024.0)
     """CPUs that Ray sets aside for an actor. Those that it cannot place wait until it can."""
-    deadline: float = 120.0
+    deadline: float = setting(120.0, 1.0, 86400.0)
     """Seconds without a step, other than to wait for replay, after which an actor is replaced, or an evaluator."""
-    memory: float = 8.0
+    memory: float = setting(8.0, 0.1, 100000.0)
     """Gigabytes of an actor's memory above which it is replaced."""
     runtime: dict[str, str] = field(default_factory=dict)
     """Packages of a benchmark's actors and evaluator: names and files with a Ray runtime environment in YAML, such as
@@ -125,9 +46,9 @@ class ActorsConfig:
 class ExplorationConfig:
     """How tasks with discrete actions are explored. Others are by the policy's own noise."""
 
-    epsilon: float = 0.01
+    epsilon: float = setting(0.01, 0.0, 1.0)
     """Share of actions that are random in the end."""
-    steps: int = 10_000
+    steps: int = setting(10_000, 0, 10**12)
     """Environment steps of each task, after warm-up, in which that share falls from 1."""
 
 
@@ -135,19 +56,19 @@ class ExplorationConfig:
 class AtariConfig:
     """How Atari games are played, in training and evaluation alike."""
 
-    frame_skip: int = 4
+    frame_skip: int = setting(4, 1, 60, resume="fixed")
     """Frames that an action is held for."""
-    stack: int = 4
+    stack: int = setting(4, 1, 16, resume="fixed")
     """Frames in an observation."""
-    size: int = 84
+    size: int = setting(84, 16, 210, resume="fixed")
     """Height and width that frames are scaled to; a learner on a CPU gains a factor of four from 42."""
-    sticky: float = 0.25
+    sticky: float = setting(0.25, 0.0, 0.99, resume="fixed in lock step")
     """Chance of every frame that the action before is held instead; the Atari 100k benchmark has none."""
-    one_life: bool = False
+    one_life: bool = setting(False, resume="fixed in lock step")
     """Whether an episode of training ends with the first life lost, and the game begins anew; not in evaluation."""
-    full_actions: bool = True
+    full_actions: bool = setting(True, resume="fixed")
     """Whether all games have the joystick's 18 actions, or each those that mean something in it."""
-    noop_max: int = 30
+    noop_max: int = setting(30, 1, 1000, resume="fixed in lock step")
     """An episode begins with up to so many frames in which nothing is done."""
 
 
@@ -155,9 +76,9 @@ class AtariConfig:
 class ReplayConfig:
     """Where transitions are kept and how sampling and inserting are held together."""
 
-    capacity: int = 1_000_000
+    capacity: int = setting(1_000_000, 1, 10**12, resume="fixed in lock step")
     """Transitions kept of each task, over all shards."""
-    observation_dtype: Literal["float32", "float16"] = "float32"
+    observation_dtype: Literal["float32", "float16"] = setting("float32", resume="fixed in lock step")
     """Type that observations are kept and sent in; float16 halves the memory and keeps three digits. Observations
     beyond its range are clipped to 65504, which is counted, and told once a task."""
     task_weights: dict[str, float] = field(default_factory=dict)
@@ -165,15 +86,15 @@ class ReplayConfig:
     directory: str = ""
     """Folder for the files that replay is kept in while a run lives; empty is shared memory, or the run's folder if
     that has no room. The files outlive processes, not the system that these run on."""
-    snapshots: str = ""
+    snapshots: str = setting("", resume="fixed")
     """Folder or URL, such as s3://bucket/folder, for replay's part of checkpoints; empty is the run's folder."""
-    shards: int = 1
+    shards: int = setting(1, 1, 1024, resume="fixed in lock step")
     """Replay processes."""
-    segment_length: int = 32
+    segment_length: int = setting(32, 1, 65536, resume="fixed in lock step")
     """Transitions that an actor collects of each copy before it pushes them."""
-    warmup: int = 5000
+    warmup: int = setting(5000, 1, 10**12, resume="fixed")
     """Environment steps of each task, taken at random, before the first update."""
-    max_ahead: int = 0
+    max_ahead: int = setting(0, 0, 10**12)
     """Environment steps by which acting may be ahead of learning; 0 means two pushes of an actor."""
 
 
@@ -181,9 +102,9 @@ class ReplayConfig:
 class EvaluationConfig:
     """Scoring with the deterministic policy."""
 
-    interval: int = 25_000
+    interval: int = setting(25_000, 0, 10**12)
     """Environment steps of each task between evaluations; 0 evaluates only before and after."""
-    episodes: int = 10
+    episodes: int = setting(10, 1, 1000)
     """Episodes of each task in an evaluation; at most 64 of all tasks are played at a time, fewer by memory."""
 
 
@@ -193,7 +114,7 @@ class MetricsConfig:
 
     serve: bool = True
     """Answer Prometheus while the run lives."""
-    port: int = 0
+    port: int = setting(0, 0, 65535)
     """Port to answer at; 0 takes any that is free, and Prometheus is told which."""
     address: str = ""
     """Address of this machine to answer at; empty is 127.0.0.1, on a cluster the head's own."""
@@ -207,9 +128,9 @@ class Config:
 
     tasks: tuple[str, ...] = ()
     """Names of tasks and suites, such as dmc/dog-run or dmc-dogs."""
-    steps: int = 1_000_000
+    steps: int = setting(1_000_000, 1, 10**12)
     """Environment steps of each task after which the run ends."""
-    seed: int = 0
+    seed: int = setting(0, 0, 2**31 - 1, resume="fixed in lock step")
     """Seed of networks, environments, exploration and sampling."""
     name: str = ""
     """Name of the run's folder; empty makes one from the preset and the time."""
@@ -224,11 +145,11 @@ class Config:
     """distributed runs the parts as Ray processes; serial runs them in lock step in one, bit-identical for a seed."""
     runs_folder: str = RUNS
     """Folder that holds a folder for each run; on a cluster's head it is in BRC_HOME, ~/.brc."""
-    checkpoint_interval: int = 100_000
+    checkpoint_interval: int = setting(100_000, 0, 10**12)
     """Environment steps of each task between checkpoints; 0 writes one only at the end or when stopped."""
-    keep_checkpoints: int = 2
+    keep_checkpoints: int = setting(2, 1, 1000)
     """Checkpoints kept; older ones are removed."""
-    report_interval: float = 5.0
+    report_interval: float = setting(5.0, 0.1, 60)
     """Seconds between two rows of metrics and two refreshes of the console."""
     wandb: str = ""
     """Project of Weights & Biases, such as entity/project, that gets the run's metrics as well; empty is none."""

@@ -6,7 +6,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from actors.actor import ActorSpec, Assignment
@@ -18,7 +18,7 @@ from actors.evaluator import EvaluatorSpec
 from cluster.config.schema import ActorsConfig, AtariConfig, Config
 from learner.agents.acting import Epsilon, acting
 from learner.networks.footprint import critic_parameters, footprint
-from learner.networks.spec import NetworkSpec
+from learner.networks.spec import NetworkSpec, network_spec
 from replay.rate_limiter import RateLimit
 from replay.shard import ShardSpec, share
 from replay.store.storage import StorageSpec
@@ -27,7 +27,7 @@ MOST_ACTORS = 1 << 12  # of a benchmark: their numbers are made of it
 SHARD_FROM = 30_000_000  # parameters of a critic: below, to gather its layers takes longer than it saves
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """Everything about a run that follows from its configuration."""
 
@@ -46,14 +46,13 @@ class Plan:
 
     @property
     def networks(self) -> NetworkSpec:
-        learner = vars(self.config.learner)
-        shape = {field.name: learner[field.name] for field in fields(NetworkSpec) if field.name in learner}
-        if learner["loss"] == "mse":
-            shape["num_bins"] = 1  # the value itself
-        discrete = tuple(task.num_actions for task in self.tasks) if self.most_actions else ()
-        image = self.tasks[0].image
-        return NetworkSpec(
-            self.observation_size, self.action_size, len(self.tasks), num_actions=discrete, image=image, **shape
+        return network_spec(
+            self.config.learner,
+            observation_size=self.observation_size,
+            action_size=self.action_size,
+            num_tasks=len(self.tasks),
+            num_actions=tuple(task.num_actions for task in self.tasks) if self.most_actions else (),
+            image=self.tasks[0].image,
         )
 
     @property
@@ -107,20 +106,20 @@ class Plan:
         position = self.benchmarks.index(what.benchmark)
         most = part.copies * (len(self.tasks) if config.execution == "serial" else self.sizes[what.benchmark])
         return ActorSpec(
-            what.name,
-            position * MOST_ACTORS + what.number,
-            tuple((task, self.tasks[task]) for task in what.tasks),
-            part.copies,
-            position * (COPY_INDICES // len(self.benchmarks)) + what.number * most,
-            self.observation_size,
-            self.action_size,
-            config.replay.segment_length,
-            config.learner.discount,
-            config.seed,
-            acting(self.networks, self.epsilon),
-            part.backend,
-            part.threads,
-            incarnation,
+            name=what.name,
+            index=position * MOST_ACTORS + what.number,
+            tasks=tuple((task, self.tasks[task]) for task in what.tasks),
+            copies=part.copies,
+            first_copy=position * (COPY_INDICES // len(self.benchmarks)) + what.number * most,
+            observation_size=self.observation_size,
+            action_size=self.action_size,
+            segment_length=config.replay.segment_length,
+            discount=config.learner.discount,
+            seed=config.seed,
+            acting=acting(self.networks, self.epsilon),
+            backend=part.backend,
+            threads=part.threads,
+            incarnation=incarnation,
         )
 
     @property
@@ -173,15 +172,15 @@ class Plan:
         """Of a benchmark's tasks, or of all."""
         config = self.config
         return EvaluatorSpec(
-            configured_tasks(self.tasks, replace(config.atari, one_life=False)),
-            tuple(index for index, task in enumerate(self.tasks) if benchmark in ("", task.benchmark)),
-            config.evaluation.episodes,
-            self.observation_size,
-            self.action_size,
-            config.seed,
-            acting(self.networks),
-            config.actors.backend,
-            config.actors.threads,
+            tasks=configured_tasks(self.tasks, replace(config.atari, one_life=False)),
+            played=tuple(index for index, task in enumerate(self.tasks) if benchmark in ("", task.benchmark)),
+            episodes=config.evaluation.episodes,
+            observation_size=self.observation_size,
+            action_size=self.action_size,
+            seed=config.seed,
+            acting=acting(self.networks),
+            backend=config.actors.backend,
+            threads=config.actors.threads,
         )
 
 
@@ -196,28 +195,30 @@ def make_plan(config: Config) -> Plan:
     shards = []
     for index in range(replay.shards):
         storage = StorageSpec(
-            tuple(task.name for task in tasks),
-            tuple(row_shape(task) for task in tasks),
-            max(task.action_size for task in tasks),
-            (share(replay.capacity, index, replay.shards),) * len(tasks),
-            replay.segment_length,
-            push_rows(config, copies, stack_of(tasks)),
-            tasks[0].observation_dtype if tasks[0].image else replay.observation_dtype,
-            stack_of(tasks),
+            tasks=tuple(task.name for task in tasks),
+            observation_shapes=tuple(row_shape(task) for task in tasks),
+            action_size=max(task.action_size for task in tasks),
+            capacity=(share(replay.capacity, index, replay.shards),) * len(tasks),
+            segment_length=replay.segment_length,
+            push_rows=push_rows(config, copies, stack_of(tasks)),
+            dtype=tasks[0].observation_dtype if tasks[0].image else replay.observation_dtype,
+            stack=stack_of(tasks),
             n_step=learner.n_step,
             discount=learner.discount,
             weights=tuple(replay.task_weights.get(task.name, 1.0) for task in tasks) if replay.task_weights else (),
         )
         limit = RateLimit(
-            samples_per_step,
-            learner.batch_size,
-            share(replay.warmup, index, replay.shards),
-            max(ahead, least_ahead),
-            share(config.steps, index, replay.shards),
+            samples_per_step=samples_per_step,
+            batch_size=learner.batch_size,
+            warmup=share(replay.warmup, index, replay.shards),
+            max_ahead=max(ahead, least_ahead),
+            budget=share(config.steps, index, replay.shards),
         )
-        shards.append(ShardSpec(index, storage, limit, config.seed * 1009 + index, replay.shards))
+        shards.append(
+            ShardSpec(index=index, storage=storage, limit=limit, seed=config.seed * 1009 + index, shards=replay.shards)
+        )
     total = sum(shard.limit.total_batches for shard in shards)
-    return Plan(config, tasks, tuple(shards), total)
+    return Plan(config=config, tasks=tasks, shards=tuple(shards), total_updates=total)
 
 
 def part_of(actors: ActorsConfig, benchmark: str) -> ActorsConfig:

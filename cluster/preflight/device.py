@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from cluster.errors import RunFailed
 from cluster.preflight.machine import this_machine
+from learner.config import Device
 
 
-def learner_device(asked: str) -> str:
+def learner_device(asked: str) -> Device:
     """Answers cpu or cuda to cpu, cuda or auto. Raises RunFailed where there is a GPU that torch cannot use: on the
     CPU the run would take a hundred times longer."""
     import torch

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from actors.backends import gl
 from actors.benchmarks.benchmark import Task
 from actors.benchmarks.catalogue import BACKENDS, UnknownNameError, backend_of, nearest, resolve
-from cluster.config.fields import flag, get
+from cluster.config.fields import BOUNDS, flag, get
 from cluster.config.schema import Config
 from cluster.errors import ConfigError
 from cluster.plan.plan import Plan, make_plan, max_ahead, most_copies
@@ -21,62 +21,6 @@ from cluster.preflight.ray_folder import ray_folder
 from cluster.preflight.room import check_memory, check_place, check_url
 from learner.networks.registry import trunk
 from replay.shard import share
-
-# Inclusive bounds of every number in the configuration.
-BOUNDS: dict[str, tuple[float, float]] = {
-    "steps": (1, 10**12),
-    "seed": (0, 2**31 - 1),
-    "checkpoint_interval": (0, 10**12),
-    "keep_checkpoints": (1, 1000),
-    "report_interval": (0.1, 60),
-    "metrics.port": (0, 65535),
-    "learner.width": (8, 65536),
-    "learner.depth": (1, 64),
-    "learner.heads": (1, 64),
-    "learner.policy_width": (8, 65536),
-    "learner.policy_depth": (1, 64),
-    "learner.embedding_size": (1, 4096),
-    "learner.encoder_width": (1, 64),
-    "learner.num_bins": (2, 4096),
-    "learner.value_limit": (1e-6, 1e6),
-    "learner.batch_size": (1, 2**20),
-    "learner.updates_per_step": (1e-6, 1000),
-    "learner.discount": (0.0, 0.999999),
-    "learner.n_step": (1, 1000),
-    "learner.polyak": (1e-9, 1.0),
-    "learner.learning_rate": (1e-12, 1.0),
-    "learner.weight_decay": (0.0, 1.0),
-    "learner.initial_temperature": (1e-9, 1e3),
-    "learner.target_entropy_per_action": (-100.0, -1e-3),
-    "learner.threads": (0, 1024),
-    "learner.ranks": (1, 4096),
-    "learner.replicas": (1, 4096),
-    "learner.deadline": (5.0, 3600.0),
-    "learner.profile": (0, 10_000),
-    "learner.publish_interval": (1, 10**6),
-    "learner.batches_per_request": (1, 1024),
-    "learner.requests_in_flight": (1, 64),
-    "actors.count": (0, 4096),
-    "actors.copies": (1, 4096),
-    "actors.threads": (1, 1024),
-    "actors.cpus": (0.0, 1024.0),
-    "actors.deadline": (1.0, 86400.0),
-    "actors.memory": (0.1, 100_000.0),
-    "replay.capacity": (1, 10**12),
-    "replay.shards": (1, 1024),
-    "replay.segment_length": (1, 65536),
-    "replay.warmup": (1, 10**12),
-    "replay.max_ahead": (0, 10**12),
-    "exploration.epsilon": (0.0, 1.0),
-    "exploration.steps": (0, 10**12),
-    "atari.frame_skip": (1, 60),
-    "atari.stack": (1, 16),
-    "atari.size": (16, 210),
-    "atari.sticky": (0.0, 0.99),
-    "atari.noop_max": (1, 1000),
-    "evaluation.interval": (0, 10**12),
-    "evaluation.episodes": (1, 1000),
-}
 
 
 def validate(config: Config, machine: Machine | None = None) -> Plan:

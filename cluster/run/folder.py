@@ -11,7 +11,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from actors.benchmarks.catalogue import nearest
-from cluster.config.fields import flag, get
+from cluster.config.fields import FIXED, flag, get
 from cluster.config.paths import absolute
 from cluster.config.schema import Config
 from cluster.errors import ConfigError
@@ -29,33 +29,6 @@ from learner.state.checkpoint import CheckpointError, Checkpoints
 from replay.json_text import json_text
 from replay.snapshots.snapshot import Place, SnapshotError
 
-# Fields that a resumed run cannot change. They shape what is in the checkpoint, or the returns that rewards are scaled
-# by, or, the last three, would make the rate limiter find samples that are long overdue or taken too early.
-FIXED_FIELDS = (
-    "learner.network",
-    "learner.width",
-    "learner.depth",
-    "learner.heads",
-    "learner.policy_width",
-    "learner.policy_depth",
-    "learner.embedding_size",
-    "learner.embedding_norm",
-    "learner.loss",
-    "learner.num_bins",
-    "learner.normalize_observations",
-    "learner.encoder_width",
-    "atari.frame_skip",
-    "atari.stack",
-    "atari.size",
-    "atari.full_actions",
-    "learner.value_limit",
-    "learner.discount",
-    "replay.snapshots",
-    "learner.checkpoints",
-    "replay.warmup",
-    "learner.batch_size",
-    "learner.updates_per_step",
-)
 REPORT = "report.html"
 
 
@@ -247,7 +220,7 @@ def check_resume(path: Path, plan: Plan) -> tuple[str, Manifest]:
         raise ConfigError(f"run {path.name} has no checkpoint yet: {way_on(path, checkpoints)}")
     newest, manifest = newest_checkpoint(path, checkpoints)
     check_order(path.name, manifest.tasks, plan.tasks)
-    for field in FIXED_FIELDS:
+    for field in FIXED:
         old, new = get(saved, field), get(config, field)
         if old != new:
             raise ConfigError(f"{flag(field)}: run {path.name} has {old}, not {new}; resume with {flag(field)} {old}")

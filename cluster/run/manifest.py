@@ -5,25 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from cluster.config.fields import get
+from cluster.config.fields import FIXED_IN_LOCK_STEP, get
 from cluster.config.schema import Config
 from dashboards.codec import decode, encode
 from dashboards.progress import ProgressState
 from learner.state.checkpoint import CheckpointError, Checkpoints
-
-# In lock step a resumed run goes on in the midst of its episodes, so it needs the environments and streams it had.
-SERIAL_FIELDS = (
-    "seed",
-    "actors.copies",
-    "actors.backend",
-    "atari.sticky",
-    "atari.one_life",
-    "atari.noop_max",
-    "replay.capacity",
-    "replay.shards",
-    "replay.segment_length",
-    "replay.observation_dtype",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +21,7 @@ class Manifest:
         replay: name of replay's snapshot.
         incarnation: the highest of its actors.
         shapes: what environments show and take, by task (cluster/plan/shapes.py).
-        options: the values of SERIAL_FIELDS.
+        options: the values of FIXED_IN_LOCK_STEP.
     """
 
     env_steps: int
@@ -63,7 +49,7 @@ def read_manifest(checkpoints: Checkpoints, name: str) -> Manifest:
     """Of a checkpoint that is there. Raises CheckpointError, naming the file, when it is damaged."""
     found = checkpoints.manifest(name)
     try:
-        return decode(Manifest, found | {"options": {one: found[one] for one in SERIAL_FIELDS if one in found}})
+        return decode(Manifest, found | {"options": {one: found[one] for one in FIXED_IN_LOCK_STEP if one in found}})
     except ValueError as error:
         path = f"{checkpoints.url(name)}/manifest.json"
         reason = " ".join(str(error).split()[:20])
@@ -72,4 +58,4 @@ def read_manifest(checkpoints: Checkpoints, name: str) -> Manifest:
 
 def serial_options(config: Config) -> dict[str, Any]:
     """What a run in lock step cannot go on without."""
-    return {one: get(config, one) for one in SERIAL_FIELDS}
+    return {one: get(config, one) for one in FIXED_IN_LOCK_STEP}

@@ -32,6 +32,7 @@ from cluster.supervise.waiting import all_answer
 from dashboards.events import ActorDied, ActorStarted, LearnerDied, LearnerRestarted, Scaled
 from dashboards.progress import lowest_inserts
 from dashboards.rows import Row
+from learner.config import Device
 
 TICK_S = 0.25
 SAVES = 3  # tries of the last checkpoint
@@ -41,7 +42,7 @@ FLEET_S = 30.0  # for actors to end their loops
 class Coordinator:
     """Start with `run`, inside an initialised Ray. `live` is the folder for the shards' files."""
 
-    def __init__(self, plan: Plan, session: Session, live: Path, device: str, parts: Parts) -> None:
+    def __init__(self, plan: Plan, session: Session, live: Path, device: Device, parts: Parts) -> None:
         self.plan = plan
         self.session = session
         self.saver = Saver(session)

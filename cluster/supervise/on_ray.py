@@ -28,6 +28,7 @@ from cluster.supervise.evaluators import EvaluatorGroup, Patience
 from cluster.supervise.learner_group import LearnerGroup
 from cluster.supervise.recovery import Survivors, actor_name, living_actors, rank_name
 from cluster.supervise.shards import ShardGroup
+from learner.config import Device
 from learner.process import LoopSpec, start_ranks
 from replay.client.handle import ShardHandle
 from replay.policy_store import PolicyStore
@@ -46,7 +47,7 @@ class OnRay:
     plan: Plan
     session: Session
     live: Path
-    device: str
+    device: Device
     parts: Parts
     found: Survivors
     newest: Callable[[], str]

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from learner.agents import gradients, tanh_normal
 from learner.agents.gradients import Combine
-from learner.agents.interface import Agent, Batch, Settings
+from learner.agents.interface import Agent, Batch
+from learner.agents.losses import critic_loss
 from learner.agents.optimizers import adam_options, adamw, follow, norms, with_moments
+from learner.config import LearnerConfig
 from learner.networks import registry
 from learner.networks.description import Network
 from learner.networks.modules import Critic, Policy
@@ -60,7 +62,7 @@ class BRCState:
 
 def initial_state(
     spec: NetworkSpec,
-    settings: Settings,
+    config: LearnerConfig,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     prepare: Callable[[nn.Module], None] = lambda module: None,
@@ -75,30 +77,30 @@ def initial_state(
     policy = Policy(spec).to(dtype=dtype, device=device)
     for module in (critic, target, policy):
         prepare(module)
-    log_temperature = nn.Parameter(torch.tensor(math.log(settings.initial_temperature), dtype=dtype, device=device))
+    log_temperature = nn.Parameter(torch.tensor(math.log(config.initial_temperature), dtype=dtype, device=device))
 
-    adam = torch.optim.Adam([log_temperature], betas=(0.5, 0.999), **adam_options(settings, log_temperature.is_cuda))
+    adam = torch.optim.Adam([log_temperature], betas=(0.5, 0.999), **adam_options(config, log_temperature.is_cuda))
     return BRCState(
         critic,
         target,
         policy,
         log_temperature,
-        adamw(critic, settings),
-        adamw(policy, settings),
+        adamw(critic, config),
+        adamw(policy, config),
         with_moments(adam),
     )
 
 
-def target_entropy(spec: NetworkSpec, settings: Settings) -> float:
+def target_entropy(spec: NetworkSpec, config: LearnerConfig) -> float:
     """Hbar = -A / 2 with A the largest action size over tasks."""
-    return settings.target_entropy_per_action * spec.action_size
+    return config.target_entropy_per_action * spec.action_size
 
 
 def update(
     state: BRCState,
     batch: Batch,
     noise: Tensor,
-    settings: Settings,
+    config: LearnerConfig,
     diagnostics: bool = False,
     combine: Combine = gradients.mean,
 ) -> dict[str, Tensor]:
@@ -114,29 +116,29 @@ def update(
     metrics: dict[str, Tensor] = {}
     temperature = state.temperature()
     old_embedding = state.critic.embed(batch.task_ids)
-    loss = settings.critic_loss
+    loss = critic_loss(config)
 
     # 1. Critic: both heads learn what the mean of the target heads says of the next action.
     with torch.no_grad():
         detached = None if old_embedding is None else old_embedding.detach()
-        target = bellman_target(state, batch, noise[0], detached, temperature, settings)
+        target = bellman_target(state, batch, noise[0], detached, temperature, config)
     outputs = state.critic(batch.observations, batch.actions, old_embedding)
     state.critic_optimizer.zero_grad(set_to_none=True)
-    critic_loss = combine(loss.rows(outputs, target), batch.task_ids, state.critic)
+    mean_loss = combine(loss.rows(outputs, target), batch.task_ids, state.critic)
     state.critic_optimizer.step()
     if diagnostics:
         metrics |= norms("critic", state.critic)
         metrics["target_mean"] = loss.target_values(target).mean()
 
     # 2. Target: every leaf, LayerNorm and embeddings included, moves towards the new critic.
-    follow(state.target, state.critic, settings.polyak)
+    follow(state.target, state.critic, config.polyak)
 
     # 3. Policy, against the critic just updated. The embedding trains from the critic loss alone.
     with torch.no_grad():
         embedding = state.critic.embed(batch.task_ids)
     mean, log_std = state.policy(batch.observations, embedding)
     actions, log_prob = tanh_normal.sample(mean, log_std, noise[1])
-    value, value_gradient = value_and_action_gradient(state.critic, batch.observations, actions, embedding, settings)
+    value, value_gradient = value_and_action_gradient(state.critic, batch.observations, actions, embedding, config)
     entropy_loss = temperature * log_prob.mean()
     state.policy_optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward([entropy_loss, actions], [None, -value_gradient])
@@ -146,11 +148,11 @@ def update(
 
     # 4. Temperature: d/dlog(alpha) of alpha (H - Hbar), with the entropy of the policy before its step.
     entropy = -log_prob.detach().mean()
-    gap = entropy - settings.target_entropy_per_action * actions.shape[-1]
+    gap = entropy - config.target_entropy_per_action * actions.shape[-1]
     state.log_temperature.grad = temperature * gap
     state.temperature_optimizer.step()
 
-    metrics["critic_loss"] = critic_loss
+    metrics["critic_loss"] = mean_loss
     metrics["policy_loss"] = entropy_loss.detach() - value
     metrics["entropy"] = entropy
     metrics["temperature"] = temperature
@@ -164,17 +166,17 @@ def bellman_target(
     noise: Tensor,
     embedding: Tensor | None,
     temperature: Tensor,
-    settings: Settings,
+    config: LearnerConfig,
 ) -> Tensor:
     """(B, n): what the critic learns, as its loss makes it of the target's outputs, with the entropy term."""
     mean, log_std = state.policy(batch.next_observations, embedding)
     next_actions, log_prob = tanh_normal.sample(mean, log_std, noise)
     outputs = state.target(batch.next_observations, next_actions, state.target.embed(batch.task_ids))
-    return settings.critic_loss.target(outputs, batch.rewards, settings.discount * batch.masks, temperature * log_prob)
+    return critic_loss(config).target(outputs, batch.rewards, config.discount * batch.masks, temperature * log_prob)
 
 
 def value_and_action_gradient(
-    critic: Critic, observations: Tensor, actions: Tensor, embedding: Tensor | None, settings: Settings
+    critic: Critic, observations: Tensor, actions: Tensor, embedding: Tensor | None, config: LearnerConfig
 ) -> tuple[Tensor, Tensor]:
     """Batch mean of Q (mean over heads) and its gradient with respect to the actions (B, action).
 
@@ -185,7 +187,7 @@ def value_and_action_gradient(
     critic.requires_grad_(False)
     outputs = critic(observations, free_actions, embedding)
     critic.requires_grad_()
-    value = settings.critic_loss.values(outputs).mean()
+    value = critic_loss(config).values(outputs).mean()
     (gradient,) = torch.autograd.grad(value, [free_actions])
     return value.detach(), gradient
 

@@ -19,8 +19,10 @@ from torch import Tensor, nn
 
 from learner.agents import gradients
 from learner.agents.gradients import Combine
-from learner.agents.interface import Agent, Batch, Settings
+from learner.agents.interface import Agent, Batch
+from learner.agents.losses import critic_loss
 from learner.agents.optimizers import adamw, follow, norms
+from learner.config import LearnerConfig
 from learner.networks import registry
 from learner.networks.description import Network
 from learner.networks.modules import DiscreteCritic
@@ -63,7 +65,7 @@ class DiscreteState:
 
 def initial_state(
     spec: NetworkSpec,
-    settings: Settings,
+    config: LearnerConfig,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     prepare: Callable[[nn.Module], None] = lambda module: None,
@@ -74,14 +76,14 @@ def initial_state(
     target.load_state_dict(critic.state_dict())
     for module in (critic, target):
         prepare(module)
-    return DiscreteState(critic, target, adamw(critic, settings))
+    return DiscreteState(critic, target, adamw(critic, config))
 
 
 def update(
     state: DiscreteState,
     batch: Batch,
     noise: Tensor,
-    settings: Settings,
+    config: LearnerConfig,
     diagnostics: bool = False,
     combine: Combine = gradients.mean,
 ) -> dict[str, Tensor]:
@@ -91,8 +93,8 @@ def update(
     """
     dtype = batch.rewards.dtype
     observations, following = (floats(array, dtype) for array in (batch.observations, batch.next_observations))
-    loss = settings.critic_loss
-    target = bellman_target(state, batch, following, settings)
+    loss = critic_loss(config)
+    target = bellman_target(state, batch, following, config)
     outputs = state.critic(observations, batch.task_ids)
     taken = batch.actions[:, 0].long()
     chosen = outputs[:, torch.arange(len(taken), device=taken.device), taken]
@@ -103,19 +105,19 @@ def update(
     if diagnostics:
         metrics |= norms("critic", state.critic)
         metrics["target_mean"] = loss.target_values(target).mean()
-    follow(state.target, state.critic, settings.polyak)
+    follow(state.target, state.critic, config.polyak)
     return metrics
 
 
 @torch.no_grad()
-def bellman_target(state: DiscreteState, batch: Batch, following: Tensor, settings: Settings) -> Tensor:
+def bellman_target(state: DiscreteState, batch: Batch, following: Tensor, config: LearnerConfig) -> Tensor:
     """(B, n): what the critic learns, of the target's outputs for the action that is best by the online critic."""
-    loss = settings.critic_loss
+    loss = critic_loss(config)
     online = state.critic(following, batch.task_ids)
     best = action_values(state.critic, loss.values(online), batch.task_ids).argmax(dim=-1)
     outputs = state.target(following, batch.task_ids)
     rows = torch.arange(len(best), device=best.device)
-    return loss.target(outputs[:, rows, best], batch.rewards, settings.discount * batch.masks, None)
+    return loss.target(outputs[:, rows, best], batch.rewards, config.discount * batch.masks, None)
 
 
 def floats(observations: Tensor, dtype: torch.dtype) -> Tensor:
@@ -139,5 +141,5 @@ AGENT = Agent(
     networks=networks,
     modules=modules,
     acts="critic",
-    target_entropy=lambda spec, settings: 0.0,
+    target_entropy=lambda spec, config: 0.0,
 )

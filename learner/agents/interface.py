@@ -10,29 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from learner.agents.gradients import Combine
-from learner.agents.losses import LOSSES, Loss
+from learner.config import LearnerConfig
 from learner.networks.description import Network
 from learner.networks.spec import NetworkSpec
 
 Prepare = Callable[[nn.Module], None]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Constants of the update; the defaults are those of the reference implementation."""
-
-    discount: float = 0.99
-    polyak: float = 0.005
-    learning_rate: float = 3e-4
-    weight_decay: float = 1e-4
-    initial_temperature: float = 0.1
-    target_entropy_per_action: float = -0.5
-    value_limit: float = 10.0
-    loss: str = "categorical"  # of losses.LOSSES
-
-    @property
-    def critic_loss(self) -> Loss:
-        return LOSSES[self.loss](self.value_limit)
 
 
 class Batch(NamedTuple):
@@ -74,21 +56,21 @@ class Agent:
     """An algorithm.
 
     Attributes:
-        initial_state: (networks, settings, dtype, device, prepare) -> fresh state, of torch's global generator.
+        initial_state: (networks, config, dtype, device, prepare) -> fresh state, of torch's global generator.
             `prepare` is called with every network, the target included, before its optimiser is made.
-        update: (state, batch, noise, settings, diagnostics, combine) -> metrics, 0-d tensors by name. It advances the
+        update: (state, batch, noise, config, diagnostics, combine) -> metrics, 0-d tensors by name. It advances the
             state by one gradient step, draws no random numbers and reads no clock. `noise` is (draws, B, action).
         draws: standard normal numbers that an update takes for each action of a row.
         networks: (networks) -> descriptions of all networks, by their names in checkpoints.
         modules: (networks) -> fresh networks of these names.
         acts: the name of the one that actors run.
-        target_entropy: (networks, settings) -> what the entropy is held at; 0 where it plays no part.
+        target_entropy: (networks, config) -> what the entropy is held at; 0 where it plays no part.
     """
 
-    initial_state: Callable[[NetworkSpec, Settings, torch.dtype, torch.device | str, Prepare], Any]
-    update: Callable[[Any, Batch, Tensor, Settings, bool, Combine], dict[str, Tensor]]
+    initial_state: Callable[[NetworkSpec, LearnerConfig, torch.dtype, torch.device | str, Prepare], Any]
+    update: Callable[[Any, Batch, Tensor, LearnerConfig, bool, Combine], dict[str, Tensor]]
     draws: int
     networks: Callable[[NetworkSpec], dict[str, Network]]
     modules: Callable[[NetworkSpec], dict[str, nn.Module]]
     acts: str
-    target_entropy: Callable[[NetworkSpec, Settings], float]
+    target_entropy: Callable[[NetworkSpec, LearnerConfig], float]

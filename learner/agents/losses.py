@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from learner.agents import categorical
+from learner.config import LearnerConfig
 
 
 class Loss(Protocol):
@@ -80,5 +81,10 @@ class SquaredError:
         return (self.values(outputs) - target.squeeze(-1)).square()
 
 
-# By name, how it is made for a value limit.
+# By the name of --learner.loss, how it is made for a value limit.
 LOSSES: dict[str, Callable[[float], Loss]] = {"categorical": Categorical, "mse": SquaredError}
+
+
+def critic_loss(config: LearnerConfig) -> Loss:
+    """The one that a configuration names."""
+    return LOSSES[config.loss](config.value_limit)

@@ -7,19 +7,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from learner.agents.interface import Settings
+from learner.config import LearnerConfig
 from learner.scale.sharding import alike, total_norm
 
 
-def adam_options(settings: Settings, on_gpu: bool) -> dict[str, Any]:
-    return {"lr": settings.learning_rate, "fused": True, "capturable": on_gpu}
+def adam_options(config: LearnerConfig, on_gpu: bool) -> dict[str, Any]:
+    return {"lr": config.learning_rate, "fused": True, "capturable": on_gpu}
 
 
-def adamw(module: nn.Module, settings: Settings) -> torch.optim.Optimizer:
+def adamw(module: nn.Module, config: LearnerConfig) -> torch.optim.Optimizer:
     """For all parameters of a network."""
     groups = [{"params": kind} for kind in alike(module.parameters())]
-    options = adam_options(settings, next(module.parameters()).is_cuda)
-    return with_moments(torch.optim.AdamW(groups, weight_decay=settings.weight_decay, **options))
+    options = adam_options(config, next(module.parameters()).is_cuda)
+    return with_moments(torch.optim.AdamW(groups, weight_decay=config.weight_decay, **options))
 
 
 def with_moments(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:

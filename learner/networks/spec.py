@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
+
+from learner.config import LearnerConfig
 
 IMPALA_CHANNELS = (16, 32, 32)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NetworkSpec:
     """Two specs that differ cannot share a checkpoint."""
 
     observation_size: int
     action_size: int
     num_tasks: int
-    width: int = 512
-    depth: int = 2
-    heads: int = 2
-    policy_width: int = 256
-    policy_depth: int = 1
-    embedding_size: int = 32
-    num_bins: int = 101
-    embedding_norm: str = "l2"
+    width: int = LearnerConfig.width
+    depth: int = LearnerConfig.depth
+    heads: int = LearnerConfig.heads
+    policy_width: int = LearnerConfig.policy_width
+    policy_depth: int = LearnerConfig.policy_depth
+    embedding_size: int = LearnerConfig.embedding_size
+    num_bins: int = LearnerConfig.num_bins
+    embedding_norm: str = LearnerConfig.embedding_norm
     num_actions: tuple[int, ...] = ()  # of each task, where actions are discrete
     image: tuple[int, ...] = ()  # (frames, height, width), where observations are images
-    encoder_width: int = 1  # multiplies the image encoder's channels
-    normalize_observations: bool = False
-    network: str = "bronet"  # of registry.TRUNKS, or registered by another project
+    encoder_width: int = LearnerConfig.encoder_width  # multiplies the image encoder's channels
+    normalize_observations: bool = LearnerConfig.normalize_observations
+    network: str = LearnerConfig.network  # of registry.TRUNKS, or registered by another package
 
     @property
     def discrete(self) -> bool:
@@ -57,6 +59,12 @@ class NetworkSpec:
     def embedding_inputs(self) -> int:
         """Columns that the task embedding adds to an input: none when there is a single task."""
         return self.embedding_size if self.num_tasks > 1 else 0
+
+
+def network_spec(config: LearnerConfig, **of_tasks: Any) -> NetworkSpec:
+    """The networks that a configuration describes; `of_tasks` are the fields that follow from the tasks."""
+    shape = {field.name: getattr(config, field.name) for field in fields(NetworkSpec) if hasattr(config, field.name)}
+    return NetworkSpec(**shape | {"num_bins": config.outputs} | of_tasks)
 
 
 def to_json(spec: NetworkSpec) -> dict[str, Any]:

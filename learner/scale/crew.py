@@ -23,11 +23,11 @@ from replay.store.rows import Batches
 
 def allocate(spec: LearnerSpec, rows: int) -> Batches:
     """Space for `most_batches` batches of so many rows; pinned if the device is a GPU, which fetches them itself."""
-    networks, pinned = spec.networks, spec.device == "cuda"
+    networks, pinned = spec.networks, spec.config.device == "cuda"
     observation_dtype = getattr(torch, spec.observation_dtype)
 
     def empty(*extra: int, dtype: torch.dtype = torch.float32) -> np.ndarray:
-        shape = (spec.most_batches, rows, *extra)
+        shape = (spec.config.batches_per_request, rows, *extra)
         array: np.ndarray = torch.empty(shape, dtype=dtype, pin_memory=pinned).numpy()
         return array
 
@@ -48,7 +48,7 @@ class Crew:
     def __init__(self, learner: Learner, timeout_s: float = 600.0) -> None:
         self.learner = learner
         self.ranks = learner.ranks
-        self.rows = learner.spec.batch_size // self.ranks.count
+        self.rows = learner.spec.config.batch_size // self.ranks.count
         # Files are written by threads of their own, while this one goes on with collectives of its own.
         several = self.ranks.count > 1
         self.files = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_s)) if several else None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import median
 
 import numpy as np
@@ -49,37 +49,37 @@ def choose(spec: LearnerSpec, ranks: Ranks) -> tuple[LearnerSpec, dict[Way, floa
     All ranks must call it, with equal specs, and get the same: ranks in lock step are as fast as the slowest.
     """
     measured = measure(spec, ranks) if is_measured(spec) else {}
-    costs = agreed(measured or {Way(settled(spec).precision, spec.threads): 0.0}, ranks)
+    costs = agreed(measured or {Way(settled(spec).config.precision, spec.config.threads): 0.0}, ranks)
     best = min(costs, key=lambda way: costs[way])
-    return replace(spec, precision=best.precision, threads=best.threads), costs if measured else {}
+    return spec.changed(precision=best.precision, threads=best.threads), costs if measured else {}
 
 
 def ways(spec: LearnerSpec) -> list[Way]:
     """The ways that the spec leaves open and this machine has instructions for."""
-    precisions: list[Precision] = [spec.precision]
-    if spec.precision == "auto":
-        precisions = ["float32", "bf16"] if multiplies_bfloat16(spec.device) else ["float32"]
-    threads = steps(spec.threads) if spec.tuned else [spec.threads]
+    precisions: list[Precision] = [spec.config.precision]
+    if spec.config.precision == "auto":
+        precisions = ["float32", "bf16"] if multiplies_bfloat16(spec.config.device) else ["float32"]
+    threads = steps(spec.config.threads) if spec.tuned else [spec.config.threads]
     return [Way(precision, count) for precision in precisions for count in threads]
 
 
 def is_measured(spec: LearnerSpec) -> bool:
     """Whether there is something to choose, and it takes a few seconds at most."""
-    if spec.device != "cpu" or spec.networks.image or len(ways(spec)) == 1:
+    if spec.config.device != "cpu" or spec.networks.image or len(ways(spec)) == 1:
         return False
     parameters = critic_parameters(spec.networks)
     # Six passes through the critic (brc.update), of two operations for each parameter and row.
-    return parameters <= MOST_PARAMETERS and 12 * parameters * spec.batch_size <= MOST_FLOP
+    return parameters <= MOST_PARAMETERS and 12 * parameters * spec.config.batch_size <= MOST_FLOP
 
 
 def measure(spec: LearnerSpec, ranks: Ranks) -> dict[Way, float]:
     """Seconds of an update, every way, with a rank's rows of a batch."""
     # Compiled, they would take half a minute more, and are no faster (docs/performance.md).
-    one = replace(spec, batch_size=spec.batch_size // ranks.count, most_batches=1, compile=False)
+    one = spec.changed(batch_size=spec.config.batch_size // ranks.count, batches_per_request=1, compile=False)
     choices = ways(spec)
     with torch.random.fork_rng(devices=[]):
         learners = {
-            precision: Learner(replace(one, precision=precision)) for precision in {way.precision for way in choices}
+            precision: Learner(one.changed(precision=precision)) for precision in {way.precision for way in choices}
         }
         batches = sample(one)
 
@@ -118,11 +118,11 @@ def in_turns(choices: Sequence[Way], updates: Callable[[Way], tuple[float, int]]
 
 def sample(spec: LearnerSpec) -> Batches:
     """A batch of normal numbers. Actions are 0, which is one where actions are discrete too."""
-    batches, rng = allocate(spec, spec.batch_size), np.random.default_rng(0)
+    batches, rng = allocate(spec, spec.config.batch_size), np.random.default_rng(0)
     for array in (batches.observations, batches.rewards, batches.next_observations):
         array[...] = rng.standard_normal(array.shape)
     batches.actions[...], batches.masks[...] = 0.0, 1.0
-    batches.task_ids[...] = np.arange(spec.batch_size) % spec.networks.num_tasks
+    batches.task_ids[...] = np.arange(spec.config.batch_size) % spec.networks.num_tasks
     batches.return_minimum[...], batches.return_maximum[...] = -10.0, 10.0
     return batches
 

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -129,8 +128,8 @@ def save(learner: Learner, url: str, group: dist.ProcessGroup | None = None) -> 
 def continued(spec: LearnerSpec, url: str) -> LearnerSpec:
     """With the precision of what was saved, if none is named: learning goes on as it was, on whatever machine."""
     with open_counters(url, "r") as file:
-        saved = json.load(file).get("precision", spec.precision)  # checkpoints of earlier versions do not say
-    return replace(spec, precision=saved) if spec.precision == "auto" else spec
+        saved = json.load(file).get("precision", spec.config.precision)  # checkpoints of earlier versions do not say
+    return spec.changed(precision=saved) if spec.config.precision == "auto" else spec
 
 
 def load(learner: Learner, url: str) -> None:

@@ -23,7 +23,7 @@ DTYPES = ("float32", "float16", "uint8")
 STEPS_PER_EPISODE = 100
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StorageSpec:
     """Shapes and sizes of a storage.
 

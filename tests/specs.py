@@ -1,0 +1,20 @@
+"""Specs of small learners."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+from learner.config import LearnerConfig
+from learner.learner import LearnerSpec
+from learner.networks.spec import NetworkSpec
+
+OF_CONFIG = {field.name for field in fields(LearnerConfig)}
+SMALL = LearnerConfig(batch_size=32, batches_per_request=4, precision="float32", device="cpu", threads=1)
+
+
+def learner_spec(networks: NetworkSpec, **changes: Any) -> LearnerSpec:
+    """Of a learner of float32 on one thread; `changes` are fields of LearnerConfig and of LearnerSpec."""
+    options = {key: value for key, value in changes.items() if key in OF_CONFIG}
+    rest = {"seed": 0} | {key: value for key, value in changes.items() if key not in OF_CONFIG}
+    return LearnerSpec(networks=networks, config=replace(SMALL, **options), **rest)
