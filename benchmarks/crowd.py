@@ -30,7 +30,7 @@ from dashboards.metrics.exporter import Exporter
 from dashboards.metrics.tally import State, Tally
 from dashboards.progress import Progress
 from dashboards.sinks.records import Records
-from learner.agents.acting import acting
+from learner.agents.catalogue import acting
 from learner.networks.spec import NetworkSpec
 from learner.reports import LearnerReport, Seconds
 from replay.stats import LimiterStats, SamplerStats, ShardStats, WriterStats

@@ -34,11 +34,11 @@ from learner.config import Device, LearnerConfig
 from learner.learner import Learner, LearnerSpec
 from learner.networks import registry
 from learner.networks.description import Dense, Network, placed
-from learner.networks.footprint import footprint
 from learner.networks.sizes import operations
 from learner.networks.spec import NetworkSpec, network_spec
 from learner.scale.crew import Crew, allocate
 from learner.scale.cuda_graph import WARM_UP
+from learner.scale.memory import footprint
 from learner.scale.precision import Precision, multiplies_bfloat16
 from learner.scale.sharding import Ranks, Sharding, join, meet
 from replay.store.rows import Batches

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import tyro
 
-from learner.networks.footprint import critic_parameters, footprint
 from learner.networks.spec import NetworkSpec
+from learner.scale.memory import critic_parameters, footprint
 
 
 def main(

@@ -14,6 +14,9 @@ Device = Literal["cpu", "cuda"]
 class LearnerConfig:
     """The agent and its updates. Defaults are the reference implementation's."""
 
+    agent: str = setting("auto", resume="fixed")
+    """Algorithm: brc for continuous actions, discrete-brc for discrete ones, or an agent that another package
+    registers; auto is the one of these two that fits the tasks."""
     network: str = setting("bronet", resume="fixed")
     """What critic and policy are made of: bronet, or a network that another package registers."""
     width: int = setting(4096, 8, 65536, resume="fixed")

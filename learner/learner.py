@@ -13,16 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from learner.agents import gradients
-from learner.agents.choice import agent_of
+from learner.agents.catalogue import agent_of, described
+from learner.agents.gradients import Combine
 from learner.agents.interface import Batch, State
 from learner.agents.reward_normalizer import RewardNormalizer
 from learner.config import LearnerConfig
-from learner.networks.footprint import footprint, in_words
 from learner.networks.modules import Critic
 from learner.networks.spec import NetworkSpec, from_json, to_json
 from learner.networks.torch_network import ResidualSum, RunningNormalizer
 from learner.nonfinite import NonFinite, way_out
 from learner.scale.cuda_graph import Recorded
+from learner.scale.memory import footprint, in_words
 from learner.scale.precision import (
     fastest,
     multiplies_bfloat16,
@@ -154,8 +155,10 @@ class Learner:
     With several ranks each has its own, made from an equal spec, and all do the same in the same order.
     """
 
-    def __init__(self, spec: LearnerSpec, ranks: Ranks = ALONE) -> None:
+    def __init__(self, spec: LearnerSpec, ranks: Ranks = ALONE, combine: Combine = gradients.mean) -> None:
+        """`combine` makes the critic's gradients of the losses of all rows."""
         self.spec = spec = settled(spec)
+        self.combine = combine
         self.ranks = ranks
         check_room(spec, ranks)
         torch.set_num_threads(spec.config.threads)
@@ -234,7 +237,7 @@ class Learner:
         shape = (self.agent.draws, self.spec.config.batch_size, self.spec.networks.action_size)
         noise = torch.randn(shape, generator=self.generator, dtype=self.dtype, device=self.device)
         rows = noise[:, self.ranks.rows(self.spec.config.batch_size)]
-        return self.agent.update(self.state, batch, rows, self.spec.config, diagnostics, gradients.mean)
+        return self.agent.update(self.state, batch, rows, self.spec.config, diagnostics, self.combine)
 
     def _observe(self, observations: Tensor) -> None:
         """Have networks that normalise what they see take in the rows of a batch, those of all ranks."""
@@ -279,7 +282,7 @@ class Learner:
 
     def acting(self) -> nn.Module:
         """What actors run."""
-        return self.state.modules()[self.agent.acts]
+        return self.state.modules()[described(self.spec.networks).acts]
 
     def policy(self) -> PolicyMessage:
         return self.outgoing().message()

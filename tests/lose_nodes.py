@@ -19,7 +19,7 @@ from ray.cluster_utils import Cluster
 from actors.actor import ActorSpec, Assignment
 from actors.deaths import MOST_DEATHS_IN_A_ROW
 from actors.fleet import Fleet, Limits
-from learner.agents.acting import acting
+from learner.agents.catalogue import acting
 from learner.networks.spec import NetworkSpec
 
 NODE = {"num_cpus": 1, "resources": {"there": 1}, "object_store_memory": 80_000_000}

@@ -21,7 +21,7 @@ from actors.evaluator import Evaluator, EvaluatorSpec
 from actors.policies.policy import TanhNormalPolicy
 from actors.segments import SegmentBuilder
 from learner.agents import tanh_normal
-from learner.agents.acting import acting
+from learner.agents.catalogue import acting
 from learner.networks.modules import Critic, Policy
 from learner.networks.spec import NetworkSpec
 from learner.state.publishing import Outgoing

@@ -22,7 +22,7 @@ from actors.door import MOST_IN_A_ROW, BadNumber, Door, OnlyBadNumbers
 from actors.environments import Step
 from actors.evaluator import Evaluation, Evaluator, EvaluatorSpec
 from cluster.run.evaluation_row import evaluation_row, unsound
-from learner.agents.acting import acting
+from learner.agents.catalogue import acting
 from learner.networks.modules import Policy
 from learner.networks.spec import NetworkSpec
 from learner.state.publishing import Outgoing

@@ -23,14 +23,15 @@ from actors.segments import SegmentBuilder
 from cluster.config.schema import AtariConfig, Config, EvaluationConfig, ExplorationConfig
 from dashboards.sinks import records
 from learner.agents import discrete
-from learner.agents.acting import Epsilon, acting
+from learner.agents.acting import Epsilon
+from learner.agents.catalogue import acting
 from learner.agents.discrete import DiscreteState
 from learner.agents.interface import Batch
 from learner.agents.losses import Categorical
 from learner.config import LearnerConfig
 from learner.learner import Learner
-from learner.networks.footprint import critic_parameters
 from learner.networks.spec import NetworkSpec
+from learner.scale.memory import critic_parameters
 from learner.state import dcp
 from learner.state.publishing import Outgoing
 from learner.state.transfer import MEAN, RANDOM, Origin, begin_from

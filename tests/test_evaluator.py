@@ -14,7 +14,7 @@ from actors.benchmarks.catalogue import resolve
 from actors.environments import Step, make_environment
 from actors.episodes import EpisodeTracker
 from actors.evaluator import Abandoned, Evaluation, Evaluator, EvaluatorSpec
-from learner.agents.acting import acting
+from learner.agents.catalogue import acting
 from learner.networks.modules import Critic, Policy
 from learner.networks.spec import NetworkSpec
 from learner.state.publishing import Outgoing

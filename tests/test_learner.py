@@ -15,10 +15,10 @@ from learner.agents import brc
 from learner.agents.reward_normalizer import RewardNormalizer
 from learner.config import LearnerConfig
 from learner.learner import Learner, LearnerSpec, finish
-from learner.networks.footprint import critic_parameters
 from learner.networks.modules import Critic
 from learner.networks.spec import NetworkSpec
 from learner.nonfinite import NonFinite
+from learner.scale.memory import critic_parameters
 from learner.scale.precision import Precision, autocast, parameter_dtype, round_factors
 from learner.state import dcp
 from learner.state.checkpoint import CheckpointError, Checkpoints

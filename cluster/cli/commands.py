@@ -32,6 +32,7 @@ from cluster.run.folder import (
 from cluster.run.manifest import Manifest
 from cluster.run.registry import FileRegistry, Registry, find_registry, known_run
 from dashboards.sinks.console import duration, number
+from learner.agents.catalogue import described
 from replay.json_text import json_text
 from replay.policy_store import PolicyMessage
 
@@ -303,7 +304,7 @@ def export(run: Name = "", folder: str = "", runs_folder: str = RUNS) -> int:
     path = existing_run(Path(runs_folder).absolute(), run)  # environments may go elsewhere
     _, config = load_config(path)
     plan = check(here(config))
-    if plan.most_actions:
+    if described(plan.networks).choice != "tanh_normal":
         raise ConfigError(f"run {run} acts with its critic: brc export writes policies of continuous actions alone")
     message, manifest = newest_policy(path, plan)
     from cluster.cli.export import export as write

@@ -16,9 +16,10 @@ from actors.benchmarks.catalogue import resolve
 from actors.environments import COPY_INDICES
 from actors.evaluator import EvaluatorSpec
 from cluster.config.schema import ActorsConfig, AtariConfig, Config
-from learner.agents.acting import Epsilon, acting
-from learner.networks.footprint import critic_parameters, footprint
+from learner.agents.acting import Epsilon
+from learner.agents.catalogue import acting, described
 from learner.networks.spec import NetworkSpec, network_spec
+from learner.scale.memory import critic_parameters, footprint
 from replay.rate_limiter import RateLimit
 from replay.shard import ShardSpec, share
 from replay.store.storage import StorageSpec
@@ -70,7 +71,7 @@ class Plan:
     def is_sharded(self) -> bool:
         """Whether each of the learner's ranks holds a part of the critic, not all of it."""
         config = self.config.learner
-        if config.ranks == 1 or config.sharding == "replicate" or self.most_actions:
+        if config.ranks == 1 or config.sharding == "replicate" or described(self.networks).acts == "critic":
             return False
         large = critic_parameters(self.networks) >= SHARD_FROM
         return config.sharding == "shard" or config.replicas > 1 or large

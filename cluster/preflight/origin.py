@@ -13,6 +13,7 @@ from cluster.errors import ConfigError
 from cluster.plan.plan import Plan
 from cluster.run.folder import load_config, newest_checkpoint, run_checkpoints
 from cluster.run.manifest import Manifest
+from learner.agents.catalogue import described
 from learner.networks.spec import NetworkSpec, from_json
 from learner.state.checkpoint import Checkpoints
 
@@ -66,11 +67,11 @@ def check_origin(plan: Plan) -> None:
     checkpoints, checkpoint, manifest = newest(config)
     checkpoints.verify(checkpoint)
     saved = saved_networks(checkpoints, checkpoint)
-    if saved.discrete != plan.networks.discrete:
-        kinds = ("continuous", "discrete")
+    theirs, ours = described(saved), described(plan.networks)
+    if theirs.actions != ours.actions:
         raise ConfigError(
-            f"--tasks: the origin {config.origin} takes {kinds[saved.discrete]} actions and these tasks "
-            f"{kinds[plan.networks.discrete]} ones: begin without it"
+            f"--tasks: the origin {config.origin} takes {theirs.actions} actions and these tasks {ours.actions} ones: "
+            "begin without it"
         )
     begun = load_config(Path(config.origin))[1]
     for name in ("full_actions", "size", "stack"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from cluster.config.paths import check_writable
 from cluster.errors import ConfigError
 from cluster.plan.plan import Plan
-from learner.networks.footprint import in_words
+from learner.scale.memory import in_words
 from replay.store.locations import free_bytes, has_room, is_shared_memory, node_memory, shared_folder
 from replay.urls import is_local, open_url
 

@@ -7,6 +7,7 @@ import math
 import os
 import re
 from collections.abc import Sequence
+from typing import Literal
 
 from actors.backends import gl
 from actors.benchmarks.benchmark import Task
@@ -19,6 +20,7 @@ from cluster.plan.runtime import runtime
 from cluster.preflight.machine import Machine, this_machine
 from cluster.preflight.ray_folder import ray_folder
 from cluster.preflight.room import check_memory, check_place, check_url
+from learner.agents.catalogue import description
 from learner.networks.registry import trunk
 from replay.shard import share
 
@@ -100,11 +102,15 @@ def check_backends(config: Config, tasks: Sequence[Task]) -> None:
 def check_kinds(config: Config, tasks: Sequence[Task]) -> None:
     """Whether one agent can learn all of the tasks."""
     learner = config.learner
-    try:
-        trunk(learner.network)
-    except Exception as error:  # whatever the package raises that registers it
-        raise ConfigError(f"--learner.network {learner.network}: {error}") from error
     first = tasks[0]
+    actions: Literal["continuous", "discrete"] = "discrete" if first.num_actions else "continuous"
+    try:
+        option = f"--learner.network {learner.network}"
+        trunk(learner.network)
+        option = f"--learner.agent {learner.agent}"
+        agent = description(learner.agent, actions)
+    except Exception as error:  # whatever the package raises that registers it
+        raise ConfigError(f"{option}: {error}") from error
     for task in tasks:
         for kind, has, first_has in (
             ("discrete actions", task.num_actions > 0, first.num_actions > 0),
@@ -113,13 +119,18 @@ def check_kinds(config: Config, tasks: Sequence[Task]) -> None:
             if has != first_has:
                 have, lack = (task, first) if has else (first, task)
                 raise ConfigError(f"--tasks {have.name} has {kind} and {lack.name} has none: train them in a run each")
+    if agent.actions != actions:
+        raise ConfigError(
+            f"--learner.agent {learner.agent} is for {agent.actions} actions, and those of {first.name} are {actions}: "
+            "use auto"
+        )
     if first.image and learner.normalize_observations:
         raise ConfigError(
             f"--learner.normalize-observations: {first.name} shows images, whose numbers are in [0, 1]: leave it out"
         )
-    if first.num_actions and (learner.sharding == "shard" or learner.replicas > 1):
+    if agent.acts == "critic" and (learner.sharding == "shard" or learner.replicas > 1):
         raise ConfigError(
-            "--learner.sharding shard: with discrete actions the critic is what actors act with, and each rank must "
+            f"--learner.sharding shard: with {actions} actions the critic is what actors act with, and each rank must "
             "hold all of it: use replicate"
         )
     atari = any(task.benchmark == "atari" for task in tasks)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from learner.networks import registry
 from learner.networks.description import Network
-from learner.networks.spec import NetworkSpec
 
 
 @dataclass(frozen=True)
@@ -42,10 +40,3 @@ class Acting:
     choice: Literal["tanh_normal", "greedy"] = "tanh_normal"
     num_actions: tuple[int, ...] = ()
     epsilon: Epsilon = ALWAYS_GREEDY
-
-
-def acting(spec: NetworkSpec, epsilon: Epsilon = ALWAYS_GREEDY) -> Acting:
-    """What the agents act with: BRC with its policy, the discrete one with its critic."""
-    if spec.discrete:
-        return Acting(registry.discrete_critic(spec), "greedy", spec.num_actions, epsilon)
-    return Acting(registry.policy(spec))

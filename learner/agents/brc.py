@@ -19,8 +19,6 @@ from learner.agents.interface import Agent, Batch
 from learner.agents.losses import critic_loss
 from learner.agents.optimizers import adam_options, adamw, follow, norms, with_moments
 from learner.config import LearnerConfig
-from learner.networks import registry
-from learner.networks.description import Network
 from learner.networks.modules import Critic, Policy
 from learner.networks.spec import NetworkSpec
 
@@ -192,11 +190,6 @@ def value_and_action_gradient(
     return value.detach(), gradient
 
 
-def networks(spec: NetworkSpec) -> dict[str, Network]:
-    critic = registry.critic(spec)
-    return {"critic": critic, "target": critic, "policy": registry.policy(spec)}
-
-
 def modules(spec: NetworkSpec) -> dict[str, nn.Module]:
     return {"critic": Critic(spec), "target": Critic(spec), "policy": Policy(spec)}
 
@@ -205,8 +198,6 @@ AGENT = Agent(
     initial_state=initial_state,
     update=update,
     draws=2,
-    networks=networks,
     modules=modules,
-    acts="policy",
     target_entropy=target_entropy,
 )

@@ -23,8 +23,6 @@ from learner.agents.interface import Agent, Batch
 from learner.agents.losses import critic_loss
 from learner.agents.optimizers import adamw, follow, norms
 from learner.config import LearnerConfig
-from learner.networks import registry
-from learner.networks.description import Network
 from learner.networks.modules import DiscreteCritic
 from learner.networks.spec import NetworkSpec
 
@@ -125,11 +123,6 @@ def floats(observations: Tensor, dtype: torch.dtype) -> Tensor:
     return observations.to(dtype) / 255 if observations.dtype == torch.uint8 else observations
 
 
-def networks(spec: NetworkSpec) -> dict[str, Network]:
-    critic = registry.discrete_critic(spec)
-    return {"critic": critic, "target": critic}
-
-
 def modules(spec: NetworkSpec) -> dict[str, nn.Module]:
     return {"critic": DiscreteCritic(spec), "target": DiscreteCritic(spec)}
 
@@ -138,8 +131,6 @@ AGENT = Agent(
     initial_state=initial_state,
     update=update,
     draws=0,
-    networks=networks,
     modules=modules,
-    acts="critic",
     target_entropy=lambda spec, config: 0.0,
 )

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from learner.agents.gradients import Combine
 from learner.config import LearnerConfig
-from learner.networks.description import Network
 from learner.networks.spec import NetworkSpec
 
 Prepare = Callable[[nn.Module], None]
@@ -61,16 +60,12 @@ class Agent:
         update: (state, batch, noise, config, diagnostics, combine) -> metrics, 0-d tensors by name. It advances the
             state by one gradient step, draws no random numbers and reads no clock. `noise` is (draws, B, action).
         draws: standard normal numbers that an update takes for each action of a row.
-        networks: (networks) -> descriptions of all networks, by their names in checkpoints.
-        modules: (networks) -> fresh networks of these names.
-        acts: the name of the one that actors run.
+        modules: (networks) -> fresh networks, by their names in checkpoints.
         target_entropy: (networks, config) -> what the entropy is held at; 0 where it plays no part.
     """
 
     initial_state: Callable[[NetworkSpec, LearnerConfig, torch.dtype, torch.device | str, Prepare], Any]
     update: Callable[[Any, Batch, Tensor, LearnerConfig, bool, Combine], dict[str, Tensor]]
     draws: int
-    networks: Callable[[NetworkSpec], dict[str, Network]]
     modules: Callable[[NetworkSpec], dict[str, nn.Module]]
-    acts: str
     target_entropy: Callable[[NetworkSpec, LearnerConfig], float]

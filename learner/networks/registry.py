@@ -122,6 +122,5 @@ def discrete_critic(spec: NetworkSpec) -> Network:
     """An ensemble of BroNets over (observation or features of an image, task embedding). Its output is (heads, rows,
     actions x bins)."""
     encoder = (Group("encoder", impala(spec.encoder_width)),) if spec.image else ()
-    outputs = spec.most_actions * spec.num_bins
-    heads = Ensemble("heads", spec.heads, trunk(spec.network)(spec.width, spec.depth, outputs))
+    heads = Ensemble("heads", spec.heads, trunk(spec.network)(spec.width, spec.depth, spec.outputs))
     return Network(inputs(spec, OBSERVATION, TASK), (*encoder, *begins(spec, TASK), heads))

@@ -29,6 +29,7 @@ class NetworkSpec:
     image: tuple[int, ...] = ()  # (frames, height, width), where observations are images
     encoder_width: int = LearnerConfig.encoder_width  # multiplies the image encoder's channels
     normalize_observations: bool = LearnerConfig.normalize_observations
+    agent: str = LearnerConfig.agent  # of learner.agents.catalogue
     network: str = LearnerConfig.network  # of registry.TRUNKS, or registered by another package
 
     @property
@@ -39,6 +40,11 @@ class NetworkSpec:
     def most_actions(self) -> int:
         """Actions of the task that has most."""
         return max(self.num_actions)
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that a critic head gives for a row."""
+        return self.num_bins * (self.most_actions if self.discrete else 1)
 
     @property
     def observation_shape(self) -> tuple[int, ...]:

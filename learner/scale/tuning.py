@@ -18,8 +18,8 @@ import torch
 import torch.distributed as dist
 
 from learner.learner import Learner, LearnerSpec, Trained, settled
-from learner.networks.footprint import critic_parameters
 from learner.scale.crew import Crew, allocate
+from learner.scale.memory import critic_parameters
 from learner.scale.pace import Pace, steps
 from learner.scale.precision import Precision, multiplies_bfloat16
 from learner.scale.sharding import Ranks

@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader, FileSystem
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
-from learner.agents.choice import agent_of
+from learner.agents.catalogue import agent_of, described
 from learner.learner import Learner, LearnerSpec
 from learner.networks.modules import normalized
 from learner.networks.spec import NetworkSpec
@@ -146,7 +146,8 @@ def load(learner: Learner, url: str) -> None:
 def load_policy(networks: NetworkSpec, url: str) -> PolicyMessage:
     """What is published of a checkpoint: what acts and task embeddings, without the rest having to fit anywhere."""
     agent = agent_of(networks)
-    part, acts = agent.acts, agent.modules(networks)[agent.acts]
+    part = described(networks).acts
+    acts = agent.modules(networks)[part]
     wanted: dict[str, dict[str, Any]] = {part: dict(acts.state_dict())}
     table = wanted[part].get("task_embeddings")
     if networks.num_tasks > 1 and table is None:

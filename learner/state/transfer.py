@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from learner.agents.catalogue import described
 from learner.learner import Learner
 from learner.networks.description import ACTION, TASK, Concat, Dense, Network, placed
 from learner.networks.modules import normalized
@@ -61,7 +62,7 @@ def begin_from(learner: Learner, origin: Origin) -> None:
         dcp_load(saved | others, checkpoint_id=origin.url, no_dist=True)
     new, state = learner.spec.networks, learner.state
     ours = state.modules()
-    networks = learner.agent.networks(old), learner.agent.networks(new)
+    networks = described(old).networks(old), described(new).networks(new)
     for name, module in ours.items():
         columns = list(zip(*(columns_of(described[name]) for described in networks), strict=True))
         for key, parameter in module.named_parameters():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from learner.networks import registry
+from learner.agents.catalogue import described
 from learner.networks.sizes import parameters
 from learner.networks.spec import IMPALA_CHANNELS, NetworkSpec
 
@@ -12,7 +12,7 @@ OVERHEAD_BYTES = 100_000_000
 
 def critic_parameters(spec: NetworkSpec) -> int:
     """How many numbers a critic learns, its table of embeddings included."""
-    network = registry.discrete_critic(spec) if spec.discrete else registry.critic(spec)
+    network = described(spec).networks(spec)["critic"]
     return parameters(network) + (spec.num_tasks * spec.embedding_size if spec.num_tasks > 1 else 0)
 
 
@@ -31,8 +31,9 @@ def encoder_activations(spec: NetworkSpec) -> int:
 
 
 def policy_parameters(spec: NetworkSpec) -> int:
-    """How many numbers a policy learns: none where the critic itself acts."""
-    return 0 if spec.discrete else parameters(registry.policy(spec))
+    """How many numbers an agent learns besides its critic: none where the critic itself acts."""
+    networks = described(spec).networks(spec)
+    return sum(parameters(network) for name, network in networks.items() if name not in ("critic", "target"))
 
 
 def footprint(
@@ -61,7 +62,7 @@ def footprint(
     # A layer keeps what went into its LayerNorm and what came out of the ReLU behind it, for the way back.
     layers = spec.heads * (1 + 2 * spec.depth) * 2 * spec.width + (1 + 2 * spec.policy_depth) * 2 * spec.policy_width
     # Logits, softmaxes and their gradients.
-    outputs = 6 * spec.heads * spec.num_bins * (spec.most_actions if spec.discrete else 1) * number
+    outputs = 6 * spec.heads * spec.outputs * number
     outputs += encoder_activations(spec) * number
     row = (2 if spec.image else 8) * spec.observation_size + 4 * (spec.action_size + 2) + 8
     block = 2 * (spec.width + 3) * spec.width

@@ -1,0 +1,73 @@
+"""06: an agent of your own: `python -m examples.own_agent`.
+
+A Description says which networks it has and how it acts, and an Agent trains them. Another package registers its
+Description by an entry point of the group brc.agents; CONTRIBUTING.md says how.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from examples.short import config, trained
+from learner.agents import discrete, gradients
+from learner.agents.catalogue import AGENTS, Description, discrete_brc
+from learner.agents.discrete import DiscreteState, action_values, floats
+from learner.agents.gradients import Combine
+from learner.agents.interface import Batch
+from learner.agents.losses import critic_loss
+from learner.agents.optimizers import follow
+from learner.config import LearnerConfig
+
+TASK = "gymnasium/CartPole-v1"
+TEMPERATURE = 0.1  # of the softmax over values, which fill [-10, 10]
+
+
+def update(
+    state: DiscreteState,
+    batch: Batch,
+    noise: Tensor,
+    config: LearnerConfig,
+    diagnostics: bool = False,
+    combine: Combine = gradients.mean,
+) -> dict[str, Tensor]:
+    """One step of Expected Sarsa with a softmax policy: the next state is worth the mean over actions, where discrete
+    BRC takes the best one."""
+    loss, dtype = critic_loss(config), batch.rewards.dtype
+    rows = torch.arange(len(batch.rewards), device=batch.rewards.device)
+    with torch.no_grad():
+        outputs = state.target(floats(batch.next_observations, dtype), batch.task_ids)
+        values = action_values(state.target, loss.values(outputs), batch.task_ids)
+        drawn = torch.softmax(values / TEMPERATURE, dim=-1)
+        targets = [
+            loss.target(outputs[:, :, action], batch.rewards, config.discount * batch.masks, None)
+            for action in range(values.shape[-1])
+        ]
+        target = (torch.stack(targets, dim=1) * drawn[:, :, None]).sum(dim=1)
+    outputs = state.critic(floats(batch.observations, dtype), batch.task_ids)
+    chosen = outputs[:, rows, batch.actions[:, 0].long()]
+    state.critic_optimizer.zero_grad(set_to_none=True)
+    mean_loss = combine(loss.rows(chosen, target), batch.task_ids, state.critic)
+    state.critic_optimizer.step()
+    follow(state.target, state.critic, config.polyak)
+    return {"critic_loss": mean_loss, "q_mean": loss.values(chosen.detach()).mean()}
+
+
+AGENT = replace(discrete.AGENT, update=update)
+EXPECTED_SARSA = Description("discrete", discrete_brc, "critic", "greedy", "examples.own_agent:AGENT")
+
+
+def main(folder: Path) -> dict[str, float | None]:
+    """Mean returns at random and after training."""
+    AGENTS["expected-sarsa"] = EXPECTED_SARSA
+    random, learned = trained(config(folder, (TASK,), steps=2000, agent="expected-sarsa"))
+    return {"random": random.mean_return[TASK], "learned": learned.mean_return[TASK]}
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as temporary:
+        print(main(Path(temporary)))
