@@ -123,7 +123,7 @@ def differences(old: object, new: object, prefix: str = "--") -> list[str]:
 
 def follow(registry: Registry, run: str) -> int:
     """Show the last of a run's console, and what follows until the run ends; its exit code."""
-    folder = registry.read(run, "folder")["folder"]
+    folder = registry.read(run, "folder").folder
     file = Path(folder) / CONSOLE
     if not folder or not file.exists():
         raise ConfigError(f"run {run} has no console in {file}: it was started in a terminal, or on another host")
@@ -135,7 +135,7 @@ def follow(registry: Registry, run: str) -> int:
         conducted_at = time.monotonic()
         while True:
             with suppress(RegistryAway):
-                state = registry.read(run, "state")["state"]
+                state = registry.read(run, "state").state
                 ended = state in EXIT_CODES and not registry.owner(run)
                 if registry.owner(run):
                     conducted_at = time.monotonic()

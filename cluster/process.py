@@ -142,7 +142,7 @@ class CoordinatorProcess:
             with suppress(RegistryAway):
                 registry = find_registry(Path(self.config.runs_folder))
                 known = registry.read(self.config.name, "id")
-                Parts(known["id"]).end()
+                Parts(known.id).end()
                 registry.write(self.config.name, state="failed", reason=f"its coordinator could not go on: {reason}")
         else:
             self.heard.wait(PATIENCE_S)

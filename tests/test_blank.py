@@ -78,9 +78,11 @@ def test_what_has_learned_something_is_not_removed(tmp_path: Path) -> None:
 def test_a_run_that_has_written_a_checkpoint_is_not_blank(tmp_path: Path) -> None:
     """Its checkpoints may be where this command does not look, and its metrics lost."""
     with open_run(validate(tiny.config(name="r", runs_folder=str(tmp_path))), "quickstart") as run:
-        (run.path / "events.jsonl").write_text('{"event": "start"}\n')
+        (run.path / "events.jsonl").write_text('{"time": 1.0, "event": "start"}\n')
         assert is_blank(run.path, run.checkpoints)
-        (run.path / "events.jsonl").write_text('{"event": "start"}\n{"event": "checkpoint"}\n')
+        (run.path / "events.jsonl").write_text(
+            '{"time": 1.0, "event": "start"}\n{"time": 2.0, "event": "checkpoint"}\n'
+        )
         assert not is_blank(run.path, run.checkpoints)
 
 

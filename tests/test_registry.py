@@ -86,13 +86,13 @@ def registry(request: pytest.FixtureRequest, tmp_path: Path) -> Registry:
 
 
 def test_what_is_written_is_read(registry: Registry) -> None:
-    assert registry.read("a")["state"] == ""
+    assert registry.read("a").state == ""
     registry.write("a", state="running", desired='{"dmc": 2}')
     registry.write("a", desired='{"dmc": 3}')
     registry.write("b", state="finished")
     assert registry.names() == ["a", "b"]
     found = registry.read("a")
-    assert (found["state"], found["desired"], found["wish"]) == ("running", '{"dmc": 3}', "")
+    assert (found.state, found.desired, found.wish) == ("running", '{"dmc": 3}', "")
 
 
 def test_a_lease_is_one_coordinators_and_goes_when_it_is_given_up(registry: Registry) -> None:
@@ -159,14 +159,14 @@ def test_a_lease_and_what_was_said_outlive_redis(server: Server) -> None:
     registry = RedisRegistry(server.address, SECRET)
     with Presence(registry, "a", registry.lease("a"), Stop()) as presence:
         presence.say(state="running", line="before")
-        wait_until(lambda: registry.read("a")["line"] == "before")
+        wait_until(lambda: registry.read("a").line == "before")
         server.kill()
         presence.say(line="meanwhile")
         wait_until(lambda: time.monotonic() - presence.renewed > 1.5)
         assert presence.may_act()
         server.start()
-        wait_until(lambda: registry.read("a")["line"] == "meanwhile")
-        assert registry.read("a")["state"] == "running" and registry.owner("a")
+        wait_until(lambda: registry.read("a").line == "meanwhile")
+        assert registry.read("a").state == "running" and registry.owner("a")
         registry.write("a", wish="stop", desired='{"dmc": 7}')
         assert presence.stop.wait(30)
         assert presence.desired == {"dmc": 7}

@@ -92,19 +92,19 @@ def status(run: Name = "", runs_folder: str = RUNS) -> int:
         print("there are no runs; start one with `brc train quickstart`")
     for name in names:
         found, owner = registry.read(name), registry.owner(name)
-        print(f"{name}: {state_of(registry, name)}, preset {found['preset'] or '?'}" + (f", {owner}" if owner else ""))
-        if found["reason"]:
-            print(f"  {found['reason']}")
-        if found["line"]:
-            print(f"  {found['line']}")
+        print(f"{name}: {state_of(registry, name)}, preset {found.preset or '?'}" + (f", {owner}" if owner else ""))
+        if found.reason:
+            print(f"  {found.reason}")
+        if found.line:
+            print(f"  {found.line}")
         if run:
-            for line in json.loads(found["scores"] or "[]"):
+            for line in json.loads(found.scores or "[]"):
                 print(f"  {line}")
-            for at, event, reason in json.loads(found["events"] or "[]"):
+            for at, event, reason in json.loads(found.events or "[]"):
                 print(f"  {ago(at)}: {event} {reason}")
-            if found["heartbeat"]:
-                print(f"  last heard of {ago(float(found['heartbeat']))}")
-            print(f"  folder {found['folder']}, newest checkpoint {found['checkpoint'] or 'none'}")
+            if found.heartbeat:
+                print(f"  last heard of {ago(float(found.heartbeat))}")
+            print(f"  folder {found.folder}, newest checkpoint {found.checkpoint or 'none'}")
     return 0
 
 
@@ -115,7 +115,7 @@ def ago(stamp: float) -> str:
 
 def state_of(registry: Registry, run: str) -> str:
     """How a run is, in a word or two."""
-    state = registry.read(run, "state")["state"] or "never started"
+    state = registry.read(run, "state").state or "never started"
     if state == "running":
         return "live" if registry.owner(run) else "died"  # nothing says how
     return state
@@ -185,12 +185,12 @@ def stop(run: Name = "", runs_folder: str = RUNS, timeout: float = 120.0) -> int
     run = known_run(registry, run)
     # On a cluster a coordinator may be on its way back: it will hear of this.
     if not registry.owner(run) and (
-        isinstance(registry, FileRegistry) or registry.read(run, "state")["state"] != "running"
+        isinstance(registry, FileRegistry) or registry.read(run, "state").state != "running"
     ):
         raise ConfigError(f"run {run} is not live")
     registry.write(run, wish="stop")
     deadline = time.monotonic() + timeout
-    while registry.owner(run) or registry.read(run, "state")["state"] == "running":
+    while registry.owner(run) or registry.read(run, "state").state == "running":
         if not registry.owner(run) and isinstance(registry, FileRegistry):  # it died
             break
         if time.monotonic() > deadline:
@@ -218,14 +218,14 @@ def scale(run_and_counts: Names = (), runs_folder: str = RUNS, timeout: float = 
     if not registry.owner(run):
         raise ConfigError(f"run {run} is not live")
     found = registry.read(run)
-    if not found["desired"]:
+    if not found.desired:
         raise ConfigError(f"run {run} has no actors yet, or runs in lock step: there is nothing to scale")
-    asked = check_counts(json.loads(found["most"]), [word for word in run_and_counts if "=" in word])
-    registry.write(run, desired=json_text(json.loads(found["desired"]) | asked))
+    asked = check_counts(json.loads(found.most), [word for word in run_and_counts if "=" in word])
+    registry.write(run, desired=json_text(json.loads(found.desired) | asked))
     deadline = time.monotonic() + timeout
     while True:
-        said = registry.read(run, "fleet")["fleet"]
-        fleet = json.loads(said)["actors"] if said != found["fleet"] else {}
+        said = registry.read(run, "fleet").fleet
+        fleet = json.loads(said)["actors"] if said != found.fleet else {}
         # What is told may still be of before: as many alive by chance, and others wanted.
         there = bool(fleet) and all(
             fleet[benchmark]["alive"] == fleet[benchmark]["desired"] == count for benchmark, count in asked.items()

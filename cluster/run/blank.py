@@ -8,7 +8,6 @@ from pathlib import Path
 from cluster.config.schema import Config
 from cluster.run.identity import run_id
 from cluster.run.registry import FIELDS, Registry
-from dashboards.events import Checkpoint
 from dashboards.sinks import records
 from learner.state.checkpoint import Checkpoints
 from replay.store.locations import places
@@ -34,7 +33,7 @@ def is_blank(path: Path, checkpoints: Checkpoints) -> bool:
     """Whether a run that is over has no checkpoint, has written none anywhere, and has made no update."""
     if checkpoints.names() or any(row.get("updates") for row in records.read(path / "metrics.jsonl")):
         return False
-    return not any(isinstance(entry.event, Checkpoint) for entry in records.read_events(path))
+    return not any(entry.event.kind == "checkpoint" for entry in records.read_events(path))
 
 
 def clear(config: Config, path: Path, registry: Registry) -> None:

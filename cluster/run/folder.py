@@ -50,9 +50,9 @@ class RunFolder:
         self.id = run_id(path)  # a name that no other run ever has
         known = registry.read(path.name, "takes", "kept")
         # How often replay has begun in this run before: files of earlier times are out of date.
-        self.takes = int(known["takes"] or 0)
+        self.takes = int(known.takes or 0)
         # What `keep` was last given.
-        self.kept = decode(Kept, json.loads(known["kept"])) if known["kept"] else None
+        self.kept = decode(Kept, json.loads(known.kept)) if known.kept else None
         self.presence = Presence(registry, self.name, lease, Stop())
         self.replay_url = replay_url  # of its snapshots
         self.checkpoints = checkpoints
@@ -95,7 +95,7 @@ def open_run(plan: Plan, preset: str, again: bool = False) -> RunFolder:
     check_whole(config, path)
     if config.resume:
         existing_run(runs, config.name)
-    existed = bool((path / "config.yaml").exists() or registry.read(path.name, "config")["config"])
+    existed = bool((path / "config.yaml").exists() or registry.read(path.name, "config").config)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -138,10 +138,10 @@ def restore_folder(path: Path, registry: Registry) -> None:
     """Make the folder of a run that is known but has none here, as when its head was lost with its disk: records of
     what was are gone, checkpoints elsewhere are not."""
     known = registry.read(path.name, "config", "id")
-    if known["config"] and not (path / "config.yaml").exists():
+    if known.config and not (path / "config.yaml").exists():
         path.mkdir(parents=True, exist_ok=True)
-        write_id(path, known["id"])
-        (path / "config.yaml").write_text(known["config"])
+        write_id(path, known.id)
+        (path / "config.yaml").write_text(known.config)
 
 
 def check_whole(config: Config, path: Path) -> None:

@@ -60,7 +60,7 @@ def original_of(path: Path, registry: Registry) -> Path | None:
     """The folder that this one is a copy of, if that is still there. One that was moved is no copy."""
     if not has_id(path):
         return None
-    known, own = registry.read(path.name, "folder")["folder"], path.resolve()
+    known, own = registry.read(path.name, "folder").folder, path.resolve()
     if known and Path(known).resolve() == own:
         return None
     others = [*([Path(known)] if known else []), *(file.parent for file in path.parent.glob("*/id"))]

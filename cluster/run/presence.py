@@ -30,7 +30,7 @@ class Presence:
         self.run = run
         self.lease = lease
         self.stop = stop
-        self.desired: dict[str, int] = json.loads(registry.read(run, "desired")["desired"] or "{}")
+        self.desired: dict[str, int] = json.loads(registry.read(run, "desired").desired or "{}")
         self.unsaid: dict[str, str] = {}
         self.lock = threading.Lock()
         self.renewed = time.monotonic()
@@ -107,7 +107,7 @@ class Presence:
 
     def _hear(self) -> None:
         asked = self.registry.read(self.run, "desired", "wish")
-        if asked["desired"]:
-            self.desired = json.loads(asked["desired"])
-        if asked["wish"] == "stop":
+        if asked.desired:
+            self.desired = json.loads(asked.desired)
+        if asked.wish == "stop":
             self.stop.set()

@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import time
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -22,31 +23,53 @@ from cluster.errors import ConfigError
 from replay.json_text import json_text
 from replay.store.locations import is_locked
 
-# What a run writes: state is one of running, finished, stopped and failed; line, scores and events are what `brc
-# status` shows; fleet are actors by benchmark and most what they may be, as JSON; heartbeat is a time. kept, as JSON,
-# is what a coordinator that takes over is to know; with id, config and takes it makes up for a folder that is lost.
-# What is asked of a run: desired are actors by benchmark, as JSON, and wish is "stop" or nothing.
-FIELDS = (
-    "state",
-    "reason",
-    "id",
-    "preset",
-    "config",
-    "takes",
-    "kept",
-    "folder",
-    "checkpoint",
-    "heartbeat",
-    "line",
-    "scores",
-    "events",
-    "fleet",
-    "most",
-    "desired",
-    "wish",
-)
 LEASE_S = 20.0  # for which a lease lasts that is not renewed: a coordinator that is away for longer has lost it
 PASSWORD_FILE = Path("~/.brc/redis_password")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What a run says of itself, and what is asked of it. All is text; "" is what was never written.
+
+    Attributes:
+        state: running, finished, stopped or failed.
+        reason: of the state.
+        id: the run's own (cluster/run/identity.py).
+        preset: that it was started with.
+        config: its configuration, as in config.yaml.
+        takes: how often replay has begun in it.
+        kept: what a coordinator that takes over is to know (cluster/run/kept.py), as JSON. With id, config and takes it
+            makes up for a folder that is lost.
+        folder: its folder, on the machine of its coordinator.
+        checkpoint: name of the newest.
+        heartbeat: when its coordinator last wrote, in seconds since 1970.
+        line, scores, events: what `brc status` shows.
+        fleet: actors by benchmark, as JSON.
+        most: what they may be, as JSON.
+        desired: asked of the run: actors by benchmark, as JSON.
+        wish: asked of the run: "stop" or nothing.
+    """
+
+    state: str = ""
+    reason: str = ""
+    id: str = ""
+    preset: str = ""
+    config: str = ""
+    takes: str = ""
+    kept: str = ""
+    folder: str = ""
+    checkpoint: str = ""
+    heartbeat: str = ""
+    line: str = ""
+    scores: str = ""
+    events: str = ""
+    fleet: str = ""
+    most: str = ""
+    desired: str = ""
+    wish: str = ""
+
+
+FIELDS = tuple(field.name for field in fields(Entry))
 
 
 class RegistryAway(Exception):
@@ -70,10 +93,11 @@ class Registry(Protocol):
     def names(self) -> list[str]:
         """Of all runs."""
 
-    def read(self, run: str, *fields: str) -> dict[str, str]:
-        """These fields of a run, by default all, "" for those never written."""
+    def read(self, run: str, *names: str) -> Entry:
+        """These fields of a run, by default all. Others are "", as are those never written."""
 
-    def write(self, run: str, **fields: str) -> None: ...
+    def write(self, run: str, **values: str) -> None:
+        """Write fields of an Entry. Raises TypeError for a name that it does not have."""
 
     def lease(self, run: str) -> Lease:
         """Take the lease of a run. Raises ConfigError when another process has it."""
@@ -91,14 +115,15 @@ class FileRegistry:
     def names(self) -> list[str]:
         return sorted(path.parent.name for path in self.runs.glob("*/config.yaml"))
 
-    def read(self, run: str, *fields: str) -> dict[str, str]:
+    def read(self, run: str, *names: str) -> Entry:
         folder = self.runs / run / "registry"
-        return {name: (folder / name).read_text() if (folder / name).exists() else "" for name in fields or FIELDS}
+        return Entry(**{name: (folder / name).read_text() for name in names or FIELDS if (folder / name).exists()})
 
-    def write(self, run: str, **fields: str) -> None:
+    def write(self, run: str, **values: str) -> None:
+        Entry(**values)
         folder = self.runs / run / "registry"
         folder.mkdir(exist_ok=True)
-        for name, value in fields.items():
+        for name, value in values.items():
             temporary = folder / f"{name}.{os.getpid()}"
             temporary.write_text(value)
             temporary.rename(folder / name)
@@ -179,12 +204,13 @@ class RedisRegistry:
     def names(self) -> list[str]:
         return sorted(self._call("smembers", "brc:runs"))
 
-    def read(self, run: str, *fields: str) -> dict[str, str]:
-        found = self._call("hmget", f"brc:run:{run}", fields or FIELDS)
-        return {name: value or "" for name, value in zip(fields or FIELDS, found, strict=True)}
+    def read(self, run: str, *names: str) -> Entry:
+        found = self._call("hmget", f"brc:run:{run}", names or FIELDS)
+        return Entry(**{name: value or "" for name, value in zip(names or FIELDS, found, strict=True)})
 
-    def write(self, run: str, **fields: str) -> None:
-        self._call("hset", f"brc:run:{run}", mapping=fields)
+    def write(self, run: str, **values: str) -> None:
+        Entry(**values)
+        self._call("hset", f"brc:run:{run}", mapping=values)
         self._call("sadd", "brc:runs", run)
 
     def lease(self, run: str) -> Lease:
