@@ -1,7 +1,7 @@
-"""Where the `brc` command begins: refuses to go on where Python finds another's module in the place of one of ours.
+"""Entry point of the `brc` command. It refuses to start when another module hides one of our packages.
 
-The names of our packages are common words, so a file such as replay.py on PYTHONPATH may hide one. The name of this
-module is nobody else's, so this is always reached.
+The names of our packages are common words, so a file such as replay.py on PYTHONPATH may hide a package. The name of
+this module is unique, so Python always finds this module.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ PACKAGES = ("actors", "cluster", "dashboards", "learner", "replay")
 
 
 def main() -> int:
-    """Returns the exit code, 2 for a package that is hidden, 130 after Ctrl-C."""
+    """Run the command. Return its exit code: 2 for a hidden package, 130 after Ctrl-C."""
     hidden = complaint()
     if hidden:
         print(f"brc: {hidden}", file=sys.stderr)
         return 2
-    code = 1  # of an exception
+    code = 1  # the exit code after an exception
     try:
         from cluster.cli.leaving import leave_in_time
 
@@ -40,7 +40,7 @@ def main() -> int:
 
 
 def complaint() -> str:
-    """Says in a sentence what hides one of our packages, or is "". Nothing is imported for it."""
+    """Return a sentence that says what hides one of our packages, or "". Import none of them."""
     here = Path(__file__).resolve().parent
     for name in PACKAGES:
         found = find_spec(name)

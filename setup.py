@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: the kernel is compiled where there is a C compiler, and done without elsewhere."""
+"""Build step that pyproject.toml cannot express: compile the kernel if there is a C compiler, else omit it."""
 
 from setuptools import Extension, setup
 

@@ -1,10 +1,11 @@
-"""Steps environments and feeds replay. Nothing here imports torch, except the image encoder of `policies`.
+"""Steps environments and feeds replay. Nothing here imports torch, except the image layers of `policies`.
 
 benchmarks/  the tasks that exist, one file for each benchmark, and how they are scored
 backends/    one file for each library that steps environments, behind the interface of environments.py
 policies/    the published policy in numpy
-actor.py is the loop that fills replay and evaluator.py its deterministic twin; both work in one process. process.py
-makes them Ray actors, and fleet.py keeps the desired number of these alive.
+actor.py is the loop that fills replay. evaluator.py plays whole episodes with the deterministic policy. Both also work
+in one process, without Ray. process.py runs each of them as a Ray actor. fleet.py keeps the desired number of actors
+alive.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from actors.benchmarks.benchmark import Task as Task
     from actors.environments import make_environment as make_environment
     from actors.evaluator import Evaluator as Evaluator
-# The public names. They are loaded when they are asked for: most processes need few of them.
+# Public names and their modules. A module is imported when its name is used: most processes need few of them.
 PUBLIC = {
     "Actor": "actors.actor",
     "ActorSpec": "actors.actor",

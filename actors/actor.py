@@ -26,7 +26,7 @@ from replay.store.rows import Push, Rows
 
 
 class Assignment(NamedTuple):
-    """What an actor of a benchmark, one of several, does: step these tasks, given by their indices in the run."""
+    """The work of actor `number` of a benchmark: to step the tasks with these indices in the run."""
 
     benchmark: str
     number: int
@@ -39,11 +39,13 @@ class Assignment(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ActorSpec:
-    """What an actor is. `tasks` are (task index, task); each is stepped in `copies` copies, numbered over the whole
-    fleet from `first_copy` on, which is what their seeds are made from. `index` is its number in the whole fleet.
+    """Settings of an actor. `index` is its number in the whole fleet. `tasks` are pairs (task index, task).
 
-    `incarnation` counts the lives of this name: a restarted actor begins new random streams and a new writer. `acting`
-    says how it acts with what the learner publishes.
+    Each task is stepped in `copies` copies. Copies are numbered over the whole fleet; those of this actor begin at
+    `first_copy`. The number of a copy determines its seed.
+
+    `incarnation` counts the starts of an actor of this name: a restarted actor begins new random streams and a new
+    writer. `acting` says how the actor acts with a published policy.
     """
 
     name: str
@@ -67,7 +69,7 @@ class ActorSpec:
 
 
 class Pool:
-    """One task's environment with what follows its copies."""
+    """The environment of one task, with the segments, the episodes and the door of its copies."""
 
     def __init__(self, spec: ActorSpec, position: int, environment: Environment, bad: deque[BadNumber]) -> None:
         self.index, self.task = spec.tasks[position]
@@ -79,12 +81,12 @@ class Pool:
         self.inputs = environment.reset()
 
     def begin(self) -> None:
-        """Have no copy begin with a bad number. Raises OnlyBadNumbers."""
+        """Reset every copy whose first observation holds a bad number, until none does. Raises OnlyBadNumbers."""
         self.inputs = self.door.begun(self.inputs, np.zeros(self.environment.copies, bool))
 
     def record(self, actions: np.ndarray, step: Step) -> tuple[list[Episode], tuple[float, float] | None]:
-        """Take in a step, but for what is no number; returns what `EpisodeTracker.append` does. Raises
-        OnlyBadNumbers."""
+        """Record a step, and drop the episodes in which it has a bad number. Return what `EpisodeTracker.append`
+        returns. Raises OnlyBadNumbers."""
         step, dropped = self.door.check(step)
         self.segments.append(self.inputs, actions, step)
         self.inputs = step.next_inputs
@@ -96,7 +98,7 @@ class Pool:
 
 
 def make_environments(spec: ActorSpec, exact: bool = False) -> list[Environment]:
-    """The environments of an actor, every copy with a seed of its own; `exact` as in make_environment."""
+    """Make the environments of an actor, with a different seed for every copy; `exact` is as in make_environment."""
     environments: list[Environment] = []
     try:
         for position, (_, task) in enumerate(spec.tasks):
@@ -110,9 +112,9 @@ def make_environments(spec: ActorSpec, exact: bool = False) -> list[Environment]
 
 
 def random_actions(rng: np.random.Generator, num_actions: np.ndarray, action_size: int) -> np.ndarray:
-    """(rows, action) float32, uniform; `num_actions` (rows,) is 0 where they are not discrete.
+    """Return uniformly random actions (rows, action) float32; `num_actions` (rows,) is 0 for continuous actions.
 
-    The dimensions that smaller tasks do not have hold noise too, as in the reference.
+    Dimensions beyond a task's own action size hold noise too, as in the reference.
     """
     if num_actions[0]:
         return rng.integers(0, num_actions)[:, None].astype(np.float32)
@@ -120,16 +122,16 @@ def random_actions(rng: np.random.Generator, num_actions: np.ndarray, action_siz
 
 
 def room(tasks: Sequence[Task], rows: int, observation_size: int) -> np.ndarray:
-    """For the observations of rows of these tasks, the flat ones as wide as the widest of the run."""
+    """Return zeros with room for the observations of `rows` rows. Flat observations are as wide as the run's widest."""
     shape = tasks[0].image or (observation_size,)
     return np.zeros((rows, *shape), tasks[0].observation_dtype)
 
 
 class Actor:
-    """Acts in all its pools with one policy call a step. While no policy is published it acts uniformly at random.
-    What is no number does not reach replay: see `door`.
+    """Acts in all its pools with one policy call a step. Bad numbers do not reach replay: see `door`.
 
-    That is the warm-up of the spec: the learner publishes its first policy when it makes its first update.
+    It acts uniformly at random until the first policy is published. This is the warm-up of the spec: the learner
+    publishes its first policy when it makes its first update.
     """
 
     def __init__(
@@ -138,7 +140,7 @@ class Actor:
         self.spec = spec
         self.writer = writer
         self.policies = policies
-        self.bad: deque[BadNumber] = deque()  # as `ended` below
+        self.bad: deque[BadNumber] = deque()  # emptied by `report`, like `ended` below
         self.pools = [Pool(spec, position, made, self.bad) for position, made in enumerate(environments)]
         writer.serve(pool.index for pool in self.pools)
         self.begun = False
@@ -149,16 +151,16 @@ class Actor:
         self.num_actions = np.repeat([task.num_actions for task in tasks], spec.copies)
         self.observations = room(tasks, len(self.row_tasks), spec.observation_size)
         self.rng = np.random.default_rng([spec.seed, spec.index, spec.incarnation])
-        self.ended: deque[Episode] = deque()  # appended by the loop, emptied by report: perhaps another thread
+        self.ended: deque[Episode] = deque()  # filled by the loop, emptied by `report`, perhaps in another thread
         self.return_extremes: dict[int, tuple[float, float]] = {}
         self.iterations = 0
         self.acted_at = 0.0
         self.seconds = {"act": 0.0, "step": 0.0, "record": 0.0, "push": 0.0}
 
     def step(self, stopped: Callable[[], bool] = lambda: False) -> None:
-        """Step every copy once; pushes when a segment is full, which waits while replay asks to.
+        """Step every copy once. Push when a segment is full; the push waits while replay asks for that.
 
-        Raises OnlyBadNumbers when an environment gives nothing else.
+        Raises OnlyBadNumbers when a copy of an environment gives only bad numbers.
         """
         start = time.perf_counter()
         if not self.begun:
@@ -182,7 +184,7 @@ class Actor:
         self.iterations += 1
         recorded = time.perf_counter()
         if self.pools[0].segments.full:
-            self._push(stopped)  # asking only after it: a push may wait long, and policies get old meanwhile
+            self._push(stopped)  # pull after the push: a push may wait long, and the policy would get old meanwhile
             self.pull()
         now = time.perf_counter()
         for name, duration in zip(
@@ -198,7 +200,7 @@ class Actor:
         return self.policy.explore(self.observations, self.rng)
 
     def pull(self) -> None:
-        """Ask for a newer policy; it is taken over now or at the first step that finds it there."""
+        """Ask for a newer policy. It is used now if it is there, or from the first step that finds it."""
         self.policies.ask(-1 if self.policy is None else self.policy.version)
         self._take_policy()
 
@@ -215,14 +217,14 @@ class Actor:
     def _push(self, stopped: Callable[[], bool]) -> None:
         taken: dict[int, Rows] = {pool.index: pool.segments.take(pool.inputs) for pool in self.pools}
         rows = {task: found for task, found in taken.items() if len(found.flags)}
-        if not rows:  # all of it was of episodes that were dropped
+        if not rows:  # all their episodes were dropped
             return
         push = Push(rows, self.return_extremes)
         self.return_extremes = {}
         self.writer.push(push, stopped)
 
     def finish(self, stopped: Callable[[], bool] = lambda: False) -> None:
-        """Push what has been collected, full segments or not, and wait until replay has it."""
+        """Push all collected rows, also those of segments that are not full, and wait until replay has them."""
         if self.pools[0].segments.steps:
             self._push(stopped)
         self.writer.flush(stopped)
@@ -242,7 +244,8 @@ class Actor:
         )
 
     def state(self) -> dict[str, Any]:
-        """Everything but the environments and the policy, for a lock-step checkpoint; nothing may be in flight."""
+        """Return all state but the environments and the policy, for a lock-step checkpoint. No push may be in
+        flight."""
         return {
             "pools": [
                 {"segments": pool.segments.state(), "episodes": pool.episodes.state(), "inputs": pool.inputs}
@@ -255,7 +258,10 @@ class Actor:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """What `state` returned. The environments must be where they were, and the caller hands over the policy."""
+        """Restore what `state` returned. The environments must be in their state of then; the caller sets the policy.
+
+        Raises Astray if an environment shows another observation than the saved one.
+        """
         for pool, saved in zip(self.pools, state["pools"], strict=True):
             pool.segments.load_state(saved["segments"])
             pool.episodes.load_state(saved["episodes"])

@@ -7,23 +7,23 @@ import numpy as np
 from actors.backends.gl import NoRenderer
 from actors.environments import Filmable
 
-MOST_OF_ONE = 2.0  # light of a picture whose full light is 1: a renderer may overshoot
+MOST_OF_ONE = 2.0  # largest value of a picture whose range is [0, 1]: a renderer may overshoot
 
 
 class Camera:
-    """Takes frames of an environment, all of one size: (height, width, 3) uint8.
+    """Takes frames of an environment. All frames have one size: (height, width, 3) uint8.
 
-    Grey and transparent pictures are taken too, and of a list of them the last. Full light is 1, 255 or, of uint16,
-    65535; of floats the first picture that is not black tells which.
+    Grey and transparent pictures are converted. Of a list of pictures the last is taken. White is 255 for bytes and
+    65535 for uint16. For floats it is 1 or 255: the first picture that is not black decides.
     """
 
     def __init__(self, environment: Filmable) -> None:
         self.environment = environment
         self.frames: list[np.ndarray] = []
-        self.full = 0.0  # light of floats; 0 while all were black
+        self.full = 0.0  # the value of white in pictures of floats; 0 while all were black
 
     def shoot(self) -> None:
-        """Take a frame. Raises NoRenderer for an environment that gives no picture, or one of another size."""
+        """Take a frame. Raises NoRenderer if the environment gives no picture, or a picture of another size."""
         try:
             found = np.asarray(self.environment.frame())
         except NotImplementedError as error:
@@ -39,7 +39,7 @@ class Camera:
         self.frames.append(frame)
 
     def _bytes(self, found: np.ndarray) -> np.ndarray:
-        """Light from 0 to 255."""
+        """Return the picture with values from 0 to 255."""
         if found.dtype.kind in "bf":
             light = np.where(np.isfinite(found), found, 0).astype(np.float32)
             most = float(light.max(initial=0.0))

@@ -1,4 +1,4 @@
-"""Why a part of a run died, in one of a few words. Records and metrics carry these; sentences are for people only."""
+"""Causes of the death of a part of a run. Records and metrics use them; reasons in sentences are for people only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Cause(StrEnum):
-    """Values are those of the label `cause` of metrics."""
+    """Why a part of a run died. The value is that of the label `cause` of metrics."""
 
     NODE_LOST = "node lost"
     OUT_OF_REACH = "out of reach"
@@ -15,5 +15,5 @@ class Cause(StrEnum):
     BAD_NUMBERS = "bad numbers"
     LOSS_NOT_FINITE = "loss not finite"
     RAISED = "raised"
-    DIED = "died"  # for a reason that nobody knows
-    KILLED = "killed"  # of a coordinator, which another replaces
+    DIED = "died"  # the reason is unknown
+    KILLED = "killed"  # only for a coordinator, which another coordinator replaces

@@ -1,4 +1,4 @@
-"""What Ray says of processes that are gone: whether a call to one has ended, and why it died."""
+"""Asks Ray whether a call to a process has ended, and why the process died."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ray.exceptions import (
 from actors.causes import Cause
 from actors.door import OnlyBadNumbers
 
-# How a call to a process that is gone ends: the second when Ray's memory monitor has killed it.
+# Errors of a call to a dead process. It is OutOfMemoryError if Ray's memory monitor has killed the process.
 DEAD = (RayActorError, OutOfMemoryError)
-NODE_DIED = "its node has died"  # in what Ray says of a process that went with its node: it has no class for that
+NODE_DIED = "its node has died"  # in Ray's message for a process that died with its node: this has no error class
 MOST_DEATHS_IN_A_ROW = 3
 
 
 def cause_of(error: Exception) -> Cause:
-    """Why a call ended with this error: its process is gone, or the call itself, or what it had installed, failed."""
+    """Return why a call ended with this error: its process died, the call failed, or an installation failed."""
     if NODE_DIED in str(error):
         return Cause.NODE_LOST
     if isinstance(error, ActorUnavailableError):
         return Cause.OUT_OF_REACH
-    # Of a process that its own system has killed Ray knows only that it died.
+    # If the operating system kills a process for memory, Ray knows only that it died.
     if isinstance(error, OutOfMemoryError):
         return Cause.OUT_OF_MEMORY
     if isinstance(error, RayTaskError):
@@ -39,5 +39,5 @@ def answered(reference: ray.ObjectRef) -> bool:
 
 
 def ready_among(references: list[ray.ObjectRef]) -> set[ray.ObjectRef]:
-    """Those that are answered: one question for all of them."""
+    """Return the references that are answered, with one call to Ray for all of them."""
     return set(ray.wait(references, num_returns=len(references), timeout=0)[0]) if references else set()

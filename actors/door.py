@@ -1,7 +1,7 @@
-"""The door to replay: what environments return is let through only if it can be learned from.
+"""The door to replay: it drops episodes with bad numbers, which cannot be learned from.
 
-A NaN, an infinite or a huge number in one row would reach every parameter of the learner. Most often it is a simulation
-that has burst, so what the episode gave before it is as little to be trusted as what comes after.
+A bad number is NaN, infinite or beyond LARGEST_NUMBER. One in one row would reach every parameter of the learner. Most
+often the simulation has become unstable, so the steps before and after the bad number cannot be trusted either.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import numpy as np
 from actors.environments import Environment, Step
 from replay.store.soundness import LARGEST_NUMBER, all_numbers, are_numbers
 
-MOST_IN_A_ROW = 10  # episodes of a copy that are dropped without a sound one in between
+MOST_IN_A_ROW = 10  # dropped episodes of a copy, without a sound episode in between
 NONE = np.zeros(0, np.int64)
 
 
 class BadNumber(NamedTuple):
-    """A reward or an observation that is no number to learn from. `task` is its index in the run, `copy` counts over
-    all actors."""
+    """A bad number in a reward or an observation. `task` is the task's index in the run; `copy` is the number of the
+    copy over all actors."""
 
     task: int
     name: str
@@ -35,7 +35,7 @@ class BadNumber(NamedTuple):
 
 
 class OnlyBadNumbers(RuntimeError):
-    """A copy of an environment gave MOST_IN_A_ROW episodes in a row that were dropped; `last` is why the last was."""
+    """MOST_IN_A_ROW episodes in a row of one environment copy were dropped. `last` is the last one's bad number."""
 
     def __init__(self, last: BadNumber) -> None:
         super().__init__(f"bad numbers in {MOST_IN_A_ROW} episodes in a row, at last: {last}")
@@ -43,12 +43,12 @@ class OnlyBadNumbers(RuntimeError):
 
 
 class Door:
-    """Looks at every step of the copies of one task.
+    """Checks every step of the copies of one task.
 
     Args:
-        task: its index in the run.
+        task: index of the task in the run.
         first_copy: the number of the first copy over all actors.
-        found: where every bad number that costs an episode is put.
+        found: every bad number that costs an episode is appended to it.
     """
 
     def __init__(self, task: int, environment: Environment, first_copy: int, found: deque[BadNumber]) -> None:
@@ -59,10 +59,10 @@ class Door:
         self.in_a_row = np.zeros(environment.copies, np.int64)  # dropped episodes of each copy
 
     def check(self, step: Step) -> tuple[Step, np.ndarray]:
-        """The step, and the copies whose episode is to be dropped, bad transition and all.
+        """Return the step, and the copies whose episode must be dropped, including the bad transition.
 
-        These have been reset, so `next_inputs` are sound; their episode is shown as one that goes on. Raises
-        OnlyBadNumbers.
+        These copies have been reset, so `next_inputs` hold no bad number. Their flags say that the episode goes on.
+        Raises OnlyBadNumbers.
         """
         ended = step.next_inputs is not step.observations
         if all_numbers(step.rewards, step.observations) and (not ended or all_numbers(step.next_inputs)):
@@ -83,8 +83,11 @@ class Door:
         return step._replace(next_inputs=inputs, terminated=terminated, truncated=truncated), np.flatnonzero(dropped)
 
     def begun(self, inputs: np.ndarray, again: np.ndarray) -> np.ndarray:
-        """What to act on, (copies, *observation): `inputs`, with copies `again` (copies,) bool reset, and with those
-        that begin with a bad number reset until they do not. Raises OnlyBadNumbers."""
+        """Return the inputs to act on, (copies, *observation), after resets. Raises OnlyBadNumbers.
+
+        Copies `again` (copies,) bool are reset. Then copies whose observation holds a bad number are reset until none
+        does.
+        """
         inputs = inputs.copy()
         while True:
             if again.any():
@@ -107,10 +110,10 @@ class Door:
 
 
 def sound(step: Step) -> np.ndarray:
-    """(copies,) bool: those whose reward and observation can be learned from."""
+    """Return (copies,) bool: whether a copy's reward and observation are free of bad numbers."""
     return np.asarray(are_numbers(step.rewards) & sound_rows(step.observations))
 
 
 def sound_rows(values: np.ndarray) -> np.ndarray:
-    """(rows,) bool of (rows, *shape): those in which all can be learned from."""
+    """Return (rows,) bool for `values` (rows, *shape): whether a row is free of bad numbers."""
     return np.asarray(are_numbers(values).reshape(len(values), -1).all(axis=1))

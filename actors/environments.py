@@ -1,8 +1,8 @@
-"""The one interface over all environment libraries: N copies of a task, stepped together.
+"""The one interface to all environment libraries: N copies of a task, stepped together.
 
-What differs between libraries ends here: key order, dtypes, action bounds, when a reset happens. Observations are
-float32 and flat, or images of bytes; rewards float32; actions in [-1, 1] and as long as the task's action size, or of
-one number, the action's index, where they are discrete.
+It hides how libraries differ in key order, dtypes, action bounds and the time of a reset. Observations are flat
+float32, or images of uint8. Rewards are float32. Continuous actions are in [-1, 1] and as long as the task's action
+size. A discrete action is one number, the action's index.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from actors.backends.actions import Taken
 from actors.benchmarks.benchmark import Task
 from actors.benchmarks.catalogue import backend_of, benchmark_of
 
-COPY_INDICES = 1 << 20  # of copies over all actors of a run
+COPY_INDICES = 1 << 20  # most copies over all actors of a run
 
 
 class Step(NamedTuple):
-    """What one step of every copy gave. Nothing of a reset is in here but `next_inputs`."""
+    """Results of one step of every copy. Only `next_inputs` hold observations of a reset."""
 
     observations: np.ndarray  # (copies, *observation_shape); where an episode ended, its true last observation
     rewards: np.ndarray  # (copies,) float32
-    terminated: np.ndarray  # (copies,) bool: the state is terminal, there is no value beyond it
+    terminated: np.ndarray  # (copies,) bool: the state is terminal, with no value beyond it
     truncated: np.ndarray  # (copies,) bool: the episode was cut by its limit
-    successes: np.ndarray  # (copies,) bool; all False in tasks that know no success
-    next_inputs: np.ndarray  # like observations: what to act on next, the reset observation where one ended
+    successes: np.ndarray  # (copies,) bool; all False in tasks without a success
+    next_inputs: np.ndarray  # like observations: act on these next; the reset observation where an episode ended
 
 
 class Environment(Protocol):
@@ -38,43 +38,44 @@ class Environment(Protocol):
     scale: Taken  # an ActionScaler where actions are continuous
 
     def reset(self) -> np.ndarray:
-        """Begin: (copies, *observation_shape). Called once, before the first step."""
+        """Reset all copies; return (copies, *observation_shape). Called once, before the first step."""
 
     def send(self, actions: np.ndarray) -> None:
-        """Start stepping all copies with (copies, action) float32; the array is not read after this returns."""
+        """Start to step all copies with (copies, action) float32. The array is not read after this returns."""
 
     def recv(self) -> Step:
-        """Wait for that step. Copies whose episode ended are reset already, so every step is a transition of each."""
+        """Wait for the step and return it. Copies whose episode ended are already reset, so every step is a transition
+        of every copy."""
 
     def restart(self, copies: np.ndarray) -> np.ndarray:
-        """Reset these copies, given by their numbers, in mid-episode: (len(copies), *observation_shape). No step may be
+        """Reset the copies with these numbers in mid-episode; return (len(copies), *observation_shape). No step may be
         under way."""
 
     def fast_forward(
         self, resets: Sequence[int], actions: Sequence[np.ndarray], begun: Sequence[Any] = ()
     ) -> np.ndarray:
-        """Bring freshly made copies to where others were, for an exact resume; instead of `reset`.
+        """Bring freshly made copies to the state of earlier copies, for an exact resume. It replaces `reset`.
 
-        Copy i is reset resets[i] times, then stepped through actions[i] (steps, action). Returns what to act on next.
-        `begun` is what the others' method of this name gave.
+        Copy i is reset resets[i] times, then stepped through actions[i] (steps, action). Return the inputs to act on
+        next. `begun` is what `begun` of the earlier copies returned.
         """
 
     def begun(self) -> list[Any]:
-        """What each copy drew from when its last reset began, of one that was made `exact`; empty where its seed and
-        the number of its resets say that."""
+        """Return the states of each copy's random generators when its last reset began, for copies made with `exact`.
+        It is empty if the seed and the number of resets determine them."""
 
     def close(self) -> None: ...
 
 
 class Filmable(Environment, Protocol):
-    """One that can be looked at."""
+    """An environment that can be rendered."""
 
     def frame(self) -> np.ndarray:
-        """What the first copy looks like: (height, width, 3) uint8."""
+        """Return a picture of the first copy, (height, width, 3) uint8."""
 
 
 def make_filmable(task: Task, seed: int) -> Filmable:
-    """A copy of the task in its usual backend, which renders."""
+    """Make one copy of the task in its usual backend, with rendering."""
     backend = backend_of(task, "")
     if backend == "envpool":
         from actors.backends.envpool import EnvpoolEnvironment
@@ -93,9 +94,9 @@ def make_filmable(task: Task, seed: int) -> Filmable:
 def make_environment(
     preferred: str, task: Task, seeds: Sequence[int], threads: int = 1, exact: bool = False
 ) -> Environment:
-    """One copy a seed, in the preferred backend if that runs the task. `threads` step them where that has threads.
+    """Make one copy a seed, in the preferred backend if it runs the task. `threads` step them if it has threads.
 
-    `exact`: the copies may have to be led back to where they are, by `fast_forward` of others.
+    `exact`: later copies may have to be brought to the state of these copies by `fast_forward`.
     """
     backend = backend_of(task, preferred)
     if backend == "envpool":
@@ -117,9 +118,10 @@ def make_environment(
 
 
 def copy_seed(run_seed: int, stream: int, index: int) -> int:
-    """A seed in [0, 2^31 - 1) that no other (stream, index) of the run has: index < 2^20, stream < 2^11.
+    """Return a seed in [0, 2^31 - 1) that no other (stream, index) of the run has: index < 2^20, stream < 2^11.
 
-    envpool gives copy k of a pool seed + k, so neighbouring pools would share streams; here every copy gets its own.
+    By itself, envpool gives copy k of a pool the seed `seed + k`, so neighbouring pools would share streams. Here every
+    copy gets its own seed.
     """
     if not 0 <= index < COPY_INDICES:
         raise ValueError(f"copy index {index} is outside [0, 2^20)")
@@ -127,7 +129,8 @@ def copy_seed(run_seed: int, stream: int, index: int) -> int:
 
 
 def after_resets(observations: np.ndarray, ended: np.ndarray, reset: Callable[[int], np.ndarray]) -> np.ndarray:
-    """What to act on next: the same array, or if copies `ended` (copies,) bool a new one with their `reset`."""
+    """Return the inputs to act on next: the same array, or if copies `ended` (copies,) bool, a new array with what
+    `reset` returns for them."""
     if not ended.any():
         return observations
     following = observations.copy()

@@ -9,7 +9,7 @@ import numpy as np
 from actors.environments import Step
 
 LARGEST = float(np.finfo(np.float32).max)
-STEPS_AT_FIRST = 1024  # that there is room for: a limit may mean that there is no end
+STEPS_AT_FIRST = 1024  # steps with room at the start: a huge limit may mean that there is none
 
 
 class Episode(NamedTuple):
@@ -22,7 +22,7 @@ class Episode(NamedTuple):
 
 
 class EpisodeTracker:
-    """Follows the raw rewards of all copies of one task, with room that grows with their episodes."""
+    """Tracks the raw rewards of all copies of one task. Its arrays grow with the episodes."""
 
     def __init__(self, task: int, copies: int, discount: float, episode_limit: int) -> None:
         self.task = task
@@ -34,9 +34,9 @@ class EpisodeTracker:
         self.copies = np.arange(copies)
 
     def append(self, step: Step) -> tuple[list[Episode], tuple[float, float] | None]:
-        """Take in a step; returns the episodes it ended and the extremes of their discounted returns, if any.
+        """Record a step; return the episodes it ended and the extremes of their discounted returns, if any.
 
-        Raises RuntimeError for an environment that does not keep to its limit.
+        Raises RuntimeError if an episode goes on beyond its limit.
         """
         try:
             self.rewards[self.copies, self.lengths] = step.rewards
@@ -60,7 +60,7 @@ class EpisodeTracker:
         return episodes, (least, greatest) if episodes else None
 
     def _grow(self, steps: int) -> None:
-        """Make room for episodes of so many steps, and for as many again. Raises RuntimeError beyond the limit."""
+        """Make room for twice `steps` steps, at most for the limit. Raises RuntimeError if `steps` is beyond it."""
         if steps > self.limit:
             raise RuntimeError(
                 f"an episode of the run's task {self.task} goes on beyond its limit of {self.limit} steps: its "
@@ -70,17 +70,17 @@ class EpisodeTracker:
         self.rewards = np.pad(self.rewards, ((0, 0), (0, more)))
 
     def drop(self, copies: np.ndarray) -> None:
-        """Forget the episodes that these copies are in."""
+        """Forget the current episodes of these copies."""
         self.lengths[copies] = 0
         self.successes[copies] = False
 
     def state(self) -> dict[str, Any]:
-        """The episodes under way, with as many steps of rewards as the longest of them has."""
+        """Return the current episodes, with as many steps of rewards as the longest of them has."""
         rewards = self.rewards[:, : self.lengths.max()]
         return {"rewards": rewards, "lengths": self.lengths, "successes": self.successes}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """What `state` returned, perhaps with more steps of rewards than there are."""
+        """Restore what `state` returned; it may have more steps of rewards than there is room for."""
         self.lengths[:], self.successes[:] = state["lengths"], state["successes"]
         steps = int(self.lengths.max())
         if steps > self.rewards.shape[1]:
@@ -89,10 +89,11 @@ class EpisodeTracker:
 
 
 def discounted_return_extremes(rewards: np.ndarray, goes_on: bool, discount: float) -> tuple[float, float]:
-    """Least and greatest of the discounted returns from every step of an episode (spec section 4).
+    """Return the least and the greatest discounted return from any step of an episode (spec section 4).
 
-    An episode that was only cut by its limit `goes_on` at its mean reward for ever: G_n = mean(r) / (1 - discount). A
-    terminated one ends with G_n = 0, also if its limit fell on the same step. Both are within float32's range.
+    An episode that was only cut by its limit `goes_on`: it is taken to give its mean reward for ever, so G_n = mean(r)
+    / (1 - discount). A terminated episode ends with G_n = 0, also if its limit fell on the same step. Both results are
+    clipped to float32's range.
     """
     values = rewards.tolist()
     value = sum(values) / len(values) / (1.0 - discount) if goes_on else 0.0

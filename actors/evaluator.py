@@ -17,14 +17,14 @@ from learner.agents.acting import Acting
 from replay.policy_store import PolicyMessage
 
 EVALUATION_STREAM = 2046  # no actor reaches this incarnation
-# Policies are given a multiple of so many rows. BLAS rounds the last rows of a product otherwise where they do not fill
-# a tile, and an episode would depend on how many others are played with it.
+# Policies get a multiple of this number of rows. BLAS rounds the last rows of a product differently if they do not fill
+# a tile; an episode would then depend on how many others are played with it.
 ROWS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluatorSpec:
-    """Evaluate some of a run's tasks, those with the indices `played`, `episodes` each."""
+    """Settings of an evaluator, which plays `episodes` episodes of each task whose index is in `played`."""
 
     tasks: tuple[Task, ...]
     played: tuple[int, ...]
@@ -38,7 +38,7 @@ class EvaluatorSpec:
 
 
 class Evaluation(NamedTuple):
-    """Results by task name; one entry an episode. `version` is that of the policy, -1 for the random one."""
+    """Results by task name, one entry an episode. `version` is the policy's, -1 for the random policy."""
 
     returns: dict[str, list[float]]
     lengths: dict[str, list[int]]
@@ -51,7 +51,7 @@ class Abandoned(Exception):
 
 
 def merged(parts: Sequence[Evaluation]) -> Evaluation:
-    """Of several evaluators that played different tasks with the same policy."""
+    """Merge the results of several evaluators that played different tasks with the same policy."""
     return Evaluation(
         {name: found for part in parts for name, found in part.returns.items()},
         {name: found for part in parts for name, found in part.lengths.items()},
@@ -61,10 +61,10 @@ def merged(parts: Sequence[Evaluation]) -> Evaluation:
 
 
 class Evaluator:
-    """Plays every episode in a copy of its own, some copies at a time. What an episode is like depends on its number
-    alone: on its seed, not on what is played with it.
+    """Plays every episode in its own copy, several copies at the same time. An episode depends only on its number,
+    which determines its seed, and not on the episodes that are played with it.
 
-    An episode with a reward or an observation that is no number, as the door has it, ends there, and its return is NaN.
+    A bad number in a reward or an observation, as `door` defines it, ends the episode, and its return is NaN.
     """
 
     def __init__(self, spec: EvaluatorSpec) -> None:
@@ -74,10 +74,11 @@ class Evaluator:
     def evaluate(
         self, message: PolicyMessage | None, number: int, stopped: Callable[[], bool] = lambda: False
     ) -> Evaluation:
-        """Play with tanh of the policy's mean, or the best action; with None, uniformly at random (the baseline).
+        """Play with tanh of the policy's mean, or the best discrete action. Without a message, play uniformly at random
+        (the baseline).
 
-        `number` counts the evaluations of the run; each begins from initial states of its own. `stopped` is asked
-        before every step. Raises Abandoned when it says so.
+        `number` counts the evaluations of the run; each begins from different initial states. `stopped` is called
+        before every step. Raises Abandoned when it returns True.
         """
         spec = self.spec
         found = {task: Played(spec.episodes) for task in spec.played}
@@ -100,7 +101,7 @@ class Evaluator:
         )
 
     def _make(self, todo: list[tuple[int, int]], number: int, stopped: Callable[[], bool]) -> list[tuple[int, int]]:
-        """Make copies for the first of these (task, episode), as many as there is room for; returns the others."""
+        """Make copies for the first of these (task, episode), as many as there is room for. Return the other pairs."""
         spec = self.spec
         first = number * len(spec.tasks) * spec.episodes % (1 << 19)
         while todo:
@@ -121,7 +122,7 @@ class Evaluator:
     def _play(
         self, found: dict[int, Played], message: PolicyMessage | None, number: int, stopped: Callable[[], bool]
     ) -> list[tuple[int, int]]:
-        """Plays an episode in every copy. Returns the (task, episode) of copies that had to be given up."""
+        """Play an episode in every copy. Return the (task, episode) of copies that had to be given up."""
         spec, pools = self.spec, self.copies.pools
         rows = np.concatenate([np.full(len(pool.episodes), pool.index) for pool in pools])
         filled = np.concatenate([rows, np.full(-len(rows) % ROWS, rows[0])])
@@ -146,7 +147,7 @@ class Evaluator:
                     observations[pool.rows, : pool.inputs.shape[1]] = pool.inputs
                 actions = policy.act(observations)
             if self.copies.making:
-                self.copies.begin()  # now that the policy has its memory
+                self.copies.begin()  # after the policy's first call, which allocates its memory
             for pool in active:
                 pool.environment.send(actions[pool.rows, : pool.environment.task.action_size])
             for pool in active:

@@ -1,4 +1,4 @@
-"""Films of episodes, in a process of their own for each task: a renderer that aborts takes nothing else with it."""
+"""Films episodes, each task in its own process: a renderer that aborts then ends nothing else."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from replay.policy_store import PolicyMessage
 
 FRAMES_PER_SECOND = 25
 MOST_FRAMES = 1500  # a minute; an episode of Atari may last half an hour
-DRAWN_OTHERWISE = ("atari", "gymnasium")  # benchmarks whose tasks need no OpenGL, or not all of them
+DRAWN_OTHERWISE = ("atari", "gymnasium")  # benchmarks in which some tasks or all need no OpenGL
 INSTALL = "what gymnasium's own renderers need comes with pip install -e '.[film]'"
-MARK = b"\0filmed\0"  # between what libraries print and what is answered
+MARK = b"\0filmed\0"  # separates the answer from the output of libraries before it
 
 
 class Filmed(NamedTuple):
-    """An episode that was filmed, or why it was not."""
+    """A filmed episode; `trouble` says why it could not be filmed."""
 
     episode_return: float
     length: int
@@ -43,9 +43,8 @@ class Filmed(NamedTuple):
 def film(
     spec: EvaluatorSpec, task: int, message: PolicyMessage, every: int, file: Path, tell: Callable[[Filmed], None]
 ) -> None:
-    """Play one episode of a task with the deterministic policy, write every so many frames of it as a GIF, the first
-    minute at most, and tell of it. The environment is closed after that: some renderers crash when they are taken
-    down."""
+    """Play one episode of a task with the deterministic policy. Write every `every`-th frame to a GIF, at most the
+    first minute, then report with `tell`. The environment is closed last: some renderers crash when they are closed."""
     environment = make_filmable(spec.tasks[task], copy_seed(spec.seed, EVALUATION_STREAM, task))
     policy = make_policy(spec.acting, message, np.array([task]))
     inputs, total, length, over = environment.reset(), 0.0, 0, False
@@ -58,7 +57,7 @@ def film(
         environment.send(policy.act(observations)[:, : spec.tasks[task].action_size])
         step = environment.recv()
         total, length = total + float(step.rewards[0]), length + 1
-        is_last = length >= spec.tasks[task].episode_limit  # whatever its environment says
+        is_last = length >= spec.tasks[task].episode_limit  # even if its environment goes on
         inputs, over = step.next_inputs, bool(step.terminated[0] or step.truncated[0] or is_last)
     imageio.imwrite(file, np.stack(camera.frames), duration=1000 / FRAMES_PER_SECOND, loop=0)
     tell(Filmed(total, length))
@@ -66,10 +65,10 @@ def film(
 
 
 def film_apart(spec: EvaluatorSpec, task: int, message: PolicyMessage, every: int, file: Path) -> Filmed:
-    """Film in a process that may die of it."""
-    # Modules are found as here: -P leaves out the current folder, which -m puts first.
+    """Film in a subprocess, which may die of an error in the renderer."""
+    # Modules are found in the same places as here: -P leaves out the current folder, which -m puts first.
     environment = {"OMP_NUM_THREADS": "1"} | os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    # Files take what it says, since a process that its environment leaves behind would hold pipes open.
+    # Output goes to files: a process that the environment leaves running would hold pipes open.
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "actors.film"],
@@ -83,7 +82,7 @@ def film_apart(spec: EvaluatorSpec, task: int, message: PolicyMessage, every: in
             written.seek(0)
         shown, said = out.read(), errors.read()
     _, mark, answer = shown.rpartition(MARK)
-    if mark:  # what comes after it does not matter
+    if mark:  # there is an answer: how the process ended does not matter
         return Filmed(*pickle.loads(answer))
     lines = said.decode(errors="replace").strip().splitlines()
     how = f"killed by signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
@@ -91,7 +90,7 @@ def film_apart(spec: EvaluatorSpec, task: int, message: PolicyMessage, every: in
 
 
 def draw(spec: EvaluatorSpec, task: int, *rest: Any) -> None:
-    """Film with the OpenGL that is there. Raises NoRenderer for what the renderer lacks."""
+    """Film with an OpenGL of this machine. Raises NoRenderer, which says what the renderer lacks."""
     from gymnasium.error import DependencyNotInstalled
 
     what, trouble = spec.tasks[task], None
@@ -122,7 +121,7 @@ def tell(filmed: Filmed) -> None:
 
 
 def main() -> None:
-    """Film what is asked for on stdin, and end whatever threads there are."""
+    """Film the episode that stdin asks for, and exit without waiting for threads."""
     code = 0
     try:
         draw(*pickle.loads(sys.stdin.buffer.read()), tell)

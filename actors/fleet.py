@@ -21,13 +21,13 @@ from actors.deaths import DEAD, MOST_DEATHS_IN_A_ROW, answered, cause_of, ready_
 from actors.door import MOST_IN_A_ROW, BadNumber, OnlyBadNumbers
 from actors.reports import ActorReport, FleetCounts
 
-REPORTS_PER_S = 100  # of all actors together: more of them are asked less often, so that hundreds cost no more
-LEAVE_TIMEOUT_S = 60.0  # for an actor that leaves to have its last push taken
-BUILD_TIMEOUT_S = 900.0  # for one to make its environments
+REPORTS_PER_S = 100  # of all actors together: each of many actors is asked less often, so hundreds cost no more
+LEAVE_TIMEOUT_S = 60.0  # until replay must have the last push of an actor that leaves
+BUILD_TIMEOUT_S = 900.0  # until an actor must have made its environments
 
 
 class Death(NamedTuple):
-    """An actor process that died, or was of no more use, and was replaced."""
+    """An actor process that died, or had to be killed, and was replaced."""
 
     actor: str
     incarnation: int
@@ -36,7 +36,7 @@ class Death(NamedTuple):
 
 
 class FleetFailed(Exception):
-    """The fleet cannot go on: an actor dies again and again, or a task gives nothing to learn from."""
+    """The fleet cannot go on: an actor dies again and again, or a task gives only bad numbers."""
 
     def __init__(self, reason: str, cause: Cause) -> None:
         super().__init__(reason)
@@ -44,7 +44,7 @@ class FleetFailed(Exception):
 
 
 class Poll(NamedTuple):
-    """What is new in the fleet since the last look."""
+    """News of the fleet since the last poll."""
 
     reports: list[ActorReport]
     deaths: list[Death]
@@ -53,14 +53,14 @@ class Poll(NamedTuple):
 
 @dataclass(frozen=True)
 class Limits:
-    """When an actor of a benchmark is of no more use: what it takes for a step, in seconds, and memory, in bytes."""
+    """Limits of an actor of a benchmark: seconds without a step, and bytes of memory. Beyond them it is replaced."""
 
     deadline_s: float
     most_bytes: float
 
 
 class Slot:
-    """One place in the fleet: the process that fills it now."""
+    """One place in the fleet, and the process that fills it now."""
 
     def __init__(self, what: Assignment, incarnation: int, handle: ActorHandle, is_new: bool = True) -> None:
         self.what = what
@@ -73,13 +73,13 @@ class Slot:
         self.placed_at = 0.0
         self.asked: ray.ObjectRef | None = None
         self.asked_at = 0.0
-        self.away_since: float | None = None  # out of reach, and not known to be dead
+        self.away_since: float | None = None  # when it went out of reach; it may still live
         self.report: ActorReport | None = None
         self.process: psutil.Process | None = None  # if it is on this node
-        self.deaths_in_a_row = 0  # by itself, without having anything for replay in between
+        self.deaths_in_a_row = 0  # not together with its node, and without a push for replay in between
 
     def kill(self) -> None:
-        """End the process, also one that is stopped, which does not hear Ray."""
+        """End the process. A suspended process does not react to Ray, so it is also killed through the system."""
         ray.kill(self.handle)
         if self.process is not None:
             with suppress(psutil.NoSuchProcess):
@@ -87,10 +87,10 @@ class Slot:
 
 
 class Fleet:
-    """An actor for each assignment, started by `start(spec)` where spec = `make_spec(assignment, incarnation)`.
+    """Actors, one an assignment, each started by `start(spec)` with spec = `make_spec(assignment, incarnation)`.
 
     `limits` are by benchmark. Incarnations of every name begin at `incarnation`. `living` are actors that an earlier
-    fleet has started, by assignment, with their incarnations: they go on as they are.
+    fleet has started, by assignment, with their incarnations: they go on unchanged.
     """
 
     def __init__(
@@ -107,29 +107,30 @@ class Fleet:
         self.limits = limits
         self.collecting = False
         self.first_incarnation = incarnation
-        self.lives: dict[str, int] = {}  # begun, by name
+        self.lives: dict[str, int] = {}  # starts so far, by name
         self.restarts = dict.fromkeys(limits, 0)
-        self.spoilt: Counter[int] = Counter()  # by task, actors that it ended, since an episode of it that was sound
-        self.outgoing: list[Slot] = []  # who collect until others do what they did
+        self.spoilt: Counter[int] = Counter()  # by task: actors that its bad numbers ended since its last sound episode
+        self.outgoing: list[Slot] = []  # they collect until others have taken over their tasks
         self.leaving: list[tuple[Slot, ray.ObjectRef, float]] = []
         found = living or {}
         self.slots = [Slot(what, *found[what], False) if what in found else self._begin(what) for what in assignments]
 
     def _begin(self, what: Assignment) -> Slot:
-        """No name ever has an incarnation twice: its writer's pushes would be taken for those of the one before."""
+        """Start an actor. No name gets an incarnation twice: replay would take the new writer's pushes for those of
+        the earlier writer."""
         incarnation = self.first_incarnation + self.lives.get(what.name, 0)
         self.lives[what.name] = self.lives.get(what.name, 0) + 1
         return Slot(what, incarnation, self.start_actor(self.make_spec(what, incarnation)))
 
     def collect(self) -> None:
-        """Let actors collect: those that are ready now, and every other as soon as it is."""
+        """Let every actor collect, now or as soon as it is ready."""
         self.collecting = True
 
     def resize(self, assignments: Sequence[Assignment]) -> None:
-        """Have these from now on. Who does the same as before goes on; others push what they have and leave.
+        """Change the assignments. An actor that keeps its assignment goes on; others push their rows and leave.
 
-        Where there are to be more, those of before stay until others do what they did: perhaps not all of the new ones
-        find room. Where there are to be fewer, they go first, to make room.
+        If a benchmark gets more actors, its old ones stay until others have taken over their tasks: the new ones may
+        not all find room. Otherwise the old ones leave first, to make room.
         """
         wanted = set(assignments)
         counts, before = (Counter(what.benchmark for what in found) for found in (assignments, self.assignments))
@@ -149,16 +150,16 @@ class Fleet:
         return [slot.what for slot in self.slots]
 
     def _leave(self, slot: Slot) -> None:
-        if slot.ready is not None:  # it has nothing
+        if slot.ready is not None:  # it has collected nothing
             slot.kill()
         else:
             self.leaving.append((slot, slot.handle.leave.remote(), time.monotonic()))
 
     def poll(self) -> Poll:
-        """Look at every actor; one that died, hangs, leaks or failed is replaced at once. Never waits.
+        """Check every actor. An actor that died, hangs, leaks or failed is replaced at once. Never waits.
 
-        Raises FleetFailed when one dies again and again, its nodes alive, and has nothing for replay, and
-        BadEnvironment at once.
+        Raises FleetFailed when an actor dies again and again, not with its node, and pushes nothing in between. Raises
+        BadEnvironment at once when an actor does.
         """
         news = Poll([], [], [])
         everyone = [*self.slots, *self.outgoing]
@@ -178,15 +179,15 @@ class Fleet:
                     self._replace(slot, Cause.HUNG, "it has not answered for its deadline", news)
             except ActorUnavailableError as error:
                 self._out_of_reach(slot, error, news)
-            # The second when its environment, or our code, raised, the third when its packages could not be installed.
+            # RayTaskError: its environment or our code raised. RuntimeEnvSetupError: packages could not be installed.
             except (*DEAD, RayTaskError, RuntimeEnvSetupError) as error:
                 if isinstance(error, RayTaskError) and isinstance(error.cause, BadEnvironment):
-                    raise error.cause from None  # another actor would meet the same
+                    raise error.cause from None  # another actor would meet the same error
                 self._replace(slot, cause_of(error), str(error), news)
         for slot in list(self.outgoing):
             unserved = set(slot.what.tasks) - self._served(self.slots)
             missing = [one for one in self.slots if one.ready is not None and unserved.intersection(one.what.tasks)]
-            if len(missing) <= 1:  # for that one it makes room
+            if len(missing) <= 1:  # it makes room for the last one
                 self.outgoing.remove(slot)
                 self._leave(slot)
         for leaving in list(self.leaving):
@@ -198,14 +199,14 @@ class Fleet:
 
     @staticmethod
     def _served(slots: Sequence[Slot]) -> set[int]:
-        """Tasks that somebody collects."""
+        """Return the tasks that actors of these slots collect already."""
         return {task for slot in slots if slot.ready is None for task in slot.what.tasks}
 
     def _hear(self, slot: Slot, news: Poll) -> None:
         asked, slot.asked = slot.asked, None
         report: ActorReport = ray.get(asked)
         slot.report, slot.away_since = report, None
-        if report.writer.pushes or report.writer.refusals:  # the limiter may have everyone wait
+        if report.writer.pushes or report.writer.refusals:  # refusals count too: the limiter may let every actor wait
             slot.deaths_in_a_row = 0
         news.reports.append(report)
         for episode in report.episodes:
@@ -220,8 +221,8 @@ class Fleet:
             self._replace(slot, Cause.OUT_OF_MEMORY, grown, news)
 
     def _spoil(self, slot: Slot, last: BadNumber, news: Poll) -> None:
-        """Replace an actor that a task gives nothing but bad numbers. Raises FleetFailed when it gives nothing else to
-        several: all the others would wait for it."""
+        """Replace an actor that gets only bad numbers from a task. Raises FleetFailed when several actors do: all other
+        tasks would wait for this task."""
         self.spoilt[last.task] += 1
         if self.spoilt[last.task] >= MOST_DEATHS_IN_A_ROW:
             raise FleetFailed(
@@ -237,10 +238,10 @@ class Fleet:
             if answered(slot.placed):
                 node, pid = ray.get(slot.placed)
                 if node == ray.get_runtime_context().get_node_id():
-                    with suppress(psutil.NoSuchProcess):  # it will be missed soon enough
+                    with suppress(psutil.NoSuchProcess):  # it is dead: a later call to it fails
                         slot.process = psutil.Process(pid)
                 slot.placed, slot.placed_at, slot.away_since = None, time.monotonic(), None
-            elif not slot.is_new and time.monotonic() - slot.begun_at > BUILD_TIMEOUT_S:  # others may wait for room
+            elif not slot.is_new and time.monotonic() - slot.begun_at > BUILD_TIMEOUT_S:  # new ones may wait for room
                 silent = f"it has not answered a new coordinator for {BUILD_TIMEOUT_S:.0f} s"
                 self._replace(slot, Cause.HUNG, silent, news)
         elif slot.ready is not None and answered(slot.ready):
@@ -255,8 +256,8 @@ class Fleet:
             self._replace(slot, Cause.HUNG, late, news)
 
     def _out_of_reach(self, slot: Slot, error: ActorUnavailableError, news: Poll) -> None:
-        """Ask again what it did not answer: it may be there, or Ray is about to say that it died, and whether its node
-        did."""
+        """Repeat the calls that the actor did not answer. It may live, or Ray will soon say that it, or its node,
+        died."""
         now = time.monotonic()
         if slot.away_since is None:
             slot.away_since = now
@@ -268,7 +269,8 @@ class Fleet:
             slot.placed, slot.ready = slot.handle.placed.remote(), slot.handle.build.remote()
 
     def _replace(self, slot: Slot, cause: Cause, reason: str, news: Poll) -> None:
-        """Begin it anew elsewhere. Nodes come and go, spot ones by the dozen: that is no fault of who was on them."""
+        """Start the actor anew in a new process. A death with its node does not count as its own: spot nodes often go
+        away."""
         news.deaths.append(Death(slot.what.name, slot.incarnation, cause, reason))
         deaths = slot.deaths_in_a_row + (cause is not Cause.NODE_LOST)
         if deaths >= MOST_DEATHS_IN_A_ROW:
@@ -276,7 +278,7 @@ class Fleet:
                 f"actor {slot.what.name} died {deaths} times without anything for replay in between, at last: {reason}",
                 cause,
             )
-        slot.kill()  # it may only have been out of reach
+        slot.kill()  # it may still live, out of reach
         self.restarts[slot.what.benchmark] += 1
         if slot in self.outgoing:
             self.outgoing.remove(slot)
@@ -285,7 +287,7 @@ class Fleet:
         fresh.deaths_in_a_row = deaths
 
     def renew(self) -> None:
-        """Have every actor begin anew, as after a death, without counting it as one."""
+        """Restart every actor, as after a death, without counting a death."""
         for slot in self.outgoing:
             slot.kill()
         self.outgoing = []
@@ -299,11 +301,11 @@ class Fleet:
         return [slot.report for slot in [*self.slots, *self.outgoing] if slot.report is not None]
 
     def reports_of(self, benchmark: str) -> list[ActorReport]:
-        """The same, of those of one benchmark that are to stay."""
+        """Return the newest reports of actors of one benchmark, except actors that are about to leave."""
         return [slot.report for slot in self.slots if slot.what.benchmark == benchmark and slot.report is not None]
 
     def stats(self) -> dict[str, FleetCounts]:
-        """By benchmark: actors that are wanted, that have been placed and collect, that have not, and restarts."""
+        """Return counts by benchmark: actors wanted, collecting and not yet collecting, and restarts."""
         found = {}
         for benchmark, restarts in self.restarts.items():
             slots = [slot for slot in self.slots if slot.what.benchmark == benchmark]
@@ -313,8 +315,8 @@ class Fleet:
 
     @property
     def finished(self) -> bool:
-        """Whether every actor has met a full budget everywhere. One that has not been placed yet is not missed if all
-        that it is to do is done by others."""
+        """Whether every collecting actor has found the budgets of its tasks full at all shards. An actor that does not
+        collect yet does not matter if others collect all its tasks."""
         begun = [slot for slot in [*self.slots, *self.outgoing] if slot.ready is None]
         served = self._served(begun)
         if not begun or any(not served.issuperset(slot.what.tasks) for slot in self.slots):
@@ -323,13 +325,13 @@ class Fleet:
 
     @property
     def incarnation(self) -> int:
-        """The highest so far: a resumed run begins above it."""
+        """The highest incarnation so far: a resumed run begins above it."""
         return self.first_incarnation + max(self.lives.values(), default=0) - 1
 
     def stop(self) -> list[ray.ObjectRef]:
-        """Ask all loops to end, who answer when they have; what they had not pushed is dropped."""
+        """Ask all loops to end. Return references that are answered when they have. Rows not pushed yet are dropped."""
         for slot in [slot for slot in self.slots if slot.ready is not None]:
-            slot.kill()  # it has nothing, and is not to begin now
+            slot.kill()  # it has collected nothing, and must not begin now
         self.slots = [slot for slot in self.slots if slot.ready is None]
         pending: list[ray.ObjectRef] = [slot.handle.stop.remote() for slot in [*self.slots, *self.outgoing]]
         return pending + [gone for _, gone, _ in self.leaving]

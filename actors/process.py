@@ -1,4 +1,4 @@
-"""An Actor, and an Evaluator, in a Ray process of its own."""
+"""Runs an Actor or an Evaluator in its own Ray process."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from replay.client.writer import Writer
 from replay.policy_store import PolicyMessage
 from replay.process import GONE
 
-# numpy's threads gain nothing on a few rows and would fight with every other actor for the cores. Without a fixed
-# threshold, glibc keeps the space of every large array once freed: 116 MB more for an actor of 16 cartpole copies.
+# numpy's threads gain nothing on a few rows and would compete with other actors for the cores. Without a fixed
+# threshold, glibc keeps the memory of every freed large array: 116 MB more for an actor of 16 cartpole copies.
 ACTOR_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -33,7 +33,7 @@ ACTOR_ENVIRONMENT = {
 
 
 class RayPolicySource:
-    """Asks the policy store, with at most one question under way."""
+    """Asks the policy store, with at most one request under way."""
 
     def __init__(self, store: ActorHandle) -> None:
         self.store = store
@@ -50,7 +50,7 @@ class RayPolicySource:
         return self.wait()
 
     def wait(self) -> PolicyMessage | None:
-        """What was asked for, however long it takes; None also when the store has died, and with it what it held."""
+        """Wait for the answer and return it; None if nothing is newer, or if the store has died with its policies."""
         asked, self.asked = self.asked, None
         try:
             answer = ray.get(asked)
@@ -60,12 +60,12 @@ class RayPolicySource:
             message: PolicyMessage = ray.get(boxed)
         except GONE:
             return None
-        # The array is a view of shared memory; a copy lets go of it.
+        # The array is a view of shared memory. The copy lets Ray free that memory.
         return message._replace(parameters=message.parameters.copy(), published_at=self.asked_at - age_s)
 
 
 class ActorProcess:
-    """Collects in a thread once started, answers `report` meanwhile."""
+    """Collects in a thread once it is started, and answers `report` meanwhile."""
 
     def __init__(self, spec: ActorSpec, shards: list[ShardHandle], store: ActorHandle) -> None:
         self.spec = spec
@@ -82,13 +82,13 @@ class ActorProcess:
         self.thread = threading.Thread(target=self._collect, name="collect", daemon=True)
 
     def placed(self) -> tuple[str, int]:
-        """Its node and process id: it is there."""
+        """Return its node and process id. The answer shows that the process has started."""
         return ray.get_runtime_context().get_node_id(), os.getpid()
 
     def build(self) -> None:
-        """Make its environments, if they are not there: a coordinator that took over asks again.
+        """Make the environments if they are not made yet: a coordinator that takes over calls this again.
 
-        Raises RuntimeError for one that was told to end, which the coordinator of then had no time to see to.
+        Raises RuntimeError if an earlier coordinator told this actor to end, but died before it could end the process.
         """
         if self.stopping.is_set() or self.leaving.is_set():
             raise RuntimeError(f"actor {self.spec.name} was told to end before the coordinator died")
@@ -99,19 +99,19 @@ class ActorProcess:
         self.actor = Actor(spec, make_environments(spec), writer, self.policies)
 
     def start(self) -> None:
-        """Build what is not built, and collect from now on; where it does already, that changes nothing."""
+        """Build the actor if it is not built, and start to collect. Do nothing if it collects already."""
         self.build()
         if not self.started:
             self.started, self.beat = True, time.monotonic()
             self.thread.start()
 
     def _stopped(self) -> bool:
-        """Asked by the loop before every step, and while it waits for replay."""
+        """Whether to stop. The loop asks before every step, and while it waits for replay."""
         self.beat = time.monotonic()
         return self.stopping.is_set()
 
     def _built(self) -> Actor:
-        """What collects. Raises RuntimeError before it is built."""
+        """Return the Actor. Raises RuntimeError before it is built."""
         if self.actor is None:
             raise RuntimeError(f"actor {self.spec.name} is not built: call build or start before anything else")
         return self.actor
@@ -120,7 +120,7 @@ class ActorProcess:
         try:
             actor = self._built()
             self.policies.ask(-1)
-            newest = self.policies.wait()  # or a restarted actor would begin with a segment of random actions
+            newest = self.policies.wait()  # without it, a restarted actor begins with a segment of random actions
             if newest is not None:
                 actor.use(newest)
             while not self._stopped() and not self.leaving.is_set() and not actor.writer.finished:
@@ -135,14 +135,14 @@ class ActorProcess:
             self.failure = RuntimeError(f"actor {self.spec.name} failed:\n{traceback.format_exc()}")
 
     def report(self) -> ActorReport:
-        """Raises what stopped the loop, if it failed."""
+        """Return a report. Raises the error that stopped the loop, if it failed."""
         if self.failure is not None:
             raise self.failure
         if self.started and self.thread.ident is None:
             raise RuntimeError(f"actor {self.spec.name} could not begin its thread")
         silent_s = time.monotonic() - self.beat if self.thread.is_alive() else 0.0
         memory = self.process.memory_info()
-        only_bad = self.only_bad  # before the rest: what led to it is then told too
+        only_bad = self.only_bad  # read first: the report then includes all bad numbers that led to it
         return (
             self._built()
             .report()
@@ -150,48 +150,48 @@ class ActorProcess:
         )
 
     def leave(self) -> None:
-        """Returns when replay has all that was collected."""
+        """Stop collecting, and return when replay has all collected rows."""
         self.leaving.set()
         if self.thread.is_alive():
             self.thread.join()
 
     def stop(self) -> None:
-        """Returns when the loop has ended; a push that replay has not taken yet is dropped."""
+        """Stop the loop, and return when it has ended. A push that replay has not taken yet is dropped."""
         self.stopping.set()
         if self.thread.is_alive():
             self.thread.join()
 
 
 class EvaluatorReport(NamedTuple):
-    """How an evaluator gets on."""
+    """Progress of an evaluator."""
 
-    silent_s: float  # since it last began a step of a pool, or to make one; 0 while it plays nothing
-    copies: int  # that it steps together, at most
-    making: bool  # whether it makes its environments
+    silent_s: float  # since it last began to step a pool or to make a pool; 0 while it plays nothing
+    copies: int  # in its largest pool, whose copies are stepped together
+    making: bool  # whether it makes environments at present
 
 
 class EvaluatorProcess:
-    """Plays one evaluation after the other, answers `report` meanwhile."""
+    """Plays one evaluation after the other, and answers `report` meanwhile."""
 
     def __init__(self, spec: EvaluatorSpec) -> None:
         self.evaluator = Evaluator(spec)
-        self.beat: float | None = None  # while it plays
+        self.beat: float | None = None  # None while it plays nothing
 
     def evaluate(self, message: PolicyMessage | None, number: int) -> Evaluation:
-        """`Evaluator.evaluate`."""
+        """Call `Evaluator.evaluate`."""
         try:
             return self.evaluator.evaluate(message, number, self._stopped)
         finally:
             self.beat = None
 
     def _stopped(self) -> bool:
-        """Asked before every step."""
+        """Note the time of a sign of life. The evaluator calls this before every step; it is never told to stop."""
         self.beat = time.monotonic()
         return False
 
     @ray.method(concurrency_group="watch")  # type: ignore[untyped-decorator]
     def placed(self) -> tuple[str, int]:
-        """Its node and process id: it is there."""
+        """Return its node and process id. The answer shows that the process has started."""
         return ray.get_runtime_context().get_node_id(), os.getpid()
 
     @ray.method(concurrency_group="watch")  # type: ignore[untyped-decorator]
@@ -204,14 +204,14 @@ class EvaluatorProcess:
 def start_actor(
     spec: ActorSpec, shards: list[ShardHandle], store: ActorHandle, runtime: dict[str, Any], **options: Any
 ) -> ActorHandle:
-    """`options` are further ones of the Ray actor: its name, its place, its CPUs."""
+    """Start an ActorProcess. `options` are further options of the Ray actor: its name, its place, its CPUs."""
     options |= {"max_restarts": 0, "runtime_env": complete(runtime)}
     handle: ActorHandle = ray.remote(ActorProcess).options(**options).remote(spec, shards, store)
     return handle
 
 
 def start_evaluator(spec: EvaluatorSpec, runtime: dict[str, Any], **options: Any) -> ActorHandle:
-    """`options` are further ones of the Ray actor: its name, its place."""
+    """Start an EvaluatorProcess. `options` are further options of the Ray actor: its name, its place."""
     options = {"num_cpus": 0} | options | {"max_restarts": 0, "runtime_env": complete(runtime)}
     threads: dict[str, Any] = {"max_concurrency": 1, "concurrency_groups": {"watch": 1}}
     handle: ActorHandle = ray.remote(**threads)(EvaluatorProcess).options(**options).remote(spec)
@@ -219,5 +219,5 @@ def start_evaluator(spec: EvaluatorSpec, runtime: dict[str, Any], **options: Any
 
 
 def complete(runtime: dict[str, Any]) -> dict[str, Any]:
-    """A benchmark's runtime environment, with what actors need of theirs."""
+    """Return a benchmark's runtime environment, with the variables of ACTOR_ENVIRONMENT that it does not set."""
     return runtime | {"env_vars": ACTOR_ENVIRONMENT | runtime.get("env_vars", {})}

@@ -1,4 +1,4 @@
-"""What actors, and the fleet of them, say of themselves: what processes send and metrics are made of."""
+"""Reports of actors and counts of their fleet. Processes send them, and metrics are made from them."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from replay.stats import WriterStats
 
 
 class ActorReport(NamedTuple):
-    """What happened since the last report, and counters since the start."""
+    """Events since the last report, and counters since the start."""
 
     episodes: list[Episode]
     iterations: int  # steps of every copy
     transitions: int
     policy_version: int  # -1 while acting at random
-    policy_age_s: float  # when it was last acted with: a push that waits makes no policy old
+    policy_age_s: float  # at the last action: time in which a push waits does not count
     seconds: dict[str, float]  # where the time went: act, step, record, push
     writer: WriterStats
     finished: bool
     silent_s: float = 0.0  # since the loop last did anything, waiting for replay included
-    memory_bytes: int = 0  # that nobody shares
+    memory_bytes: int = 0  # private memory
     bad: Sequence[BadNumber] = ()  # since the last report; each has cost an episode
-    only_bad: BadNumber | None = None  # the last, if its copy gives nothing else and the actor has ended for it
+    only_bad: BadNumber | None = None  # the last bad number, if a copy gave only those and the actor ended for it
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,13 @@ class SegmentBuilder:
     An episode end closes a copy's segment with the true last observation; `take` closes all open ones. So `length`
     steps give one segment a copy, plus one for each episode that ended inside.
 
-    Of stacks of frames a row holds the newest. A segment that goes on with an episode begins with those before it.
+    Of a stack of frames, a row holds the newest frame. A segment that continues an episode begins with rows for the
+    earlier frames of its first stack.
     """
 
     def __init__(self, copies: int, task: Task, action_size: int, length: int) -> None:
         self.stack = task.image[0] if task.image else 1
-        # The most: every step ends an episode and takes a second row.
+        # The largest number: every step ends an episode and takes a second row.
         rows = 2 * length + 1 + self.stack - 1
         self.length = length
         shape = task.image[1:] if self.stack > 1 else task.observation_shape
@@ -33,10 +34,10 @@ class SegmentBuilder:
         self.copies = np.arange(copies)
         self.position = np.zeros(copies, np.int64)
         self.steps = 0
-        self.ages = np.zeros(copies, np.int64)  # of the episodes, in steps; counted to the frames of a stack
+        self.ages = np.zeros(copies, np.int64)  # steps of the current episodes, counted only for stacks of frames
 
     def append(self, inputs: np.ndarray, actions: np.ndarray, step: Step) -> None:
-        """Add the transition of every copy: what was acted on, the whole action, and what came of it."""
+        """Add the transition of every copy: the observation acted on, the whole action, and the resulting step."""
         copies, at = self.copies, self.position
         if self.stack > 1:
             if self.steps == 0:
@@ -55,7 +56,7 @@ class SegmentBuilder:
             self.ages[ended] = 0
 
     def _begin(self, inputs: np.ndarray) -> None:
-        """Put in what the stacks of the first rows look back to."""
+        """Add the earlier frames that the stacks of the first rows need."""
         for copy, age in enumerate(np.minimum(self.ages, self.stack - 1).tolist()):
             self.observations[copy, :age] = inputs[copy, self.stack - 1 - age : -1]
             self.actions[copy, :age], self.rewards[copy, :age], self.flags[copy, :age] = 0.0, 0.0, CONTEXT
@@ -71,8 +72,8 @@ class SegmentBuilder:
         self.position[copies] += 1
 
     def drop(self, copies: np.ndarray) -> None:
-        """Forget what is held of the episodes that these copies are in. What was handed out of them is whole without
-        it: it ends with an observation that was acted on. The copies begin anew."""
+        """Forget the held rows of these copies' current episodes. Segments of these episodes that were handed out stay
+        valid: each ends with an observation that was acted on. The copies begin new episodes."""
         for copy in copies.tolist():
             ends = np.flatnonzero(self.flags[copy, : self.position[copy]] & LAST)
             self.position[copy] = ends[-1] + 1 if len(ends) else 0
@@ -83,9 +84,9 @@ class SegmentBuilder:
         return self.steps == self.length
 
     def take(self, inputs: np.ndarray) -> Rows:
-        """Everything collected, open segments ended by the observation that is acted on next; then empty."""
+        """Return all collected rows, and become empty. The observation to act on next ends the open segments."""
         is_open = self.flags[self.copies, self.position - 1] != LAST
-        open_copies = np.flatnonzero(is_open & (self.position > 0))  # nothing is of a copy whose episode was dropped
+        open_copies = np.flatnonzero(is_open & (self.position > 0))  # a copy with a dropped episode may hold no row
         self._end(open_copies, inputs)
         held = np.arange(self.flags.shape[1]) < self.position[:, None]
         rows = Rows(self.observations[held], self.actions[held], self.rewards[held], self.flags[held])

@@ -1,15 +1,15 @@
-"""Makes a system of the parts: the `brc` command, a run's configuration, and the processes that conduct it.
+"""Combine the parts into a system: the `brc` command, a run's configuration, and the processes that conduct a run.
 
 cli/        the `brc` command
 config/     the options of a run and the presets
-plan/       what a configuration amounts to: the specification of every part
+plan/       the specification of every part, derived from a configuration
 preflight/  all checks before a run starts
-run/        what a run keeps and shows: its folder, registry entry, session and checkpoints
+run/        the data that a run keeps and shows: its folder, registry entry, session and checkpoints
 supervise/  the coordinator and its view of the processes that it starts and replaces
 backend/    Ray, on this machine or on a cluster
 deploy/     cluster descriptions, and commands sent to a cluster
-training.py is the path from a configuration to a finished run, and serial.py the run in one process. This package
-imports all others; none of them imports it.
+training.py takes a configuration to a finished run; serial.py is the run in one process. This package imports all
+other packages; none of them imports this package.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cluster.config.schema import Config as Config
     from cluster.plan.plan import make_plan as make_plan
     from cluster.training import train as train
-# The public names. They are loaded when they are asked for: most processes need few of them.
+# The public names. Each is loaded at its first use: most processes need few of them.
 PUBLIC = {
     "Config": "cluster.config.schema",
     "PRESETS": "cluster.config.presets",

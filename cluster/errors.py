@@ -1,4 +1,4 @@
-"""The two ways in which a run can be refused or end early."""
+"""The two errors of a run: it was refused before it started, or it failed."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from actors.causes import Cause
 
 
 class ConfigError(Exception):
-    """Bad input, found before anything started: one sentence with the field, the value and the way out. Exit code 2."""
+    """Bad input, found before anything started. The message names the field, the value and the remedy. Exit code 2."""
 
 
 class RunFailed(Exception):
-    """A part of a running system failed; the message says which and why, `cause` in a word. Exit code 1."""
+    """A part of a running system failed. The message says which and why; `cause` gives the kind. Exit code 1."""
 
     def __init__(self, message: str, cause: Cause = Cause.DIED) -> None:
         super().__init__(message)

@@ -1,6 +1,6 @@
-"""`brc train` inside a cluster, which is where RAY_ADDRESS leads: has the run conducted there, and follows it.
+"""`brc train` on the cluster that RAY_ADDRESS names: start the run there and follow its console.
 
-Ending the follower, as Ctrl-C does, leaves the run as it is.
+The run continues when the follower ends, for example after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from cluster.run.registry import Registry, RegistryAway, find_registry
 
 EXIT_CODES = {"finished": 0, "failed": 1, "stopped": 130}
 LOOK_S = 0.5
-ABSENCE_S = 1200.0  # of a coordinator; one that comes back may wait for nodes for almost as long
+ABSENCE_S = 1200.0  # longest absence of a coordinator; a restarted one may wait for nodes almost as long
 SHOWN_BYTES = 20_000
 
 
 def train_on_cluster(config: Config, preset: str) -> int:
-    """Start the run, or follow it if it is under way with this configuration. Returns its exit code.
+    """Start the run, or follow it if it is already live with this configuration. Return its exit code.
 
-    Raises ConfigError for what cannot work, and when a run of this name is under way with another configuration.
+    Raises ConfigError if the configuration cannot work, or if a run of this name is live with another configuration.
     """
     if os.environ.get("RAY_AUTH_MODE") != "token":
         raise ConfigError(
@@ -49,7 +49,7 @@ def train_on_cluster(config: Config, preset: str) -> int:
     check_bounds(config)
     check_name(config)
     registry = find_registry(Path(config.runs_folder))
-    registry.names()  # if it cannot be reached, that is said now
+    registry.names()  # an unreachable registry raises here, before the run starts
     with connected():
         parts = Parts("", declared_roles())
         config = replace(config, name=run_name(config, preset))
@@ -76,7 +76,7 @@ def train_on_cluster(config: Config, preset: str) -> int:
 
 @contextmanager
 def connected() -> Iterator[None]:
-    """Ray, as long as it is needed: who only follows is no part of the cluster. Raises ConfigError without a token."""
+    """Connect to Ray inside the block. A follower needs no connection. Raises ConfigError if Ray refuses it."""
     address = os.environ["RAY_ADDRESS"]
     check_answers(address)
     try:
@@ -91,11 +91,11 @@ def connected() -> Iterator[None]:
 
 
 def fitted(config: Config, parts: Parts) -> Config:
-    """With what a cluster lets one leave out: where checkpoints go, actors by their CPUs."""
+    """Return the configuration with defaults from the cluster: store of checkpoints, device, actors for its CPUs."""
     store = os.environ.get("BRC_STORE", "")
     learner, replay = config.learner, config.replay
     learner = replace(learner, checkpoints=learner.checkpoints or store)
-    if learner.device == "auto":  # now, or it would be another when a node with GPUs is late
+    if learner.device == "auto":  # chosen now: a node with GPUs that joins later must not change it
         learner = replace(learner, device="cuda" if cluster_machine(parts).gpus else "cpu")
     cores = int(total(parts, "actors", "CPU")) - ("actors" not in parts.roles)
     counts = actor_counts(config, resolve(config.tasks), max(1, cores))
@@ -110,7 +110,7 @@ def fitted(config: Config, parts: Parts) -> Config:
 
 
 def differences(old: object, new: object, prefix: str = "--") -> list[str]:
-    """The options in which two configurations differ."""
+    """Return the options in which two configurations differ."""
     found: list[str] = []
     for name, value in vars(old).items():
         other = getattr(new, name)
@@ -122,7 +122,7 @@ def differences(old: object, new: object, prefix: str = "--") -> list[str]:
 
 
 def follow(registry: Registry, run: str) -> int:
-    """Show the last of a run's console, and what follows until the run ends; its exit code."""
+    """Show the end of a run's console, then new lines until the run ends. Return its exit code."""
     folder = registry.read(run, "folder").folder
     file = Path(folder) / CONSOLE
     if not folder or not file.exists():

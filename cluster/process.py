@@ -1,6 +1,6 @@
-"""A run's coordinator as a detached Ray actor on a cluster's head: Ray starts it again when it dies, or its head does.
+"""A run's coordinator as a detached Ray actor on a cluster's head. Ray restarts it when it or the head dies.
 
-What starts it need not stay: it follows the console, and whoever comes later can do the same.
+The process that starts the coordinator follows its console and may exit; later processes can follow it too.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ from learner.config import Device
 from learner.state.checkpoint import CheckpointError
 from replay.store.locations import choose_folder
 
-HEAD = {"node:__internal_head__": 0.001}  # a resource that Ray gives the head alone
-PATIENCE_S = 60.0  # for who asked for a run to hear that it was refused
-BACK_S = 20.0  # for a coordinator to take up what it finds, before who asks is sent to the console
+HEAD = {"node:__internal_head__": 0.001}  # a resource that only the head node has
+PATIENCE_S = 60.0  # time for the requester of a run to read that it was refused; also to pin the code
+BACK_S = 20.0  # time for a restarted coordinator to open the run before `begun` answers anyway
 CONSOLE = "console.log"
-PINNED_S = 86_400  # for which Ray keeps our code, which is said anew in half that time
+PINNED_S = 86_400  # time that Ray keeps our code; the pin is renewed after half of it
 
 
 class CoordinatorProcess:
-    """Conducts a run in a thread and ends itself when that has ended, or could not begin.
+    """Conduct a run in a thread. The process ends itself when the run has ended or could not begin.
 
     Args:
-        config: of the run, which it names.
-        given: what was asked for, before it was fitted to the cluster.
+        config: configuration of the run, with its name.
+        given: configuration that the user gave, before `fitted` adapted it to the cluster.
     """
 
     def __init__(self, config: Config, given: Config, preset: str) -> None:
@@ -64,20 +64,20 @@ class CoordinatorProcess:
         threading.Thread(target=self._run, name="coordinator", daemon=True).start()
 
     def begun(self) -> str:
-        """Answers when the run is under way: "", or why it was refused. One that came back answers soon in any case:
-        what it waits for is on the console."""
+        """Wait until the run is open. Return "", or the reason for its refusal. A restarted coordinator answers within
+        BACK_S in any case: the console says what it waits for."""
         self.open.wait(BACK_S if self.again else None)
         self.heard.set()
         return self.refusal
 
     def configuration(self) -> Config:
-        """What was asked for."""
+        """Return the configuration that the user gave."""
         return self.given
 
     def _run(self) -> None:
         self._keep_code()
         try:
-            with self._open_run() as folder:  # the lease is given up when nothing of the run is left
+            with self._open_run() as folder:  # the lease is released after all parts of the run have ended
                 parts = Parts(folder.id, declared_roles())
                 with (folder.path / CONSOLE).open("a", buffering=1) as file:
                     self.open.set()
@@ -90,14 +90,15 @@ class CoordinatorProcess:
             ray.kill(self.own)
 
     def _keep_code(self) -> None:
-        """Have Ray keep the package of our code for as long as this process lives.
+        """Make Ray keep the package of our code for as long as this process lives.
 
-        By itself Ray removes it with the last detached process that uses it, and counts those that began since its head
-        did. The end of an evaluator would then take it away from the next coordinator, which could not begin.
+        By default Ray removes the package with the last detached process that uses it. It counts only processes that
+        began after its head did. The end of an evaluator could then remove the package, and the next coordinator could
+        not start.
         """
         package = ray.get_runtime_context().runtime_env.get("working_dir", "")
         if not package.startswith("gcs://"):
-            return  # it is installed
+            return  # our code is installed, not uploaded
         pinned = threading.Event()
         why = "no answer"
 
@@ -108,7 +109,7 @@ class CoordinatorProcess:
                     _pin_runtime_env_uri(package, expiration_s=PINNED_S)
                     pinned.set()
                     time.sleep(PINNED_S / 2)
-                except Exception as error:  # the head is away
+                except Exception as error:  # the head is unreachable
                     why = f"{type(error).__name__}: {error}"
                     time.sleep(1.0)
 
@@ -124,18 +125,19 @@ class CoordinatorProcess:
                     self.plan, self.preset, folder, console, lambda one: self._drive(one, parts), self.again, address
                 )
             folder.presence.may_act()
-        except LeaseLost as error:  # another conducts this run, with these parts
+        except LeaseLost as error:  # another coordinator conducts this run, with these parts
             view.write(f"this coordinator ends: {error} has the run\n")
             return
         except BaseException:
             view.write(traceback.format_exc())
-        with suppress(Exception):  # of whatever kind a remote file system has: then there may be a checkpoint
+        with suppress(Exception):  # any error of a remote file system: there may be a checkpoint, so replay stays
             if not folder.checkpoints.names():
                 give_up_replay(parts)
         parts.end()
 
     def _refuse(self, reason: str) -> None:
-        """Before the run was open. Who asked for it is to hear why; one that cannot be taken up again is ended."""
+        """Refuse the run before it is open. A new run: give the requester time to read why. A restarted coordinator:
+        end the run's parts."""
         self.refusal = reason
         self.open.set()
         if self.again:
@@ -146,11 +148,11 @@ class CoordinatorProcess:
                 registry.write(self.config.name, state="failed", reason=f"its coordinator could not go on: {reason}")
         else:
             self.heard.wait(PATIENCE_S)
-            time.sleep(1.0)  # for the answer to leave
+            time.sleep(1.0)  # time for the answer to be sent
 
     def _open_run(self) -> RunFolder:
-        """For one that was started again, as often as it takes: Redis may be on its way back too, the nodes may, and
-        the lease of the one before may not be over. The console says what it waits for."""
+        """Open the run's folder. A restarted coordinator tries until it succeeds: Redis or nodes may still be starting,
+        or the old lease may not have expired. The console says what it waits for."""
         told = ""
         while True:
             try:
@@ -169,18 +171,18 @@ class CoordinatorProcess:
                 time.sleep(1.0)
 
     def _say(self, text: str) -> None:
-        """On the console of a run that is not open, if it has its folder."""
+        """Append text to the console of a run that is not open, if its folder exists."""
         with suppress(OSError), (Path(self.config.runs_folder) / self.config.name / CONSOLE).open("a") as file:
             file.write(text)
 
     def _drive(self, session: Session, parts: Parts) -> bool:
-        device: Device = "cuda" if self.config.learner.device == "cuda" else "cpu"  # settled before it was sent here
+        device: Device = "cuda" if self.config.learner.device == "cuda" else "cpu"  # `fitted` has replaced "auto"
         live = live_on_nodes(self.plan, session.folder)
         return Coordinator(self.plan, session, live, device, parts).run()
 
 
 def live_on_nodes(plan: Plan, folder: RunFolder) -> Path:
-    """The folder for a shard's files, wherever it is: each node has its own."""
+    """Return the folder for shards' files. The path is the same on all nodes; each node has its own folder there."""
     return choose_folder(plan.config.replay.directory, folder.path, folder.id, 0)
 
 
@@ -189,7 +191,7 @@ def coordinator_name(run: str) -> str:
 
 
 def find_coordinator(run: str) -> ActorHandle | None:
-    """Of a run that is under way here."""
+    """Return the coordinator of a live run on this cluster, or None."""
     try:
         found: ActorHandle = ray.get_actor(coordinator_name(run), namespace=NAMESPACE)
     except ValueError:
@@ -198,9 +200,9 @@ def find_coordinator(run: str) -> ActorHandle | None:
 
 
 def start_coordinator(config: Config, given: Config, preset: str) -> None:
-    """Have the run of this configuration, which names it, conducted; when it is already, that is all right.
+    """Start the coordinator of the run that the configuration names, or find the live one. Wait until the run is open.
 
-    Raises ConfigError when it is refused.
+    Raises ConfigError when the run is refused.
     """
     options: dict[str, Any] = {
         "name": coordinator_name(config.name),
@@ -217,7 +219,7 @@ def start_coordinator(config: Config, given: Config, preset: str) -> None:
 
 
 def begun(handle: ActorHandle) -> None:
-    """Wait until a run is under way. Raises ConfigError when it is refused."""
+    """Wait until a run is open. Raises ConfigError when it is refused."""
     try:
         refusal = ray.get(handle.begun.remote())
     except RayError as error:

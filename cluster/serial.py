@@ -1,7 +1,7 @@
-"""A run in one process, in lock step: the same actor, shards, learner and evaluator as on Ray, one after the other.
+"""A run in one process, in lock step. It uses the same actor, shards, learner and evaluator as on Ray, in turn.
 
 Every iteration steps the actor once and then makes every update that has become due. Nothing depends on time, so equal
-configurations give equal parameters bit for bit, also across a stop and a resume. It is the yardstick for the
+configurations give equal parameters bit for bit, also across a stop and a resume. Serial execution is the reference for
 distributed execution and the place to debug.
 """
 
@@ -45,11 +45,11 @@ from learner.state.transfer import begin_from
 from replay.policy_store import PolicyMessage
 from replay.stats import ShardStats
 
-EVALUATIONS = 3  # tries of one
+EVALUATIONS = 3  # tries of an evaluation
 
 
 class SerialRun:
-    """Builds everything, restored from the session's checkpoint if it has one."""
+    """All parts of a serial run, restored from the session's checkpoint if it has one."""
 
     def __init__(self, plan: Plan, session: Session, device: Device) -> None:
         self.plan = plan
@@ -68,7 +68,7 @@ class SerialRun:
         self.reward_scale = [math.inf] * len(plan.tasks)
         self.policies = 0
         self.published = -1
-        self.savable = False  # whether all is whole, and not saved yet
+        self.savable = False  # whether the state is consistent and not saved yet
         try:
             self._go_on(saved)
         except BaseException:
@@ -76,35 +76,35 @@ class SerialRun:
             raise
 
     def _saved(self) -> tuple[dict[str, Any] | None, int]:
-        """The state of actor, environments and sampler in the checkpoint that the run goes on from, None if it has
-        none of them; and the incarnation of the actor."""
+        """Return two values: the state of actor, environments and sampler in the checkpoint that the run resumes from,
+        or None if it holds none; and the incarnation of the actor."""
         folder = self.session.folder
         if folder.manifest is None:
             return None, 0
-        if folder.manifest.execution != "serial":  # distributed until now: new episodes, new random streams
+        if folder.manifest.execution != "serial":  # the run was distributed: new episodes, new random streams
             return None, folder.manifest.incarnation + 1
         with self.checkpoints.open(folder.checkpoint, "serial.pt", "rb") as file:
             return to_numpy(torch.load(file, weights_only=True)), folder.manifest.incarnation
 
     def _go_on(self, saved: dict[str, Any] | None) -> None:
-        """Have actor and sampler be as they were saved, or begin with what the learner knows."""
+        """Restore actor, sampler and policy as saved, or begin with the learner's policy if the learner has trained."""
         manifest = self.session.folder.manifest
         origin = None if manifest else find_origin(self.plan)
         if origin is not None:
             begin_from(self.learner, origin)
         if saved is not None:
             if manifest is not None and manifest.steps != self.plan.config.steps:
-                saved["actor"]["writer"]["full"] = {}  # what was full has room again
+                saved["actor"]["writer"]["full"] = {}  # a new step budget: full shards have room again
             self.actor.load_state(saved["actor"])
             self.sampler.load_state(saved["sampler"])
             self._restore_policy(saved)
-        elif self.learner.updates > 0 or origin is not None:  # what knows something does not warm up at random
+        elif self.learner.updates > 0 or origin is not None:  # a trained policy replaces the random warm-up
             self._publish()
             self.actor.pull()
 
     def run(self, stop: threading.Event) -> bool:
-        """Train to the step budget; False when `stop` was set before. When it fails, the state after the last whole
-        step is in a checkpoint, if environments can be led back to it. Its environments are closed then."""
+        """Train to the step budget. Return False if `stop` was set before that. After a failure, save the state after
+        the last whole step in a checkpoint, if the environments can be led back to it. Close the environments."""
         try:
             return self._conduct(stop)
         except Exception:
@@ -136,7 +136,7 @@ class SerialRun:
             if session.milestones.evaluation_due(env_steps):
                 self._evaluate("deterministic", stop)
             if session.milestones.checkpoint_due(env_steps):
-                with suppress(Exception):  # told already; the run goes on
+                with suppress(Exception):  # the failure is already recorded; the run goes on
                     self._save()
         self._finish()
         return False
@@ -150,7 +150,7 @@ class SerialRun:
             raise RunFailed(f"its last checkpoint could not be written: {error}") from error
 
     def _step(self) -> None:
-        """A step of the actor. Raises RunFailed when an environment fails."""
+        """Step the actor once. Raises RunFailed when an environment fails."""
         actor, rng = self.actor, self.actor.rng.bit_generator.state
         marks = [environment.mark() for environment in self.environments]
         iterations, steps = actor.iterations, [pool.segments.steps for pool in actor.pools]
@@ -159,7 +159,7 @@ class SerialRun:
         except Exception as error:
             cause = Cause.RAISED
             if isinstance(error, OnlyBadNumbers):
-                self._row()  # tells of the first
+                self._row()  # records the first bad numbers
                 cause = Cause.BAD_NUMBERS
                 reason = f"{error}; mend the environment, or leave it out of --tasks"
             elif isinstance(error, BadEnvironment):
@@ -172,11 +172,11 @@ class SerialRun:
                 actor.rng.bit_generator.state = rng
                 self.savable = self._led_back(marks)
             elif not isinstance(error, (OnlyBadNumbers, BadEnvironment, Exited)):
-                raise  # it was not in the environments, or is recorded in part
+                raise  # the fault is not in the environments, or the step is partly recorded
             raise RunFailed(reason, cause) from error
 
     def _led_back(self, marks: list[Mark]) -> bool:
-        """Forget the step that failed; whether other environments, led to where these were before it, see the same."""
+        """Undo the failed step. Return whether new environments, led to the marks, give the same observations."""
         others: list[Environment] = []
         try:
             others = make_environments(self.actor.spec, exact=True)
@@ -185,24 +185,24 @@ class SerialRun:
                 other = RecordedEnvironment(made, to_numpy(to_torch(environment.state())))
                 if not np.array_equal(other.reset(), pool.inputs):
                     return False
-        except Exception:  # whatever environments raise that are broken
+        except Exception:  # a broken environment may raise anything
             return False
         finally:
             close_in_time(others)
         return True
 
     def _save_at_last(self) -> None:
-        """Before the run ends by a fault, which is what is told in the end, whatever comes of this."""
+        """Try to write a last checkpoint before the run ends by a fault. Only the fault itself is raised."""
         newest = self.checkpoints.names()
         with suppress(Exception):
-            if self.savable and (newest or self.learner.updates):  # else the run's name stays free
+            if self.savable and (newest or self.learner.updates):  # else the name stays free for a new run
                 self._save()
                 self.session.console.say("a last checkpoint was written, of the state before the fault")
             elif newest:
                 self.session.console.say(f"what came after checkpoint {newest[-1]} is to be made again")
 
     def _learn(self) -> None:
-        """Every update that is due, publishing on the way."""
+        """Make every update that is due, and publish policies between updates."""
         while (reply := self.sampler.take_due()) is not None and reply.batches is not None:
             started = time.perf_counter()
             trained = self.learner.train(reply.batches, reply.shard, diagnostics=self.session.report_due())
@@ -222,22 +222,22 @@ class SerialRun:
         self.policies += 1
 
     def _evaluate(self, policy: str, stop: threading.Event) -> bool:
-        """Evaluate, again if that fails, up to three times; whether it came to an end before `stop` was set."""
+        """Evaluate, with up to three tries. Return False only if `stop` was set before the evaluation ended."""
         session = self.session
         message = None if policy == "random" else self.learner.policy()
         number, env_steps = session.next_evaluation_number(), lowest_inserts(self._shard_stats())
-        # Whatever has drawn from Python's generator before is nothing to it.
+        # An evaluation does not depend on earlier draws from Python's generator.
         drawing = copy_seed(self.plan.config.seed, EVALUATION_STREAM, number % COPY_INDICES)
         for tries_left in reversed(range(EVALUATIONS)):
             try:
                 with Generators(drawing, exact=True):
                     result = self.evaluator.evaluate(message, number, stop.is_set)
             except Abandoned:
-                if policy == "random":  # it will be made again, with the same seeds
+                if policy == "random":  # a resumed run makes it again, with the same seeds
                     session.evaluations_begun = number
                 session.evaluation_lost("the run was stopped", env_steps)
                 return False
-            except Exception as error:  # whatever environments raise
+            except Exception as error:  # environments may raise anything
                 session.evaluator_died("all", Cause.RAISED, traceback.format_exc(), env_steps)
                 self.evaluator = Evaluator(self.plan.evaluator())
                 if not tries_left:
@@ -267,7 +267,7 @@ class SerialRun:
         return self.session.progress.row([report], fleet, learner, self._shard_stats())
 
     def _save(self) -> None:
-        """Write a checkpoint. One that fails is removed and told, then raised."""
+        """Write a checkpoint. On a failure, remove the checkpoint, record the failure and raise it."""
         started = time.monotonic()
         env_steps = lowest_inserts(self._shard_stats())
         name = ""
@@ -280,7 +280,7 @@ class SerialRun:
             self.session.commit_checkpoint(
                 name, snapshot, env_steps, self.learner.updates, self.incarnation, new_bytes, started, seconds
             )
-        except Exception as error:  # of whatever kind a full disk or a remote file system has
+        except Exception as error:  # any error of a full disk or a remote file system
             self.session.checkpoint_failed(env_steps, error, name)
             raise
 
@@ -308,12 +308,12 @@ class SerialRun:
 
 
 def taken_over(saved: dict[str, Any]) -> PolicyMessage:
-    """A saved policy; its age counts from now, as no clock tells how long ago it was saved."""
+    """Return a saved policy. Its age counts from now: the monotonic clock does not span processes."""
     return PolicyMessage(**saved)._replace(published_at=time.monotonic())
 
 
 def to_torch(value: Any) -> Any:
-    """Arrays to tensors, in nested containers: what torch.load reads back without running code."""
+    """Convert arrays to tensors in nested containers. torch.load reads the result back without running code."""
     if isinstance(value, np.ndarray):
         return torch.from_numpy(value.copy())
     if isinstance(value, dict):
@@ -324,7 +324,7 @@ def to_torch(value: Any) -> Any:
 
 
 def to_numpy(value: Any) -> Any:
-    """The inverse of `to_torch`, with lists for tuples."""
+    """Invert `to_torch`; tuples come back as lists."""
     if isinstance(value, torch.Tensor):
         return value.numpy()
     if isinstance(value, dict):

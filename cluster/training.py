@@ -32,14 +32,15 @@ from dashboards.sinks.console import Console
 from learner.scale.waiting import ENVIRONMENT
 from replay.store.locations import left_behind
 
-EXPECTED = (RunFailed, BadEnvironment, Exited, OSError)  # what they say is all that people have to know
-DISTRIBUTED = "--execution distributed"  # what a serial run that strays goes on with
+EXPECTED = (RunFailed, BadEnvironment, Exited, OSError)  # shown as a message, without a traceback
+DISTRIBUTED = "--execution distributed"  # the option that resumes a serial run whose tasks stray
 
 
 def train(config: Config, preset: str) -> int:
-    """Run to the end. Returns the exit code: 0 done, 1 a part failed, 130 stopped by a signal or `brc stop`.
+    """Run to the end. Return the exit code: 0 done, 1 a part failed, 130 stopped by a signal or `brc stop`.
 
-    Raises ConfigError, before Ray or torch is imported, for what cannot work, and CheckpointError for a damaged file.
+    Raises ConfigError, before Ray or torch is imported, if the configuration cannot work, and CheckpointError for a
+    damaged file.
     """
     config = absolute(config)
     if is_cluster(os.environ.get("RAY_ADDRESS", "")):
@@ -72,11 +73,11 @@ def conduct(
     address: str = LOCAL,
     goes_on_with: str = "",
 ) -> int:
-    """A run between its first and its last words; returns its exit code. `drive` trains, and says whether to the end.
-    `address` is this machine's, for who wants to know of the run. `goes_on_with` are options without which it cannot be
-    resumed.
+    """Conduct an open run from its first event to its last; return its exit code. `drive` trains, and returns whether
+    it reached the end. Metrics are served at `address`, which is this machine's. `goes_on_with` holds options without
+    which the run cannot be resumed.
 
-    Raises LeaseLost when another process has the run: it goes on there.
+    Raises LeaseLost when another process has taken over the run; the run continues there.
     """
     session = exporter = None
     try:
@@ -113,14 +114,14 @@ def conduct(
 
 
 def cause_of(error: BaseException) -> Cause:
-    """Why a run failed, in a word."""
+    """Return why a run failed, as a Cause."""
     if isinstance(error, RunFailed):
         return error.cause
     return Cause.DIED if isinstance(error, OSError) else Cause.RAISED
 
 
 def drive(plan: Plan, session: Session) -> bool:
-    """The whole run on this machine, in the configured execution; the heavy imports happen here."""
+    """Train the whole run on this machine, in the configured execution. The heavy imports happen here."""
     os.environ.update(ENVIRONMENT)  # before torch is loaded
     device = learner_device(plan.config.learner.device)
     session.console.say(f"the learner computes on {'an NVIDIA GPU' if device == 'cuda' else 'the CPU'}")
@@ -146,10 +147,10 @@ def drive(plan: Plan, session: Session) -> bool:
 
 
 def after_failure(config: Config, preset: str, folder: RunFolder, goes_on_with: str) -> str:
-    """What may be done now, in words. A run that has no checkpoint cannot go on: its replay is given up."""
+    """Return a sentence that says what to do after a failure. Remove the replay of a run that has no checkpoint."""
     try:
         saved, blank = bool(folder.checkpoints.names()), is_blank(folder.path, folder.checkpoints)
-    except Exception as error:  # of whatever kind a remote file system has
+    except Exception as error:  # any error of a remote file system
         return f"whether it has a checkpoint to go on from cannot be told: {type(error).__name__}: {error}"
     if saved:
         return f"go on from its last checkpoint with: {resume_command(config, preset, folder, goes_on_with)}"

@@ -1,6 +1,6 @@
-"""Views of a run: the files that it writes, and what people see of them. Nothing here imports Ray or torch.
+"""Views of a run: the files that it writes, and their displays for people. Nothing here imports Ray or torch.
 
-metrics/     the metrics that Prometheus is answered with, and how they are made
+metrics/     the metrics that a run serves to Prometheus, and how they are made
 sinks/       where rows and events go: JSON lines, terminal, TensorBoard, Weights & Biases
 grafana/     Grafana's dashboards: the code that makes them, and their JSON
 prometheus/  Prometheus' configuration, recording rules and alerts

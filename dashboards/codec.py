@@ -1,7 +1,7 @@
-"""Frozen dataclasses as JSON objects, and back. Names and nesting of the objects are those of the fields.
+"""Conversion of frozen dataclasses to JSON objects and back. The objects have the names and nesting of the fields.
 
-A field with the metadata FLAT has its own fields in the object around it; `called(name)` gives a field another name
-there, such as one that is a word of Python's.
+A field with the metadata FLAT has its own fields in the enclosing object. `called(name)` gives a field another name in
+JSON, such as a Python keyword.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from pydantic import BeforeValidator, TypeAdapter
 
 FLAT = {"flat": True}
 T = TypeVar("T")
-# JSON has no word for numbers that are none: null stands for them.
+# JSON has no NaN or infinity: null stands for them.
 Float = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
 
 
 def called(name: str) -> dict[str, Any]:
-    """Metadata of a field that has this name in JSON."""
+    """Return the metadata of a field that has this name in JSON."""
     return {"name": name}
 
 
 def encode(value: Any) -> dict[str, Any]:
-    """The object of a dataclass. Values stay as they are, but for dataclasses in them."""
+    """Return the JSON object of a dataclass. Only dataclasses in its values are converted."""
     found: dict[str, Any] = {}
     for one in fields(value):
         content = plain(getattr(value, one.name))
@@ -48,15 +48,15 @@ def plain(value: Any) -> Any:
 
 
 def nested(values: Any) -> bool:
-    """Whether there may be dataclasses in these, which are of one kind."""
+    """Whether these values, which have one type, may contain dataclasses."""
     return any(is_dataclass(value) or isinstance(value, (dict, list, tuple)) for value in values)
 
 
 def decode(kind: type[T], value: Mapping[str, Any]) -> T:
-    """The dataclass of an object. Names that it has no field for are left out.
+    """Return the dataclass of a JSON object. Names without a field are ignored.
 
-    Raises pydantic.ValidationError, a ValueError, for an object that lacks a field without a default, or has another
-    type in one.
+    Raises pydantic.ValidationError, a ValueError, if the object lacks a field without a default, or if a value has the
+    wrong type.
     """
     of_kind: Any = kind
     found: T = adapter(of_kind).validate_python(given(kind, value))
@@ -64,7 +64,7 @@ def decode(kind: type[T], value: Mapping[str, Any]) -> T:
 
 
 def given(kind: Any, value: Mapping[str, Any]) -> dict[str, Any]:
-    """The object by the names of the fields."""
+    """Return the values of the object by field name."""
     found = {}
     for one in fields(kind):
         hint = hints(kind)[one.name]

@@ -1,7 +1,7 @@
-"""What happens once in a run: a frozen dataclass for each kind, and the row of events.jsonl that tells of it.
+"""Events of a run: a frozen dataclass for each kind, and its row of events.jsonl.
 
-A row has `time`, `elapsed_s` and `session`, the kind as `event`, the sentence for people as `reason`, and the fields of
-the kind. Programs look at these, never into the sentence.
+A row has `time`, `elapsed_s` and `session`, the kind as `event`, a sentence for people as `reason`, and the fields of
+the kind. Programs read the fields, never the sentence.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dashboards.codec import FLAT, Float, decode, encode
 from learner.reports import Ready
 from replay.stats import Content
 
-SCHEMA = 2  # of rows, checkpoints and kept states; those without a number are of schema 1
+SCHEMA = 2  # of rows, checkpoints and kept states; data without a number has schema 1
 KINDS: dict[str, type[Event]] = {}
 
 
@@ -38,13 +38,13 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Begun(Event):
-    """A process begins to conduct the run: at its start, after a stop, or in the place of a coordinator that died.
+    """A process begins to conduct the run: at its start, at a resume, or in place of a coordinator that died.
 
     Attributes:
-        kept_steps, kept_updates: where the coordinator that died had got to.
-        from_steps, from_elapsed_s: where the checkpoint is that the run goes on from; None where nothing is undone.
-        actors: how many are wanted, by benchmark.
-        version, commit: of this project; "" where it is not known.
+        kept_steps, kept_updates: progress of the coordinator that died.
+        from_steps, from_elapsed_s: position of the checkpoint that the run resumes from; None if nothing is undone.
+        actors: wanted actors by benchmark.
+        version, commit: version and commit of this project; "" if unknown.
     """
 
     kinds = ("start", "resume", "coordinator_back")
@@ -70,7 +70,7 @@ class Begun(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class GoneBack(Event):
-    """A coordinator that is back found no replay: the run goes back to its checkpoint."""
+    """A restarted coordinator found no replay: the run goes back to its checkpoint."""
 
     from_steps: int
     from_elapsed_s: Float
@@ -85,7 +85,7 @@ class LearnerReady(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class LearnerDied(Event):
-    """A rank died or hangs; `updates` were made, as far as is known."""
+    """A rank died or hangs. `updates` is the last known number of updates."""
 
     cause: Cause = Cause.DIED
     updates: int
@@ -101,7 +101,7 @@ class LearnerRestarted(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class ShardBegan(Event):
-    """A replay shard began; `reason` says what was wrong with what it could not take over."""
+    """A replay shard began. `reason` says why it could not take over content, if so."""
 
     shard: int
     node: str
@@ -116,7 +116,7 @@ class ShardDied(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class ShardBack(Event):
-    """A shard was started again after `seconds`, and lacks `lost` of the transitions that it had."""
+    """A shard was restarted after `seconds`. It has lost `lost` of its transitions."""
 
     shard: int
     node: str
@@ -140,14 +140,14 @@ class ActorDied(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Scaled(Event):
-    """Other numbers of actors are wanted, by benchmark."""
+    """The wanted numbers of actors have changed; `actors` has them by benchmark."""
 
     actors: dict[str, int]
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluatorDied(Event):
-    """An evaluator is replaced, which the evaluation at `env_steps` has waited for."""
+    """An evaluator is replaced. The evaluation at `env_steps` has waited for it."""
 
     cause: Cause = Cause.DIED
     evaluator: str  # its benchmark
@@ -166,9 +166,9 @@ class Checkpoint(Event):
     """A checkpoint is whole.
 
     Attributes:
-        checkpoint: its folder or URL; snapshot: the name of replay's part of it.
-        seconds: that it took; part_seconds: those of learner, replay and commit.
-        part_bytes: written by learner and replay.
+        checkpoint: its folder or URL; snapshot: name of replay's part.
+        seconds: its whole duration; part_seconds: durations of learner, replay and commit.
+        part_bytes: bytes written by learner and replay.
     """
 
     env_steps: int
@@ -197,7 +197,7 @@ class PruneFailed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class BadNumbers(Event):
-    """A task returned its first reward or observation that is no number to learn from."""
+    """A task returned its first reward or observation that cannot be learned from, such as NaN."""
 
     task: str
     copy: int
@@ -220,7 +220,7 @@ class MirrorFailed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class ConsoleLost(Event):
-    """Nobody is shown the run any more."""
+    """The console cannot show the run any more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,7 +235,7 @@ class Stopped(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Failed(Event):
-    """The run ended since a part of it failed."""
+    """The run ended because a part of it failed."""
 
     cause: Cause = Cause.DIED
 
@@ -254,12 +254,12 @@ class Foreign(Event):
 
 @dataclass(frozen=True)
 class Entry:
-    """An event with when it happened.
+    """An event with its time.
 
     Attributes:
         time: seconds since 1970, by a clock that may go back.
         elapsed_s: seconds that the run had taken; None in rows of early versions.
-        session: counts the processes that have conducted the run; 0 in rows of early versions.
+        session: number of the process that conducted the run; 0 in rows of early versions.
     """
 
     time: Float
@@ -269,7 +269,7 @@ class Entry:
 
 
 def to_row(entry: Entry) -> dict[str, Any]:
-    """The row of events.jsonl."""
+    """Return the row of events.jsonl for an entry."""
     event = entry.event
     row = {"time": entry.time, "elapsed_s": entry.elapsed_s, "event": event.kind, "reason": event.reason}
     details = {name: value for name, value in encode(event).items() if name != "how" and value is not None}
@@ -277,7 +277,7 @@ def to_row(entry: Entry) -> dict[str, Any]:
 
 
 def from_row(row: dict[str, Any]) -> Entry:
-    """What a row of events.jsonl tells; Foreign where its kind or form is not known here."""
+    """Return the entry of a row of events.jsonl. Its event is Foreign if kind or form is unknown."""
     kind = row["event"]
     event: Event | None = None
     if kind in KINDS:

@@ -1,4 +1,4 @@
-"""Turns what the parts report into one row of metrics, and says which side of the system waits for the other."""
+"""Make one metrics row from the reports of all parts, and find the side of the system that the other waits for."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from replay.stats import ShardStats, WriterStats
 RECENT_EPISODES = 20
 T = TypeVar("T")
 QUANTILES = {"p10": 10, "p50": 50, "p90": 90}
-RECENT_ROWS = 12  # a minute, at the default interval: what the time left is reckoned from
+RECENT_ROWS = 12  # a minute at the default interval; the time left is estimated from these rows
 
 
 @dataclass(frozen=True)
 class ProgressState:
-    """Counts of a run that go on after a resume. Lists have an item for each task."""
+    """Counts of a run that continue after a resume. Lists have an item for each task."""
 
     episodes: list[int]
     elapsed_s: float
-    bad_episodes: list[int] = field(default_factory=list)  # empty: not counted by an early version
+    bad_episodes: list[int] = field(default_factory=list)  # empty if an early version did not count them
 
 
 class Progress:
-    """Follows counters over time. Rates and shares are over the interval since the row before."""
+    """Follow counters over time. Rates and shares are over the interval since the previous row."""
 
     def __init__(
         self, tasks: Sequence[str], steps: int, samples_per_insert: float, saved: ProgressState | None = None
@@ -50,11 +50,11 @@ class Progress:
             self.load_state(saved)
 
     def state(self) -> ProgressState:
-        """What a resumed run counts on from."""
+        """Return the counts that a resumed run continues from."""
         return ProgressState(list(self.episodes), self.elapsed_s(), list(self.bad_episodes))
 
     def elapsed_s(self) -> float:
-        """Seconds that the run has taken, those before a resume included."""
+        """Return the seconds that the run has taken, including the time before a resume."""
         return time.monotonic() - self.started
 
     def load_state(self, state: ProgressState) -> None:
@@ -77,7 +77,7 @@ class Progress:
         learner: LearnerReport,
         shards: Sequence[ShardStats],
     ) -> Row:
-        """One row for metrics.jsonl from the newest report of every part."""
+        """Make one row for metrics.jsonl from the newest report of every part."""
         now = time.monotonic()
         inserts = np.sum([shard.inserts_by_task for shard in shards], axis=0)
         clipped = np.sum([shard.clipped_by_task for shard in shards], axis=0)
@@ -89,7 +89,7 @@ class Progress:
             "push_wait": sum(report.writer.wait_s for report in actors),
         }
         elapsed = max(now - self.last["at"], 1e-9)
-        # A restarted part counts from zero again; its first interval then says nothing.
+        # A restarted part counts from zero again; the change in its first interval is then shown as 0.
         change = {key: max(0.0, value - self.last.get(key, value)) for key, value in counters.items()}
         self.last = counters
         env_steps = int(inserts.min())
@@ -146,15 +146,15 @@ class Progress:
         return dict(zip(self.tasks, values, strict=True))
 
     def _seconds_left(self, now: float, env_steps: int) -> float | None:
-        """From the speed since the oldest of the rows kept: a single interval may hold an evaluation, or no push."""
+        """Estimate from the speed since the oldest kept row: a single interval may hold an evaluation or no push."""
         self.history.append((now, env_steps))
         then, done = self.history[0]
         return (self.steps - env_steps) * (now - then) / (env_steps - done) if env_steps > done else None
 
 
 def bottleneck(learner_waits: float, actors_wait: float) -> str:
-    """The side that the other waits for; 'balanced' when neither waits a tenth of its time, 'limiter' when both do by
-    turns, as where it lets neither get ahead far enough."""
+    """Return the side that the other waits for; 'balanced' if neither waits a tenth of its time; 'limiter' if both wait
+    by turns, as when the limiter lets neither get ahead far enough."""
     most, least = max(learner_waits, actors_wait), min(learner_waits, actors_wait)
     if most < 0.1:
         return "balanced"
@@ -164,12 +164,12 @@ def bottleneck(learner_waits: float, actors_wait: float) -> str:
 
 
 def sums(counters: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The sum of every counter over the parts."""
+    """Return the sum of every counter over the parts."""
     return {name: sum(part[name] for part in counters) for name in (counters[0] if counters else ())}
 
 
 def quantiles(values: Sequence[float]) -> dict[str, float]:
-    """By name; none of no values."""
+    """Return the quantiles by name; {} for no values."""
     if not values:
         return {}
     return dict(zip(QUANTILES, np.percentile(values, list(QUANTILES.values())).tolist(), strict=True))
@@ -180,5 +180,5 @@ def mean(values: Sequence[float]) -> float | None:
 
 
 def lowest_inserts(shards: Sequence[ShardStats]) -> int:
-    """Environment steps of the slowest task, from the stats of all shards."""
+    """Return the environment steps of the slowest task, from the stats of all shards."""
     return int(np.sum([shard.inserts_by_task for shard in shards], axis=0).min())

@@ -1,4 +1,4 @@
-"""The rows of metrics.jsonl and eval.jsonl: what a run measures every few seconds, and what its evaluations find."""
+"""Rows of metrics.jsonl and eval.jsonl: measurements every few seconds, and results of evaluations."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from dashboards.codec import Float, called
 from learner.reports import Seconds
 from replay.stats import SamplerStats, ShardStats, WriterStats
 
-ByTask = dict[str, float | None]  # None where nothing is known
+ByTask = dict[str, float | None]  # None if unknown
 
 
 @dataclass(frozen=True)
 class ShardRow:
-    """A replay shard, as in replay.stats."""
+    """State of a replay shard, as in replay.stats."""
 
     shard: int
     fill: Float
@@ -53,7 +53,7 @@ def shard_row(stats: ShardStats) -> ShardRow:
 
 @dataclass(frozen=True)
 class LimiterRow:
-    """Sums over all shards."""
+    """Sums of limiter counters over all shards."""
 
     insert_wait_s: Float
     sample_wait_s: Float
@@ -80,16 +80,16 @@ class Row:
     Attributes:
         time: seconds since 1970, by a clock that may go back.
         elapsed_s: seconds that the run has taken, over all its lives.
-        session: counts the processes that have conducted the run; 0 in rows of early versions.
-        env_steps: of the slowest task.
-        mean_return: of recent training episodes; return_quantiles: by task and quantile.
-        episodes, bad_episodes: that ended, and that were dropped, since the run began.
-        clipped: numbers of observations that did not fit in replay's type.
-        policy_age_s, policy_age_updates, policy_version: of the oldest policy that an actor acts with.
-        learner_wait_share, actor_wait_share: parts of their time that each side waits for the other.
-        learner: the newest metrics of the agent, by name.
-        reward_scale: what rewards are divided by.
-        seconds_left: until the budget is met, at the recent speed.
+        session: number of the process that conducts the run; 0 in rows of early versions.
+        env_steps: environment steps of the slowest task.
+        mean_return: mean return of recent training episodes; return_quantiles: by task and quantile.
+        episodes, bad_episodes: episodes that ended, and that were dropped, since the run began.
+        clipped: how many numbers in observations did not fit in replay's type.
+        policy_age_s, policy_age_updates, policy_version: values of the oldest policy that an actor acts with.
+        learner_wait_share, actor_wait_share: share of its time that each side waits for the other.
+        learner: newest metrics of the agent, by name.
+        reward_scale: divisor of rewards.
+        seconds_left: seconds until the budget is met, at the recent speed.
     """
 
     time: Float
@@ -138,14 +138,14 @@ class Row:
 class EvaluationRow:
     """One row of eval.jsonl. Dictionaries are by task.
 
-    Means and scores are of the episodes that gave numbers; None where a task has none of these.
+    Means and scores are over the episodes with valid numbers; None if a task has no such episode.
 
     Attributes:
         policy: random or deterministic.
-        env_steps: at which it was asked for; updates: that its policy holds.
-        mean_return, success, score: means over episodes; returns, scores, lengths: of each episode.
-        score_mean, score_iqm: over tasks.
-        bad_episodes: how many gave no numbers, of tasks with such episodes.
+        env_steps: steps at which it was asked for; updates: updates that its policy has learned from.
+        mean_return, success, score: means over episodes; returns, scores, lengths: values of each episode.
+        score_mean, score_iqm: mean and interquartile mean over tasks.
+        bad_episodes: number of episodes without valid numbers, for tasks that have any.
     """
 
     time: Float

@@ -1,4 +1,4 @@
-"""01: an agent in one process, of environments, actor, replay and learner: `python -m examples.one_process`."""
+"""01: environments, actor, replay and learner in one process: `python -m examples.one_process`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from replay import LocalShard, PolicyStore, Sampler, Shard, Writer
 
 
 def main(steps: int = 4000) -> dict[str, float]:
-    """Train on one task for so many environment steps; mean returns before and after, over 10 episodes."""
+    """Train on one task for `steps` environment steps. Return the mean returns before and after, over 10 episodes."""
     preset = PRESETS["quickstart"]()
     plan = make_plan(
         replace(
@@ -32,7 +32,7 @@ def main(steps: int = 4000) -> dict[str, float]:
     evaluator = Evaluator(plan.evaluator())
     task = plan.tasks[0].name
 
-    before = evaluator.evaluate(None, 0).returns[task]  # at random
+    before = evaluator.evaluate(None, 0).returns[task]  # the random policy
     while not actor.writer.finished:
         actor.step()
         while (reply := sampler.take_due()) is not None and reply.batches is not None:

@@ -1,7 +1,7 @@
 """06: an agent of your own: `python -m examples.own_agent`.
 
-A Description says which networks it has and how it acts, and an Agent trains them. Another package registers its
-Description by an entry point of the group brc.agents; CONTRIBUTING.md says how.
+A Description says which networks the agent has and how it acts. An Agent trains the networks. Another package registers
+its Description by an entry point of the group brc.agents; CONTRIBUTING.md says how.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from learner.agents.optimizers import follow
 from learner.config import LearnerConfig
 
 TASK = "gymnasium/CartPole-v1"
-TEMPERATURE = 0.1  # of the softmax over values, which fill [-10, 10]
+TEMPERATURE = 0.1  # of the softmax over values, which are in [-10, 10]
 
 
 def update(
@@ -35,8 +35,8 @@ def update(
     diagnostics: bool = False,
     combine: Combine = gradients.mean,
 ) -> dict[str, Tensor]:
-    """One step of Expected Sarsa with a softmax policy: the next state is worth the mean over actions, where discrete
-    BRC takes the best one."""
+    """Make one update of Expected Sarsa with a softmax policy. The value of the next state is the policy's mean over
+    actions; discrete BRC takes the best action instead."""
     loss, dtype = critic_loss(config), batch.rewards.dtype
     rows = torch.arange(len(batch.rewards), device=batch.rewards.device)
     with torch.no_grad():
@@ -62,7 +62,7 @@ EXPECTED_SARSA = Description("discrete", discrete_brc, "critic", "greedy", "exam
 
 
 def main(folder: Path) -> dict[str, float | None]:
-    """Mean returns at random and after training."""
+    """Return the mean returns of the random policy and after training."""
     AGENTS["expected-sarsa"] = EXPECTED_SARSA
     random, learned = trained(config(folder, (TASK,), steps=2000, agent="expected-sarsa"))
     return {"random": random.mean_return[TASK], "learned": learned.mean_return[TASK]}

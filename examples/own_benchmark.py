@@ -1,6 +1,6 @@
 """05: a benchmark of your own: `python -m examples.own_benchmark`.
 
-Its file ends with a BENCHMARK, which another package registers by an entry point of the group brc.benchmarks. Then
+Its file ends with a BENCHMARK. Another package registers it by an entry point of the group brc.benchmarks. Then
 `brc suites` shows it, and `brc train quickstart --tasks goals-2` trains on it.
 """
 
@@ -27,7 +27,7 @@ TASKS = {
 
 
 def score(task: Task, episode_return: float, success: float) -> float:
-    """1 for no distance from the goal at any step, 0 for a mean distance of 1."""
+    """Return 1 if every step was at the goal, 0 for a mean distance of 1 from it."""
     return 1.0 + episode_return / task.episode_limit
 
 
@@ -41,7 +41,7 @@ BENCHMARK = Benchmark(
 
 
 def main(folder: Path) -> dict[str, float | None]:
-    """Mean scores at random and after training."""
+    """Return the mean scores of the random policy and after training."""
     register(BENCHMARK)
     random, learned = trained(config(folder, ("goals-2",)))
     return {"random": random.score_mean, "learned": learned.score_mean}

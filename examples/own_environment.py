@@ -20,7 +20,7 @@ TASK = "gymnasium/examples.own_environment:Follow-v0"
 
 
 class Follow(gymnasium.Env[np.ndarray, np.ndarray]):
-    """A point on a line, which a force moves to a place that is drawn anew in every episode."""
+    """A point on a line. A force moves it to a goal, which is drawn anew in every episode."""
 
     observation_space: Any = spaces.Box(-np.inf, np.inf, (3,), np.float32)
     action_space: Any = spaces.Box(-1.0, 1.0, (1,), np.float32)
@@ -43,7 +43,7 @@ gymnasium.register("Follow-v0", "examples.own_environment:Follow", max_episode_s
 
 
 def main(folder: Path) -> dict[str, float | None]:
-    """Mean returns at random and after training."""
+    """Return the mean returns of the random policy and after training."""
     random, learned = trained(config(folder, (TASK,)))
     return {"random": random.mean_return[TASK], "learned": learned.mean_return[TASK]}
 

@@ -1,4 +1,4 @@
-"""04: a critic loss of your own: `python -m examples.own_loss`. CONTRIBUTING.md says how one becomes an option."""
+"""04: a critic loss of your own: `python -m examples.own_loss`. CONTRIBUTING.md says how to make it an option."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from learner.agents.losses import LOSSES, SquaredError
 
 @dataclass(frozen=True)
 class Huber(SquaredError):
-    """Squared for errors below 1, linear beyond: single rows of great error count less."""
+    """The Huber loss: squared for errors below 1, linear beyond. Single rows with a large error count less."""
 
     def rows(self, outputs: Tensor, target: Tensor) -> Tensor:
         values = self.values(outputs)
@@ -24,9 +24,9 @@ class Huber(SquaredError):
 
 
 def main(folder: Path) -> dict[str, float | None]:
-    """Mean returns at random and after training."""
+    """Return the mean returns of the random policy and after training."""
     known = LOSSES["mse"]
-    LOSSES["mse"] = Huber  # an option of its own would be another name
+    LOSSES["mse"] = Huber  # a new name here would make it an option of its own
     try:
         random, learned = trained(config(folder, (TASK,), steps=3000, loss="mse"))
     finally:

@@ -1,7 +1,7 @@
 """03: a network of your own: `python -m examples.own_network`.
 
-It is described once, as data. Torch trains it, actors run it in numpy, `brc export` writes it as ONNX. Another package
-registers one by an entry point of the group brc.networks; CONTRIBUTING.md says how.
+The network is described once, as data. Torch trains it, actors run it in numpy, `brc export` writes it as ONNX. Another
+package registers its network by an entry point of the group brc.networks; CONTRIBUTING.md says how.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from learner.networks.registry import TRUNKS
 
 
 def simba(width: int, depth: int, outputs: int) -> Layers:
-    """SimBa (arXiv 2410.09754): blocks x + Dense(ReLU(Dense(LN(x)))) that are four times as wide within, and a last
+    """Return SimBa (arXiv 2410.09754): blocks x + Dense(ReLU(Dense(LN(x)))), four times as wide inside, and a final
     LayerNorm."""
     inner = (LayerNorm("norm"), Dense("wide", 4 * width), ReLU(), Dense("narrow", width))
     blocks = tuple(Residual(f"blocks.{index}", inner) for index in range(depth))
@@ -25,7 +25,7 @@ def simba(width: int, depth: int, outputs: int) -> Layers:
 
 
 def main(folder: Path) -> dict[str, float | None]:
-    """Mean returns at random and after training."""
+    """Return the mean returns of the random policy and after training."""
     TRUNKS["simba"] = simba
     random, learned = trained(config(folder, (TASK,), network="simba", width=32, policy_width=32))
     return {"random": random.mean_return[TASK], "learned": learned.mean_return[TASK]}

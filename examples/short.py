@@ -1,4 +1,4 @@
-"""What the examples share: a short run in this process, which writes into a folder as every run does."""
+"""Code that the examples share: a short run in this process, which writes into a folder as every run does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dashboards.sinks.records import read_evaluations
 
 
 def config(folder: Path, tasks: tuple[str, ...], steps: int = 1500, **learner: Any) -> Config:
-    """A small agent, trained in lock step for so many environment steps of each task."""
+    """Return the configuration of a small agent, trained in lock step for `steps` environment steps of each task."""
     preset = PRESETS["quickstart"]()
     return replace(
         preset,
@@ -29,7 +29,7 @@ def config(folder: Path, tasks: tuple[str, ...], steps: int = 1500, **learner: A
 
 
 def trained(what: Config) -> list[EvaluationRow]:
-    """Train; the evaluations of the random policy and of the last one. Raises RuntimeError when it fails."""
+    """Train; return the evaluations of the random policy and of the last policy. Raises RuntimeError if that fails."""
     if train(what, "quickstart") != 0:
         raise RuntimeError(f"the run in {what.runs_folder} did not end well; its console says why")
     return read_evaluations(Path(what.runs_folder) / what.name)

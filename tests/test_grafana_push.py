@@ -128,7 +128,12 @@ def test_a_wrong_token_is_told_and_nothing_is_made(grafana: Grafana) -> None:
 @pytest.mark.parametrize(
     ("url", "token", "sentence"),
     [
-        (f"http://127.0.0.1:{free_port()}", TOKEN, "does not answer as Grafana does: ConnectionError"),
+        pytest.param(
+            f"http://127.0.0.1:{free_port()}",
+            TOKEN,
+            "does not answer as Grafana does: ConnectionError",
+            id="nobody-there",
+        ),
         ("localhost:3000", TOKEN, "is not an address of Grafana, such as"),
         ("http://localhost:3000", "", "GRAFANA_TOKEN is not set"),
     ],

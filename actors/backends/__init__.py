@@ -1,1 +1,1 @@
-"""Libraries that step environments, one file each, and what brings gymnasium's environments to one form."""
+"""Libraries that step environments, one file each, and helpers that bring gymnasium's environments to one form."""

@@ -1,4 +1,4 @@
-"""The Arcade Learning Environment through ale-py's own vector of games: what envpool's Atari is checked against."""
+"""The Arcade Learning Environment through ale-py's own vector of games: the reference for tests of envpool's Atari."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from actors.environments import Step, after_resets
 
 
 class AleEnvironment:
-    """One game, a thread for each copy. A vector of several cannot step or reset a single copy, as a resume must."""
+    """Copies of one game, each a vector of its own with one thread. A vector of several copies cannot step or reset a
+    single copy, and a resume needs that."""
 
     def __init__(self, task: Task, seeds: Sequence[int]) -> None:
         self.task = task
@@ -42,7 +43,7 @@ class AleEnvironment:
             for _ in seeds
         ]
         self.seeds: list[int | None] = [int(seed) for seed in seeds]
-        self.ages = np.zeros(self.copies, np.int64)  # of the episodes, in steps
+        self.ages = np.zeros(self.copies, np.int64)  # steps of the current episodes
 
     def reset(self) -> np.ndarray:
         return np.stack([self._reset(copy) for copy in range(self.copies)])
@@ -88,7 +89,8 @@ class AleEnvironment:
         return self._filled(copy, observed[0])
 
     def _filled(self, copy: int, stack: np.ndarray) -> np.ndarray:
-        """An episode's first frame stands for those before it, which ale-py has black: so do envpool and replay."""
+        """Return the stack with an episode's first frame in place of the frames before it. ale-py makes them black;
+        envpool and replay repeat the first frame."""
         missing = len(stack) - 1 - int(self.ages[copy])
         if missing > 0:
             stack = stack.copy()

@@ -1,4 +1,4 @@
-"""dm_control itself, one process, one copy after another: the reference that envpool is checked against."""
+"""Environments of dm_control itself, in one process, one copy after another: the reference for tests of envpool."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from actors.benchmarks.benchmark import Task
 from actors.closing import close_all
 from actors.environments import Step, after_resets
 
-# Rendering needs a display or EGL; training renders nothing, and quadruped-escape alone cannot load without GL.
+# Rendering needs a display or EGL. Training renders nothing; only quadruped-escape cannot load without GL.
 os.environ.setdefault("MUJOCO_GL", "disabled")
 
 from dm_control import suite
 
 
 def load(task: Task, seed: int) -> Any:
-    """An environment of dm_control's interface."""
+    """Load a task as an environment of dm_control's interface."""
     if task.benchmark == "dmc-extra":
         from actors.benchmarks import dmc_extra
 
@@ -30,7 +30,7 @@ def load(task: Task, seed: int) -> Any:
 
 
 class DmControlEnvironment:
-    """Steps in `recv`, on the caller's thread."""
+    """Copies that are stepped in `recv`, on the caller's thread."""
 
     def __init__(self, task: Task, seeds: Sequence[int]) -> None:
         self.task = task
@@ -84,7 +84,7 @@ class DmControlEnvironment:
         return inputs
 
     def frame(self) -> np.ndarray:
-        """What the first copy looks like: (height, width, 3) uint8. Not with MUJOCO_GL=disabled."""
+        """Return a picture of the first copy, (height, width, 3) uint8. This fails with MUJOCO_GL=disabled."""
         return np.asarray(self.environments[0].physics.render(240, 320, camera_id=0))
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Tasks that envpool has: a thread pool in C++, 1.3 to 9 times the steps per CPU second of dm_control."""
+"""Environments of envpool: a thread pool in C++, with 1.3 to 9 times dm_control's steps per CPU second."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ FILM = {"render_mode": "rgb_array", "render_width": 320, "render_height": 240}
 class EnvpoolEnvironment:
     """A synchronous pool whose finished copies are reset at once instead of in the next step.
 
-    envpool's own autoreset spends the next step on the reset and returns a reward that belongs to no transition;
-    resetting explicitly leaves neither a lost step nor a reward to leak.
+    envpool's own autoreset spends the next step on the reset, and returns a reward that belongs to no transition. An
+    explicit reset loses no step and returns no such reward.
     """
 
     def __init__(self, task: Task, seeds: Sequence[int], threads: int = 1, film: bool = False) -> None:
@@ -78,7 +78,7 @@ class EnvpoolEnvironment:
         return inputs
 
     def frame(self) -> np.ndarray:
-        """What the first copy looks like: (height, width, 3) uint8. Aborts the process where no OpenGL is loaded."""
+        """Return a picture of the first copy, (height, width, 3) uint8. Aborts the process if no OpenGL is loaded."""
         return np.asarray(self.pool.render(env_ids=[0])[0])
 
     def close(self) -> None:

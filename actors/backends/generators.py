@@ -1,7 +1,8 @@
-"""The random generators that one copy of an environment draws from, as if it had the process to itself.
+"""The random generators of one environment copy, separate from those of other copies in the process.
 
-They are those that the environment and its wrappers hold, `np_random` among them, and the global ones of numpy and of
-Python. If copies shared the latter, they would depend on each other, and could not be brought back to where they were.
+They are the generators that the environment and its wrappers hold, such as `np_random`, and the global generators of
+numpy and Python. If copies shared the global ones, they would depend on each other and could not be brought back to an
+earlier state.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ OWN = (np.random.Generator, np.random.RandomState, random.Random)
 
 
 class Generators:
-    """Has the global generators be this copy's own inside a `with`.
+    """Replaces the global generators by this copy's own inside a `with`.
 
-    Numpy's is exchanged as an object, which takes a microsecond. Python's can only be copied, which takes 35: that is
-    done only where a copy is to be brought back exactly.
+    Numpy's generator is exchanged as an object, in one microsecond. Python's can only be copied, in 35 microseconds:
+    that is done only with `exact`, for copies that must be brought back exactly.
     """
 
     def __init__(self, seed: int, exact: bool) -> None:
-        state: Any = np.random.RandomState(seed).get_state(legacy=False)  # as np.random.seed has it
+        state: Any = np.random.RandomState(seed).get_state(legacy=False)  # as np.random.seed sets it
         self.numpys = np.random.MT19937()
         self.numpys.state = state
         self.exact = exact
@@ -45,24 +46,24 @@ class Generators:
             random.setstate(self.others_pythons)
 
     def state(self, environment: Any) -> dict[str, Any]:
-        """The states of all generators, in numbers, arrays and containers of these."""
+        """Return the states of all generators, in numbers, arrays and containers of these."""
         own = [[depth, name, state_of(value)] for depth, _, name, value in held(environment)]
         return {"numpys": self.numpys.state, "pythons": listed(self.pythons), "own": own}
 
     def load_state(self, environment: Any, state: dict[str, Any]) -> None:
-        """What `state` returned, in a copy of the environment; what it does not hold yet is put there."""
+        """Restore what `state` returned, in an equal environment. Generators that it does not hold yet are added."""
         self.numpys.state = state["numpys"]
         self.pythons = tupled(state["pythons"])
         layers = list(layers_of(environment))
         for depth, name, saved in state["own"]:
-            if depth < len(layers):  # what is made later cannot be brought back before
+            if depth < len(layers):  # a layer that is made later cannot be restored now
                 attributes = attributes_of(layers[depth])
                 attributes[name] = revived(attributes.get(name), saved)
 
 
 def layers_of(environment: Any) -> Iterator[Any]:
-    """The outermost wrapper first, the environment itself last, and behind it what it calls `env` too, such as a
-    simulator. Each once: some lead back to themselves."""
+    """Yield the wrappers from the outermost on, then the environment, then the environment's own `env`, such as a
+    simulator. Each is yielded once: some refer back to themselves."""
     met: list[Any] = []
     while attributes_of(environment) and not any(environment is one for one in met):
         met.append(environment)
@@ -71,8 +72,8 @@ def layers_of(environment: Any) -> Iterator[Any]:
 
 
 def attributes_of(layer: Any) -> dict[str, Any]:
-    """What an object has of its own. One in slots or of another language has nothing that can be looked at, and what a
-    class or a module has is everybody's."""
+    """Return the attributes of an object. There are none for an object with slots or of another language, which has no
+    readable attributes, nor for a class or a module, whose attributes are shared."""
     try:
         found = vars(layer)
     except TypeError:
@@ -81,7 +82,7 @@ def attributes_of(layer: Any) -> dict[str, Any]:
 
 
 def held(environment: Any) -> Iterator[tuple[int, Any, str, Any]]:
-    """(depth, layer, name, generator) of every generator that is an attribute of the environment or a wrapper."""
+    """Yield (depth, layer, name, generator) of every generator that is an attribute of the environment or a wrapper."""
     for depth, layer in enumerate(layers_of(environment)):
         for name, value in list(attributes_of(layer).items()):
             if isinstance(value, OWN) and not isinstance(value, random.SystemRandom):
@@ -94,14 +95,14 @@ def state_of(generator: Any) -> Any:
     if isinstance(generator, np.random.RandomState):
         return generator.get_state(legacy=False)
     seeds = generator.bit_generator.seed_seq
-    # What it spawns depends on its seed and on how many it has spawned, which its own state does not hold.
+    # Generators that it spawns depend on its seed and on the number spawned before. Its own state holds neither.
     known = {"seeds": dict(seeds.state)} if isinstance(seeds, np.random.SeedSequence) else {}
     return {"generator": generator.bit_generator.state} | known
 
 
 def revived(generator: Any, state: Any) -> Any:
-    """The generator, in that state; another one where it is none of the kind. One of a kind that numpy does not have
-    cannot be made, and stays what it is."""
+    """Return the generator in this state, or a new one if it is of another kind. A kind that numpy lacks cannot be
+    made: then the generator is returned unchanged."""
     if isinstance(state, list):
         generator = generator if isinstance(generator, random.Random) else random.Random()
         generator.setstate(tupled(state))
@@ -124,14 +125,14 @@ def revived(generator: Any, state: Any) -> Any:
 
 
 def drawn_from(generator: Any) -> str:
-    """The kind of the bit generator that it has, as states name it."""
+    """Return the kind of its bit generator, as states name it."""
     if isinstance(generator, np.random.RandomState):
         return str(generator.get_state(legacy=False)["bit_generator"])
     return type(generator.bit_generator).__name__
 
 
 def listed(state: tuple[Any, ...]) -> list[Any]:
-    """Python's state, without tuples."""
+    """Return the state of Python's generator, with lists for tuples."""
     version, numbers, following = state
     return [version, list(numbers), following]
 

@@ -1,27 +1,28 @@
-"""The OpenGL that MuJoCo's renderers draw with: which is on this machine, and what is missing for it."""
+"""Finds the OpenGL library of this machine for MuJoCo's renderers, and says what is missing."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 
-# What MUJOCO_GL may be: the library that is loaded, and the Debian package that has it.
+# Values of MUJOCO_GL: the library that is loaded, and the Debian package that has it.
 LIBRARIES = {
     "egl": ("libEGL.so.1", "libegl1"),
     "osmesa": ("libOSMesa.so.8", "libosmesa6"),
     "glfw": ("libGL.so.1", "libgl1"),
 }
-NO_RENDERER = ("", "disabled", "disable", "off", "false", "0")  # as it is set for training, which renders nothing
-# Backends that cannot be imported where MUJOCO_GL names an OpenGL that is missing.
+NO_RENDERER = ("", "disabled", "disable", "off", "false", "0")  # values of MUJOCO_GL for training without rendering
+# Backends that cannot be imported if MUJOCO_GL names an OpenGL library that is missing.
 READERS = ("dm_control", "humanoid-bench", "shadow-hand")
 
 
 class NoRenderer(RuntimeError):
-    """Nothing can be drawn here; the message is one sentence with the way out."""
+    """Nothing can be rendered here. The message is one sentence that says what to do."""
 
 
 def usable(wanted: str) -> str:
-    """The value of MUJOCO_GL to draw with: the one wanted, or of none egl or else osmesa. Raises NoRenderer."""
+    """Return the value of MUJOCO_GL to draw with: `wanted`, or, if that names no renderer, egl or else osmesa. Raises
+    NoRenderer."""
     if wanted.lower() in NO_RENDERER:
         for found in ("egl", "osmesa"):
             if not missing(found):
@@ -38,7 +39,7 @@ def usable(wanted: str) -> str:
 
 
 def missing(name: str) -> str:
-    """What a renderer lacks on this machine; "" if nothing."""
+    """Return what a renderer lacks on this machine; "" if nothing."""
     library, package = LIBRARIES[name]
     if name == "glfw" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         return "it needs a display, and neither DISPLAY nor WAYLAND_DISPLAY names one"
@@ -50,5 +51,5 @@ def missing(name: str) -> str:
 
 
 def load(name: str) -> None:
-    """Load a renderer's library for the whole process: envpool aborts where none is before it renders."""
+    """Load a renderer's library for the whole process: envpool aborts if none is loaded before it renders."""
     ctypes.CDLL(LIBRARIES[name][0], mode=ctypes.RTLD_GLOBAL)

@@ -1,4 +1,4 @@
-"""Environments of gymnasium's interface, one process, one copy after another."""
+"""Environments of gymnasium's interface, in one process, one copy after another."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from actors.benchmarks.gymnasium_tasks import make, said
 from actors.closing import close_all
 from actors.environments import Step, after_resets
 
-TRIED_STEPS = 20  # of an episode, to see whether it can be made again
+TRIED_STEPS = 20  # steps of an episode that show whether it can be reproduced
 
 
 class Copy:
-    """One environment, which draws from generators of its own and whose returns are checked.
+    """One environment with its own random generators. Its return values are checked.
 
-    The seed is given to its first reset, as gymnasium has it. With `exact` it notes at every reset what its generators
-    were before it. Methods raise BadEnvironment for returns that mean nothing, Exited for sys.exit, and
-    whatever an environment raises.
+    The first reset gets the seed, as usual in gymnasium. With `exact`, every reset first notes the state of the
+    generators. Methods raise BadEnvironment for return values without a meaning, Exited for sys.exit, and any error
+    that the environment raises.
     """
 
     def __init__(self, task: Task, seed: int, environment: Any, exact: bool = False) -> None:
@@ -40,14 +40,16 @@ class Copy:
         self.shape = space.shape
 
     def taken(self, actions: np.ndarray) -> list[Any]:
-        """What copies like this one are to be given, from (copies, action) float32; new arrays, which they may keep."""
+        """Return the actions for copies like this one, from (copies, action) float32. Copies may keep the arrays, which
+        are new."""
         if self.first is not None:
             return [self.first + index for index in self.scale(actions).tolist()]
         scaled = self.scale(actions)
         return [row.reshape(self.shape) for row in (scaled.copy() if scaled is actions else scaled)]
 
     def reset(self, begun: dict[str, Any] | None = None) -> np.ndarray:
-        """The observation (observation_size,). `begun` is what an equal copy drew from when it was reset here."""
+        """Reset, and return the observation (observation_size,). `begun` is the state of an equal copy's generators
+        before the same reset."""
         seed, self.seed = self.seed, None
         if begun:
             self.generators.load_state(self.environment, begun)
@@ -61,7 +63,7 @@ class Copy:
         return self.returned.reset(found)
 
     def step(self, action: Any) -> CopyStep:
-        """Make a step with what `taken` gave."""
+        """Make a step with an action that `taken` returned."""
         try:
             with self.generators:
                 found = self.environment.step(action)
@@ -71,7 +73,7 @@ class Copy:
 
 
 def make_copy(task: Task, seed: int, exact: bool = False, film: bool = False) -> Copy:
-    """A copy of a task; what its making draws, it draws from generators of its own too."""
+    """Make a copy of a task. Random numbers that are drawn meanwhile come from separate generators too."""
     options = {"max_episode_steps": task.episode_limit} | dict(task.options)
     if film:
         options["render_mode"] = "rgb_array"
@@ -81,7 +83,7 @@ def make_copy(task: Task, seed: int, exact: bool = False, film: bool = False) ->
 
 
 def make_copies(task: Task, seeds: Sequence[int], exact: bool = False, film: bool = False) -> list[Copy]:
-    """A copy a seed. If one cannot be made or differs, all are closed."""
+    """Make one copy a seed. If a copy cannot be made or differs from the first, all are closed."""
     made: list[Copy] = []
     try:
         for seed in seeds:
@@ -98,8 +100,8 @@ def close_copies(made: Sequence[Copy]) -> None:
 
 
 def check_alike(task: Task, one: Copy, first: Copy) -> None:
-    """Raises BadEnvironment for a copy whose actions or observations differ from those of the first, or of the task:
-    all copies act with one policy, which gives their actions in one array."""
+    """Raise BadEnvironment if a copy's actions or observations differ from those of the first copy, or of the task. All
+    copies act with one policy, which gives their actions in one array."""
     taken = bounds(one.environment.action_space)
     expected = task.bounds or bounds(first.environment.action_space)
     if taken != expected or one.shape != first.shape:
@@ -116,15 +118,15 @@ def check_alike(task: Task, one: Copy, first: Copy) -> None:
 
 
 def in_words(shapes: dict[str, tuple[int, ...]]) -> str:
-    """Lists the shapes of all keys."""
+    """List the shapes of all keys."""
     return ", ".join(f"{shape} for {key}" if key else str(shape) for key, shape in shapes.items())
 
 
 def is_led_back(task: Task, seed: int) -> bool:
-    """Whether a fresh copy can be brought to where another one is, as far as two short episodes show.
+    """Whether a fresh copy can be brought to the state of another copy, as far as two short episodes show.
 
-    It makes the last of them only, with the other's actions, and is to observe and to be paid the same. Raises
-    BadEnvironment for a task that cannot be stepped so far, with the reason.
+    The fresh copy plays only the second episode, with the other copy's actions. It must get the same observations and
+    rewards. Raises BadEnvironment, with the reason, for a task that cannot be stepped.
     """
     made: list[Copy] = []
     try:
@@ -134,14 +136,14 @@ def is_led_back(task: Task, seed: int) -> bool:
         raise
     except Exited as error:
         raise BadEnvironment(str(error)) from error
-    except Exception as error:  # whatever it raises
+    except Exception as error:  # an environment may raise anything
         raise BadEnvironment(f"{task.name} cannot be stepped: {said(error)}") from error
     finally:
         close_copies(made)
 
 
 def are_alike(task: Task, seed: int, one: Copy, other: Copy) -> bool:
-    """Whether one, led through two episodes, and the other, led through the last of them, give the same in that."""
+    """Whether `one`, which plays two episodes, and `other`, which plays only the second, get the same in the second."""
     rng = np.random.default_rng(seed)
     if task.num_actions:
         drawn = rng.integers(0, task.num_actions, (TRIED_STEPS, 1)).astype(np.float32)
@@ -157,7 +159,7 @@ def are_alike(task: Task, seed: int, one: Copy, other: Copy) -> bool:
 
 
 def episode(one: Copy, actions: np.ndarray) -> np.ndarray:
-    """What a copy gives for these actions, or until its episode ends: (steps, observation and the rest)."""
+    """Return a copy's results for these actions, at most until its episode ends: (steps, observation_size + 3)."""
     steps: list[np.ndarray] = []
     for action in one.taken(actions):
         step = one.step(action)
@@ -168,7 +170,8 @@ def episode(one: Copy, actions: np.ndarray) -> np.ndarray:
 
 
 class GymnasiumEnvironment:
-    """Steps in `recv`, on the caller's thread. With `exact`, copies can be led back whatever they draw."""
+    """Copies that are stepped in `recv`, on the caller's thread. With `exact`, `fast_forward` of new copies can
+    reproduce their random draws."""
 
     def __init__(self, task: Task, seeds: Sequence[int], exact: bool = False, film: bool = False) -> None:
         self.task = task
@@ -211,7 +214,7 @@ class GymnasiumEnvironment:
         return [one.begun for one in self.made]
 
     def frame(self) -> np.ndarray:
-        """What the first copy looks like: (height, width, 3) uint8."""
+        """Return a picture of the first copy, (height, width, 3) uint8."""
         return np.asarray(self.made[0].environment.render())
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
-"""The folder that `brc` was called in: the modules and files of environments are found there, in every process.
+"""The folder in which `brc` was called: every process finds the modules and files of environments there.
 
-Ray starts processes in other folders, and what it puts on sys.path comes before all that is installed. So the folder is
-named in the environment, and is the last that is looked in: a file there hides nothing.
+Ray starts processes in other folders, and puts its own paths on sys.path before installed packages. So an environment
+variable names the folder, and the folder comes last on sys.path: a file in it hides no other module.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ def call_here() -> None:
 
 
 def enter() -> None:
-    """Have this process be where `brc` was called, and find modules there: for an environment that is about to be made,
-    wherever others have gone. On another machine there may be no such folder."""
+    """Change to the folder where `brc` was called, and find modules there. It is called before an environment is made,
+    because other environments may have changed the folder. Another machine may lack the folder: then do nothing."""
     folder = os.environ.get(CALLED_IN, "")
     if not os.path.isdir(folder):
         return

@@ -1,7 +1,7 @@
-"""An environment that remembers how it got where it is, so that a lock-step run can be resumed exactly.
+"""An environment that records how it reached its state, so that a lock-step run can be resumed exactly.
 
-Environment libraries cannot save a copy's state, but given its seed, the number of its resets, what it drew from at the
-last one and the actions since, a fresh copy can be brought to the very same state.
+Environment libraries cannot save a copy's state. But a fresh copy reaches the same state from its seed, the number of
+its resets, the states of its random generators before the last reset, and the actions since.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from actors.environments import Environment, Step
 
 
 class Mark(NamedTuple):
-    """A place to go back to. Of each copy: resets, what it drew from at the last, and the actions with their number."""
+    """A point to go back to. For each copy: resets, generator states before the last reset, and actions with their
+    number."""
 
     resets: list[int]
     begun: list[Any]
@@ -23,7 +24,7 @@ class Mark(NamedTuple):
 
 
 class RecordedEnvironment:
-    """Wraps freshly made copies; with a saved `state`, `reset` leads them back to where that was taken."""
+    """Wraps freshly made copies. With a saved `state`, `reset` brings them to the state that it describes."""
 
     def __init__(self, environment: Environment, state: dict[str, Any] | None = None) -> None:
         self.environment = environment
@@ -33,7 +34,7 @@ class RecordedEnvironment:
         self.resets = [0] * self.copies
         self.actions: list[list[np.ndarray]] = [[] for _ in range(self.copies)]
         self.saved = state
-        self.led_from: list[Any] | None = None  # after `back_to`
+        self.led_from: list[Any] | None = None  # set by `back_to`
 
     def reset(self) -> np.ndarray:
         if self.saved is None:
@@ -64,11 +65,11 @@ class RecordedEnvironment:
         return self.environment.restart(copies)
 
     def mark(self) -> Mark:
-        """Where it is now, for `back_to`."""
+        """Return the present point, for `back_to`."""
         return Mark(list(self.resets), self.begun(), [(taken, len(taken)) for taken in self.actions])
 
     def back_to(self, mark: Mark) -> None:
-        """Forget what came after the mark: `state` then leads another environment back there."""
+        """Forget all records after the mark, so that `state` brings another environment to the mark."""
         self.led_from = mark.begun
         self.resets, self.actions = list(mark.resets), [taken[:length] for taken, length in mark.actions]
 

@@ -1,6 +1,6 @@
-"""Reads what an environment of gymnasium's interface returned: taken where its meaning is plain, else refused.
+"""Reads the return values of an environment of gymnasium's interface: values with a clear meaning are accepted.
 
-A value that is missing or no number is no fault of form: it is passed on as NaN, for whoever drops such transitions.
+Others raise BadEnvironment. A missing value does not: it is passed on as NaN, and `door` drops its episode.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ import numpy as np
 from actors.benchmarks.benchmark import Task
 
 SUCCESS_KEYS = ("success", "is_success")
-NUMBERS = "fiub"  # kinds of dtypes
+NUMBERS = "fiub"  # kinds of numeric dtypes
 LARGEST = float(np.finfo(np.float32).max)
 PLAIN = (float, int, np.floating, np.integer)
-TOLD: set[str] = set()  # tasks of whose success this process has said that it is unknown
+TOLD: set[str] = set()  # tasks for which this process has printed that their success is unknown
 
 
 class BadEnvironment(RuntimeError):
-    """An environment that breaks its interface; the message is one sentence with the task's name."""
+    """An environment breaks its interface. The message is one sentence with the task's name."""
 
 
 class Exited(RuntimeError):
-    """An environment called sys.exit, which is to end neither the process nor a run without a word."""
+    """An environment called sys.exit. This must not end the process, nor a run without a message."""
 
     def __init__(self, name: str, exit_: SystemExit) -> None:
         super().__init__(f"{name} called sys.exit({'' if exit_.code is None else repr(exit_.code)})")
 
 
 class Astray(BadEnvironment):
-    """An environment that its own actions do not lead back to where it was: its run can only go on distributed."""
+    """Replayed actions did not lead an environment back to its saved state: the run can only go on distributed."""
 
 
 class CopyStep(NamedTuple):
-    """What one step of one copy gave."""
+    """Results of one step of one copy."""
 
     observation: np.ndarray  # (observation_size,) float32
     reward: float
@@ -47,22 +47,22 @@ class CopyStep(NamedTuple):
 
 
 class Returned:
-    """The reader of one task. `space` is the environment's observation space: a Box, or a Dict of them by key."""
+    """Reads the return values of one task. `space` is the observation space: a Box, or a Dict of Boxes by key."""
 
     def __init__(self, task: Task, space: Any) -> None:
         self.task = task
         self.begun = False
         self.single = task.observation_keys[0][0] == ""
         self.keys = {""} if self.single else set(space.spaces)
-        # Libraries whose sizes are in a table of ours may say another shape than they return.
+        # If a task's sizes are in a table of ours, the library's space may differ from the shapes that it returns.
         self.shapes = {key: space.shape if self.single else space[key].shape for key, _ in task.observation_keys}
         self.shapes |= {key: (size,) for key, size in task.observation_keys if math.prod(self.shapes[key]) != size}
 
     def reset(self, found: Any) -> np.ndarray:
-        """The observation (observation_size,) float32 of what `reset` returned."""
+        """Return the observation (observation_size,) float32 from the result of `reset`."""
         if not (isinstance(found, tuple) and len(found) == 2):
             raise BadEnvironment(f"{self.task.name}: its reset returned {brief(found)}, not (observation, info)")
-        if found[0] is None and not self.begun:  # later ones only cost an episode
+        if found[0] is None and not self.begun:  # later, None only costs an episode
             raise BadEnvironment(f"{self.task.name}: its reset returned None, not (observation, info)")
         self.begun = True
         return self.observation(found[0])
@@ -83,7 +83,7 @@ class Returned:
         )
 
     def observation(self, observed: Any) -> np.ndarray:
-        """(observation_size,) float32; the parts of a dictionary in the order of the task's keys."""
+        """Return (observation_size,) float32, with the parts of a dictionary in the order of the task's keys."""
         if self.single:
             return self._part("", observed)
         if not isinstance(observed, Mapping):
@@ -98,8 +98,8 @@ class Returned:
         return np.concatenate([self._part(key, observed[key]) for key, _ in self.task.observation_keys])
 
     def _part(self, key: str, observed: Any) -> np.ndarray:
-        """One array in a row. Other shapes with the right numbers in the right order are taken: (3, 1) or [3] for
-        (3,), and (4,) for (2, 2), but not (2, 3) for (3, 2)."""
+        """Return one array, flattened. Other shapes are accepted if the order of their numbers is clear: (3, 1) or a
+        list of 3 for (3,), and (4,) for (2, 2), but not (2, 3) for (3, 2)."""
         shape = self.shapes[key]
         size = math.prod(shape)
         if observed is None:
@@ -108,11 +108,11 @@ class Returned:
         array = self._numbers(observed, what)
         if array.shape != shape and not (array.size == size and thin(array.shape) in (thin(shape), (size,), ())):
             raise BadEnvironment(f"{what}an array of shape {array.shape}, and its observation_space has {shape}")
-        with np.errstate(over="ignore"):  # a warning may be made an error
+        with np.errstate(over="ignore"):  # warnings may have been turned into errors
             return array.astype(np.float32).ravel()
 
     def _numbers(self, value: Any, what: str) -> np.ndarray:
-        """An array of numbers; NaN where it holds None."""
+        """Return an array of numbers, with NaN for None. Raises BadEnvironment for other values."""
         try:
             array = np.asarray(value)
             if array.dtype.kind == "O":
@@ -124,7 +124,7 @@ class Returned:
         raise BadEnvironment(f"{what}{brief(value)}, which is not of numbers")
 
     def reward(self, value: Any) -> float:
-        """A number: also of an array that holds one."""
+        """Return the reward. An array that holds one number is accepted too."""
         if isinstance(value, PLAIN):
             return as_float(value)
         if value is None:
@@ -136,7 +136,7 @@ class Returned:
         return as_float(array.item())
 
     def flag(self, name: str, value: Any) -> bool:
-        """True or False: also 1 or 0, and an array that holds one of them."""
+        """Return True or False. 1, 0 and an array that holds one of these values are accepted too."""
         if isinstance(value, (bool, np.bool)):
             return bool(value)
         what = f"{self.task.name}: {name} is "
@@ -146,7 +146,7 @@ class Returned:
         return bool(array.item())
 
     def success(self, info: Any) -> bool:
-        """Whether any success that the step tells of is one; of arrays, whether any part is."""
+        """Whether any of SUCCESS_KEYS in the step's info is true or positive; for arrays, whether any part is."""
         if info is None:
             return False
         if not isinstance(info, Mapping):
@@ -166,16 +166,16 @@ class Returned:
 
 
 def as_float(value: Any) -> float:
-    """Infinite where float32 has no such number."""
+    """Return a value as float; infinite if it is beyond float32's range."""
     try:
         number = float(value)
-    except OverflowError:  # a whole number of Python's
+    except OverflowError:  # an integer of Python
         return math.inf if value > 0 else -math.inf
     return math.copysign(math.inf, number) if abs(number) > LARGEST else number
 
 
 def floats(array: np.ndarray) -> np.ndarray:
-    """Turns an array of objects into one of float64, with NaN for None and infinity beyond all floats."""
+    """Turn an array of objects into float64, with NaN for None and infinity for integers beyond all floats."""
     try:
         return array.astype(np.float64)
     except OverflowError:
@@ -184,12 +184,12 @@ def floats(array: np.ndarray) -> np.ndarray:
 
 
 def thin(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Without the axes of length one, which change nothing in the order."""
+    """Return the shape without axes of length one, which do not change the order of the numbers."""
     return tuple(length for length in shape if length != 1)
 
 
 def brief(value: Any) -> str:
-    """What a value is, in a few words."""
+    """Describe a value in a few words."""
     if isinstance(value, tuple):
         return f"a tuple of {len(value)}"
     if isinstance(value, np.ndarray):

@@ -1,4 +1,4 @@
-"""Environments of old signatures, as gym had them before 0.26, with those of today."""
+"""Gives environments with the old signatures of gym before 0.26 the signatures of today."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from actors.backends.returned import BadEnvironment, brief
 
 
 class TodaysSignatures(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Around what an environment's registration makes, below the wrappers that unpack what it returns.
+    """Wraps the registered environment itself, below the wrappers that unpack its return values.
 
     An old `reset` takes no seed and returns the observation alone. An old `step` returns (observation, reward, done,
-    info), where info says whether an episode was only cut. `name` is what errors call the environment.
+    info), where info says whether an episode was only cut. `name` is the environment's name in errors.
     """
 
     def __init__(self, environment: Any, name: str) -> None:
@@ -27,7 +27,7 @@ class TodaysSignatures(gymnasium.Wrapper[Any, Any, Any, Any]):
 
     @property
     def spec(self) -> Any:  # type: ignore[override]
-        """The environment's own spec: gymnasium counts the wrappers that are named in it."""
+        """The environment's own spec: gymnasium counts the wrappers that a spec names."""
         return self.env.spec
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
@@ -43,7 +43,7 @@ class TodaysSignatures(gymnasium.Wrapper[Any, Any, Any, Any]):
         return found, {}
 
     def step(self, action: Any) -> Any:
-        """Raises BadEnvironment for what is neither old nor new."""
+        """Step the environment. Raises BadEnvironment if the result has neither the old nor the new form."""
         found: Any = self.env.step(action)
         if not isinstance(found, (tuple, list)) or len(found) not in (4, 5):
             raise BadEnvironment(

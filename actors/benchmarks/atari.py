@@ -1,8 +1,7 @@
 """The Arcade Learning Environment's 57 games: stacks of grey frames, and actions by their index.
 
-All games have the joystick's 18 actions, so that one agent can play them together. How they are played is configured
-for all games of a run (cluster.config.schema.AtariConfig). Scores are made comparable by what a random player and a
-human got.
+All games have the joystick's 18 actions, so that one agent can play them together. The settings of a run hold for all
+its games (cluster.config.schema.AtariConfig). Scores are normalised by the scores of a random player and a human.
 """
 
 from __future__ import annotations
@@ -95,7 +94,7 @@ USUAL: dict[str, Any] = {
 
 
 def task(game: str) -> Task:
-    """bank_heist -> atari/bank-heist, played the usual way; `configured` changes that."""
+    """Make the task of a game, with the usual settings: bank_heist -> atari/bank-heist. `configured` changes them."""
     title = "".join(word.capitalize() for word in game.split("_"))
     made = Task(
         name=f"atari/{game.replace('_', '-')}",
@@ -118,7 +117,7 @@ def configured(
     full_actions: bool,
     noop_max: int,
 ) -> Task:
-    """The same game, played so; the fields are those of cluster.config.schema.AtariConfig."""
+    """Return the same game with these settings, which are the fields of cluster.config.schema.AtariConfig."""
     options = {
         "frame_skip": frame_skip,
         "stack_num": stack,
@@ -142,12 +141,12 @@ def configured(
 
 
 def game(made: Task) -> str:
-    """atari/bank-heist -> bank_heist, as ale-py calls it."""
+    """Return ale-py's name of a game: atari/bank-heist -> bank_heist."""
     return made.short_name.replace("-", "_")
 
 
 def legal_actions(made: Task) -> int:
-    """How many of the joystick's actions mean something in a game."""
+    """Return how many of the joystick's actions have a meaning in a game."""
     import ale_py
     from ale_py import roms
 
@@ -160,7 +159,7 @@ def legal_actions(made: Task) -> int:
 
 
 def human_normalized(made: Task, score: float) -> float:
-    """0 is a random player's score, 1 a human's."""
+    """Return the normalised score: 0 is a random player's score, 1 a human's."""
     random, human = HUMAN[game(made)]
     return (score - random) / (human - random)
 

@@ -1,4 +1,4 @@
-"""A task, and a benchmark: a set of tasks with how they are run, scored and grouped. Each benchmark is one file."""
+"""Tasks and benchmarks. A benchmark is a set of tasks, and how they are run, scored and grouped; each is one file."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ class Task:
     """One environment. `name` is benchmark/name.
 
     Attributes:
-        observation_keys: (key, size) in the order they are flattened; the key of a single array is "".
+        observation_keys: (key, size) in the order in which they are flattened; the key of a single array is "".
         episode_limit: steps after which an episode is cut.
-        library_id: what the benchmark's first backend calls it.
+        library_id: its name in the benchmark's first backend.
         options: further arguments of that backend's `make`.
-        success_key: what that backend's info calls success; "" in tasks that know none.
-        num_actions: how many there are, where actions are discrete: an action is then one number, its index.
-        image: (frames, height, width) of observations that are stacks of frames of bytes.
-        bounds: the bounds of its actions, in words; "" where only the library knows them.
+        success_key: the key of success in that backend's info; "" in tasks without success.
+        num_actions: the number of discrete actions, 0 for continuous ones. A discrete action is one number, its index.
+        image: (frames, height, width) of observations that are stacks of uint8 frames; otherwise empty.
+        bounds: the bounds of its actions, in words; "" if only the library knows them.
     """
 
     name: str
@@ -55,29 +55,28 @@ class Task:
 
 
 def no_score(task: Task, episode_return: float, success: float) -> None:
-    """There is none that the community has agreed on."""
+    """Return None: the community has agreed on no score."""
 
 
 def success_rate(task: Task, episode_return: float, success: float) -> float:
-    """Whether the episode had success at some step, or the share of those that had."""
+    """Return 1 if the episode had success at some step, else 0; or the share of episodes with success."""
     return float(success)
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A benchmark. The file of one of another project registers it by an entry point of the group `brc.benchmarks`.
+    """A benchmark. Another project registers its own by an entry point of the group `brc.benchmarks`.
 
     Attributes:
-        name: what its tasks' names begin with.
-        backends: those of actors/backends/ that run it, the usual one first.
+        name: the beginning of its tasks' names.
+        backends: the backends of actors/backends/ that run it, the usual one first.
         tasks: by their full names.
-        suites: named lists of these.
-        score: (task, return, success) -> the score of an episode, or of means over episodes; None where there is none.
-        by_success: whether curves show the share of episodes with success, and not returns.
-        prepare: called before anything of its library is made, once or more often.
-        describe: makes a task of a name that `tasks` lacks, of a benchmark whose tasks are whatever is installed.
+        suites: named lists of task names.
+        score: (task, return, success) -> the score of an episode, or of means over episodes; None if there is none.
+        by_success: whether curves show the share of episodes with success instead of returns.
+        prepare: called before an environment of its library is made, once or more often.
+        describe: makes a task from a name that `tasks` lacks, for a benchmark whose tasks depend on what is installed.
             Raises UnknownNameError with the reason.
-        needs: (module, what installs it) beside the backend's.
     """
 
     name: str

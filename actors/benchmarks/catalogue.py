@@ -1,4 +1,4 @@
-"""What can be trained on: tasks by name, and suites, which are named lists of tasks."""
+"""The catalogue of tasks by name, and of suites, which are named lists of tasks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SUITES: dict[str, tuple[str, ...]] = {
         "dmc/cheetah-run",
     ),
 }
-# The modules a backend needs, and what installs them.
+# The module that a backend needs, and the command that installs it.
 BACKENDS = {
     "envpool": ("envpool", "pip install envpool"),
     "ale-py": ("ale_py", "pip install ale-py"),
@@ -35,14 +35,14 @@ BACKENDS = {
 
 
 class UnknownNameError(ValueError):
-    """A task or suite that does not exist; the message offers the nearest that do."""
+    """A task or suite does not exist. The message offers the nearest names that exist."""
 
 
 @cache
 def benchmarks() -> dict[str, Benchmark]:
-    """Every benchmark by name: ours, and those that are registered by an entry point.
+    """Return every benchmark by name: ours, and the benchmarks that are registered by an entry point.
 
-    Raises UnknownNameError, naming the entry point, for one that cannot be loaded or has the name of another.
+    Raises UnknownNameError, which names the entry point, if it cannot be loaded, is no Benchmark or has a taken name.
     """
     found = {}
     for module in OURS:
@@ -51,7 +51,7 @@ def benchmarks() -> dict[str, Benchmark]:
     for point in entry_points(group=GROUP):
         try:
             other = point.load()
-        except Exception as error:  # whatever another project raises
+        except Exception as error:  # another project may raise anything
             raise UnknownNameError(f"the benchmark {point.value} of {GROUP} cannot be loaded: {error}") from error
         if not isinstance(other, Benchmark) or other.name in found:
             taken = f"a second one named {other.name!r}" if isinstance(other, Benchmark) else "no Benchmark"
@@ -61,13 +61,13 @@ def benchmarks() -> dict[str, Benchmark]:
 
 
 def register(benchmark: Benchmark) -> None:
-    """Have a benchmark in this process alone. All processes of a run find those of entry points."""
+    """Add a benchmark in this process alone. All processes of a run find the benchmarks of entry points."""
     benchmarks()[benchmark.name] = benchmark
     all_tasks.cache_clear()
 
 
 def benchmark_of(task: str) -> Benchmark:
-    """Of a task's name. Raises UnknownNameError."""
+    """Return the benchmark of a task's name. Raises UnknownNameError."""
     name = task.split("/", 1)[0]
     if name not in benchmarks():
         raise UnknownNameError(f"unknown benchmark {name!r} of {task!r}; {nearest(name, benchmarks())}")
@@ -76,12 +76,12 @@ def benchmark_of(task: str) -> Benchmark:
 
 @cache
 def all_tasks() -> dict[str, Task]:
-    """Every task by name, but for those of benchmarks whose tasks are whatever is installed."""
+    """Return every task by name, except tasks of benchmarks whose tasks depend on what is installed."""
     return {name: task for one in benchmarks().values() for name, task in one.tasks.items()}
 
 
 def suites() -> dict[str, tuple[str, ...]]:
-    """Every suite: name -> task names."""
+    """Return every suite: name -> task names."""
     found = dict(SUITES)
     for one in benchmarks().values():
         found |= one.suites
@@ -89,28 +89,29 @@ def suites() -> dict[str, tuple[str, ...]]:
 
 
 def backend_of(task: Task, preferred: str) -> str:
-    """What runs a task: the preferred backend, if it can."""
+    """Return the backend that runs a task: the preferred one if it can, else the usual one."""
     able = benchmark_of(task.name).backends
     return preferred if preferred in able else able[0]
 
 
 def normalized(task: Task, episode_return: float, success: float) -> float | None:
-    """The score of an episode, or of means over episodes, as its benchmark's community reports it; None where that has
-    agreed on none."""
+    """Return the score of an episode, or of means over episodes, as its benchmark's community reports it. It is None if
+    the community has agreed on no score."""
     return benchmark_of(task.name).score(task, episode_return, success)
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """'did you mean a, b or c?' for the names most like `name`; the shortest list that helps when none is alike."""
+    """Return 'did you mean a, b or c?' with the names most like `name`. If none is alike, use names that contain it, or
+    else the first names."""
     names = list(names)
     alike = difflib.get_close_matches(name, names, n=3, cutoff=0.4)
-    if not alike:  # a forgotten benchmark prefix, say
+    if not alike:  # for example a forgotten benchmark prefix
         alike = [known for known in names if name.lower() in known.lower()][:3] or names[:3]
     return "did you mean " + " or ".join([", ".join(alike[:-1])] * (len(alike) > 1) + alike[-1:]) + "?"
 
 
 def resolve(names: Iterable[str]) -> tuple[Task, ...]:
-    """Tasks of a list of task and suite names, in order, without repeats.
+    """Return the tasks of a list of task and suite names, in order, without repeats.
 
     Raises:
         UnknownNameError: for a name that is neither, with the nearest names, and for a gymnasium task that cannot be
@@ -123,7 +124,7 @@ def resolve(names: Iterable[str]) -> tuple[Task, ...]:
         for member in members:
             describe = benchmarks()[member.split("/")[0]].describe if member.split("/")[0] in benchmarks() else None
             if member not in known and describe is not None:
-                with chdir("."):  # it is made once for this, and may go elsewhere
+                with chdir("."):  # the environment is made once here, and may change the folder
                     tasks[member] = describe(member)
                 continue
             if member not in known:

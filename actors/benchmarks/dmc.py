@@ -1,7 +1,7 @@
 """The 51 tasks of the dm_control suite: observation keys in dm_control's order, with their sizes.
 
-envpool gives every task of a domain the union of the domain's keys, unused ones zero-padded, and fish-swim in another
-order; naming the keys makes both backends agree with dm_control. A test compares this table with dm_control itself.
+envpool gives every task of a domain the union of the domain's keys, with zeros for unused keys. For fish-swim it uses
+another order. Naming the keys makes both backends agree with dm_control; a test compares this table with dm_control.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ SUITE: dict[tuple[str, str], tuple[Keys, int]] = {
 }
 
 
-# Of dm_control's own, in the 80 tasks that TD-MPC2 (arXiv 2310.16828) learns together.
+# Tasks of dm_control's suite among the 80 tasks that TD-MPC2 (arXiv 2310.16828) learns together.
 OF_80 = """
 walker-stand walker-walk walker-run cheetah-run reacher-easy reacher-hard acrobot-swingup pendulum-swingup
 cartpole-balance cartpole-balance_sparse cartpole-swingup cartpole-swingup_sparse ball_in_cup-catch finger-spin
@@ -108,7 +108,7 @@ finger-turn_easy finger-turn_hard fish-swim hopper-stand hopper-hop
 
 
 def envpool_id(domain: str, name: str) -> str:
-    """humanoid_CMU, run_pure_state -> HumanoidCMURunPureState-v1."""
+    """Return envpool's name of a task: humanoid_CMU, run_pure_state -> HumanoidCMURunPureState-v1."""
     words = f"{domain}_{name}".split("_")
     return "".join(word[:1].upper() + word[1:] for word in words) + "-v1"
 
@@ -126,7 +126,7 @@ TASKS = {
 
 
 def score(task: Task, episode_return: float, success: float) -> float:
-    """1 at a return of 1000, the most that an episode can give."""
+    """Return the episode's return as a share of 1000, the most that an episode can give."""
     return episode_return / 1000.0
 
 

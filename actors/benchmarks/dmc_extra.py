@@ -1,8 +1,8 @@
-"""Eleven tasks more on the bodies of dm_control: with 19 of its own and MetaWorld's 50 they are the 80 of TD-MPC2
-(arXiv 2310.16828).
+"""Eleven more tasks on the bodies of dm_control. With 19 tasks of its suite and MetaWorld's 50 they are the 80 tasks of
+TD-MPC2 (arXiv 2310.16828).
 
-Bodies, observations and initial states are dm_control's unless said otherwise below; the rewards are those of that
-set's published code. They run on dm_control alone, in episodes of its 1000 steps; TD-MPC2 repeats every action once.
+Bodies, observations and initial states are dm_control's unless said otherwise below. The rewards are from TD-MPC2's
+published code. The tasks run on dm_control only, in its episodes of 1000 steps; TD-MPC2 repeats every action once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dm_control.suite import ball_in_cup, base, cheetah, hopper, pendulum, reach
 from dm_control.utils.rewards import tolerance
 
 INF = float("inf")
-# An arm of three links: length, name, and how far each joint turns to both sides, in degrees; 0 is all the way.
+# An arm of three links: names of link and joint, and how far the joint turns to each side, in degrees; 0 is unlimited.
 THREE_LINKS = (("arm0", "shoulder0", 0), ("arm1", "shoulder1", 80), ("hand", "wrist", 80))
 LINK = 0.09
 
@@ -25,7 +25,7 @@ Reward = Callable[[Any], float]
 
 
 def linear(value: float, least: float, margin: float, at_margin: float) -> float:
-    """1 from `least` on, falling linearly to `at_margin` at `margin` below."""
+    """Return 1 for values from `least` on. Below, the result falls linearly, to `at_margin` at `least` - `margin`."""
     return float(tolerance(value, (least, INF), margin=margin, value_at_margin=at_margin, sigmoid="linear"))
 
 
@@ -34,7 +34,7 @@ def cheetah_backwards(physics: Any) -> float:
 
 
 def cheetah_jump(physics: Any) -> float:
-    """Torso and feet high, without moving on: the mean over which of the feet is looked at."""
+    """Reward a high torso and high feet, without moving forwards or back. The height term is the mean over the feet."""
     torso, still = physics.named.data.xpos["torso", "z"], linear(-abs(physics.speed()), -0.5, 0.5, 0.0)
     up = [tolerance((torso + physics.named.data.xpos[foot, "z"]) / 2, (1.2, INF), margin=0.6) for foot in FEET]
     return float((5 * np.mean(up) + still) / 6)
@@ -44,7 +44,7 @@ FEET = ("bfoot", "ffoot")
 
 
 def cheetah_on(lifted: str) -> Reward:
-    """To run on one foot, with the other and the torso up."""
+    """Return the reward for running on one foot, with the foot `lifted` and the torso up."""
 
     def reward(physics: Any) -> float:
         heights = (physics.named.data.xpos[part, "z"] for part in ("torso", lifted))
@@ -72,14 +72,14 @@ def pendulum_spin(physics: Any) -> float:
 
 
 def cup_spin(physics: Any) -> float:
-    """To have the ball far from the cup and fast."""
+    """Reward a ball that is fast and far from the cup."""
     far = linear(float(np.linalg.norm(physics.ball_to_target())), 0.5, 0.25, 0.5)
     speed = np.linalg.norm([physics.named.data.qvel[name] for name in ("ball_x", "ball_z")])
     return (1 - float(physics.in_target())) * (far + 2 * linear(float(speed), 6.0, 3.0, 0.5)) / 3
 
 
 class BallInCup(ball_in_cup.BallInCup):  # type: ignore[misc]
-    """Nine of ten episodes begin with the ball in the cup."""
+    """dm_control's task, but nine of ten episodes begin with the ball in the cup."""
 
     def initialize_episode(self, physics: Any) -> None:
         anywhere = self.random.uniform() < 0.1
@@ -93,7 +93,7 @@ class BallInCup(ball_in_cup.BallInCup):  # type: ignore[misc]
 
 
 def three_links() -> str:
-    """dm_control's reacher with an arm of three links."""
+    """Return the XML of dm_control's reacher with an arm of three links."""
     root = xml.fromstring(reacher.get_model_and_assets()[0])
     world, actuators = root.find("worldbody"), root.find("actuator")
     assert world is not None and actuators is not None
@@ -116,12 +116,12 @@ def three_links() -> str:
     return xml.tostring(root, encoding="unicode")
 
 
-# By name: what is made of a body's physics and task, and the reward, or None for the task's own.
+# (physics, task, reward, arguments of the environment). The reward is None for the task's own reward.
 Made = tuple[Any, Any, Reward | None, dict[str, Any]]
 
 
 def made(name: str, seed: int) -> Made:
-    """(physics, task, reward, arguments of its environment)."""
+    """Make the physics, the task, the reward and the environment's arguments of a task name."""
     body, goal = name.split("-", 1)
     if body == "cheetah":
         rewards: dict[str, Reward] = {
@@ -153,7 +153,7 @@ def made(name: str, seed: int) -> Made:
 
 
 def load(name: str, seed: int) -> Any:
-    """An environment of dm_control's interface."""
+    """Load a task as an environment of dm_control's interface."""
     physics, task, reward, arguments = made(name, seed)
     if reward is not None:
         task.get_reward = reward

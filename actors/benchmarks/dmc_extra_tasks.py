@@ -1,4 +1,4 @@
-"""Tasks of TD-MPC2's 80 that dm_control's suite does not have, on its bodies: dmc_extra.py makes them."""
+"""Tasks of TD-MPC2's 80 that dm_control's suite lacks, on the suite's bodies. dmc_extra.py makes their environments."""
 
 from __future__ import annotations
 

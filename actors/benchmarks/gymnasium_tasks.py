@@ -16,14 +16,15 @@ from actors.benchmarks.benchmark import Benchmark, Task
 from actors.benchmarks.catalogue import UnknownNameError
 from actors.closing import close
 
-MOST_ACTIONS = 10_000  # discrete ones: a critic of that many has a million outputs
+MOST_ACTIONS = 10_000  # discrete actions: a critic for so many has a million outputs
 
 
 def make(library_id: str, **options: Any) -> Any:
-    """The environment, which renders nothing, with today's signatures below all wrappers that gymnasium adds.
+    """Make the environment, with today's signatures below all wrappers that gymnasium adds. It renders nothing unless
+    `options` say so.
 
-    Its module may be where `brc` was called. A `max_episode_steps` that is named holds, whatever wrappers of its own
-    make of it. Raises Exited when the module or the environment calls sys.exit.
+    Its module may be in the folder where `brc` was called. A `max_episode_steps` in `options` always holds, even if the
+    environment's own wrappers ignore it. Raises Exited when the module or the environment calls sys.exit.
     """
     try:
         return made(library_id, options)
@@ -32,7 +33,7 @@ def make(library_id: str, **options: Any) -> Any:
 
 
 def made(library_id: str, options: dict[str, Any]) -> Any:
-    """What `make` makes."""
+    """Make the environment as `make` does, but let sys.exit pass."""
     import gymnasium
     from gymnasium.envs import registration
 
@@ -62,33 +63,33 @@ def made(library_id: str, options: dict[str, Any]) -> Any:
 
 @cache
 def describe(name: str) -> Task:
-    """The task of a name; makes the environment once, to ask it for its sizes and to see it make a step.
+    """Return the task of a name. The environment is made once, to read its sizes and to try a step.
 
-    A dictionary of observations is flattened in the order of its space. Raises UnknownNameError with the reason why it
-    cannot be made, or not be trained on.
+    A dictionary of observations is flattened in the order of its space. Raises UnknownNameError, with the reason, if
+    the environment cannot be made or cannot be trained on.
     """
     library_id = name.split("/", 1)[1]
     try:
         environment = make(library_id)
     except ModuleNotFoundError as error:
-        missing = getattr(error.__cause__ or error, "name", "")  # gymnasium's own has no name
+        missing = getattr(error.__cause__ or error, "name", "")  # gymnasium's own error has no name
         raise UnknownNameError(
             f"{name} cannot be made, since there is no module {missing}: install it, or call brc in its folder"
         ) from error
     except Exited as error:
         raise UnknownNameError(f"{error} when it was imported and made") from error
-    except Exception as error:  # whatever a package raises that is loaded by name
+    except Exception as error:  # a package that is loaded by name may raise anything
         raise UnknownNameError(f"{name} cannot be made: {said(error)}") from error
     try:
         task = described(name, library_id, environment)
         try_out(task, environment)
-        return replace(task, bounds=bounds(environment.action_space))  # after it was seen to have sound ones
+        return replace(task, bounds=bounds(environment.action_space))  # after `try_out` has checked them
     finally:
         close(environment)
 
 
 def described(name: str, library_id: str, environment: Any) -> Task:
-    """What its spaces say."""
+    """Return the task as its spaces describe it. Raises UnknownNameError for spaces that cannot be learned."""
     from gymnasium import spaces
 
     observed: Any = environment.observation_space
@@ -130,7 +131,7 @@ def described(name: str, library_id: str, environment: Any) -> Task:
 
 
 def try_out(task: Task, environment: Any) -> None:
-    """Reset the environment and make a step. Raises UnknownNameError, with the reason why that does not work."""
+    """Reset the environment and make a step. Raises UnknownNameError, with the reason, if that fails."""
     import numpy as np
 
     from actors.backends.gymnasium import Copy
@@ -143,12 +144,12 @@ def try_out(task: Task, environment: Any) -> None:
         raise UnknownNameError(str(error)) from error
     except Exited as error:
         raise UnknownNameError(f"{error} when it was reset and made a step") from error
-    except Exception as error:  # whatever it raises
+    except Exception as error:  # an environment may raise anything
         raise UnknownNameError(f"{task.name} cannot be stepped: {said(error)}") from error
 
 
 def said(error: BaseException) -> str:
-    """An error in one line."""
+    """Return an error in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
 
 

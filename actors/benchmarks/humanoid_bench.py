@@ -1,7 +1,7 @@
-"""HumanoidBench: the tasks that its paper and ours train on, and what makes the library run beside today's packages.
+"""HumanoidBench: the tasks of its paper and of the BRC paper, and patches for the library to run with today's packages.
 
 The library is not on a package index: `make install-humanoid-bench` installs it without its pins. It was written for
-mujoco 3.1.6; on later ones the physics differ a little, and scores are not strictly comparable (docs/benchmarks.md).
+mujoco 3.1.6. With later versions the physics differ a little: scores are not strictly comparable (docs/benchmarks.md).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import types
 
 from actors.benchmarks.benchmark import Benchmark, Task
 
-# Robot with hands: observation size by task; episodes are 1,000 steps but where said otherwise.
+# Robot with hands: observation size by task. Episodes are 1,000 steps, except for tasks in SHORT.
 HAND: dict[str, int] = {
     "balance_hard": 177,
     "balance_simple": 164,
@@ -79,7 +79,8 @@ SOLVED_AT: dict[str, float] = {
     "walk": 700,
     "window": 650,
 }
-LATER = ("basketball", "cabinet", "cube", "door", "powerlift", "push", "room", "truck")  # in the results, not the code
+# Tasks in the results of the BRC paper, but not in its published code.
+LATER = ("basketball", "cabinet", "cube", "door", "powerlift", "push", "room", "truck")
 
 
 def tasks(robot: str, sizes: dict[str, int], actions: int) -> dict[str, Task]:
@@ -113,8 +114,8 @@ def solved_at(task: Task) -> float:
 def prepare() -> None:
     """Import the library, once, so that its environments can be made.
 
-    It imports torch and jax for policies of its own that no task here uses, which would cost an actor 200 MB, and its
-    table of MuJoCo's arrays names some that later versions do not have.
+    The library imports torch and jax for policies that no task here uses. They would cost an actor 200 MB, so their
+    module is replaced. Its table of MuJoCo's arrays names arrays that later versions lack; these entries are deleted.
     """
     if "humanoid_bench" in sys.modules:
         return
@@ -130,7 +131,7 @@ def prepare() -> None:
             del arrays[name]
     from humanoid_bench.tasks import Task as Base
 
-    # The renderers of later versions of gymnasium are told of their camera when they are made.
+    # Renderers of later versions of gymnasium get their camera when they are made, not when they render.
     Base.render = lambda self: self._env.mujoco_renderer.render(self._env.render_mode)
 
 

@@ -1,8 +1,8 @@
 """The 50 tasks of MetaWorld, third version, as envpool runs them: the robot's hand and two objects, with the goal.
 
-Two things differ from envpool's defaults. The goal is part of the observation: without it the tasks cannot be told from
-one another, as every reset draws a new goal. And episodes are 200 steps long, as in the paper, which trained on the
-second version of these tasks; rewards of the third differ (docs/benchmarks.md).
+Two settings differ from envpool's defaults. First, the goal is part of the observation: every reset draws a new goal,
+and without it the tasks cannot be told apart. Second, episodes are 200 steps long, as in the paper. The paper trained
+on the second version of these tasks; the rewards of the third version differ (docs/benchmarks.md).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PushBack PushWall Reach ReachWall ShelfPlace Soccer StickPull StickPush Sweep Sw
 
 
 def task(name: str) -> Task:
-    """PickPlaceWall -> metaworld/pick-place-wall."""
+    """Make the task of one of NAMES: PickPlaceWall -> metaworld/pick-place-wall."""
     return Task(
         name="metaworld/" + re.sub(r"(?<!^)(?=[A-Z])", "-", name).lower(),
         observation_keys=(("", OBSERVATION_SIZE),),

@@ -1,7 +1,7 @@
-"""A Shadow hand that turns an object to a goal about the vertical axis: 85 objects to train on, 29 to transfer to.
+"""A Shadow hand turns an object about the vertical axis to a goal: 85 objects to train on, 29 to transfer to.
 
-From the BRC authors' repository, on gymnasium-robotics: `make install-shadow-hand`. The reward is sparse, -1 for every
-step that is not at the goal and 0 for one that is, and success is to have been there.
+The tasks are from the BRC authors' repository and run on gymnasium-robotics: `make install-shadow-hand`. The reward is
+sparse: 0 for a step at the goal, -1 for any other step. An episode has success if it was at the goal at some step.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ a_marbles a_toy_airplane bleach_cleanser bowl cell_phone dice door_knob e_lego_d
 l_lego_duplo large_clamp lemon m_lego_duplo mustard_bottle pear plum potted_meat_can pyramid rubiks_cube
 stanford_bunny stapler timer tomato_soup_can toothpaste train utah_teapot
 """
-KEYS = (("observation", 61), ("desired_goal", 7))  # as the paper's code has it: what is achieved is in the first
+KEYS = (("observation", 61), ("desired_goal", 7))  # as in the paper's code: "observation" includes the achieved goal
 
 
 def task(thing: str) -> Task:
@@ -50,8 +50,8 @@ SUITES = {
 def prepare() -> None:
     """Import the library, once, so that its environments can be made.
 
-    gymnasium-robotics asks whether a joint's number is one of MuJoCo's enums, which is never true from MuJoCo 3.13 on;
-    it is given numbers to compare with.
+    gymnasium-robotics compares a joint's number with MuJoCo's enums. From MuJoCo 3.13 on they are never equal, so it
+    gets plain numbers to compare with.
     """
     if "dex_envs" in sys.modules:
         return

@@ -1,4 +1,4 @@
-"""Discrete actions: the best by the critic, and now and then another to explore."""
+"""The policy for discrete actions: the best action by the critic, and sometimes a random action to explore."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from replay.policy_store import PolicyMessage
 
 
 class GreedyPolicy:
-    """The action of the greatest value, which is the mean over heads."""
+    """Takes the action of the greatest value. A value is the mean over the critic's heads."""
 
     def __init__(self, acting: Acting, message: PolicyMessage, row_tasks: np.ndarray) -> None:
         self.version = message.version
@@ -21,18 +21,19 @@ class GreedyPolicy:
         self.unavailable = np.arange(max(acting.num_actions)) >= self.num_actions[:, None]
 
     def act(self, observations: np.ndarray) -> np.ndarray:
-        """(rows, 1) float32: the index of the best action of each row."""
+        """Return the index of the best action of each row, (rows, 1) float32."""
         found: np.ndarray = self.values(observations).argmax(axis=1)[:, None].astype(np.float32)
         return found
 
     def explore(self, observations: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Likewise, with a share `epsilon` of actions that are uniform."""
+        """Like `act`, with a share `epsilon` of uniformly random actions."""
         explores = rng.random(len(self.num_actions)) < self.epsilon.at(self.version)
         others = rng.integers(0, self.num_actions)[:, None].astype(np.float32)
         return np.where(explores[:, None], others, self.act(observations))
 
     def values(self, observations: np.ndarray) -> np.ndarray:
-        """(rows, actions) mean of the heads' values, in units of the value limit; -inf for actions a row has not."""
+        """Return (rows, actions), the mean of the heads' values in units of the value limit. It is -inf for actions
+        that a row's task lacks."""
         heads = self.network(observations)
         total = np.zeros(self.unavailable.shape, np.float32)
         for head in heads:

@@ -1,7 +1,7 @@
-"""A network in numpy, from its description and the arrays that a learner has published, for a fixed set of rows.
+"""A network in numpy for a fixed set of rows, made from its description and the arrays that a learner has published.
 
-An actor then needs no deep-learning framework: 60 MB private memory against 187 with torch. Rows are the same at every
-call, so what is constant in each, such as its task's embedding, is made part of the bias of the layer that takes it.
+An actor then needs no deep-learning framework: 60 MB of private memory instead of 187 with torch. The rows are the same
+at every call. So a constant input of a row, such as its task's embedding, becomes part of the next layer's bias.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ Step = Callable[[np.ndarray], Any]
 
 
 class NumpyNetwork:
-    """Call it with observations (rows, *shape). The output is that of the description: an array, or several by name.
+    """A network that is called with observations (rows, *shape). It returns an array, or several arrays by name, as its
+    description says.
 
     Args:
-        arrays: parameters and buffers by the names of the description.
-        constants: (rows, size) of every input besides the observation.
+        arrays: parameters and buffers by their names in the description.
+        constants: inputs besides the observation by name, each (rows, size).
     """
 
     def __init__(self, network: Network, arrays: Arrays, constants: Arrays) -> None:
@@ -55,8 +56,8 @@ def run(steps: list[Step], x: Any) -> Any:
 
 
 class Builder:
-    """Turns layers into steps. `behind` holds columns that a Concat has put behind x and no Dense has taken yet;
-    `owned` says whether x is an array of ours, which a step may overwrite."""
+    """Turns layers into steps. `behind` holds columns that a Concat has appended to x and no Dense has used yet.
+    `owned` says whether a step may overwrite x, because an earlier step made that array."""
 
     def __init__(self, arrays: Arrays, constants: Arrays) -> None:
         self.arrays = arrays
@@ -80,7 +81,7 @@ class Builder:
             case LayerNorm(name, epsilon):
                 scale, offset = self._array(prefix + name, "weight").copy(), self._array(prefix + name, "bias").copy()
                 self.owned = True
-                if isinstance(before, Dense):  # whose weights are centred
+                if isinstance(before, Dense):  # its weights are centred
                     return [lambda x: normalize(x, scale, offset, np.float32(epsilon))]
                 return [lambda x: normalize(x - x.mean(axis=1, keepdims=True), scale, offset, np.float32(epsilon))]
             case RunningNorm(name, epsilon):
@@ -140,7 +141,7 @@ class Builder:
         return added
 
     def _alike(self, parts: list[tuple[str, Layers]]) -> list[list[Step]]:
-        """The steps of several networks that begin with the same x, which none of them may overwrite."""
+        """Return the steps of several networks that begin with the same x. None of them may overwrite it."""
         behind, found = self.behind, []
         for prefix, layers in parts:
             self.behind, self.owned = behind, False
@@ -148,7 +149,8 @@ class Builder:
         return found
 
     def _heads(self, branches: tuple[tuple[str, Layers], ...], prefix: str) -> Step:
-        """The first layers of all branches are one product, as each of them is a Dense."""
+        """Return the step of all branches. Their first layers become one product if all are Dense and none follows a
+        Concat."""
         first = [layers[0] for _, layers in branches]
         dense = [layer for layer in first if isinstance(layer, Dense)]
         if len(dense) < len(first) or self.behind is not None:
@@ -178,7 +180,7 @@ def has_convolutions(layers: Layers) -> bool:
 
 
 def product(weight: np.ndarray, bias: np.ndarray) -> Step:
-    """x W' + b, of a weight (outputs, inputs) and a bias (outputs,) or (rows, outputs)."""
+    """Return the step x W' + b for a weight (outputs, inputs) and a bias (outputs,) or (rows, outputs)."""
     transposed, offset = np.ascontiguousarray(weight.T), bias.copy()
 
     def multiply(x: np.ndarray) -> np.ndarray:
@@ -190,16 +192,16 @@ def product(weight: np.ndarray, bias: np.ndarray) -> Step:
 
 
 def centred(weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(weight, bias) of a layer before a LayerNorm, with the mean over its outputs taken off already.
+    """Return (weight, bias) of a layer before a LayerNorm, with the mean over its outputs subtracted.
 
-    LayerNorm subtracts that mean from every row, which is linear in the row's inputs: done here once a policy, it need
-    not be done at every step.
+    LayerNorm subtracts this mean from every row. The mean is linear in the row's inputs, so it can be subtracted here,
+    once a policy instead of once a step.
     """
     return weight - weight.mean(axis=0), bias - bias.mean(axis=-1, keepdims=True)
 
 
 def normalize(x: np.ndarray, scale: np.ndarray, offset: np.ndarray, epsilon: np.float32) -> np.ndarray:
-    """LayerNorm over the last axis of rows whose mean is zero, in place."""
+    """Apply LayerNorm over the last axis, in place, to rows whose mean is zero."""
     variance = np.einsum("ij,ij->i", x, x)
     variance /= x.shape[1]
     variance += epsilon
@@ -211,7 +213,7 @@ def normalize(x: np.ndarray, scale: np.ndarray, offset: np.ndarray, epsilon: np.
 
 
 def bounded(x: np.ndarray, low: np.float32, high: np.float32) -> np.ndarray:
-    """low + (high - low) / 2 * (1 + tanh(x)), in place."""
+    """Compute low + (high - low) / 2 * (1 + tanh(x)) in place."""
     np.tanh(x, out=x)
     x *= (high - low) / 2
     x += (high + low) / 2

@@ -1,7 +1,7 @@
-"""Policies of actors: a published network in numpy, and how an action comes of what it gives.
+"""Policies of actors: a published network in numpy, and how its outputs become actions.
 
-A message of the learner is one flat float32 array and the names and shapes of what is in it: the parameters and buffers
-of the network that acts, and `task_embeddings`, the normalised rows of the tasks' embeddings.
+A message of the learner is one flat float32 array, with the names and shapes of the arrays in it. These are the
+parameters and buffers of the network that acts, and `task_embeddings`, the normalised rows of the tasks' embeddings.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Policy(Protocol):
     """Acts for a fixed set of rows.
 
     Attributes:
-        version: updates that it holds.
+        version: number of learner updates in it.
         published_at: seconds of the monotonic clock.
     """
 
@@ -28,14 +28,14 @@ class Policy(Protocol):
     published_at: float
 
     def act(self, observations: np.ndarray) -> np.ndarray:
-        """The best actions known, (rows, action) float32 for (rows, *observation)."""
+        """Return the best known actions, (rows, action) float32, for observations (rows, *observation)."""
 
     def explore(self, observations: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Likewise, with what is drawn to try others."""
+        """Like `act`, with random draws that try other actions."""
 
 
 def make_policy(acting: Acting, message: PolicyMessage, row_tasks: np.ndarray) -> Policy:
-    """What acts for rows of these tasks, (rows,) of their indices."""
+    """Make the policy for rows of these tasks; `row_tasks` (rows,) are their indices."""
     if acting.choice == "greedy":
         from actors.policies.greedy import GreedyPolicy
 
@@ -44,7 +44,7 @@ def make_policy(acting: Acting, message: PolicyMessage, row_tasks: np.ndarray) -
 
 
 def unpack(message: PolicyMessage) -> dict[str, np.ndarray]:
-    """The named arrays of a message, views of its parameters."""
+    """Return the named arrays of a message, as views of its parameters."""
     arrays, offset = {}, 0
     for name, shape in message.layout:
         size = int(np.prod(shape))
@@ -56,14 +56,14 @@ def unpack(message: PolicyMessage) -> dict[str, np.ndarray]:
 
 
 def network_of(acting: Acting, message: PolicyMessage, row_tasks: np.ndarray) -> NumpyNetwork:
-    """The network of a message, for rows of these tasks."""
+    """Make the network of a message, for rows of these tasks."""
     arrays = unpack(message)
     table = arrays.get("task_embeddings")
     return NumpyNetwork(acting.network, arrays, {} if table is None else {TASK: table[row_tasks]})
 
 
 class TanhNormalPolicy:
-    """tanh of a normal draw, whose mean and log standard deviation the network gives (spec section 1)."""
+    """Acts with tanh of a normal draw. The network gives its mean and log standard deviation (spec section 1)."""
 
     def __init__(self, acting: Acting, message: PolicyMessage, row_tasks: np.ndarray) -> None:
         self.version = message.version
@@ -71,7 +71,7 @@ class TanhNormalPolicy:
         self.network = network_of(acting, message, row_tasks)
 
     def act(self, observations: np.ndarray) -> np.ndarray:
-        """tanh of the mean, in [-1, 1]."""
+        """Return tanh of the mean, in [-1, 1]."""
         mean, _ = self.distribution(observations)
         found: np.ndarray = np.tanh(mean)
         return found
@@ -86,6 +86,6 @@ class TanhNormalPolicy:
         return found
 
     def distribution(self, observations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and log standard deviation before the tanh, each (rows, action)."""
+        """Return the mean and the log standard deviation before the tanh, each (rows, action)."""
         found = self.network(observations)
         return found["mean"], found["log_std"]

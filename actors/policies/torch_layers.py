@@ -1,5 +1,5 @@
-"""Layers over images for actors, in torch: for convolutions, unlike for small products, numpy takes three to four times
-as long. This is the one module of actors that needs torch.
+"""Image layers for actors, in torch: numpy takes three to four times as long for convolutions, but not for small
+products. This is the only module of actors that needs torch.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from learner.networks.description import Convolution, Flatten, Group, Layers, Ma
 
 
 class TorchLayers:
-    """(rows, channels, height, width) bytes -> (rows, features) float32. Bytes stand for numbers in [0, 1]."""
+    """Maps images (rows, channels, height, width) uint8 to (rows, features) float32. Bytes are scaled to [0, 1]."""
 
     def __init__(self, layers: Layers, arrays: Mapping[str, np.ndarray], prefix: str) -> None:
         self.layers = layers
@@ -38,7 +38,7 @@ class TorchLayers:
                 case MaxPool():
                     x = F.max_pool2d(x, 3, stride=2, padding=1)
                 case ReLU():
-                    x = F.relu(x, inplace=index > 0)  # a residual needs what it begins with
+                    x = F.relu(x, inplace=index > 0)  # a residual still needs its input
                 case Flatten():
                     x = x.flatten(1)
                 case Group(name, inner):

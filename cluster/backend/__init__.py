@@ -1,1 +1,1 @@
-"""Ray: a local one for a run of its own, or a cluster's; its nodes, and where parts go on them."""
+"""Ray for a run: a local Ray or a cluster's Ray, its nodes, and the placement of parts on them."""

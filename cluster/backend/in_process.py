@@ -1,4 +1,4 @@
-"""The parts of a run as objects of this process, which a serial run calls one after the other."""
+"""Parts of a run as objects of this process, which a serial run calls one after the other."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from replay.shard import Shard
 
 @dataclass(frozen=True)
 class LocalLearner:
-    """A learner, and what it samples with."""
+    """A learner and its sampler."""
 
     learner: Learner
     sampler: Sampler
@@ -34,7 +34,7 @@ class LocalLearner:
 
 @dataclass(frozen=True)
 class LocalActor:
-    """An actor, and its environments, one for each task."""
+    """An actor and its environments, one for each task."""
 
     actor: Actor
     environments: list[RecordedEnvironment]
@@ -42,11 +42,11 @@ class LocalActor:
 
 @dataclass(frozen=True)
 class InProcess:
-    """Makes them, the learner as in the checkpoint that the run goes on from.
+    """Make the parts of a run. The learner is restored from the checkpoint that the run resumes from, if any.
 
     Attributes:
-        incarnation: of the actor.
-        states: of the environments, one for each task: None for one that begins anew.
+        incarnation: incarnation of the actor.
+        states: state of the environment of each task; None for an environment that begins anew.
     """
 
     plan: Plan

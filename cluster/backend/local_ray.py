@@ -1,4 +1,4 @@
-"""A Ray of this run's own on this machine."""
+"""A private Ray of one run on this machine."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from cluster.errors import RunFailed
 from cluster.plan.plan import Plan
 from cluster.preflight.ray_folder import ray_folder
 
-# Shared memory for what is in flight: batches, pushes, policies. Replay itself is in the shards' files.
+# Shared memory for batches, pushes and policies in flight. Replay itself is in the shards' files.
 LEAST_STORE_BYTES = 200_000_000
 
 
 @contextmanager
 def local_ray(plan: Plan, gpus: int = 0) -> Iterator[None]:
-    """Ray up inside the block and down after it. It declares as many CPUs as the actors ask for, cores or not, and as
-    many GPUs as the learner may have: Ray may see fewer than torch does, and the learner would wait for one for ever.
+    """Run Ray inside the block, and end it after the block. Declare the CPUs that the actors ask for, even beyond the
+    machine's cores, and all GPUs that the learner may have: Ray may see fewer GPUs than torch, and a learner would then
+    wait for a GPU for ever.
 
-    Raises RunFailed, with nothing left of it, when Ray does not start.
+    Raises RunFailed, and leaves nothing running, when Ray does not start.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # only this run's processes use it, on the loopback
@@ -36,7 +37,7 @@ def local_ray(plan: Plan, gpus: int = 0) -> Iterator[None]:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Its processes look for modules in the folder that it is started in, before all others.
+        # Ray's processes search for modules first in the folder where Ray was started.
         with chdir(folder):
             ray.init(
                 address="local",
@@ -48,12 +49,12 @@ def local_ray(plan: Plan, gpus: int = 0) -> Iterator[None]:
                 object_store_memory=max(LEAST_STORE_BYTES, 4 * in_flight),
                 _temp_dir=str(folder),
             )
-    except Exception as error:  # of many kinds
+    except Exception as error:  # Ray raises many kinds of errors here
         ray.shutdown()
         raise RunFailed(f"Ray does not start in {folder}: {type(error).__name__}: {error}") from error
     finally:
         for number, handler in handlers.items():
-            signal.signal(number, handler)  # Ray has put its own in their place
+            signal.signal(number, handler)  # Ray has replaced them by its own
     try:
         yield
     finally:

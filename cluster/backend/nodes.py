@@ -1,4 +1,4 @@
-"""What the nodes of a cluster say of themselves: asked of each by a task there, before a run begins."""
+"""Nodes of a cluster: their roles and resources, and checks by a task on each node before a run begins."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from cluster.preflight.machine import Machine
 from replay.store.locations import free_bytes, is_shared_memory, node_memory, shared_folder
 from replay.urls import is_local, open_url
 
-PATIENCE_S = 900.0  # for nodes of a role to join: machines of a cloud may take minutes
-ANSWER_S = 120.0  # for a node to say what it has
+PATIENCE_S = 900.0  # time for nodes of a role to join: cloud machines may take minutes
+ANSWER_S = 120.0  # time for all nodes to answer
 
 
 class Node(NamedTuple):
-    """One that may hold a shard: what is free there, and whether it sees what this process wrote."""
+    """Answer of a node: its free space, and whether it sees the files that this process wrote."""
 
     host: str
     memory: int  # bytes available
     shared: int  # bytes free where shards' files go
-    in_memory: bool  # whether that place is memory
-    sees: list[bool]  # each of the folders asked about
+    in_memory: bool  # whether shards' files go to memory
+    sees: list[bool]  # for each probe file, whether the node sees it
 
 
 def declared_roles() -> tuple[Role, ...]:
-    """Those that this cluster has nodes of their own for, as its head was told. Raises ConfigError for unknown ones."""
+    """Return the roles with dedicated nodes, from the head's BRC_ROLES. Raises ConfigError for an unknown role."""
     named = [name for name in os.environ.get("BRC_ROLES", "").split(",") if name]
     for name in named:
         if name not in ROLES:
@@ -43,11 +43,11 @@ def declared_roles() -> tuple[Role, ...]:
 
 
 def wait_for_nodes(parts: Parts, say: Callable[[str], None]) -> None:
-    """Until there is a node for every role. Raises ConfigError when none has come for long."""
+    """Wait until there is a node for every role. Raises ConfigError if one is missing after PATIENCE_S."""
     deadline, told = time.monotonic() + PATIENCE_S, False
     for role in ROLES:
         if role == "actors" and role in parts.roles:
-            continue  # those that wait for room are what an autoscaler brings machines for
+            continue  # an autoscaler adds machines only once actors wait for room
         while not parts.nodes(role):
             what = resource(role) if role in parts.roles else "CPUs"
             if not told:
@@ -59,24 +59,24 @@ def wait_for_nodes(parts: Parts, say: Callable[[str], None]) -> None:
 
 
 def cluster_machine(parts: Parts) -> Machine:
-    """What the nodes have together that are there now."""
+    """Return the resources of all present nodes as one machine."""
     return Machine("this cluster", int(total(parts, "learner", "GPU")), True, is_cluster=True)
 
 
 def total(parts: Parts, role: Role, resource: str) -> float:
-    """What all nodes for a role have of a resource."""
+    """Return the sum of a resource over all nodes for a role."""
     wanted = set(parts.nodes(role))
     return float(sum(node["Resources"].get(resource, 0) for node in ray.nodes() if node["NodeID"] in wanted))
 
 
 def learner_cores(parts: Parts) -> int:
-    """CPUs of a node for the learner; 0 where it has none for itself."""
+    """Return the CPUs of one learner node, on average; 0 if the learner has no dedicated nodes."""
     nodes = len(parts.nodes("learner")) if "learner" in parts.roles else 0
     return int(total(parts, "learner", "CPU") / nodes) if nodes else 0
 
 
 def check_nodes(plan: Plan, parts: Parts) -> None:
-    """Whether shards have room where they go, and all that write checkpoints can write them. Raises ConfigError."""
+    """Raise ConfigError if shards lack room on their nodes, or if a node does not see a folder for checkpoints."""
     folders = {flag: url for flag, url in stores(plan).items() if is_folder(url)}
     probe = f"probe-{uuid.uuid4().hex}"
     for folder in folders.values():
@@ -98,7 +98,7 @@ def check_nodes(plan: Plan, parts: Parts) -> None:
                     "nodes share, or a URL such as s3://bucket/folder"
                 )
     taken = dict.fromkeys(shards, 0)
-    for spec in () if plan.config.resume else plan.shards:  # one that is resumed may have its files there
+    for spec in () if plan.config.resume else plan.shards:  # a resumed run's files may already take this room
         node_id = shards[spec.index % len(shards)]
         taken[node_id] += spec.storage.nbytes
         node = found[node_id]
@@ -112,7 +112,7 @@ def check_nodes(plan: Plan, parts: Parts) -> None:
 
 
 def stores(plan: Plan) -> dict[str, str]:
-    """Options that say where a run's checkpoints go, and the places: by default the run's folder."""
+    """Return the options that say where a run's checkpoints go, with their values; the default is the runs' folder."""
     config = plan.config
     return {
         "--learner.checkpoints": config.learner.checkpoints or config.runs_folder,
@@ -137,7 +137,7 @@ def ask(nodes: Sequence[str], wanted: list[str], directory: str) -> dict[str, No
 
 @ray.remote(max_retries=3)  # type: ignore[untyped-decorator]
 def look(wanted: list[str], directory: str) -> Any:
-    """What this node has."""
+    """Return this node's answer as a Node."""
     place = Path(directory) if directory else shared_folder()
     return Node(
         ray.util.get_node_ip_address(),

@@ -1,1 +1,1 @@
-"""The `brc` command: its words, `brc export`, and the page of all options."""
+"""The `brc` command: its subcommands, `brc export`, and the page of all options."""

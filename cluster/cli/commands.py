@@ -1,4 +1,4 @@
-"""What the commands beside `train` do. Their parameters are their command line."""
+"""The `brc` commands other than `train`. The parameters of a function are the options of its command."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ Names = Annotated[tuple[str, ...], tyro.conf.Positional]
 
 
 def suites(suite: Name = "") -> int:
-    """Suites, or the tasks of one, with sizes and whether their backend is installed.
+    """Print all suites with sizes and whether each backend is installed, or the tasks of one suite with sizes.
 
     Args:
-        suite: a suite to show task by task.
+        suite: a suite whose tasks to print.
     """
     import importlib.util
 
@@ -69,7 +69,7 @@ def suites(suite: Name = "") -> int:
 
 
 def presets() -> int:
-    """Presets, with what they train."""
+    """Print the presets and what each of them trains."""
     for name, make in PRESETS.items():
         config = make()
         print(f"{name:16s} {make.__doc__}")
@@ -80,7 +80,7 @@ def presets() -> int:
 
 
 def status(run: Name = "", runs_folder: str = RUNS) -> int:
-    """All runs, or one in detail.
+    """Print the state of all runs, or of one run in detail.
 
     Args:
         run: a run to show in detail.
@@ -109,25 +109,25 @@ def status(run: Name = "", runs_folder: str = RUNS) -> int:
 
 
 def ago(stamp: float) -> str:
-    """How long ago a time of the wall clock is. A clock that was set back, or another host's, may be before it."""
+    """Return how long ago a wall-clock time is, at least 0: the clock may have been set back, or be another host's."""
     return f"{duration(max(0.0, time.time() - stamp))} ago"
 
 
 def state_of(registry: Registry, run: str) -> str:
-    """How a run is, in a word or two."""
+    """Return the state of a run, in a word or two."""
     state = registry.read(run, "state").state or "never started"
     if state == "running":
-        return "live" if registry.owner(run) else "died"  # nothing says how
+        return "live" if registry.owner(run) else "died"  # without recording how
     return state
 
 
 def report(runs: Names = (), output: str = "", apart: bool = False, runs_folder: str = RUNS) -> int:
-    """Write a page with curves, speed, events and configuration of a run, or of several side by side, for a browser.
+    """Write an HTML page with curves, speed, events and configuration of a run, or of several runs side by side.
 
     Args:
-        runs: their names, or patterns such as 'dogs-*'. Runs that learn the same in the same way become one curve.
-        output: the file; empty is report.html in the run's folder, of several runs in the folder of runs.
-        apart: draw every run by itself.
+        runs: names of runs, or patterns such as 'dogs-*'. Repetitions of one experiment become one curve.
+        output: the file to write; empty is report.html in the run's folder, or for several runs in the folder of runs.
+        apart: draw a curve for every run, also for repetitions.
         runs_folder: where runs are.
     """
     folder = Path(runs_folder)
@@ -139,8 +139,8 @@ def report(runs: Names = (), output: str = "", apart: bool = False, runs_folder:
     if file.is_dir():
         raise ConfigError(f"--output {output} is a folder: name a file in it, such as {file / REPORT}")
     for path, _ in found:
-        load_config(path)  # refuses one that is damaged
-    from dashboards.report.page import write  # matplotlib comes with it, and this is for bad input to be refused fast
+        load_config(path)  # refuses a damaged configuration
+    from dashboards.report.page import write  # after the checks: it imports matplotlib
     from dashboards.report.runs import load
 
     try:
@@ -156,15 +156,15 @@ def report(runs: Names = (), output: str = "", apart: bool = False, runs_folder:
 
 
 def matching(known: list[str], asked: str) -> list[str]:
-    """The run of exactly this name if there is one, else those that it is a pattern for, else what was asked for."""
+    """Return the run of exactly this name, else the runs that match it as a pattern, else the name itself."""
     return [asked] if asked in known else fnmatch.filter(known, asked) or [asked]
 
 
 def logs(run: Name = "", runs_folder: str = RUNS) -> int:
-    """Follow the console of a run on a cluster. Ctrl-C leaves the run as it is.
+    """Follow the console of a run on a cluster. Ctrl-C does not stop the run.
 
     Args:
-        run: the run's name; the one that is live, if there is just one.
+        run: the run's name. If just one run is live, it is the default.
         runs_folder: where runs are.
     """
     from cluster.on_cluster import follow
@@ -177,13 +177,13 @@ def stop(run: Name = "", runs_folder: str = RUNS, timeout: float = 120.0) -> int
     """Stop a live run: it writes a checkpoint and ends.
 
     Args:
-        run: the run's name; the one that is live, if there is just one.
+        run: the run's name. If just one run is live, it is the default.
         runs_folder: where runs are.
         timeout: seconds to wait for it to end.
     """
     registry = find_registry(Path(runs_folder))
     run = known_run(registry, run)
-    # On a cluster a coordinator may be on its way back: it will hear of this.
+    # On a cluster a coordinator may be restarting: it will read this request.
     if not registry.owner(run) and (
         isinstance(registry, FileRegistry) or registry.read(run, "state").state != "running"
     ):
@@ -202,13 +202,13 @@ def stop(run: Name = "", runs_folder: str = RUNS, timeout: float = 120.0) -> int
 
 
 def scale(run_and_counts: Names = (), runs_folder: str = RUNS, timeout: float = 20.0) -> int:
-    """Have another number of actors of a benchmark in a live run.
+    """Change the number of actors of a benchmark in a live run.
 
     Args:
-        run_and_counts: the run's name, which the only one that is live does not need, then benchmarks and their actors,
-            such as dmc=32.
+        run_and_counts: the run's name, which is not needed if just one run is live, then benchmarks and their numbers
+            of actors, such as dmc=32.
         runs_folder: where runs are.
-        timeout: seconds to wait for them; those that the machines have no room for stay pending.
+        timeout: seconds to wait for the actors. Actors that the machines have no room for stay pending.
     """
     named = [word for word in run_and_counts if "=" not in word]
     if len(named) > 1:
@@ -226,7 +226,7 @@ def scale(run_and_counts: Names = (), runs_folder: str = RUNS, timeout: float = 
     while True:
         said = registry.read(run, "fleet").fleet
         fleet = json.loads(said)["actors"] if said != found.fleet else {}
-        # What is told may still be of before: as many alive by chance, and others wanted.
+        # The report may be older than the request: the number alive may match by chance, so compare both.
         there = bool(fleet) and all(
             fleet[benchmark]["alive"] == fleet[benchmark]["desired"] == count for benchmark, count in asked.items()
         )
@@ -242,7 +242,7 @@ def scale(run_and_counts: Names = (), runs_folder: str = RUNS, timeout: float = 
 
 
 def check_counts(most: dict[str, int], counts: Sequence[str]) -> dict[str, int]:
-    """dmc=32 as {"dmc": 32}. `most` are the actors that each benchmark of the run may have. Raises ConfigError."""
+    """Return ["dmc=32"] as {"dmc": 32}. `most` has the most actors of each benchmark of the run. Raises ConfigError."""
     found = {}
     for text in counts:
         benchmark, _, count = text.partition("=")
@@ -259,7 +259,7 @@ def check_counts(most: dict[str, int], counts: Sequence[str]) -> dict[str, int]:
 
 
 def evaluate(run: Name = "", episodes: int = 10, runs_folder: str = RUNS, seed: int = 0) -> int:
-    """Score the policy of a run's newest checkpoint, deterministically, beside a random one.
+    """Score the deterministic policy of a run's newest checkpoint, and a random policy to compare with it.
 
     Args:
         run: the run's name.
@@ -267,7 +267,7 @@ def evaluate(run: Name = "", episodes: int = 10, runs_folder: str = RUNS, seed: 
         runs_folder: where runs are.
         seed: seed of the initial states.
     """
-    path = existing_run(Path(runs_folder).absolute(), run)  # environments may go elsewhere
+    path = existing_run(Path(runs_folder).absolute(), run)  # environments may change the directory
     check_bound("evaluation.episodes", episodes, "--episodes")
     _, config = load_config(path)
     plan = check(replace(here(config), seed=seed, evaluation=replace(config.evaluation, episodes=episodes)))
@@ -298,10 +298,10 @@ def export(run: Name = "", folder: str = "", runs_folder: str = RUNS) -> int:
 
     Args:
         run: the run's name.
-        folder: where to; empty is `policy` in the run's folder.
+        folder: folder to write to; empty is `policy` in the run's folder.
         runs_folder: where runs are.
     """
-    path = existing_run(Path(runs_folder).absolute(), run)  # environments may go elsewhere
+    path = existing_run(Path(runs_folder).absolute(), run)  # environments may change the directory
     _, config = load_config(path)
     plan = check(here(config))
     if described(plan.networks).choice != "tanh_normal":
@@ -315,16 +315,16 @@ def export(run: Name = "", folder: str = "", runs_folder: str = RUNS) -> int:
 
 
 def film(run: Name = "", tasks: tuple[str, ...] = (), every: int = 4, folder: str = "", runs_folder: str = RUNS) -> int:
-    """Film an episode of each task with the policy of a run's newest checkpoint, as GIFs; the run may be under way.
+    """Film an episode of each task with the policy of a run's newest checkpoint, as GIFs. The run may be live.
 
     Args:
         run: the run's name.
-        tasks: which of its tasks; all if none is named.
+        tasks: tasks to film; all if none is named.
         every: steps between two frames.
-        folder: where to; empty is `films` in the run's folder.
+        folder: folder to write to; empty is `films` in the run's folder.
         runs_folder: where runs are.
     """
-    path = existing_run(Path(runs_folder).absolute(), run)  # environments may go elsewhere
+    path = existing_run(Path(runs_folder).absolute(), run)  # environments may change the directory
     plan = check(here(load_config(path)[1]))
     names = [task.name for task in plan.tasks]
     for name in tasks:
@@ -338,7 +338,7 @@ def film(run: Name = "", tasks: tuple[str, ...] = (), every: int = 4, folder: st
     place = Path(folder).absolute() if folder else path / "films"
     place.mkdir(parents=True, exist_ok=True)
     failed = 0
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # it ends the process that films with this one
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # Ctrl-C ends the filming process too
     for name in tasks or names:
         file = place / f"{name.replace('/', '-').replace(':', '-')}-{manifest.env_steps:012d}.gif"
         try:
@@ -351,17 +351,17 @@ def film(run: Name = "", tasks: tuple[str, ...] = (), every: int = 4, folder: st
 
 
 def here(config: Config) -> Config:
-    """The same for this machine, which need not be the one that trained: only the policy is wanted."""
+    """Return the configuration changed to run the policy on this machine, which may not be the machine that trained."""
     learner = replace(config.learner, device="cpu", precision="float32", compile=False, ranks=1, replicas=1)
     actors = replace(config.actors, runtime={})
     return replace(config, learner=replace(learner, sharding="auto"), actors=actors)
 
 
 def newest_policy(path: Path, plan: Plan) -> tuple[PolicyMessage, Manifest]:
-    """The policy of a run's newest checkpoint, and what the checkpoint says of itself. Raises CheckpointError.
+    """Return the policy and the manifest of a run's newest checkpoint. Raises CheckpointError.
 
-    From now on SIGINT ends the process at once: what reads checkpoints takes KeyboardInterrupt for a damaged file, and
-    an environment may not come back to Python.
+    From this call on, SIGINT ends the process at once: the code that reads checkpoints takes KeyboardInterrupt for a
+    damaged file, and an environment may never return to Python.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     checkpoints = run_checkpoints(plan.config, path)

@@ -45,14 +45,14 @@ class Section(NamedTuple):
 
 
 def sections() -> list[Section]:
-    """The dataclasses of the configuration, the run's own options first."""
+    """Return a section for every dataclass of the configuration, the run's own options first."""
     defaults = Config()
     nested = [field.name for field in fields(Config) if is_dataclass(getattr(defaults, field.name))]
     return [section("Run", defaults, ""), *(section(n.capitalize(), getattr(defaults, n), f"{n}.") for n in nested)]
 
 
 def section(title: str, defaults: Any, prefix: str) -> Section:
-    """What a dataclass says of itself and of its fields; fields that are dataclasses have sections of their own."""
+    """Return the docstrings of a dataclass and its fields. Fields that are dataclasses have sections of their own."""
     node = ast.parse(inspect.getsource(type(defaults))).body[0]
     assert isinstance(node, ast.ClassDef)
     options = [
@@ -64,7 +64,7 @@ def section(title: str, defaults: Any, prefix: str) -> Section:
 
 
 def documented_fields(node: ast.ClassDef) -> Iterator[tuple[str, str, str]]:
-    """(name, type in words, the docstring below it) of every field."""
+    """Yield (name, type in words, the docstring below it) of every field."""
     for statement, following in zip(node.body, [*node.body[1:], None], strict=True):
         if not (isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)):
             continue
@@ -75,7 +75,7 @@ def documented_fields(node: ast.ClassDef) -> Iterator[tuple[str, str, str]]:
 
 
 def kind_in_words(annotation: ast.expr) -> str:
-    """'whole number' for int, '`l2` or `l1`' for Literal["l2", "l1"], and so on."""
+    """Return a type in words: 'whole number' for int, '`l2` or `l1`' for Literal["l2", "l1"], and so on."""
     if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "Literal":
         choices = annotation.slice.elts if isinstance(annotation.slice, ast.Tuple) else [annotation.slice]
         names = [f"`{ast.literal_eval(choice)}`" for choice in choices]
@@ -86,7 +86,7 @@ def kind_in_words(annotation: ast.expr) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as it is typed on the command line."""
+    """Return a value as it is typed on the command line."""
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, tuple):
@@ -112,7 +112,7 @@ def option_row(option: Option) -> str:
 
 
 def preset_rows(options: list[Option]) -> Iterator[str]:
-    """A row for every preset and every option in which it differs from the default."""
+    """Yield a row for every preset and every option whose value in it is not the default."""
     for name, make in PRESETS.items():
         for option in options:
             value = get(make(), option.path)
@@ -121,7 +121,7 @@ def preset_rows(options: list[Option]) -> Iterator[str]:
 
 
 def markdown() -> str:
-    """The whole page."""
+    """Return the whole page."""
     found = sections()
     lines = [HEAD]
     for part in found:

@@ -1,4 +1,4 @@
-"""A policy on its own, for programs that know nothing of this project: `brc export`."""
+"""`brc export`: writes a policy for programs that do not use this project."""
 
 from __future__ import annotations
 
@@ -48,13 +48,14 @@ for index, task in enumerate(about["tasks"]):
 
 
 def export(plan: Plan, message: PolicyMessage, manifest: Manifest, folder: Path) -> list[Path]:
-    """Write policy.safetensors, policy.onnx, policy.json and example.py into the folder; their paths.
+    """Write policy.safetensors, policy.onnx, policy.json and example.py into the folder. Return their paths.
 
     The tensors have the names of learner.networks.registry.policy, and task_embeddings is scaled already. The graph
-    takes `observation` (rows, observation) float32 and `task` (rows,) int64 and gives `action`, the deterministic one
-    in [-1, 1], and `mean` and `log_std` of the distribution before its tanh. policy.json says what is in an
-    observation, and of every task's actions the dtype, the bounds `low` and `high`, null where there is none, and what
-    -1 and 1 stand for, `least` and `most`. Makes a copy of every task to learn this."""
+    takes `observation` (rows, observation) float32 and `task` (rows,) int64. It gives `action`, the deterministic
+    action in [-1, 1], and `mean` and `log_std` of the distribution before its tanh. policy.json lists the parts of an
+    observation. For the actions of every task it has the dtype, the bounds `low` and `high` (null where there is no
+    bound), and the values `least` and `most` that -1 and 1 stand for. The function makes a copy of every task to learn
+    these values."""
     folder.mkdir(parents=True, exist_ok=True)
     about = {
         "observation_size": plan.observation_size,
@@ -82,7 +83,7 @@ def export(plan: Plan, message: PolicyMessage, manifest: Manifest, folder: Path)
 
 
 def bounds(task: Task, backend: str) -> dict[str, Any]:
-    """What the actions of a task may be, an entry for each of their numbers, in a row."""
+    """Return dtype and limits of a task's actions. Each limit is a flat list with an entry for each number."""
     environment = make_environment(backend, task, [0])
     scaler = environment.scale
     close(environment)

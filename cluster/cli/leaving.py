@@ -1,4 +1,4 @@
-"""Ends the process when its command has ended, also where an environment left a thread behind."""
+"""Ends the process after its command has ended, even if an environment left a thread behind."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ FLUSH_S = 5.0
 
 
 def leave_in_time(code: int) -> None:
-    """Ends the process with this code some seconds from now if a thread that Python waits for is still alive then.
+    """End the process with this code in LEAVING_S seconds if a thread that Python waits for is still alive then.
 
-    Python asks its own pools of threads to end before it waits, so these end in that time. What is left hangs. Without
-    such a thread the exit takes as long as libraries need.
+    Python asks its own pools of threads to end before it waits, so their threads end in that time. A thread that is
+    left then hangs. Without a thread to wait for, the exit takes as long as libraries need.
     """
 
     def watch() -> None:
         time.sleep(LEAVING_S)
         if held_by():
-            last = threading.Thread(target=flush, daemon=True)  # what hangs may hold a stream
+            last = threading.Thread(target=flush, daemon=True)  # the thread that hangs may hold a stream
             last.start()
             last.join(FLUSH_S)
             os._exit(code)
@@ -32,12 +32,12 @@ def leave_in_time(code: int) -> None:
 
 
 def flush() -> None:
-    """Shows what has been printed, as Python itself would in the end."""
+    """Flush the output streams, as Python itself does at exit."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
 
 
 def held_by() -> list[threading.Thread]:
-    """The threads that Python waits for at exit."""
+    """Return the threads that Python waits for at exit."""
     return [one for one in threading.enumerate() if not one.daemon and one is not threading.main_thread()]

@@ -45,10 +45,10 @@ USAGE = """usage: brc COMMAND ...
   brc presets                                  presets
   brc --version                                this version, and its commit
 """
-TRAINING = (["train"], ["add-task"])  # what these show is a view of a run
+TRAINING = (["train"], ["add-task"])  # commands that go on when nobody reads what they print
 
 
-# tyro passes on what Python says of a value.
+# tyro passes on Python's error messages: patterns of these, and plain words for each.
 PLAIN_WORDS = (
     (r"^Error parsing (\S+): ", r"\1: "),
     (r"invalid literal for int\(\) with base 10: (.*)", r"\1 is not a whole number"),
@@ -60,15 +60,17 @@ PLAIN_WORDS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 done, 1 a part of the run failed, 2 bad input, 130 stopped by a signal, 141 nobody reads what a
-    command prints. That ends no run: what trains goes on, here or on a cluster."""
+    """Run the `brc` command and return its exit code.
+
+    0: done. 1: a part of the run failed. 2: bad input. 130: stopped by a signal. 141: nobody reads what a command
+    prints; commands that train go on in that case, here or on a cluster."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     command = given[1:] if given[:1] == ["remote"] else given
     return shown(lambda: refusing(given), lasting=command[:1] in TRAINING)
 
 
 def refusing(arguments: list[str]) -> int:
-    """Run a command; bad input is a sentence, and exit code 2."""
+    """Run a command. Print bad input as a sentence, with exit code 2; a bad environment has exit code 1."""
     try:
         begin_here(arguments)
         return run(arguments)
@@ -81,8 +83,8 @@ def refusing(arguments: list[str]) -> int:
 
 
 def begin_here(arguments: list[str]) -> None:
-    """Have environments of the current folder found. Raises ConfigError when that is no more, and for words that cannot
-    be written down."""
+    """Let every process find environments of the current folder. Raises ConfigError if this folder is gone, and for
+    words that are not UTF-8."""
     try:
         call_here()
     except FileNotFoundError as error:
@@ -136,7 +138,7 @@ def train(arguments: list[str]) -> int:
 
 
 def add_task(arguments: list[str]) -> int:
-    """A new run with the configuration of an old one, but for its tasks, its name, and what options say."""
+    """Train a new run with the configuration of an old run, except for its tasks, its name and the given options."""
     words = list(itertools.takewhile(lambda word: not word.startswith("-"), arguments))
     options = [word for word in arguments[len(words) :] if word != "--keep"]
     if len(words) < 2:
@@ -151,14 +153,14 @@ def add_task(arguments: list[str]) -> int:
 
 
 def remote(arguments: list[str]) -> int:
-    """Run a command where the cluster is."""
+    """Run a command on the cluster that is up, or here if there is none."""
     from cluster.deploy.remote import run_there
 
     return run_there(arguments, here=run)
 
 
 def said(words: Sequence[str], option: str) -> str:
-    """What the words say of an option, or ""."""
+    """Return the value that the words give to an option, or ""."""
     for word, following in itertools.zip_longest(words, words[1:], fillvalue=""):
         name, equals, value = word.partition("=")
         if name.replace("_", "-") == option:
@@ -167,13 +169,13 @@ def said(words: Sequence[str], option: str) -> str:
 
 
 def parsed(command: Callable[..., int], arguments: list[str], program: str) -> int:
-    """Call a command with what the command line says; its annotations are its interface."""
+    """Call a command with the arguments of the command line. The annotations of its parameters define its options."""
     result: int = parse(command, arguments, program)
     return result
 
 
 def parse(what: Any, arguments: list[str], program: str, default: Any = None) -> Any:
-    """tyro.cli, its boxed complaint turned into one sentence."""
+    """Call tyro.cli. Raises ConfigError with one sentence made from tyro's boxed error message."""
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
@@ -187,11 +189,11 @@ def parse(what: Any, arguments: list[str], program: str, default: Any = None) ->
 
 
 def sentence(complaint: str) -> str:
-    """What tyro's box says below its title, and the first option that it suggests."""
+    """Return the text below the title of tyro's box, and the first option that the box suggests."""
     paragraphs: list[list[str]] = [[]]
     for line in complaint.splitlines():
         text = line.strip(" │")
-        if not text.strip("-─╭╮╰╯") or text.startswith("╭"):  # a rule, or the frame with the title in it
+        if not text.strip("-─╭╮╰╯") or text.startswith("╭"):  # a horizontal line, or the frame with the title in it
             paragraphs.append([])
         else:
             paragraphs[-1].append(text)

@@ -1,4 +1,4 @@
-"""A network as an ONNX graph, from its description and the arrays that a learner has published."""
+"""Builds the ONNX graph of a network from its description and the arrays that a learner has published."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from learner.networks.description import (
     RunningNorm,
 )
 
-OPSET, IR_VERSION = 17, 9  # the first with LayerNormalization, and what runtimes since 2023 read
+OPSET, IR_VERSION = 17, 9  # the first opset with LayerNormalization; an IR version that runtimes since 2023 read
 
 
 class Graph:
-    """Nodes and constants of a graph that is being made."""
+    """Nodes and constants of a graph under construction."""
 
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants = dict(arrays)
 
     def node(self, kind: str, inputs: list[str], output: str = "", **attributes: Any) -> str:
-        """A node, and the name of its output."""
+        """Add a node. Return the name of its output."""
         output = output or f"{kind}.{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
         return output
@@ -47,7 +47,7 @@ class Graph:
         return name
 
     def layers(self, layers: Layers, x: str, inputs: Mapping[str, str], prefix: str = "") -> Any:
-        """The name of what the layers make of x, or the names of several outputs."""
+        """Add the nodes of layers that take x. Return the name of their output, or a dict of the names of several."""
         for layer in layers:
             match layer:
                 case Concat(names):
@@ -87,8 +87,8 @@ class Graph:
 
 
 def policy_graph(network: Network, arrays: Mapping[str, np.ndarray]) -> onnx.ModelProto:
-    """A policy as a model, checked. It takes `observation` (rows, observation) float32 and `task` (rows,) int64, and
-    gives `action`, the deterministic one in [-1, 1], and `mean` and `log_std` of the distribution before its tanh."""
+    """Return a policy as a checked model. It takes `observation` (rows, observation) float32 and `task` (rows,) int64.
+    It gives the deterministic `action` in [-1, 1], and `mean` and `log_std` of the distribution before its tanh."""
     graph = Graph(arrays)
     inputs = {}
     if "task_embeddings" in arrays:
@@ -119,7 +119,7 @@ def policy_graph(network: Network, arrays: Mapping[str, np.ndarray]) -> onnx.Mod
 
 
 def model_of(network: Network, arrays: Mapping[str, np.ndarray]) -> onnx.ModelProto:
-    """Any network as a model: its inputs by name, its outputs as `output`, or by name where it has several."""
+    """Return any network as a model. Inputs have their names; one output is `output`, several have their names."""
     graph = Graph(arrays)
     names = [name for name, _ in network.inputs]
     found = graph.layers(network.layers, OBSERVATION, {name: name for name in names})

@@ -1,4 +1,4 @@
-"""Options of a run by their paths: values, flags, bounds, and which of them a resumed run cannot change."""
+"""Options of a run by their paths: values, flags, bounds, and the options that a resumed run cannot change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from replay.setting import Resume
 
 
 def get(config: Config, path: str) -> Any:
-    """The value of a field by its path, such as learner.width."""
+    """Return the value of a field by its path, such as learner.width."""
     value: Any = config
     for part in path.split("."):
         value = getattr(value, part)
@@ -19,12 +19,12 @@ def get(config: Config, path: str) -> Any:
 
 
 def flag(path: str) -> str:
-    """--learner.batch-size for learner.batch_size."""
+    """Return the flag of a path: --learner.batch-size for learner.batch_size."""
     return "--" + path.replace("_", "-")
 
 
 def options(section: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any]]]:
-    """Every option below a section of the configuration, with its path."""
+    """Yield the path and the field of every option below a section of the configuration."""
     for field in fields(section):
         value = getattr(section, field.name)
         if is_dataclass(value):
@@ -34,7 +34,7 @@ def options(section: Any, prefix: str = "") -> Iterator[tuple[str, Field[Any]]]:
 
 
 def of_resume(kind: Resume) -> tuple[str, ...]:
-    """The paths of options with which a resume deals so."""
+    """Return the paths of the options whose `resume` setting is `kind`."""
     return tuple(path for path, field in options(Config()) if field.metadata.get("resume") == kind)
 
 
@@ -42,8 +42,8 @@ def of_resume(kind: Resume) -> tuple[str, ...]:
 BOUNDS: dict[str, tuple[float, float]] = {
     path: field.metadata["bounds"] for path, field in options(Config()) if field.metadata.get("bounds")
 }
-# What a resumed run cannot change. It shapes what is in the checkpoint, or the returns that rewards are scaled by, or
-# its change would make the rate limiter find samples that are long overdue or taken too early.
+# Options that a resumed run cannot change. Each shapes what is in the checkpoint or the returns that rewards are scaled
+# by, or its change would make samples long overdue or too early for the rate limiter.
 FIXED = of_resume("fixed")
-# In lock step a resumed run goes on in the midst of its episodes, so it needs the environments and streams it had.
+# A resumed serial run goes on in the middle of its episodes, so it needs the same environments and random streams.
 FIXED_IN_LOCK_STEP = of_resume("fixed in lock step")

@@ -1,4 +1,4 @@
-"""Paths in a configuration: made absolute, as environments may change the directory, and checked."""
+"""Makes the paths of a configuration absolute, since environments may change the directory, and checks them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from replay.store.locations import existing
 
 
 def absolute(config: Config) -> Config:
-    """A configuration with every path made absolute."""
+    """Return a configuration with every path made absolute."""
     learner, replay, metrics, actors = config.learner, config.replay, config.metrics, config.actors
     runtime = {
-        name: absolute_path(file)  # it may be resumed from elsewhere
+        name: absolute_path(file)  # the run may be resumed from another folder
         for name, file in actors.runtime.items()
     }
     return replace(
@@ -35,12 +35,12 @@ def absolute(config: Config) -> Config:
 
 
 def absolute_path(path: str) -> str:
-    """A path made absolute; a URL, or "", as it is."""
+    """Return a path made absolute; a URL or "" stays unchanged."""
     return os.path.abspath(path) if path and "://" not in path else path
 
 
 def check_writable(flag: str, folder: str) -> None:
-    """Whether this user can write to the folder that an option names, or make it. Raises ConfigError."""
+    """Check that this user can write to the folder that an option names, or can create it. Raises ConfigError."""
     parent = existing(Path(folder))
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise ConfigError(f"{flag} {folder}: {parent} is not a folder that this user can write to; name another")

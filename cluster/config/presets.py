@@ -15,7 +15,7 @@ from cluster.config.schema import (
 )
 from learner.config import LearnerConfig
 
-# Critics for runs of minutes: a higher rate and a lower temperature than the paper's, which are for a million steps.
+# For runs of minutes: a higher learning rate and a lower temperature than the paper's, which suit a million steps.
 SMALL = LearnerConfig(
     width=128, policy_width=128, batch_size=128, learning_rate=1e-3, initial_temperature=0.01, threads=1
 )
@@ -27,7 +27,7 @@ def quickstart() -> Config:
         tasks=("quickstart",),
         steps=40_000,
         checkpoint_interval=20_000,
-        # Steps are cheap here and updates are not: few of them, each with more rows and rewards and a faster target.
+        # Steps are cheap here, updates are not: make few updates, with large batches, long returns and a fast target.
         learner=replace(SMALL, width=64, policy_width=64, batch_size=256, updates_per_step=0.5, n_step=3, polyak=0.02),
         actors=ActorsConfig(count=1, copies=2),
         replay=ReplayConfig(capacity=100_000, warmup=2_000),
@@ -36,7 +36,7 @@ def quickstart() -> Config:
 
 
 def quickstart_mixed() -> Config:
-    """Three MetaWorld and two dm_control tasks in one small agent: other sizes, other episode lengths."""
+    """Three MetaWorld and two dm_control tasks in one small agent. Sizes and episode lengths differ between tasks."""
     return Config(
         tasks=("quickstart-mixed",),
         steps=20_000,
@@ -63,7 +63,7 @@ def quickstart_discrete() -> Config:
 
 
 def single_task() -> Config:
-    """One task, which --tasks names, at width 4096 with the batch of 256 that the paper's single-task agents have."""
+    """One task, which --tasks names, at width 4096 with batches of 256, as the paper's single-task agents have."""
     return Config(learner=LearnerConfig(batch_size=256))
 
 
@@ -83,12 +83,12 @@ def dmc_hard() -> Config:
 
 
 def metaworld_50() -> Config:
-    """The paper's fifty MetaWorld tasks at width 4096, goals drawn anew at every reset."""
+    """The paper's fifty MetaWorld tasks at width 4096. Every reset draws a new goal."""
     return Config(tasks=("metaworld-50",), actors=ActorsConfig(copies=1))
 
 
 def metaworld_dmc_80() -> Config:
-    """TD-MPC2's 80 tasks, MetaWorld's 50 and 30 on dm_control's bodies, in one agent at width 4096."""
+    """TD-MPC2's 80 tasks in one agent at width 4096: MetaWorld's 50, and 30 with dm_control's bodies."""
     return replace(metaworld_50(), tasks=("metaworld-dmc-80",), replay=ReplayConfig(capacity=500_000))
 
 
@@ -98,12 +98,12 @@ def dmc_all() -> Config:
 
 
 def hb_medium() -> Config:
-    """HumanoidBench without hands, the paper's nine tasks at width 4096. Needs make install-humanoid-bench."""
+    """The paper's nine tasks of HumanoidBench without hands, at width 4096. Needs make install-humanoid-bench."""
     return Config(tasks=("hb-medium",), actors=ActorsConfig(copies=1))
 
 
 def hb_hard() -> Config:
-    """HumanoidBench with hands, the paper's 28 tasks at width 4096. Needs make install-humanoid-bench."""
+    """The paper's 28 tasks of HumanoidBench with hands, at width 4096. Needs make install-humanoid-bench."""
     return Config(
         tasks=("hb-hard",),
         steps=2_000_000,
@@ -117,12 +117,12 @@ def shadowhand_85() -> Config:
 
 
 def shadowhand_29() -> Config:
-    """A Shadow hand that turns the paper's 29 objects of transfer: for brc add-task, or from scratch beside it."""
+    """A Shadow hand that turns the paper's 29 transfer objects: for brc add-task, or from scratch to compare it."""
     return replace(shadowhand_85(), tasks=("shadowhand-29",))
 
 
 def atari_26() -> Config:
-    """The 26 games of Atari 100k in one agent that is played 100,000 steps a game, without sticky actions."""
+    """The 26 games of Atari 100k in one agent, 100,000 steps a game, without sticky actions."""
     return Config(
         tasks=("atari-26",),
         steps=100_000,

@@ -1,4 +1,4 @@
-"""`python -m cluster.deploy.down cluster.yaml`: ends a cluster, and leaves no process of it behind on any host."""
+"""`python -m cluster.deploy.down cluster.yaml`: end a cluster and all its processes on every host."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from cluster.errors import ConfigError
 from dashboards.sinks.view import shown
 
 NODE = "~/brc-at-scale/cluster/deploy/node.sh"
-STOP = f"test ! -x {NODE} || {NODE} stop"  # where it never was, nothing of ours runs
+STOP = f"test ! -x {NODE} || {NODE} stop"  # a host without node.sh runs nothing of ours
 SSH = ("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR")
 SSH_S = 120.0
 
 
 def main(description: Path) -> int:
-    """Machines of a cloud are given back; hosts of one's own stay, without what node.sh keeps running there: that is
-    ended first, workers before the head, as it would start Ray again, and `ray down` forgets such workers."""
+    """End the cluster; return the exit code. Release cloud machines. On own hosts first end the service of node.sh,
+    workers before the head: it would restart Ray, and `ray down` forgets such workers."""
     found = described(description)
     failed = 0
     if "worker_ips" in found["provider"]:
@@ -32,7 +32,7 @@ def main(description: Path) -> int:
 
 
 def relayed(command: list[str], environment: dict[str, str]) -> int:
-    """Run a command to its end, whoever reads what it says; its exit code."""
+    """Run a command to its end, even if nobody reads its output. Return its exit code."""
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     for line in process.stdout:
@@ -41,7 +41,7 @@ def relayed(command: list[str], environment: dict[str, str]) -> int:
 
 
 def stopped(host: str, auth: dict[str, Any]) -> bool:
-    """Whether a host could be told to end what it runs."""
+    """Stop our processes on a host through ssh. Return whether that succeeded."""
     key = ["-i", os.path.expanduser(auth["ssh_private_key"])] if "ssh_private_key" in auth else []
     proxy = ["-o", f"ProxyCommand={auth['ssh_proxy_command']}"] if auth.get("ssh_proxy_command") else []
     shell = f"bash --login -i -c '{STOP}' 2>&1"
@@ -59,7 +59,7 @@ def stopped(host: str, auth: dict[str, Any]) -> bool:
 
 
 def refusing(description: Path) -> int:
-    """Call `main`; a description that is none is a sentence, and exit code 2."""
+    """Call `main`. For a bad description, print a sentence and return exit code 2."""
     try:
         return main(description)
     except ConfigError as error:

@@ -1,7 +1,7 @@
-"""`brc remote COMMAND`: runs a command on the cluster that is up, as a Ray job, or here if none is.
+"""`brc remote COMMAND`: run a command as a Ray job on the cluster that is up, or here if no cluster is up.
 
-The cluster is that of RAY_ADDRESS, when it begins with http, or else the one that CLUSTER, by default cluster.yaml,
-describes, whose head is reached through ssh: its dashboard, which takes jobs, listens on its own loopback alone.
+If RAY_ADDRESS begins with http, it names the cluster. Otherwise the file that CLUSTER names, by default cluster.yaml,
+describes it, and its head is reached through ssh: the dashboard, which takes jobs, listens only on the head's loopback.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from dashboards.sinks.view import OutputLost
 
 ROOT = Path(__file__).parent.parent.parent
 SENT = ("brc_at_scale.py", "learner", "actors", "replay", "cluster", "dashboards")
-# What finds the machines of a provider. Whoever does not have it has no cluster there.
+# The package that finds the machines of a provider. Without the package there is no cluster at that provider.
 CLIENTS = {"aws": "boto3", "gcp": "googleapiclient", "local": "ray"}
-BRINGS_CODE = ("train", "add-task")  # commands that run with this working tree, not with what the cluster has
+BRINGS_CODE = ("train", "add-task")  # commands that run with this working tree, not with the cluster's code
 RAY = (sys.executable, "-m", "ray.scripts.scripts")
-# How Ray says that there is none, and boto3 that this machine has no account.
+# Messages: of Ray if there is no cluster, of boto3 if this machine has no account.
 NO_CLUSTER = ("not found", "Unable to locate credentials", "NoCredentials")
 DASHBOARD_PORT = 8265
 TUNNEL_S = 60.0
-STOP_S = 10.0  # for a head to take word that nobody follows any more
-# Runs a command until it ends or the input does: that is a pipe from us, which closes however we end, also by SIGKILL.
-# Then all of the group goes, Ray's ssh included; sshd ends the shell that this has kept open on the head.
+STOP_S = 10.0  # time for the head to stop a job that only follows a run
+# Runs a command until it or its input ends. The input is a pipe from us, which closes however we end, also by SIGKILL.
+# Then the whole process group ends, with Ray's ssh; sshd then ends the shell that the ssh kept open on the head.
 WITH_US = """
 exec 3<&0
 "$@" < /dev/null 3<&- & command=$!
@@ -51,7 +51,7 @@ exit "$code"
 
 
 def run_there(arguments: Sequence[str], here: Callable[[list[str]], int]) -> int:
-    """Run `brc ARGUMENTS` on the cluster and show what it says; its exit code. Without one, `here(arguments)`."""
+    """Run `brc ARGUMENTS` on the cluster, or `here(arguments)` if none is up. Show the output; return the exit code."""
     address = os.environ.get("RAY_ADDRESS", "")
     if address.startswith("http"):
         return submit(address, arguments)
@@ -63,7 +63,7 @@ def run_there(arguments: Sequence[str], here: Callable[[list[str]], int]) -> int
 
 
 def has_head(description: Path) -> bool:
-    """Whether the head of a described cluster is up. What cannot be asked is not."""
+    """Whether the head of a described cluster is up. Without the provider's package it counts as not up."""
     if not description.exists():
         if "CLUSTER" in os.environ:
             raise ConfigError(f"CLUSTER {description} is not there: name the file that `ray up` was given")
@@ -71,7 +71,7 @@ def has_head(description: Path) -> bool:
     client = CLIENTS.get(described(description)["provider"]["type"], "")
     if not client or importlib.util.find_spec(client) is None:
         return False
-    # In a process of its own: a Ray that is imported has made up its mind about tokens, and a local one has none.
+    # Ask in a new process: Ray settles its use of tokens at import, and a local Ray uses none.
     asked = subprocess.run([*RAY, "get-head-ip", str(description)], capture_output=True, text=True)
     if asked.returncode and not any(words in asked.stderr for words in NO_CLUSTER):
         reason = (asked.stderr.strip().splitlines() or ["no reason given"])[-1]
@@ -83,7 +83,7 @@ def has_head(description: Path) -> bool:
 
 
 def described(description: Path) -> dict[str, Any]:
-    """What `ray up` was given. Raises ConfigError for what it would not take."""
+    """Return the description that `ray up` was given. Raises ConfigError if `ray up` would not accept it."""
     try:
         found = yaml.safe_load(description.read_text())
         provider = found["provider"]
@@ -100,7 +100,7 @@ def described(description: Path) -> dict[str, Any]:
 
 @contextmanager
 def tunnel(description: Path) -> Iterator[str]:
-    """The address of the head's dashboard, forwarded through ssh for as long as the block lasts, or this process."""
+    """Forward the head's dashboard through ssh until the block or this process ends. Yield its local address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -111,7 +111,7 @@ def tunnel(description: Path) -> Iterator[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        start_new_session=True,  # Ctrl-C is for us: what was forwarded is still wanted for the last words
+        start_new_session=True,  # Ctrl-C must not end the tunnel: we still need it to stop the job
     )
     try:
         deadline = time.monotonic() + TUNNEL_S
@@ -122,7 +122,7 @@ def tunnel(description: Path) -> Iterator[str]:
             time.sleep(0.2)
         yield f"http://127.0.0.1:{port}"
     finally:
-        process.communicate()  # closes its input first, which ends it
+        process.communicate()  # closes the input, which ends the process, and waits for it
 
 
 def answers(port: int) -> bool:
@@ -132,7 +132,7 @@ def answers(port: int) -> bool:
 
 
 def submit(address: str, arguments: Sequence[str]) -> int:
-    """Run `brc ARGUMENTS` as a job. Ctrl-C, like what else asks this to end, leaves a run as it is."""
+    """Run `brc ARGUMENTS` as a job; return its exit code. Ctrl-C or another signal to end leaves a run as it is."""
     os.environ["RAY_AUTH_MODE"] = "token"
     from ray.exceptions import RayError
     from ray.job_submission import JobSubmissionClient
@@ -146,7 +146,7 @@ def submit(address: str, arguments: Sequence[str]) -> int:
         )
     except (RuntimeError, OSError, RayError) as error:
         raise ConfigError(f"the cluster at {address} takes no job: {' '.join(str(error).split())[:500]}") from error
-    # Whoever ends us otherwise, such as a terminal that closes, means the same; a shell may have SIGINT ignored.
+    # A closed terminal (SIGHUP) or SIGTERM acts as Ctrl-C. SIGINT is set too: a shell may have set it to be ignored.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
     try:
@@ -169,7 +169,7 @@ def submit(address: str, arguments: Sequence[str]) -> int:
 
 
 def no_more(client: Any, job: str) -> None:
-    """End a job that only follows a run, if the head answers in time: Ray's client has no limit of its own."""
+    """End a job that only follows a run. Wait at most STOP_S for the head: Ray's client has no timeout."""
 
     def stop() -> None:
         with suppress(RuntimeError, OSError):
@@ -188,7 +188,7 @@ async def show(client: Any, job: str) -> None:
 
 
 def exit_code(client: Any, job: str) -> int:
-    """Of a job that has ended, or will at once."""
+    """Return the exit code of a job that has ended or is about to end."""
     deadline = time.monotonic() + 30.0
     while not client.get_job_status(job).is_terminal():
         if time.monotonic() > deadline:
@@ -203,10 +203,10 @@ def exit_code(client: Any, job: str) -> int:
 
 
 def working_tree() -> dict[str, Any]:
-    """A runtime environment with our packages as they are here, the kernel compiled here included: it is loaded where
-    it can be."""
+    """Return a runtime environment with our packages from this working tree. It includes the kernel compiled here,
+    which a node loads if it can."""
     if not (ROOT / "pyproject.toml").exists():
-        return {}  # installed, not checked out: the cluster has its own
+        return {}  # installed, not a working tree: use the cluster's packages
     os.environ["RAY_RUNTIME_ENV_IGNORE_GITIGNORE"] = "1"
     others = sorted(path.name for path in ROOT.iterdir() if path.name not in SENT)
     return {"working_dir": str(ROOT), "excludes": [*(f"/{name}" for name in others), "__pycache__"]}

@@ -1,1 +1,1 @@
-"""What a configuration amounts to: the specification of actors, shards and learner."""
+"""Derives the specifications of actors, shards and learner from a configuration."""

@@ -1,4 +1,4 @@
-"""The part of the plan that needs torch's modules; kept apart so that refusing bad input stays fast."""
+"""The part of the plan that needs torch. It is a module of its own so that bad input is refused without torch."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from learner.scale.sharding import Ranks
 
 
 def ranks(plan: Plan) -> Ranks:
-    """How the learner's ranks share the work; the first of them."""
+    """Return how the learner's ranks share the work, as rank 0 has it."""
     config = plan.config.learner
     return Ranks(0, config.ranks, "shard" if plan.is_sharded else "replicate", config.replicas)
 
 
 def learner_spec(plan: Plan, device: Device, cores: int = 0) -> LearnerSpec:
-    """What the learner of a run is made from. `cores` are those of its machine; 0 for this one's.
+    """Return the specification of a run's learner. `cores` is the number of cores of its machine; 0 means this machine.
 
-    Runs in lock step choose nothing by time: they are to be the same again.
+    A serial run does not choose its threads by measured time, because it must be reproducible.
     """
     config = plan.config.learner
     return LearnerSpec(

@@ -1,4 +1,4 @@
-"""Derives from a configuration what each part is made from. Pure arithmetic: imports neither torch nor Ray."""
+"""Derives the specification of each part of a run from its configuration. Imports neither torch nor Ray."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from replay.rate_limiter import RateLimit
 from replay.shard import ShardSpec, share
 from replay.store.storage import StorageSpec
 
-MOST_ACTORS = 1 << 12  # of a benchmark: their numbers are made of it
-SHARD_FROM = 30_000_000  # parameters of a critic: below, to gather its layers takes longer than it saves
+MOST_ACTORS = 1 << 12  # of a benchmark: the indices of actors are made from it
+SHARD_FROM = 30_000_000  # parameters of a critic: below, gathering its layers takes longer than sharding saves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class Plan:
 
     @property
     def most_actions(self) -> int:
-        """Of the task that has most discrete ones; 0 where actions are not discrete."""
+        """The largest number of discrete actions of a task; 0 where actions are not discrete."""
         return max(task.num_actions for task in self.tasks)
 
     @property
@@ -69,7 +69,7 @@ class Plan:
 
     @property
     def is_sharded(self) -> bool:
-        """Whether each of the learner's ranks holds a part of the critic, not all of it."""
+        """Whether each of the learner's ranks holds only a part of the critic."""
         config = self.config.learner
         if config.ranks == 1 or config.sharding == "replicate" or described(self.networks).acts == "critic":
             return False
@@ -78,7 +78,7 @@ class Plan:
 
     @property
     def learner_bytes(self) -> dict[str, int]:
-        """What each of the learner's ranks takes on a CPU, by purpose."""
+        """Bytes that each of the learner's ranks takes on a CPU, by purpose."""
         config = self.config.learner
         return footprint(
             self.networks,
@@ -102,7 +102,7 @@ class Plan:
         return learner.updates_per_step * learner.batch_size / len(self.tasks)
 
     def actor(self, what: Assignment, incarnation: int = 0) -> ActorSpec:
-        """The spec of the actor that does this, in its `incarnation`-th life."""
+        """Return the spec of the actor with this assignment, in its `incarnation`-th life."""
         config, part = self.config, self.part(what.benchmark)
         position = self.benchmarks.index(what.benchmark)
         most = part.copies * (len(self.tasks) if config.execution == "serial" else self.sizes[what.benchmark])
@@ -125,37 +125,38 @@ class Plan:
 
     @property
     def benchmarks(self) -> tuple[str, ...]:
-        """Of the tasks, in the order of their first one."""
+        """Benchmarks of the tasks, in the order of their first tasks."""
         return tuple(dict.fromkeys(task.benchmark for task in self.tasks))
 
     def part(self, benchmark: str) -> ActorsConfig:
-        """What the configuration says of a benchmark's actors."""
+        """Return the configuration of a benchmark's actors."""
         return part_of(self.config.actors, benchmark)
 
     def counts(self) -> dict[str, int]:
-        """Actors of every benchmark to begin with."""
+        """Return the number of actors of every benchmark at the start of the run."""
         return actor_counts(self.config, self.tasks)
 
     @property
     def actor_cpus(self) -> float:
-        """What the actors ask of Ray to begin with."""
+        """CPUs that the actors ask Ray for at the start of the run."""
         return sum(count * self.part(benchmark).cpus for benchmark, count in self.counts().items())
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Tasks of every benchmark."""
+        """Number of tasks of every benchmark."""
         return dict(Counter(task.benchmark for task in self.tasks))
 
     def most_actors(self, benchmark: str) -> int:
-        """For so many are there seeds."""
+        """Return the most actors of a benchmark for which there are seeds."""
         most = COPY_INDICES // len(self.benchmarks) // (self.sizes[benchmark] * self.part(benchmark).copies)
         return min(MOST_ACTORS, most)
 
     def assignments(self, counts: dict[str, int]) -> list[Assignment]:
-        """So many actors of every benchmark, so that all tasks are served by equally many copies.
+        """Deal tasks to `counts` actors of every benchmark so that every task has equally many copies.
 
-        With fewer actors than tasks every task of the benchmark is in exactly one. With more, every actor has one task,
-        and the actors of a task differ by at most one in number; the limiter then holds tasks to equal steps.
+        With fewer actors than tasks, every task of the benchmark is in exactly one actor. With more, every actor has
+        one task, and the numbers of actors of two tasks differ by at most one; the rate limiter then holds tasks to
+        equal steps.
         """
         found = []
         for benchmark, count in counts.items():
@@ -166,11 +167,11 @@ class Plan:
         return found
 
     def everything(self) -> Assignment:
-        """That of the one actor of serial execution."""
+        """Return the assignment of the one actor of serial execution."""
         return Assignment(self.benchmarks[0], 0, tuple(range(len(self.tasks))))
 
     def evaluator(self, benchmark: str = "") -> EvaluatorSpec:
-        """Of a benchmark's tasks, or of all."""
+        """Return the spec of the evaluator of a benchmark's tasks, or of all tasks."""
         config = self.config
         return EvaluatorSpec(
             tasks=configured_tasks(self.tasks, replace(config.atari, one_life=False)),
@@ -186,7 +187,7 @@ class Plan:
 
 
 def make_plan(config: Config) -> Plan:
-    """Raises UnknownNameError for unknown tasks and ValueError for limits that would deadlock."""
+    """Return a run's plan. Raises UnknownNameError for unknown tasks and ValueError for limits that would deadlock."""
     tasks = configured_tasks(resolve(config.tasks), config.atari)
     learner, replay = config.learner, config.replay
     samples_per_step = learner.updates_per_step * learner.batch_size
@@ -223,7 +224,7 @@ def make_plan(config: Config) -> Plan:
 
 
 def part_of(actors: ActorsConfig, benchmark: str) -> ActorsConfig:
-    """The configuration of a benchmark's actors, what is said of it alone included."""
+    """Return the configuration of a benchmark's actors, with the values that `actors.of` has for this benchmark."""
     changes: dict[str, Any] = {}
     for name, value in actors.of.items():
         if name.startswith(f"{benchmark}."):
@@ -233,41 +234,44 @@ def part_of(actors: ActorsConfig, benchmark: str) -> ActorsConfig:
 
 
 def most_copies(config: Config, tasks: Sequence[Task]) -> int:
-    """The most copies of a task that an actor steps."""
+    """Return the most copies of a task that an actor steps."""
     if config.execution == "serial":
         return config.actors.copies
     return max(part_of(config.actors, task.benchmark).copies for task in tasks)
 
 
 def push_rows(config: Config, copies: int, stack: int) -> int:
-    """The most rows of a task that an actor pushes at once: every step may end an episode and take a second row, and
-    before them are the frames that the first stack looks back to."""
+    """Return the most rows of a task that an actor pushes at once.
+
+    Every step may end an episode and then takes a second row. Before these rows are the older frames of the first
+    stack."""
     return copies * (2 * config.replay.segment_length + stack)
 
 
 def configured_tasks(tasks: Sequence[Task], atari: AtariConfig) -> tuple[Task, ...]:
-    """Tasks as the configuration has them played."""
+    """Return the tasks with the configured options of Atari."""
     return tuple(configured(task, **vars(atari)) if task.benchmark == "atari" else task for task in tasks)
 
 
 def stack_of(tasks: Sequence[Task]) -> int:
-    """Frames in an observation, of which replay keeps each once; 1 where that is all an observation is."""
+    """Return the number of frames in an observation; replay keeps each frame once. 1 where there are no images."""
     return tasks[0].image[0] if tasks[0].image else 1
 
 
 def row_shape(task: Task) -> tuple[int, ...]:
-    """Of what a row of replay holds of an observation."""
+    """Return the shape of the part of an observation that a row of replay holds."""
     return task.image[1:] if task.image and task.image[0] > 1 else task.observation_shape
 
 
 def max_ahead(config: Config, copies: int) -> int:
-    """Environment steps that acting may be ahead; by default two pushes of an actor."""
+    """Return the environment steps by which acting may be ahead of learning; by default two pushes of an actor."""
     return config.replay.max_ahead or 2 * config.replay.segment_length * copies
 
 
 def actor_counts(config: Config, tasks: Sequence[Task], cores: int = 0) -> dict[str, int]:
-    """Actors of every benchmark: as configured, or a core each, dealt out by tasks; of 0, this machine's but one for
-    the learner."""
+    """Return the number of actors of every benchmark: as configured, or one a core, divided in proportion to tasks.
+
+    `cores` of 0 means all cores of this machine but one for the learner."""
     sizes = Counter(task.benchmark for task in tasks)
     if config.execution == "serial":
         return {tasks[0].benchmark: 1}
@@ -280,5 +284,5 @@ def actor_counts(config: Config, tasks: Sequence[Task], cores: int = 0) -> dict[
 
 
 def learner_threads(config: Config, cores: int = 0) -> int:
-    """The most CPU threads of each of the learner's ranks; of 0 cores, this machine's."""
+    """Return the most CPU threads of each of the learner's ranks. `cores` of 0 means the cores of this machine."""
     return config.learner.threads or max(1, (cores or os.cpu_count() or 1) // config.learner.ranks)

@@ -1,4 +1,4 @@
-"""Packages that a benchmark's processes have instead of the run's own: a Ray runtime environment in a file."""
+"""Reads the Ray runtime environment of a benchmark's processes, whose packages replace the run's own, from a file."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ import yaml
 from cluster.config.schema import ActorsConfig
 from cluster.errors import ConfigError
 
-# What Ray makes an environment from that can hold our packages too; it checks the rest.
+# Fields of Ray's runtime environments that can hold this project's packages too. Ray checks their values.
 FIELDS = ("pip", "uv", "conda", "container", "image_uri", "py_executable", "env_vars", "config")
 
 ONE_OF = ("pip", "uv", "conda", "container", "image_uri")
 
 
 def runtime(actors: ActorsConfig, benchmark: str) -> dict[str, Any]:
-    """Of a benchmark's actors and evaluator; {} for the run's own. Raises ConfigError for a file that is not one."""
+    """Return the runtime environment of a benchmark's actors and evaluator; {} means the run's own.
+
+    Raises ConfigError for a file that holds no runtime environment.
+    """
     if benchmark not in actors.runtime:
         return {}
     file = Path(actors.runtime[benchmark])

@@ -1,4 +1,4 @@
-"""What of a run's tasks must be as it was for the run to go on: their order, and what environments show and take."""
+"""Checks that a run goes on with the same tasks: their order, observations, actions and episode limits."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from actors.benchmarks.benchmark import Task
 from cluster.errors import ConfigError
 
-SEEN_AND_DONE = ("observations", "actions", "bounds of actions")  # what a policy depends on
+SEEN_AND_DONE = ("observations", "actions", "bounds of actions")  # the shapes that a policy depends on
 
 
 def shapes(tasks: Sequence[Task]) -> dict[str, dict[str, str]]:
-    """Sizes, bounds and limit of every task, in words that a checkpoint keeps."""
+    """Return sizes, bounds and episode limit of every task, in words that a checkpoint keeps."""
     return {task.name: shape(task) for task in tasks}
 
 
@@ -28,7 +28,7 @@ def shape(task: Task) -> dict[str, str]:
 
 
 def check_order(run: str, saved: Sequence[str], tasks: Sequence[Task]) -> None:
-    """Whether these are the tasks of a run, in its order. Raises ConfigError."""
+    """Check that these are the tasks of a run, in its order. Raises ConfigError."""
     names = [task.name for task in tasks]
     if saved == names:
         return
@@ -39,8 +39,8 @@ def check_order(run: str, saved: Sequence[str], tasks: Sequence[Task]) -> None:
 def check_shapes(
     run: str, saved: Mapping[str, Mapping[str, str]], tasks: Sequence[Task], only: Sequence[str] = ()
 ) -> None:
-    """Whether environments are like those that a checkpoint's run was trained on, which had the shapes `saved`, or
-    `only` what is named of them. A checkpoint of before this was kept says nothing. Raises ConfigError."""
+    """Check that the tasks' shapes are equal to the shapes `saved` with a checkpoint, or only the shapes that `only`
+    names. A checkpoint without saved shapes, from an earlier version, passes. Raises ConfigError."""
     for task in tasks:
         for what, new in shape(task).items():
             old = saved.get(task.name, {}).get(what, new)

@@ -1,10 +1,10 @@
-"""The parts of a run, and what each is handed: the same in one process and on Ray.
+"""The parts of a run, and what each part is given: the same in one process and on Ray.
 
     actors --push--> shards --sample--> learner --publish--> store --pull--> actors
                                         learner --policy---> evaluators
 
-A backend makes them: cluster/backend/in_process.py as objects that a serial run calls one after the other,
-cluster/supervise/on_ray.py as processes that a coordinator keeps alive.
+A backend makes the parts. cluster/backend/in_process.py makes objects that a serial run calls one after the other,
+cluster/supervise/on_ray.py makes processes that a coordinator keeps alive.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ Actors = TypeVar("Actors", covariant=True)
 
 
 class Backend(Protocol[Shards, Store, Learner, Evaluators, Actors]):
-    """Makes each part of a run, or finds one that lives."""
+    """Makes each part of a run, or finds the part that is alive already."""
 
     def shards(self) -> Shards:
-        """Replay, spread over shards."""
+        """Return the shards of replay."""
 
     def store(self) -> Store:
-        """What holds the newest policy for actors."""
+        """Return the store of the newest policy for actors."""
 
     def learner(self, shards: Shards, store: Store) -> Learner:
-        """What samples from the shards, makes updates and publishes policies in the store."""
+        """Return the learner, which samples from the shards, makes updates and publishes policies in the store."""
 
     def evaluators(self, learner: Learner) -> Evaluators:
-        """What plays the learner's policies for scores."""
+        """Return the evaluators, which play the learner's policies and score them."""
 
     def actors(self, shards: Shards, store: Store) -> Actors:
-        """What steps environments with policies of the store, and pushes to the shards."""
+        """Return the actors, which step environments with policies from the store and push to the shards."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Topology(Generic[Shards, Store, Learner, Evaluators, Actors]):
 def build(
     backend: Backend[Shards, Store, Learner, Evaluators, Actors],
 ) -> Topology[Shards, Store, Learner, Evaluators, Actors]:
-    """Make all parts, in the order in which they need each other."""
+    """Make all parts, each after the parts that it needs."""
     shards = backend.shards()
     store = backend.store()
     learner = backend.learner(shards, store)

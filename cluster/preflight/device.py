@@ -1,4 +1,4 @@
-"""Where the learner computes."""
+"""Chooses the device of the learner: CPU or GPU."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from learner.config import Device
 
 
 def learner_device(asked: str) -> Device:
-    """Answers cpu or cuda to cpu, cuda or auto. Raises RunFailed where there is a GPU that torch cannot use: on the
+    """Return cpu or cuda, given cpu, cuda or auto. Raises RunFailed where there is a GPU that torch cannot use: on the
     CPU the run would take a hundred times longer."""
     import torch
 

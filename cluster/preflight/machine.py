@@ -1,4 +1,4 @@
-"""What a run has to work with: this machine, or the nodes of a cluster."""
+"""The hardware that a run can use: this machine, or the nodes of a cluster."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Machine:
-    """What a configuration is held against.
+    """The hardware that a configuration is checked against.
 
     Attributes:
-        name: what messages call it.
+        name: its name in messages.
         gpus: NVIDIA GPUs that a learner may have.
-        compiler: whether a C++ compiler is there, for --learner.compile.
-        is_cluster: whether memory and disks are those of other machines, which say themselves what they lack.
+        compiler: whether a C++ compiler is installed, for --learner.compile.
+        is_cluster: whether memory and disks belong to other machines, which check them themselves.
     """
 
     name: str
@@ -35,13 +35,13 @@ def this_machine() -> Machine:
 
 
 def visible(named: str | None, files: int, names: Sequence[str]) -> int:
-    """GPUs that CUDA shows a process, by its own rules.
+    """Return the number of GPUs that CUDA shows to a process, by the rules of CUDA.
 
     Args:
-        named: CUDA_VISIBLE_DEVICES, None where it is not set: numbers, or the beginnings of names. What comes after
-            one that there is not is hidden, and if one is named twice, all are.
-        files: GPUs that there are.
-        names: what they are called, as GPU-<uuid>; where nothing says so, any name is believed.
+        named: CUDA_VISIBLE_DEVICES, None where it is not set: numbers, or the beginnings of names. An entry
+            that names no GPU hides itself and all entries after it. A GPU that is named twice hides all.
+        files: number of GPUs of the machine.
+        names: names of these GPUs, as GPU-<uuid>. If empty, every name counts as a GPU's.
     """
     if named is None:
         return files
@@ -49,7 +49,7 @@ def visible(named: str | None, files: int, names: Sequence[str]) -> int:
     for one in map(str.strip, named.split(",") if files else []):
         if re.fullmatch(r"[0-9]+", one):
             known = int(one) < files
-        else:  # of the parts of a GPU that is divided, a process has one, and only its driver knows them
+        else:  # a process has one part of a GPU that is divided (MIG), and only the driver knows the parts
             known = one.startswith("MIG-") or (one.startswith("GPU-") and is_one_of(one, names))
         if not known:
             break
@@ -62,11 +62,11 @@ def is_one_of(beginning: str, names: Sequence[str]) -> bool:
 
 
 def gpu_files() -> int:
-    """NVIDIA GPUs that this process could open."""
+    """Return the number of NVIDIA GPUs that this process could open."""
     return len(glob.glob("/dev/nvidia[0-9]*")) if os.path.exists("/dev/nvidiactl") else 0
 
 
 def gpu_names() -> list[str]:
-    """GPU-<uuid> of each, as their driver says."""
+    """Return the name GPU-<uuid> of each GPU, as the driver reports it."""
     texts = [Path(file).read_text() for file in glob.glob("/proc/driver/nvidia/gpus/*/information")]
     return re.findall(r"GPU UUID:\s*(\S+)", "\n".join(texts))

@@ -1,4 +1,4 @@
-"""What an agent begins with that comes from another run: `brc add-task`."""
+"""`brc add-task`: finds and checks the origin, the run whose agent a new run begins with."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from learner.state.checkpoint import Checkpoints
 if TYPE_CHECKING:
     from learner.state.transfer import Origin
 
-SIZES = ("observation_size", "action_size", "num_tasks", "num_actions")  # that may differ
+SIZES = ("observation_size", "action_size", "num_tasks", "num_actions")  # fields that may differ from the origin's
 
 
 def successor(path: Path, tasks: tuple[str, ...], keep: bool) -> tuple[str, Config]:
-    """(preset, configuration) of a run on other tasks, its own beside them or not, that begins with a run's agent.
+    """Return (preset, configuration) of a run on new tasks that begins with the agent of the run in `path`.
 
-    What is said of single tasks and benchmarks goes on where these do. Raises ConfigError for unknown tasks.
+    With `keep` it also has the old tasks. Options for single tasks and benchmarks are kept where the new run has these.
+    Raises ConfigError for unknown tasks.
     """
     preset, config = load_config(path)
     names = (*config.tasks, *tasks) if keep else tasks
@@ -51,7 +52,7 @@ def successor(path: Path, tasks: tuple[str, ...], keep: bool) -> tuple[str, Conf
 
 
 def newest(config: Config) -> tuple[Checkpoints, str, Manifest]:
-    """The newest checkpoint of the origin, its name and what it says of itself."""
+    """Return the checkpoints of the origin, the name of the newest and its manifest."""
     path = Path(config.origin)
     if not (path / "config.yaml").is_file():
         raise ConfigError(f"--origin {path} is not the folder of a run; `brc status` lists the runs")
@@ -60,7 +61,7 @@ def newest(config: Config) -> tuple[Checkpoints, str, Manifest]:
 
 
 def check_origin(plan: Plan) -> None:
-    """Whether this configuration can begin with its origin. Raises ConfigError; CheckpointError if it is damaged."""
+    """Check that a run can begin with its origin. Raises ConfigError, or CheckpointError for a damaged checkpoint."""
     config = plan.config
     if not config.origin:
         return
@@ -83,7 +84,7 @@ def check_origin(plan: Plan) -> None:
         if old != new and field.name not in SIZES:
             option = "--learner." + field.name.replace("_", "-")
             raise ConfigError(f"{option} {new}: the origin {config.origin} has {old}; use that")
-    for name in ("value_limit", "discount"):  # they say what its values mean
+    for name in ("value_limit", "discount"):  # they define what the critic's values mean
         old, new = getattr(begun.learner, name), getattr(config.learner, name)
         if old != new:
             raise ConfigError(
@@ -98,7 +99,7 @@ def check_origin(plan: Plan) -> None:
 
 
 def find_origin(plan: Plan) -> Origin | None:
-    """For the learner, which may need it again and again; None when a run begins with nothing."""
+    """Return the origin for the learner, which may need it several times; None for a run without an origin."""
     if not plan.config.origin:
         return None
     from learner.state.transfer import MEAN, RANDOM, Origin

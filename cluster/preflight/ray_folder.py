@@ -1,4 +1,4 @@
-"""The folder of a local Ray's sessions. Ray has Unix sockets there, and the system limits the length of their paths."""
+"""Chooses the folder of a local Ray's sessions. It holds Unix sockets, and the system limits their paths' length."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from cluster.errors import ConfigError
 from replay.store.locations import existing
 
 MOST_SOCKET_BYTES = 107
-SOCKET = "session_2026-01-31_23-59-59_123456_1234567/sockets/plasma_store"  # the longest below the folder
+SOCKET = "session_2026-01-31_23-59-59_123456_1234567/sockets/plasma_store"  # the longest path below the folder
 MOST_BYTES = MOST_SOCKET_BYTES - len(f"/{SOCKET}")
 
 
 def ray_folder(named: str) -> tuple[Path, str]:
-    """The folder, and why it is neither the one that is `named` nor Ray's own choice; "" if it is one of these.
+    """Return the folder, and why it is not the folder that Ray would choose; "" if it is `named` or Ray's choice.
 
-    Ray's choice is `ray` in RAY_TMPDIR, TMPDIR or /tmp. Where that is too long, or another user's, it is a short one of
-    this user. Raises ConfigError for one that is named and is too long or cannot be written to.
+    Ray chooses `ray` in RAY_TMPDIR, TMPDIR or /tmp. Where that folder is too long or another user's, the result is a
+    short folder of this user. Raises ConfigError for a named folder that is too long or cannot be written to.
     """
     if named:
         folder = Path(os.path.abspath(named))
@@ -27,7 +27,7 @@ def ray_folder(named: str) -> tuple[Path, str]:
     folder = Path(os.path.abspath(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp")) / "ray"
     trouble = unfit(folder)
     if not trouble and folder.exists() and folder.stat().st_uid != os.getuid():
-        trouble = f"{folder} is another user's"  # whose files Ray would have to replace
+        trouble = f"{folder} is another user's"  # Ray would have to replace that user's files
     if not trouble:
         return folder, ""
     if unfit(own_folder()) or (own_folder().exists() and own_folder().stat().st_uid != os.getuid()):
@@ -38,12 +38,12 @@ def ray_folder(named: str) -> tuple[Path, str]:
 
 
 def own_folder() -> Path:
-    """A short one that no other user has."""
+    """Return a short folder that no other user has."""
     return Path(f"/tmp/brc-ray-{os.getuid()}")
 
 
 def unfit(folder: Path) -> str:
-    """Says why Ray's sessions cannot be in a folder; "" if they can."""
+    """Return why Ray's sessions cannot be in a folder; "" if they can."""
     if not str(folder).isascii():
         return f"{folder} has letters that Ray does not take"
     length = len(str(folder))

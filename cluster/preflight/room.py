@@ -1,4 +1,4 @@
-"""Whether a machine has room for a run, and what the run names can be written to."""
+"""Checks that a machine has room for a run, and that the folders and URLs of the run can be written to."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from learner.scale.memory import in_words
 from replay.store.locations import free_bytes, has_room, is_shared_memory, node_memory, shared_folder
 from replay.urls import is_local, open_url
 
-# Where folders need not be made, and making one would make a bucket of a name that is misspelt.
+# Protocols where folders need not be made. Making a folder there would make a bucket if its name is misspelt.
 OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "az"}
-# Part of memory that replay may ask for: the rest is for networks, environments and everything else on the machine.
+# Share of memory that replay may ask for. The rest is for networks, environments and everything else on the machine.
 MEMORY_SHARE = 0.9
 
 
 def check_place(plan: Plan) -> None:
-    """Whether there is room for the files of replay."""
+    """Check that there is room for the files of replay. Raises ConfigError."""
     config = plan.config
     if config.execution == "serial":
         return
@@ -40,7 +40,7 @@ def check_place(plan: Plan) -> None:
 
 
 def check_url(flag: str, url: str) -> None:
-    """Whether fsspec can write to what a URL names, which it tries; without a protocol it is a folder."""
+    """Check that fsspec can write to a URL, by writing a file; a URL without a protocol is a folder."""
     try:
         files, root = open_url(url)
     except (ValueError, ImportError, TypeError) as error:
@@ -55,18 +55,19 @@ def check_url(flag: str, url: str) -> None:
         with files.open(probe, "wb") as file:
             file.write(b"written to see whether that can be done")
         files.rm_file(probe)
-    except Exception as error:  # of whatever kind this file system has
+    except Exception as error:  # file systems raise many kinds of errors
         raise ConfigError(
             f"{flag} {url}: cannot write there ({type(error).__name__}: {error}); name another place"
         ) from error
 
 
 def check_memory(plan: Plan, gpus: int) -> None:
-    """Whether replay and, unless they have one of `gpus`, the learner's ranks have room in this machine's memory. What
-    a run that is resumed takes for replay it may have already."""
+    """Check that replay and the learner's ranks have room in this machine's memory. Raises ConfigError.
+
+    Ranks on one of `gpus` do not count, nor does replay of a resumed run, which may have its memory already."""
     available = MEMORY_SHARE * node_memory()[0]
     named, learner = plan.config.replay.directory, plan.config.learner
-    # On a disk, what memory does not hold is read again.
+    # Replay on a disk does not count: pages that memory does not hold are read from the disk again.
     on_disk = named and plan.config.execution != "serial" and not is_shared_memory(Path(named))
     replay = 0 if on_disk or plan.config.resume else plan.replay_bytes
     if replay > available:
@@ -76,7 +77,7 @@ def check_memory(plan: Plan, gpus: int) -> None:
             f"{available / MEMORY_SHARE:,.0f} bytes of memory are available: use at most {capacity}"
         )
     if learner.device == "cuda" or (learner.device == "auto" and gpus):
-        return  # the learner asks its GPU
+        return  # the learner checks its GPU itself
     needed = learner.ranks * sum(plan.learner_bytes.values())
     if replay + needed > available:
         raise ConfigError(
@@ -87,7 +88,7 @@ def check_memory(plan: Plan, gpus: int) -> None:
 
 
 def fitting_width(plan: Plan, available: float) -> str:
-    """The widest critic of which the learner's ranks have room, in words."""
+    """Return the widest critic for which the learner's ranks have room, or what else to lower, in words."""
     learner = plan.config.learner
     for width in range(learner.width - learner.width % 64, 0, -64):
         narrower = replace(plan, config=replace(plan.config, learner=replace(learner, width=width)))

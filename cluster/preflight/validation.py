@@ -26,13 +26,13 @@ from replay.shard import share
 
 
 def validate(config: Config, machine: Machine | None = None) -> Plan:
-    """The plan of a configuration that can work on a machine, by default this one. Raises ConfigError for the first
-    thing that cannot."""
+    """Return the plan of a configuration, if it can work on the machine, by default this machine. Raises ConfigError
+    for the first option that cannot work."""
     machine = machine or this_machine()
     plan = check(config, machine)
     if not machine.is_cluster:
         check_memory(plan, machine.gpus)
-        if not config.resume:  # what a resumed run takes it may have already
+        if not config.resume:  # a resumed run may have its replay files already
             check_place(plan)
         if config.execution == "distributed":
             ray_folder(config.ray_folder)
@@ -43,7 +43,7 @@ def validate(config: Config, machine: Machine | None = None) -> Plan:
 
 
 def check(config: Config, machine: Machine | None = None) -> Plan:
-    """The same, whatever memory the machine has."""
+    """Like `validate`, without the checks of memory, disks and URLs."""
     machine = machine or this_machine()
     check_bounds(config)
     check_name(config)
@@ -71,7 +71,7 @@ def check_bounds(config: Config) -> None:
 
 
 def check_bound(path: str, value: float, option: str) -> None:
-    """Whether a field may have this value, which `option` gave it. Raises ConfigError."""
+    """Check that a field may have this value, which `option` gave it. Raises ConfigError."""
     least, most = BOUNDS[path]
     if not (math.isfinite(value) and least <= value <= most):
         nearest = least if value < least else most
@@ -100,7 +100,7 @@ def check_backends(config: Config, tasks: Sequence[Task]) -> None:
 
 
 def check_kinds(config: Config, tasks: Sequence[Task]) -> None:
-    """Whether one agent can learn all of the tasks."""
+    """Check that one agent can learn all of the tasks. Raises ConfigError."""
     learner = config.learner
     first = tasks[0]
     actions: Literal["continuous", "discrete"] = "discrete" if first.num_actions else "continuous"
@@ -109,7 +109,7 @@ def check_kinds(config: Config, tasks: Sequence[Task]) -> None:
         trunk(learner.network)
         option = f"--learner.agent {learner.agent}"
         agent = description(learner.agent, actions)
-    except Exception as error:  # whatever the package raises that registers it
+    except Exception as error:  # any error of the package that registers it
         raise ConfigError(f"{option}: {error}") from error
     for task in tasks:
         for kind, has, first_has in (
@@ -142,7 +142,7 @@ def check_kinds(config: Config, tasks: Sequence[Task]) -> None:
 
 
 def check_actors(config: Config, benchmarks: list[str]) -> None:
-    """What is said of the actors of single benchmarks."""
+    """Check the options for actors of single benchmarks. Raises ConfigError."""
     fields = [path.split(".")[1] for path in BOUNDS if path.startswith("actors.")]
     for name, value in config.actors.of.items():
         benchmark, _, field = name.partition(".")
@@ -166,7 +166,7 @@ def check_actors(config: Config, benchmarks: list[str]) -> None:
 
 
 def check_seeds(plan: Plan) -> None:
-    """Whether there are seeds for all copies of all actors."""
+    """Check that there are seeds for all copies of all actors. Raises ConfigError."""
     for benchmark, count in plan.counts().items():
         if count > plan.most_actors(benchmark):
             raise ConfigError(

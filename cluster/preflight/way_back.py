@@ -1,4 +1,4 @@
-"""Whether a serial run can go on exactly where it stopped, which depends on what its environments draw from."""
+"""Checks whether a serial run can go on exactly where it stopped: this depends on its environments' generators."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from cluster.run.folder import existing_run, load_config
 
 
 def strays(plan: Plan) -> list[str]:
-    """The tasks of a serial run that a few steps show cannot be led back to where they were. Raises ConfigError when
-    such a run is to be resumed, and for a task that cannot make these steps.
+    """Return the tasks of a serial run that cannot be brought back to an earlier state, as a few steps show.
 
-    Of other libraries than gymnasium it is known that they can.
+    Only tasks of gymnasium are tried: other libraries are known to allow it. Raises ConfigError when a run with such
+    tasks is to be resumed, and for a task that cannot make these steps.
     """
     config = plan.config
     tasks = [task for task in plan.tasks if task.benchmark == "gymnasium"]
@@ -24,7 +24,7 @@ def strays(plan: Plan) -> list[str]:
     from actors.backends.gymnasium import is_led_back
 
     try:
-        with chdir("."):  # its environments may go elsewhere
+        with chdir("."):  # environments may change the directory
             found = [task.name for task in tasks if not is_led_back(task, config.seed)]
     except BadEnvironment as error:
         raise ConfigError(f"--tasks: {error}") from error
@@ -36,7 +36,7 @@ def strays(plan: Plan) -> list[str]:
 
 
 def sentence(names: list[str]) -> str:
-    """Why a serial run with these tasks cannot go on exactly."""
+    """Return why a serial run with these tasks cannot go on exactly."""
     return (
         f"{', '.join(names)} cannot be led back to where it was, since it draws from other generators than np_random, "
         "numpy's and Python's or carries something over from episode to episode"

@@ -1,4 +1,4 @@
-"""What a run says of numbers that do not reach replay as they were: the first of each task, and no more."""
+"""Reports numbers that are dropped or clipped before they reach replay: only the first of each task."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from replay.store.ring import LARGEST_FLOAT16
 
 
 class BadNumbers:
-    """Remembers what tasks it has told of."""
+    """Reports bad numbers once for each task, and remembers the tasks."""
 
     def __init__(self, records: Records, console: Console) -> None:
         self.records = records
@@ -22,7 +22,7 @@ class BadNumbers:
         self.clipped: set[str] = set()
 
     def heard(self, reports: Sequence[ActorReport]) -> None:
-        """Tell of rewards and observations that have cost an episode."""
+        """Report rewards and observations because of which an episode was dropped."""
         for bad in (bad for report in reports for bad in report.bad):
             if bad.name in self.dropped:
                 continue
@@ -37,7 +37,7 @@ class BadNumbers:
             )
 
     def clips(self, clipped: dict[str, int]) -> None:
-        """Tell of observations that do not fit in replay's type, given how many numbers of each task did not."""
+        """Report observations beyond the range of replay's type. `clipped` is the number of clipped numbers by task."""
         for task, count in clipped.items():
             if not count or task in self.clipped:
                 continue
@@ -51,7 +51,7 @@ class BadNumbers:
 
 
 def taken_over(content: Content) -> str:
-    """What a shard did not take over since it is no number, to be said behind what it did."""
+    """Return a clause on the segments that a shard dropped for bad numbers, to append to a sentence on its content."""
     if not content.bad_segments:
         return ""
     lost = f"{content.bad_segments:,} segments of {content.bad_transitions:,} transitions"

@@ -1,4 +1,4 @@
-"""Runs that came to nothing before they had learned anything: their names are free, and they leave no replay behind."""
+"""Blank runs, which ended before they had learned anything: their names are free again, and their replay is removed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dashboards.sinks import records
 from learner.state.checkpoint import Checkpoints
 from replay.store.locations import places
 
-# What a run writes into its folder before its first update. The lock is held by whoever removes it.
+# Files that a run writes into its folder before its first update. The lock is not listed: the remover holds it.
 WRITTEN = (
     "config.yaml",
     "id",
@@ -30,14 +30,14 @@ WRITTEN = (
 
 
 def is_blank(path: Path, checkpoints: Checkpoints) -> bool:
-    """Whether a run that is over has no checkpoint, has written none anywhere, and has made no update."""
+    """Whether a run that is over has no checkpoint, has never written a checkpoint, and has made no update."""
     if checkpoints.names() or any(row.get("updates") for row in records.read(path / "metrics.jsonl")):
         return False
     return not any(entry.event.kind == "checkpoint" for entry in records.read_events(path))
 
 
 def clear(config: Config, path: Path, registry: Registry) -> None:
-    """Remove what a blank run has left, so that another begins in its place. This process holds its lease."""
+    """Remove the files of a blank run, so that another run can begin in its place. This process holds its lease."""
     give_up_replay(config, path)
     for name in WRITTEN:
         found = path / name
@@ -49,11 +49,11 @@ def clear(config: Config, path: Path, registry: Registry) -> None:
 
 
 def give_up_replay(config: Config, path: Path) -> None:
-    """Remove the files of a run's replay on this machine: without a checkpoint nobody can go on with them."""
+    """Remove the files of a run's replay on this machine: without a checkpoint no run can go on with them."""
     for place in places(config.replay.directory, path / "live", run_id(path)):
         shutil.rmtree(place, ignore_errors=True)
 
 
 def way_on(path: Path, checkpoints: Checkpoints) -> str:
-    """What may be done about a run without a checkpoint."""
+    """Return what the user can do about a run without a checkpoint."""
     return "leave out --resume to begin it anew" if is_blank(path, checkpoints) else "choose another --name"

@@ -1,4 +1,4 @@
-"""The row of eval.jsonl that tells of an evaluation, and the line that tells of the row."""
+"""Makes the row of eval.jsonl for an evaluation, and the line of text for the row."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from dashboards.sinks.console import number
 
 
 def evaluation_row(tasks: Sequence[Task], evaluation: Evaluation, env_steps: int, elapsed_s: float) -> EvaluationRow:
-    """Scores and returns by task, of an evaluation of a run's tasks that was begun at `env_steps`.
+    """Return scores and returns by task, for an evaluation of a run's tasks that was begun at `env_steps`.
 
-    Means and scores are of the episodes that gave numbers alone; where a task has none of these, its own and those
-    over all tasks are None. `bad_episodes` says by task how many gave others, if any did.
+    Means and scores count only episodes with finite returns. Where a task has no such episode, its own means and the
+    scores over all tasks are None. `bad_episodes` has the number of other episodes by task, if there are any.
     """
     scores = scores_of(tasks, evaluation)
     whole = all(scores.values())
@@ -48,13 +48,13 @@ def evaluation_row(tasks: Sequence[Task], evaluation: Evaluation, env_steps: int
 
 
 def bad_episodes(returns: dict[str, list[float]]) -> dict[str, int]:
-    """Counts, by task, the episodes whose return is no number. Tasks without such episodes are left out."""
+    """Count, by task, the episodes whose return is not finite. Tasks without such episodes are left out."""
     counts = {task: len(values) - len(finite(values)) for task, values in returns.items()}
     return {task: count for task, count in counts.items() if count}
 
 
 def missing(lost: Sequence[tuple[int, str]]) -> list[str]:
-    """Says in a sentence for each cause which evaluations are missing. `lost` has their steps and causes."""
+    """Return a sentence for each cause, with the missing evaluations. `lost` has their steps and causes."""
     sentences = []
     for cause in dict.fromkeys(cause for _, cause in lost):
         steps = [f"{env_steps:,}" for env_steps, other in lost if other == cause]
@@ -65,12 +65,12 @@ def missing(lost: Sequence[tuple[int, str]]) -> list[str]:
 
 
 def in_words(names: Sequence[str]) -> str:
-    """Names the first two, and counts the rest."""
+    """Return the first two names and the number of the others, in words."""
     return " and ".join(names) if len(names) <= 2 else f"{names[0]}, {names[1]} and {len(names) - 2} more"
 
 
 def unsound(returns: dict[str, list[float]]) -> list[str]:
-    """Says in a sentence for each such task how many of its episodes gave no numbers."""
+    """Return a sentence for each task with episodes whose return is not finite."""
     return [
         f"{task}: {bad} of {len(returns[task])} episodes gave numbers that are none"
         for task, bad in bad_episodes(returns).items()
@@ -78,7 +78,7 @@ def unsound(returns: dict[str, list[float]]) -> list[str]:
 
 
 def scores_of(tasks: Sequence[Task], evaluation: Evaluation) -> dict[str, list[float]]:
-    """Scores of the episodes that gave numbers, by tasks that have a score."""
+    """Return the scores of episodes with finite returns, by task, for tasks that have a score."""
     found: dict[str, list[float]] = {}
     for task in tasks:
         pairs = zip(evaluation.returns[task.name], evaluation.successes[task.name], strict=True)
@@ -89,6 +89,6 @@ def scores_of(tasks: Sequence[Task], evaluation: Evaluation) -> dict[str, list[f
 
 
 def scored(evaluation: EvaluationRow) -> str:
-    """An evaluation in a line."""
+    """Return an evaluation as a line of text."""
     returns = ", ".join(f"{task} {number(value)}" for task, value in evaluation.mean_return.items())
     return f"{evaluation.policy} at {evaluation.env_steps:,}: {returns}"

@@ -1,4 +1,4 @@
-"""The folder of a run: its name, the lock that says it is live, its configuration and what it can be resumed from."""
+"""The folder of a run: its name, its lease, its configuration and the checkpoint that it can be resumed from."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ REPORT = "report.html"
 
 
 class RunFolder:
-    """An open run. This process has its lease, and is heard and seen in the registry within the `with` block."""
+    """An open run, whose lease this process has. Within the `with` block it is connected to the registry."""
 
     def __init__(
         self,
@@ -47,17 +47,17 @@ class RunFolder:
     ) -> None:
         self.path = path
         self.name = path.name
-        self.id = run_id(path)  # a name that no other run ever has
+        self.id = run_id(path)  # no other run ever has it
         known = registry.read(path.name, "takes", "kept")
-        # How often replay has begun in this run before: files of earlier times are out of date.
+        # How often replay has begun in this run before. Files of earlier times are out of date.
         self.takes = int(known.takes or 0)
-        # What `keep` was last given.
+        # The state that `keep` was last given.
         self.kept = decode(Kept, json.loads(known.kept)) if known.kept else None
         self.presence = Presence(registry, self.name, lease, Stop())
-        self.replay_url = replay_url  # of its snapshots
+        self.replay_url = replay_url  # where replay's snapshots are
         self.checkpoints = checkpoints
-        self.checkpoint = checkpoint  # the one to resume from, or ""
-        self.manifest = manifest  # of that one
+        self.checkpoint = checkpoint  # the checkpoint to resume from, or ""
+        self.manifest = manifest  # of this checkpoint
 
     def __enter__(self) -> RunFolder:
         self.presence.__enter__()
@@ -67,24 +67,24 @@ class RunFolder:
         self.presence.__exit__(*failure)
 
     def replay_taken(self, take: int) -> None:
-        """Note that all shards have begun, for the `take`-th time."""
+        """Record that all shards have begun, for the `take`-th time."""
         self.presence.say(takes=str(take))
 
     def keep(self, state: Kept) -> None:
-        """What a coordinator that takes over from this one, with all parts alive, is to know."""
+        """Record the state that a coordinator needs to take over from this one while all parts are alive."""
         self.presence.say(kept=json_text(encode(state)))
 
 
 def open_run(plan: Plan, preset: str, again: bool = False) -> RunFolder:
-    """Create the run's folder or, with resume, check that it can go on; take its lease first.
+    """Take the lease of a run, then create its folder or, with resume, check that it can go on.
 
     Args:
         again: whether a coordinator of this run, with this configuration, has died: the run goes on from its newest
-            checkpoint, if it has one, and from what lives.
+            checkpoint, if it has one, and from the parts that are alive.
 
     Raises:
-        ConfigError: the name is in use by a live run, exists already, or what is saved does not fit the configuration.
-        CheckpointError: what is saved is damaged.
+        ConfigError: a live run has the name, the run exists already, or its saved state does not fit the configuration.
+        CheckpointError: the saved state is damaged.
     """
     config = plan.config
     runs = Path(config.runs_folder)
@@ -105,7 +105,7 @@ def open_run(plan: Plan, preset: str, again: bool = False) -> RunFolder:
         keep_apart(config, path, registry)
         checkpoints = run_checkpoints(config, path)
         if existed and not again and not config.resume:
-            saved = absolute(load_config(path)[1])  # what it has is where it was told to put it, not where this one is
+            saved = absolute(load_config(path)[1])  # its files are where its own configuration says
             kept = run_checkpoints(saved, path)
             if not (is_blank(path, kept) and is_blank(path, checkpoints)):
                 go_on = "add --resume to go on with it, or " if kept.names() else ""
@@ -130,13 +130,13 @@ def open_run(plan: Plan, preset: str, again: bool = False) -> RunFolder:
 
 
 def run_name(config: Config, preset: str) -> str:
-    """As configured, or of the preset and the time."""
+    """Return the configured name, or a name made from the preset and the time."""
     return config.name or f"{preset}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def restore_folder(path: Path, registry: Registry) -> None:
-    """Make the folder of a run that is known but has none here, as when its head was lost with its disk: records of
-    what was are gone, checkpoints elsewhere are not."""
+    """Make the folder of a registered run that has none here, as when the head was lost with its disk. The run's
+    records are lost then; checkpoints stored elsewhere are not."""
     known = registry.read(path.name, "config", "id")
     if known.config and not (path / "config.yaml").exists():
         path.mkdir(parents=True, exist_ok=True)
@@ -145,8 +145,8 @@ def restore_folder(path: Path, registry: Registry) -> None:
 
 
 def check_whole(config: Config, path: Path) -> None:
-    """Raises ConfigError for a folder without a configuration that has checkpoints or metrics of a run: a run that
-    began there would mix with them."""
+    """Raise ConfigError for a folder that has checkpoints or metrics of a run but no configuration: the files of a new
+    run there would mix with them."""
     if (path / "config.yaml").exists():
         return
     places = [Checkpoints(str((path / "checkpoints").absolute()))]
@@ -160,7 +160,7 @@ def check_whole(config: Config, path: Path) -> None:
 
 
 def begin_with(plan: Plan, path: Path, checkpoints: Checkpoints, again: bool) -> tuple[str, Manifest | None]:
-    """The checkpoint that a run goes on from, and its manifest; ("", None) for nothing."""
+    """Return the checkpoint that a run goes on from, and its manifest; ("", None) for a run that begins anew."""
     if again:
         return newest_checkpoint(path, checkpoints) if checkpoints.names() else ("", None)
     if plan.config.resume:
@@ -169,19 +169,19 @@ def begin_with(plan: Plan, path: Path, checkpoints: Checkpoints, again: bool) ->
 
 
 def run_checkpoints(config: Config, path: Path) -> Checkpoints:
-    """Where the checkpoints of a run's learner are."""
+    """Return the checkpoints of a run's learner."""
     named = config.learner.checkpoints.rstrip("/")
     return Checkpoints(f"{named}/{run_id(path)}/checkpoints" if named else str((path / "checkpoints").absolute()))
 
 
 def replay_url(config: Config, path: Path) -> str:
-    """Where the snapshots of a run's replay are."""
+    """Return the folder or URL of the snapshots of a run's replay."""
     named = config.replay.snapshots.rstrip("/")
     return f"{named}/{run_id(path)}/replay" if named else str((path / "replay").absolute())
 
 
 def existing_run(runs: Path, name: str) -> Path:
-    """The folder of a run that exists; else ConfigError with the nearest names."""
+    """Return the folder of an existing run. Raises ConfigError, with the nearest names, if there is none."""
     if not name:
         raise ConfigError(f"name a run, such as one of {run_names(runs) or 'those you will have'} in {runs}")
     path = runs / name
@@ -198,7 +198,7 @@ def run_names(runs: Path) -> list[str]:
 
 
 def load_config(path: Path) -> tuple[str, Config]:
-    """(preset, configuration) of a run. Raises ConfigError naming a file that is damaged."""
+    """Return (preset, configuration) of a run. Raises ConfigError, naming the file, if it is damaged."""
     file = path / "config.yaml"
     try:
         saved = yaml.safe_load(file.read_text())
@@ -212,7 +212,7 @@ def load_config(path: Path) -> tuple[str, Config]:
 
 
 def check_resume(path: Path, plan: Plan) -> tuple[str, Manifest]:
-    """The newest checkpoint and its manifest, if this configuration can go on from it."""
+    """Return the newest checkpoint and its manifest, if this configuration can go on from it. Raises ConfigError."""
     saved = absolute(load_config(path)[1])
     config = plan.config
     checkpoints = run_checkpoints(saved, path)
@@ -250,7 +250,7 @@ def check_resume(path: Path, plan: Plan) -> tuple[str, Manifest]:
 
 
 def has_score(path: Path, plan: Plan) -> bool:
-    """Whether the policy that a run ends with has been evaluated."""
+    """Whether the final policy of a run has been evaluated."""
     from dashboards.sinks import records
 
     rows = records.read_evaluations(path)
@@ -258,7 +258,7 @@ def has_score(path: Path, plan: Plan) -> bool:
 
 
 def newest_checkpoint(path: Path, checkpoints: Checkpoints) -> tuple[str, Manifest]:
-    """The newest checkpoint of a run and its manifest, not yet verified; ConfigError when there is none."""
+    """Return a run's newest checkpoint, not yet verified, and its manifest. Raises ConfigError if there is none."""
     found = checkpoints.names()
     if not found:
         raise ConfigError(f"run {path.name} has no checkpoint yet")

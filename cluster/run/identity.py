@@ -1,4 +1,4 @@
-"""The name that no other run ever has. What a run keeps in shared memory, in Ray and at URLs is under this name."""
+"""The unique id of a run. Everything that a run keeps in shared memory, in Ray and at URLs is under this id."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from cluster.run.registry import Registry
 
 
 def run_id(path: Path) -> str:
-    """The run's name and a number of its own, made when it begins."""
+    """Return the run's id: its name and a random number, made when the run begins."""
     if not has_id(path):
         write_id(path, f"{path.name[:80]}-{uuid.uuid4().hex[:12]}")
     return (path / "id").read_text()
 
 
 def has_id(path: Path) -> bool:
-    """Whether a folder has one. An empty file is none: all runs whose disk was full would have the same."""
+    """Whether a folder has an id. An empty file is no id: all runs whose disk was full would have the same."""
     file = path / "id"
     return file.is_file() and bool(file.read_text())
 
 
 def write_id(path: Path, name: str) -> None:
-    """Writes the id whole, or not at all."""
+    """Write the id atomically."""
     temporary = path / f"id.{os.getpid()}.new"
     try:
         temporary.write_text(name)
@@ -36,9 +36,9 @@ def write_id(path: Path, name: str) -> None:
 
 
 def keep_apart(config: Config, path: Path, registry: Registry) -> None:
-    """Give a run whose folder is a copy of another's an id of its own.
+    """Remove the id of a run whose folder is a copy of another run's, so that it gets its own.
 
-    Raises ConfigError where it has checkpoints or snapshots at a place that the id names: the copy has none there.
+    Raises ConfigError where checkpoints or snapshots are at a place that the id names: the copy has none there.
     """
     original = original_of(path, registry)
     if original is None:
@@ -52,12 +52,12 @@ def keep_apart(config: Config, path: Path, registry: Registry) -> None:
                 f"run {path.name} is a copy of {original}, and what both have in {option} {place} is that run's: go on "
                 f"with that, or begin another with what it has learned by `brc add-task`"
             )
-    shutil.rmtree(path / "live" / run_id(path), ignore_errors=True)  # replay as it was at some time of the copying
+    shutil.rmtree(path / "live" / run_id(path), ignore_errors=True)  # replay's files as the copying found them
     (path / "id").unlink()
 
 
 def original_of(path: Path, registry: Registry) -> Path | None:
-    """The folder that this one is a copy of, if that is still there. One that was moved is no copy."""
+    """Return the folder that this one is a copy of, if it still exists. A folder that was moved is no copy."""
     if not has_id(path):
         return None
     known, own = registry.read(path.name, "folder").folder, path.resolve()

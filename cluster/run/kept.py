@@ -1,4 +1,4 @@
-"""What a coordinator keeps in the registry for one that takes over from it, while all parts live."""
+"""The state that a coordinator keeps in the registry, for a coordinator that takes over while all parts live."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class Kept:
     """The state of a coordinator.
 
     Attributes:
-        life: learners that the run has had before this one.
-        incarnation: the highest of its actors.
-        counts: actors that are wanted, by benchmark.
-        evaluating: (environment steps, policy, number) of evaluations that are not made yet.
+        life: number of learners that the run has had before this one.
+        incarnation: the highest incarnation of its actors.
+        counts: desired number of actors, by benchmark.
+        evaluating: (environment steps, policy, number) of evaluations that are not finished.
     """
 
     env_steps: int

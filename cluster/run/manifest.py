@@ -1,4 +1,4 @@
-"""What a checkpoint says of the run that it is of, beside what its files are (learner/state/checkpoint.py)."""
+"""The manifest of a checkpoint: the state of its run. learner/state/checkpoint.py adds the list of files."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from learner.state.checkpoint import CheckpointError, Checkpoints
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """A run at one of its checkpoints.
+    """The state of a run at a checkpoint.
 
     Attributes:
-        steps: environment steps of each task that it was to make.
+        steps: environment steps of each task after which the run was to end.
         replay: name of replay's snapshot.
-        incarnation: the highest of its actors.
-        shapes: what environments show and take, by task (cluster/plan/shapes.py).
+        incarnation: the highest incarnation of its actors.
+        shapes: observations, actions and episode limits, by task (cluster/plan/shapes.py).
         options: the values of FIXED_IN_LOCK_STEP.
     """
 
@@ -39,14 +39,14 @@ class Manifest:
 
 
 def to_json(manifest: Manifest) -> dict[str, Any]:
-    """As it is in the file, where options have the names of fields."""
+    """Return the manifest as it is in the file, where each option is a field of its own."""
     found = encode(manifest)
     result: dict[str, Any] = found | found.pop("options")
     return result
 
 
 def read_manifest(checkpoints: Checkpoints, name: str) -> Manifest:
-    """Of a checkpoint that is there. Raises CheckpointError, naming the file, when it is damaged."""
+    """Return the manifest of an existing checkpoint. Raises CheckpointError, naming the file, when it is damaged."""
     found = checkpoints.manifest(name)
     try:
         return decode(Manifest, found | {"options": {one: found[one] for one in FIXED_IN_LOCK_STEP if one in found}})
@@ -57,5 +57,5 @@ def read_manifest(checkpoints: Checkpoints, name: str) -> Manifest:
 
 
 def serial_options(config: Config) -> dict[str, Any]:
-    """What a run in lock step cannot go on without."""
+    """Return the options that a serial run must keep to go on, with their values."""
     return {one: get(config, one) for one in FIXED_IN_LOCK_STEP}

@@ -1,11 +1,11 @@
-"""When a run evaluates and when it writes a checkpoint on its way."""
+"""Decides when a run evaluates and when it writes a checkpoint before its end."""
 
 from __future__ import annotations
 
 
 class Milestones:
-    """Environment steps at which something is due. An interval of 0 is never; what is due at the very end, after
-    `steps`, is the driver's."""
+    """Environment steps at which an evaluation or a checkpoint is due. An interval of 0 means never. The driver itself
+    makes the last ones, after `steps`."""
 
     def __init__(self, steps: int, evaluation_interval: int, checkpoint_interval: int) -> None:
         self.steps = steps
@@ -14,30 +14,30 @@ class Milestones:
         self.begin(0)
 
     def begin(self, env_steps: int) -> None:
-        """Expect those that follow so many steps."""
+        """Set the next milestones to the first ones after `env_steps`."""
         self.next_evaluation = next_multiple(env_steps, self.evaluation_interval)
         self.next_checkpoint = next_multiple(env_steps, self.checkpoint_interval)
 
     def evaluation_due(self, env_steps: int) -> bool:
-        """Whether one is due now; the next is an interval later."""
+        """Whether an evaluation is due now. If so, the next is due an interval later."""
         if env_steps < self.next_evaluation or env_steps >= self.steps:
             return False
         self.next_evaluation = next_multiple(env_steps, self.evaluation_interval)
         return True
 
     def checkpoint_due(self, env_steps: int) -> bool:
-        """Likewise."""
+        """Whether a checkpoint is due now. If so, the next is due an interval later."""
         if env_steps < self.next_checkpoint or env_steps >= self.steps:
             return False
         self.next_checkpoint = next_multiple(env_steps, self.checkpoint_interval)
         return True
 
     def checkpoint_soon(self) -> None:
-        """Have the next checkpoint at once, if there are any on the way: the last one came to nothing."""
+        """Make a checkpoint due at once, unless the interval is 0: the last checkpoint failed."""
         if self.checkpoint_interval:
             self.next_checkpoint = 0
 
 
 def next_multiple(done: int, interval: int) -> int:
-    """The first multiple of `interval` beyond `done`; never, for interval 0."""
+    """Return the first multiple of `interval` beyond `done`; for interval 0, a number that no run reaches."""
     return (done // interval + 1) * interval if interval else 1 << 62

@@ -1,4 +1,4 @@
-"""Where a run's records are shown besides its folder, as its configuration says."""
+"""Shows a run's records in Prometheus and Weights & Biases, besides its folder, as its configuration says."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ TARGETS = ".prometheus"  # no run can have this name
 
 
 def check_mirrors(config: Config, address: str = LOCAL) -> None:
-    """Before a run begins: whether what it names can be served and sent. Raises ConfigError. Later, or where a run goes
-    on by itself, a mirror that cannot be made is an event."""
+    """Check, before a run begins, that the mirrors it names can be made. Raises ConfigError. Later, or where a run goes
+    on by itself, a mirror that cannot be made is only an event."""
     if config.metrics.serve:
         if config.metrics.targets:
             check_writable("--metrics.targets", config.metrics.targets)
@@ -52,7 +52,7 @@ def check_port(address: str, port: int) -> None:
 
 
 def check_wandb(config: Config) -> None:
-    """Whether it is a project's name, its package is there, and who one is with it."""
+    """Check that the project has a valid name, and that the package and a key are there. Raises ConfigError."""
     if not re.fullmatch(r"([^/\\#?%:\s]+/)?[^/\\#?%:]{1,128}", config.wandb):
         raise ConfigError(f"--wandb {config.wandb!r} is not a project, such as brc or team/brc")
     if importlib.util.find_spec("wandb") is None:
@@ -72,8 +72,10 @@ def check_wandb(config: Config) -> None:
 
 
 def show(session: Session, plan: Plan, address: str) -> Exporter | None:
-    """Begin the mirrors that are wanted, and say where they are. `address` is of this machine, for who is named none.
-    One that cannot be made is told, and the run goes on without it. Returns what answers Prometheus."""
+    """Begin the configured mirrors, and print where they are. Return the exporter for Prometheus, if there is one.
+
+    `address` is this machine's, for a configuration without an address. A mirror that cannot be made is reported, and
+    the run goes on without it."""
     exporter = None
     if plan.config.metrics.serve:
         exporter = told(session, "Prometheus cannot ask this run", "Exporter", lambda: serve(session, plan, address))
@@ -85,7 +87,7 @@ def show(session: Session, plan: Plan, address: str) -> Exporter | None:
 def told(session: Session, what: str, name: str, begin: Callable[[], T]) -> T | None:
     try:
         return begin()
-    except Exception as error:  # wandb has several kinds, of which not all are its own
+    except Exception as error:  # wandb raises several kinds, not all of them its own
         session.records.event(MirrorFailed(reason=f"{type(error).__name__}: {error}", mirror=name))
         session.console.say(f"{what}: {error}")
         return None
@@ -102,7 +104,7 @@ def send(session: Session, plan: Plan) -> None:
 
 @contextmanager
 def ray_shown(plan: Plan, session: Session) -> Iterator[None]:
-    """Have Prometheus find, for as long as the block lasts, the Ray that this process is connected to."""
+    """Let Prometheus find the Ray that this process is connected to, for as long as the block lasts."""
     if not plan.config.metrics.serve:
         yield
         return
@@ -121,13 +123,13 @@ def ray_shown(plan: Plan, session: Session) -> Iterator[None]:
 
 
 def targets(plan: Plan) -> Path:
-    """Where Prometheus finds whom to ask."""
+    """Return the folder where Prometheus finds its targets."""
     named = plan.config.metrics.targets
     return Path(named) if named else Path(plan.config.runs_folder) / TARGETS
 
 
 def serve(session: Session, plan: Plan, address: str) -> Exporter:
-    """Answer Prometheus, and tell it where."""
+    """Start the exporter for Prometheus, and write its address to the targets."""
     config = plan.config.metrics
     from dashboards.metrics.exporter import Exporter
     from dashboards.metrics.tally import State, Tally
@@ -141,7 +143,7 @@ def serve(session: Session, plan: Plan, address: str) -> Exporter:
         return None if curve is None else curve.at(steps)
 
     tally = Tally(State(plan.config.steps, plan.total_updates, plan.config.checkpoint_interval), paper)
-    # A run that goes on has its checkpoints, deaths and evaluations of before: an alert asks for them.
+    # A resumed run also counts its earlier checkpoints, deaths and evaluations: an alert needs them.
     for entry in records.read_events(session.folder.path):
         tally.event(entry)
     for row in records.read_evaluations(session.folder.path):

@@ -1,4 +1,4 @@
-"""A run's tie to the registry: keeps its lease, says what it says, and hears what is asked of it, in a thread."""
+"""Connects a run to the registry, in a thread: keeps its lease, writes its fields and reads requests to it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from cluster.run.stop import Stop
 from replay.json_text import json_text
 
 BEAT_S = 0.5
-LAST_WORDS_S = 120.0  # for which a registry that is away is waited for, or nobody would know how the run ended
-DISK_S = 10.0  # the same, of one that is files
+LAST_WORDS_S = 120.0  # of waiting for a registry that is away: else nobody would know how the run ended
+DISK_S = 10.0  # the same, for a registry of files
 
 
 class Presence:
-    """Use as a context manager; leaving says what was not said yet and gives the lease up.
+    """A context manager that connects a run to the registry. Leaving it writes the last fields and releases the lease.
 
     Attributes:
-        stop: set when a stop is asked for.
-        desired: actors by benchmark, as last asked for; {} before.
+        stop: set when a stop is requested.
+        desired: actors by benchmark, as last requested; {} before the first request.
     """
 
     def __init__(self, registry: Registry, run: str, lease: Lease, stop: Stop) -> None:
@@ -56,25 +56,25 @@ class Presence:
                 time.sleep(BEAT_S)
 
     def begin(self, counts: dict[str, int], most: dict[str, int]) -> None:
-        """Have so many actors of every benchmark, unless others were asked for; no more than `most` may be."""
+        """Request `counts` actors by benchmark, unless others were requested already. `most` are the most allowed."""
         self.say(most=json_text(most))
         if not self.desired:
             self.desired = counts
             self.say(desired=json_text(counts))
 
     def say(self, **fields: str) -> None:
-        """Have fields written, soon."""
+        """Let the thread write these fields soon."""
         with self.lock:
             self.unsaid |= fields
 
     def break_off(self, reason: str) -> None:
-        """Say that the run was stopped, in the last moment of this process, which gives up the lease by ending."""
+        """Record at once that the run was stopped. The process ends after this, which releases the lease."""
         with suppress(RegistryAway, OSError):
             self.registry.write(self.run, state="stopped", reason=reason, heartbeat=str(time.time()))
 
     def may_act(self) -> bool:
-        """Whether the lease is surely this process's. While it is not, another may take over, and parts are to be left
-        as they are. Raises LeaseLost once another has."""
+        """Whether this process surely holds the lease. While it does not, another process may take over, and parts must
+        be left as they are. Raises LeaseLost once another process holds it."""
         if self.loss is not None:
             raise self.loss
         return time.monotonic() - self.renewed < LEASE_S
@@ -90,7 +90,7 @@ class Presence:
             except LeaseLost as loss:
                 self.loss = loss
                 return
-            except (RegistryAway, OSError, ConfigError):  # a full disk, another password: it is tried again
+            except (RegistryAway, OSError, ConfigError):  # such as a full disk or a new password: try again
                 continue
 
     def _say(self) -> None:

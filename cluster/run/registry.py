@@ -1,7 +1,7 @@
-"""What runs there are, what they say of themselves, and what is asked of them.
+"""The registry of runs: the state of every run, and the requests to it.
 
 A cluster keeps it in Redis, for every machine to see; a single machine keeps it in the runs' folders, without a server.
-Both are the same to who calls: named fields of text for each run, of which the last write counts, and a lease that one
+Both have the same interface. Each run has named fields of text, of which the last write counts, and a lease that one
 coordinator at a time holds.
 """
 
@@ -23,31 +23,31 @@ from cluster.errors import ConfigError
 from replay.json_text import json_text
 from replay.store.locations import is_locked
 
-LEASE_S = 20.0  # for which a lease lasts that is not renewed: a coordinator that is away for longer has lost it
+LEASE_S = 20.0  # a coordinator that does not renew its lease for longer has lost it
 PASSWORD_FILE = Path("~/.brc/redis_password")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """What a run says of itself, and what is asked of it. All is text; "" is what was never written.
+    """The state of a run, and the requests to it. All fields are text; a field that was never written is "".
 
     Attributes:
         state: running, finished, stopped or failed.
-        reason: of the state.
-        id: the run's own (cluster/run/identity.py).
-        preset: that it was started with.
+        reason: why the run is in this state.
+        id: the run's unique id (cluster/run/identity.py).
+        preset: the preset that it was started with.
         config: its configuration, as in config.yaml.
-        takes: how often replay has begun in it.
-        kept: what a coordinator that takes over is to know (cluster/run/kept.py), as JSON. With id, config and takes it
-            makes up for a folder that is lost.
+        takes: how often replay has begun in this run.
+        kept: the state that a coordinator needs to take over (cluster/run/kept.py), as JSON. With id, config and takes
+            it replaces a folder that is lost.
         folder: its folder, on the machine of its coordinator.
-        checkpoint: name of the newest.
+        checkpoint: URL of the newest checkpoint.
         heartbeat: when its coordinator last wrote, in seconds since 1970.
         line, scores, events: what `brc status` shows.
-        fleet: actors by benchmark, as JSON.
-        most: what they may be, as JSON.
-        desired: asked of the run: actors by benchmark, as JSON.
-        wish: asked of the run: "stop" or nothing.
+        fleet: the actors that there are, by benchmark, and the time, as JSON.
+        most: the most actors that each benchmark may have, as JSON.
+        desired: a request: actors by benchmark, as JSON.
+        wish: a request: "stop" or nothing.
     """
 
     state: str = ""
@@ -73,28 +73,28 @@ FIELDS = tuple(field.name for field in fields(Entry))
 
 
 class RegistryAway(Exception):
-    """It cannot be reached now."""
+    """The registry cannot be reached now."""
 
 
 class LeaseLost(Exception):
-    """Another coordinator has the run."""
+    """Another coordinator has the lease of the run."""
 
 
 class Lease(Protocol):
-    """The right to conduct a run. A process that ends gives it up, at once or when its time is over."""
+    """The right to coordinate a run. A process that ends loses it, at once or when the lease expires."""
 
     def renew(self) -> None:
-        """Keep it. Raises LeaseLost when another has it, RegistryAway when that cannot be told."""
+        """Renew the lease. Raises LeaseLost if another has it, RegistryAway if the registry cannot be reached."""
 
     def release(self) -> None: ...
 
 
 class Registry(Protocol):
     def names(self) -> list[str]:
-        """Of all runs."""
+        """Return the names of all runs."""
 
     def read(self, run: str, *names: str) -> Entry:
-        """These fields of a run, by default all. Others are "", as are those never written."""
+        """Return these fields of a run, by default all. Other fields, and fields never written, are ""."""
 
     def write(self, run: str, **values: str) -> None:
         """Write fields of an Entry. Raises TypeError for a name that it does not have."""
@@ -103,11 +103,11 @@ class Registry(Protocol):
         """Take the lease of a run. Raises ConfigError when another process has it."""
 
     def owner(self, run: str) -> str:
-        """Who holds the lease; "" when nobody does."""
+        """Return the process that holds the lease, in words; "" when there is none."""
 
 
 class FileRegistry:
-    """Fields are files in `<runs>/<run>/registry`, replaced at once or not at all; the lease is a lock on a file."""
+    """A registry of files. Fields are files in `<runs>/<run>/registry`, replaced atomically; a lease is a file lock."""
 
     def __init__(self, runs: Path) -> None:
         self.runs = runs
@@ -137,7 +137,7 @@ class FileRegistry:
 
 
 class FileLease:
-    """Ends with the process, however that ends."""
+    """A lock on a file. The system releases it when the process ends for any reason."""
 
     def __init__(self, path: Path) -> None:
         self.lock: IO[str] = (path / "lock").open("a+")
@@ -152,14 +152,14 @@ class FileLease:
         self.lock.flush()
 
     def renew(self) -> None:
-        """It lasts."""
+        """Do nothing: a file lease needs no renewal."""
 
     def release(self) -> None:
         self.lock.close()
 
 
 def described(lock: Path) -> str:
-    """Who last held a lock."""
+    """Return the process that last held a lock, in words."""
     try:
         owner: dict[str, Any] = json.loads(lock.read_text())
     except (OSError, ValueError):
@@ -172,22 +172,22 @@ def in_use(run: str, owner: str) -> ConfigError:
 
 
 class RedisRegistry:
-    """Fields are those of a hash, the lease is a key that expires.
+    """A registry in Redis. The fields of a run are a hash, its lease is a key that expires.
 
     Args:
         address: host:port.
-        lease_s: seconds for which a lease lasts that is not renewed.
+        lease_s: seconds after which a lease that is not renewed expires.
     """
 
     def __init__(self, address: str, password: str, lease_s: float = LEASE_S) -> None:
-        import redis  # wanted on clusters only
+        import redis  # needed on clusters only
 
         host, _, port = address.rpartition(":")
         if not host or not port.isdecimal():
             raise ConfigError(f"BRC_REDIS {address!r} is not an address: name host:port, such as 10.0.0.5:6380")
         self.address = address
         self.milliseconds = round(1000 * lease_s)
-        self.away: Any = redis.exceptions.RedisError  # also one that takes no writes, as with a full disk
+        self.away: Any = redis.exceptions.RedisError  # also if Redis takes no writes, as with a full disk
         self.refused: Any = redis.exceptions.AuthenticationError
         self.client: Any = redis.Redis(
             host, int(port), password=password, decode_responses=True, socket_timeout=5.0, socket_connect_timeout=5.0
@@ -196,7 +196,7 @@ class RedisRegistry:
     def _call(self, command: str, *arguments: Any, **options: Any) -> Any:
         try:
             return getattr(self.client, command)(*arguments, **options)
-        except self.refused as error:  # before `away`, of which it is a kind
+        except self.refused as error:  # before `away`, its base class
             raise ConfigError(f"BRC_REDIS {self.address} does not take this password ({error})") from error
         except self.away as error:
             raise RegistryAway(f"Redis at {self.address} cannot be reached: {error}") from error
@@ -221,7 +221,7 @@ class RedisRegistry:
         return owner.rpartition(" #")[0] if owner else ""
 
 
-# Redis runs a script as one step: nobody else comes between the look and the write.
+# Redis runs a script as one step: no other client writes between its read and its write.
 RENEW = """
 local owner = redis.call('get', KEYS[1])
 if owner and owner ~= ARGV[1] then return owner end
@@ -232,7 +232,7 @@ RELEASE = "if redis.call('get', KEYS[1]) == ARGV[1] then redis.call('del', KEYS[
 
 
 class RedisLease:
-    """One that Redis has forgotten, as it may when it was down, is taken again, unless another was faster."""
+    """A key in Redis. If Redis was down and has lost it, renewing takes it again, unless another process was faster."""
 
     def __init__(self, registry: RedisRegistry, run: str) -> None:
         self.registry = registry
@@ -257,19 +257,19 @@ class RedisLease:
 
 
 def is_dead(holder: str) -> bool:
-    """Whether who holds a lease was a process of this host that has ended: nobody need wait for its time to be over."""
+    """Whether a lease's holder was a process of this host that has ended: its lease can be taken before it expires."""
     _, pid, _, host, _ = holder.split(" ")
     return host == socket.gethostname() and not psutil.pid_exists(int(pid))
 
 
 def find_registry(runs: Path) -> Registry:
-    """Redis, if the environment names one, else the folder of runs."""
+    """Return the registry in Redis if the environment names one, else the registry in the folder of runs."""
     address = os.environ.get("BRC_REDIS", "")
     return RedisRegistry(address, redis_password()) if address else FileRegistry(runs)
 
 
 def redis_password() -> str:
-    """From the environment or its file. Raises ConfigError: Redis without one would let everybody in."""
+    """Return the password from the environment or its file. Raises ConfigError without one: Redis would be open."""
     file = PASSWORD_FILE.expanduser()
     found = os.environ.get("BRC_REDIS_PASSWORD", "") or (file.read_text().strip() if file.exists() else "")
     if not found:
@@ -278,7 +278,7 @@ def redis_password() -> str:
 
 
 def known_run(registry: Registry, name: str) -> str:
-    """The name of a run that exists; of the one that is live, if none is named and there is just one."""
+    """Return the name of a run that exists; if `name` is empty, of the only live run. Raises ConfigError."""
     names = registry.names()
     if name and name not in names:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Where the replay of a run lives: the specs of its shards, with the folders of their files and of their snapshots."""
+"""The specs of a run's shards, with the folders of their files and of their snapshots."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from replay.store.locations import choose_folder
 
 
 def shard_specs(plan: Plan, folder: RunFolder, live: Path | None = None, take: int = 1) -> tuple[ShardSpec, ...]:
-    """Specs of all shards, with files in `live`, taken over for the `take`-th time.
+    """Return the specs of all shards, with files in `live`, taken over for the `take`-th time.
 
-    In serial execution there are none: what the run loses it makes again, identically.
+    In serial execution there are no files: the run makes what it loses again, identically.
     """
     snapshot = folder.manifest.replay if folder.manifest else ""
     return tuple(
@@ -32,12 +32,12 @@ def shard_specs(plan: Plan, folder: RunFolder, live: Path | None = None, take: i
 
 
 def clear_live(live: Path, keep: int) -> None:
-    """Remove files of all but the first shards. They will not be taken over, and a later resume must not find them."""
+    """Remove the files of all shards but the first `keep`: no shard takes them over, and no resume must find them."""
     for found in live.glob("shard-*"):
         if found.name not in {f"shard-{index}" for index in range(keep)}:
             shutil.rmtree(found)
 
 
 def live_folder(plan: Plan, folder: RunFolder) -> Path:
-    """The folder for the shards' files; where a run that died has left some, that one. Room changes: ask once."""
+    """Return the folder for the shards' files; if a dead run has left files, their folder. Call once: room changes."""
     return choose_folder(plan.config.replay.directory, folder.path / "live", folder.id, plan.replay_bytes)

@@ -1,4 +1,4 @@
-"""What a run does with its results, however it is executed: rows, evaluations, checkpoints, the closing summary."""
+"""Handles the results of a run in every kind of execution: rows, evaluations, checkpoints, the closing summary."""
 
 from __future__ import annotations
 
@@ -87,13 +87,13 @@ class Session:
         self.bad_numbers = BadNumbers(self.records, console)
 
     def take_over(self, kept: Kept) -> None:
-        """Go on from a session of a coordinator that died while the run goes on."""
+        """Go on from the session of a coordinator that died while the run goes on."""
         self.evaluations_begun = kept.evaluations_begun
         self.progress.load_state(kept.progress)
         self.milestones.begin(kept.env_steps)
 
     def begin(self, preset: str, again: bool = False) -> None:
-        """Tell what is about to run. `again`: by a coordinator in the place of one that died."""
+        """Record and print what is about to run. `again`: this coordinator replaces a coordinator that died."""
         plan, config = self.plan, self.plan.config
         resumed = self.folder.manifest
         if again:
@@ -132,7 +132,7 @@ class Session:
             self.console.say(f"resumed at {resumed.env_steps:,} steps, {resumed.updates:,} updates")
 
     def learner_ready(self, ready: Ready) -> None:
-        """Record what the learner is, and say how it makes its updates and what they took when that was measured."""
+        """Record the learner's settings. Print how it makes updates, and how long they took if that was measured."""
         self.records.event(LearnerReady(learner=ready))
         chosen = (ready.precision, ready.threads)
         ways = sorted(ready.measured, key=lambda way: ((way.precision, way.threads) != chosen, way.seconds))
@@ -140,21 +140,21 @@ class Session:
         self.console.say(f"updates {in_words(*chosen)}" + (f": measured {tried}" if tried else ""))
 
     def _begins_at(self) -> tuple[int, float]:
-        """Steps and seconds of the checkpoint that the run goes on from: what was recorded of later is undone."""
+        """Return steps and seconds of the checkpoint that the run goes on from: later records are undone."""
         resumed = self.folder.manifest
         return (resumed.env_steps, resumed.progress.elapsed_s) if resumed else (0, 0.0)
 
     def goes_back(self) -> None:
-        """Begin at the checkpoint, if there is one, or anew: of replay and learner nothing lives."""
+        """Begin at the checkpoint, or anew if there is none, because no part of replay or learner is alive."""
         if self.folder.checkpoint:
-            self.prune()  # what came after it
-        if self.folder.kept:  # by a coordinator that is back, which could have gone on with what lived
+            self.prune()  # remove snapshots after it
+        if self.folder.kept:  # a coordinator is back, and could have gone on with live parts
             steps, seconds = self._begins_at()
             to = f"to {self.folder.checkpoint or 'the start'}"
             self.records.event(GoneBack(reason=to, from_steps=steps, from_elapsed_s=seconds))
 
     def _count_returns(self) -> None:
-        """Raises RunFailed for a coordinator that dies again and again and gets nowhere in between."""
+        """Raise RunFailed if the coordinator died MOST_RETURNS times in a row without progress in between."""
         kept = self.folder.kept
         now = (kept.env_steps, kept.updates) if kept else (0, 0)
         recent = map(from_row, records.tail(self.folder.path / "events.jsonl", 20 * MOST_RETURNS))
@@ -164,7 +164,7 @@ class Session:
             raise RunFailed(f"the coordinator died {MOST_RETURNS} times in a row and nothing got on in between")
 
     def replay_files(self, folder: Path, others: list[tuple[Path, int]]) -> None:
-        """Say where replay is about to take its memory, and what dead runs have not given back."""
+        """Print where replay is about to take its memory, and the memory that dead runs still hold."""
         self.console.say(f"replay takes {size(self.plan.replay_bytes)} in {folder} while the run lives")
         if others:
             held, paths = size(sum(held for _, held in others)), shlex.join(str(path) for path, _ in others)
@@ -172,7 +172,7 @@ class Session:
             self.console.say(f"{runs} {held} of shared memory: resume, or give it up with rm -r {paths}")
 
     def replay_began(self, stats: ShardStats) -> None:
-        """Record what a shard has begun with; say so when it is more than nothing."""
+        """Record the content that a shard begins with. Print it unless it is empty and without problems."""
         content = stats.content
         self.records.event(ShardBegan(reason=stats.problem, shard=stats.shard, node=stats.node, content=content))
         if content.transitions or stats.problem or content.bad_segments:
@@ -184,7 +184,7 @@ class Session:
             )
 
     def shard_event(self, event: ShardDied | ShardBack) -> None:
-        """Record and say that a shard died, or that it is back and what it lacks."""
+        """Record and print that a shard died, or that it is back and how much it has lost."""
         self.records.event(event)
         if isinstance(event, ShardDied):
             self.console.say(f"replay shard {event.shard} died and is being restarted")
@@ -197,7 +197,7 @@ class Session:
             )
 
     def heard(self, reports: Sequence[ActorReport]) -> None:
-        """Take in what actors say."""
+        """Take in the reports of actors."""
         self.progress.episodes_ended(reports)
         self.bad_numbers.heard(reports)
 
@@ -205,7 +205,7 @@ class Session:
         return time.monotonic() >= self.next_report
 
     def report(self, row: Row) -> None:
-        """Record and show a row of metrics; the next is due a report interval later."""
+        """Record and show a row of metrics. The next row is due a report interval later."""
         self.row = row
         self.bad_numbers.clips(row.clipped)
         self._say(row)
@@ -215,13 +215,13 @@ class Session:
         self._look_at_console()
 
     def _look_at_console(self) -> None:
-        """Record that nobody is shown the run any more, once."""
+        """Record, once, that the console cannot be written to any more."""
         if self.console.lost and not self.console_was_lost:
             self.console_was_lost = True
             self.records.event(ConsoleLost(reason=self.console.lost))
 
     def _say(self, row: Row) -> None:
-        """To the registry, for whoever asks how the run is."""
+        """Write the state of the run to the registry, for `brc status`."""
         scores = [scored(evaluation) for evaluation in list(self.records.evaluations)[-3:]]
         events = [[one.time, one.event.kind, first_line(one.event.reason)] for one in self.records.events]
         self.folder.presence.say(
@@ -250,19 +250,19 @@ class Session:
             self.console.say(f"  {sentence}")
 
     def evaluator_died(self, benchmark: str, cause: Cause, reason: str, env_steps: int) -> None:
-        """Record and say that an evaluator is replaced, which the evaluation at `env_steps` has waited for."""
+        """Record and print that an evaluator is replaced. The evaluation at `env_steps` has waited for it."""
         self.records.event(EvaluatorDied(reason=reason, cause=cause, evaluator=benchmark, env_steps=env_steps))
         self.console.say(f"the evaluator of {benchmark} is being replaced: {last_line(reason)}")
 
     def evaluation_lost(self, reason: str, env_steps: int) -> None:
-        """Record and say that there will be no evaluation at `env_steps`. The run goes on without it."""
+        """Record and print that there will be no evaluation at `env_steps`. The run goes on without it."""
         self.missing.append((env_steps, last_line(reason)))
         self.records.event(EvaluationLost(reason=reason, env_steps=env_steps))
         self.console.say(f"there is no evaluation at {env_steps:,} steps: {last_line(reason)}")
 
     def begin_checkpoint(self, env_steps: int) -> tuple[str, str]:
-        """Names for the learner's part and for replay's snapshot. The latter sort by time, also where a clock goes
-        back."""
+        """Return names for the learner's part and for replay's snapshot. Names of snapshots sort by time, even where a
+        clock goes back."""
         self.snapshot_at = max(int(time.time() * 1000), self.snapshot_at + 1)
         return self.folder.checkpoints.begin(env_steps), f"{self.snapshot_at:013d}-{env_steps}"
 
@@ -279,8 +279,8 @@ class Session:
     ) -> None:
         """Make a written checkpoint the newest one, and remove snapshots that no kept checkpoint belongs to.
 
-        `new_bytes` are those that replay's snapshot has added; `seconds` say how long the learner and replay took to
-        write since it was `started`.
+        `new_bytes` are the bytes that replay's snapshot has added. `seconds` says how long the learner and replay
+        took to write; `started` is when the checkpoint began.
         """
         config = self.plan.config
         manifest = Manifest(
@@ -315,34 +315,35 @@ class Session:
         self.prune()
 
     def prune(self) -> None:
-        """Remove what the kept checkpoints do not need of replay's snapshots. What cannot be removed is told."""
+        """Remove replay's snapshots that no kept checkpoint needs. Only record a failure: no part depends on this."""
         try:
             checkpoints = self.folder.checkpoints
             kept = [read_manifest(checkpoints, name).replay for name in checkpoints.names()]
             Place(self.folder.replay_url).prune(kept)
-        except Exception as error:  # of whatever kind a remote file system has: nothing depends on it
+        except Exception as error:  # remote file systems raise many kinds
             self.records.event(PruneFailed(reason=f"{type(error).__name__}: {error}"))
 
     def checkpoint_failed(self, env_steps: int, error: Exception, name: str = "") -> None:
-        """A full disk, or a part that died while it wrote: the checkpoint before stays the newest, the run goes on.
+        """Record and print that a checkpoint failed: a full disk, or a part that died while it wrote. The run goes on.
 
-        What was written of it, under `name`, goes first: if the disk is full, this makes room for the records.
+        The checkpoint before stays the newest. Its files, under `name`, are removed first: this makes room for the
+        records if the disk is full.
         """
-        with suppress(Exception):  # a store that is away keeps what it has
-            if name and name not in self.folder.checkpoints.names():  # it may be whole, and only its record not written
+        with suppress(Exception):  # a store that is away keeps the files
+            if name and name not in self.folder.checkpoints.names():  # it may be whole, with only its record missing
                 self.folder.checkpoints.discard(name)
         reason = last_line(str(error)) or type(error).__name__
         self.records.event(CheckpointFailed(reason=str(error) or reason, env_steps=env_steps))
         self.console.say(f"checkpoint at {env_steps:,} steps failed: {reason}")
 
     def checkpoint_late(self, env_steps: int, seconds: float) -> None:
-        """Record and say that a checkpoint takes unusually long; the one before stays the newest until it is whole."""
+        """Record and print that a checkpoint takes unusually long. Until it is whole, the last one stays the newest."""
         reason = f"not all parts have written their share after {seconds:.0f} s: is the place that they write to there?"
         self.records.event(CheckpointLate(reason=reason, env_steps=env_steps))
         self.console.say(f"checkpoint at {env_steps:,} steps: {reason}")
 
     def summary(self, state: str) -> None:
-        """Write the report and say where everything is. `state` is how the run has ended."""
+        """Write the report and print where everything is. `state` is how the run has ended."""
         evaluations = records.read_evaluations(self.folder.path)
         tasks = [task.name for task in self.plan.tasks]
         learned = [row for row in evaluations if not row.is_random]
@@ -368,13 +369,13 @@ class Session:
         self.console.say(f"everything in {self.folder.path}; `tensorboard --logdir {logdir}` shows more")
 
     def write_report(self, state: str) -> None:
-        """The run is over, and has all it needs: a page that cannot be made is told."""
+        """Write the report page. Print a failure instead of raising it: the run is over and has all else it needs."""
         try:
-            from dashboards.report import page, runs  # matplotlib is wanted only now
+            from dashboards.report import page, runs  # matplotlib is needed only now
 
             page.write([runs.load(self.folder.path, state)], self.report_file)
             self.console.say(f"report in {self.report_file}")
-        except Exception as error:  # a full disk, or whatever a drawing may raise
+        except Exception as error:  # a full disk, or any error of drawing
             self.console.say(f"{self.report_file} could not be written: {type(error).__name__}: {error}")
 
     def close(self) -> None:
@@ -386,10 +387,10 @@ def first_line(reason: str) -> str:
 
 
 def last_line(reason: str) -> str:
-    """What went wrong, of a traceback."""
+    """Return the last line of a traceback, which says what went wrong."""
     return reason.strip().splitlines()[-1] if reason.strip() else ""
 
 
 def in_words(precision: str, threads: int) -> str:
-    """How updates are made."""
+    """Return how updates are made, in words."""
     return f"in {precision} on {threads} thread{'s' if threads > 1 else ''}"

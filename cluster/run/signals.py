@@ -1,4 +1,4 @@
-"""Ctrl-C: the first asks for a clean stop, the second ends the process at once. A closed terminal asks too."""
+"""Handles signals: the first Ctrl-C asks for a clean stop, the second ends the process. A closed terminal asks too."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ LAST_WORDS_S = 2.0
 
 @contextmanager
 def stop_requests(say: Callable[[str], None], presence: Presence) -> Iterator[None]:
-    """SIGINT, SIGTERM and SIGHUP ask the run to stop; a second one kills this process's children, has the run's state
-    say that it was stopped, and exits with code 130.
+    """Let SIGINT, SIGTERM and SIGHUP ask the run to stop. A second signal kills this process's children, records that
+    the run was stopped, and exits with code 130.
 
-    A SIGHUP is never counted: one terminal that is closed sends several, and SIGTERM may come with it. Where it is
-    ignored, as nohup has it, it stays so.
+    A SIGHUP is never counted: one terminal that is closed sends several, and SIGTERM may come with it. Where SIGHUP is
+    ignored, as under nohup, it stays ignored.
 
-    They are heard by a thread: the main one may be in an environment that never comes back from its library.
+    A thread handles the signals: the main thread may be in an environment whose library never returns.
     """
     asks = {signal.SIGINT, signal.SIGTERM}
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
@@ -43,14 +43,14 @@ def stop_requests(say: Callable[[str], None], presence: Presence) -> Iterator[No
             asked = asked or numbers[0] != signal.SIGHUP
             presence.stop.set()
             words = "stopping: writing a checkpoint; once more stops at once"
-            threading.Thread(target=say, args=(words,), daemon=True).start()  # nobody may be reading what is said
+            threading.Thread(target=say, args=(words,), daemon=True).start()  # printing may block
 
     thread = threading.Thread(target=listen, name="signals", daemon=True)
-    thread.start()  # before SIGHUP is blocked below: it takes it for this process
+    thread.start()  # before SIGHUP is blocked below: this thread takes it for the process
     before = {number: signal.signal(number, lambda *_: None) for number in asks}
     woke = signal.set_wakeup_fd(wakes.fileno(), warn_on_full_buffer=False)
-    # A terminal sends it to all processes that it has. Those begun from here on do not get it: they live until this one
-    # ends them.
+    # A terminal sends SIGHUP to all of its processes. Processes started from here on block it: they live until this
+    # process ends them.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         yield
@@ -59,19 +59,19 @@ def stop_requests(say: Callable[[str], None], presence: Presence) -> Iterator[No
         signal.set_wakeup_fd(woke)
         for number, handler in before.items():
             signal.signal(number, handler)
-        wakes.close()  # which ends the thread
+        wakes.close()  # ends the thread
         thread.join()
         heard.close()
 
 
 def end_at_once(presence: Presence) -> None:
-    """Leave nothing but what has been written."""
+    """Kill all children, record that the run was stopped, and exit with code 130."""
     try:
-        # Ray's own agents would otherwise linger for a minute after the rest of it.
+        # Ray's own agents would otherwise live for a minute longer than the rest of Ray.
         for child in psutil.Process().children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 child.kill()
-        # A disk that hangs is not waited for.
+        # Do not wait for a disk that hangs.
         do_within(LAST_WORDS_S, lambda: presence.break_off("at once, by a second signal"))
     finally:
         os._exit(130)

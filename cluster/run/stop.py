@@ -1,4 +1,4 @@
-"""A stop that was asked for, and how long what is under way may still take."""
+"""A requested stop of a run, and how long the work under way may still take."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import threading
 import time
 from collections.abc import Callable
 
-# A stop is obeyed within a minute. For so many seconds after it was asked for each of these is waited for at most; what
-# is left of the minute is for Ray to end and the report to be written.
+# A run stops within a minute of the request. It waits for each of these until this many seconds after the request.
+# The rest of the minute is for Ray to end and for the report to be written.
 PARTS_S = 20.0  # parts that answer, or come back
 EVALUATION_S = 30.0  # evaluations under way
 CHECKPOINT_S = 40.0  # the last checkpoint, unless its files are growing
 
 
 class Stopped(Exception):
-    """What was waited for has not come in the time that a stop leaves; the message says what."""
+    """Something was not finished in the time that a stop leaves; the message says what it was."""
 
 
 class Stop(threading.Event):
-    """Set when a stop is asked for."""
+    """An event that is set when a stop is requested."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,12 +30,12 @@ class Stop(threading.Event):
         super().set()
 
     def left(self, seconds: float) -> float:
-        """What is left of so many seconds since it was asked for, 0 at least; for ever before."""
+        """Return what is left of these seconds since the request, at least 0; infinity before a request."""
         return max(0.0, self.asked_at + seconds - time.monotonic())
 
 
 def do_within(seconds: float, what: Callable[[], object]) -> None:
-    """Do something that may hang; what takes longer is left to itself, and ends with the process."""
+    """Call a function that may hang, in a thread. If it takes longer, leave it: the thread ends with the process."""
     thread = threading.Thread(target=what, daemon=True)
     thread.start()
     thread.join(seconds)

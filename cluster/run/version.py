@@ -1,4 +1,4 @@
-"""What of this project runs: its version, and its commit where it runs from a checkout."""
+"""The version of this project, and its commit where it runs from a checkout."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def version() -> str:
-    """As its package says; "" where it is not installed."""
+    """Return the version of the installed package; "" where it is not installed."""
     try:
         return metadata.version("brc-at-scale")
     except metadata.PackageNotFoundError:
@@ -20,7 +20,7 @@ def version() -> str:
 
 @cache
 def commit() -> str:
-    """The commit of a checkout, short, with + behind it where files differ from it; "" elsewhere."""
+    """Return the short commit of a checkout, with + behind it where files differ from it; "" without a checkout."""
     if not (ROOT / ".git").exists():
         return ""
     command = ["git", "-C", str(ROOT), "describe", "--always", "--exclude=*", "--dirty=+"]

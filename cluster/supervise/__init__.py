@@ -1,1 +1,1 @@
-"""The coordinator of a distributed run, and the shards, learner and evaluators that it watches and replaces."""
+"""Coordinator of a distributed run, and the shards, learner and evaluators that it watches and replaces."""

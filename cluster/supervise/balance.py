@@ -1,4 +1,4 @@
-"""Which benchmark should have which actors, so that no task lags: `--actors.balance auto`."""
+"""Balance of actors between benchmarks, so that no task lags: `--actors.balance auto`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from cluster.run.presence import Presence
 from dashboards.rows import Row
 from replay.json_text import json_text
 
-INTERVAL_S = 30.0  # between two moves: what one did must show first
-LEAST_WAIT = 0.1  # share of its time that the learner must wait for actors to be what holds the run up
-LEAST_GAIN = 1.05  # what a move must make of the slowest task's speed: below, measurements decide by chance
+INTERVAL_S = 30.0  # between two moves: the effect of a move must show first
+LEAST_WAIT = 0.1  # if the learner waits for a smaller share of its time, actors do not hold the run up
+LEAST_GAIN = 1.05  # least factor that a move must gain in speed; smaller gains are noise
 
 
 class Balancer:
-    """Moves a run's actors, if its configuration says so, as if `brc scale` had asked for it. Not within INTERVAL_S of
-    the start or of the last time it looked."""
+    """Move a run's actors between benchmarks, as `brc scale` would, if the configuration says so. Do not move actors
+    within INTERVAL_S of the start or of the last look."""
 
     def __init__(self, plan: Plan, presence: Presence) -> None:
         self.plan = plan
@@ -27,7 +27,7 @@ class Balancer:
         self.looked_at = time.monotonic()
 
     def consider(self, row: Row, fleet: Fleet) -> None:
-        """`row` is the newest of metrics.jsonl. Nothing is moved while actors are pending or about to leave."""
+        """Move actors if that helps, but not while actors are pending or leaving. `row` is the newest metrics row."""
         if self.plan.config.actors.balance == "fixed" or row.learner_wait_share <= LEAST_WAIT:
             return
         parts, now = row.actors_by_benchmark, time.monotonic()
@@ -47,14 +47,14 @@ class Balancer:
 
 
 def step_seconds(reports: Sequence[ActorReport]) -> float:
-    """What one step of one copy takes a benchmark's actors, without their waiting for replay; 0 if they made none."""
+    """Return the seconds of an actor for a step of one copy, without waits for replay; 0 if there were no steps."""
     busy = sum(sum(report.seconds.values()) - report.writer.wait_s for report in reports)
     steps = sum(report.transitions for report in reports)
     return max(busy, 1e-9) / steps if steps else 0.0
 
 
 def speed(actors: int, tasks: int, seconds: float) -> float:
-    """Steps per second of the slowest of a benchmark's tasks, as plan.assignments deals them to its actors."""
+    """Return steps per second of a benchmark's slowest task, as plan.assignments deals its tasks to actors."""
     return actors // tasks / seconds if actors >= tasks else 1.0 / (-(-tasks // actors) * seconds)
 
 
@@ -65,14 +65,14 @@ def balanced(
     cpus: Mapping[str, float],
     most: Mapping[str, int],
 ) -> dict[str, int]:
-    """Actors of every benchmark, with as many moved to the slowest one as make its slowest task faster; the same as
-    `counts` when no move makes the whole run faster.
+    """Return actor counts by benchmark, with the fewest moves to the slowest benchmark that make its slowest task
+    faster; `counts` itself if no move makes the whole run faster.
 
     Args:
-        tasks: of each benchmark.
-        seconds: for a step of each, as measured.
-        cpus: of one actor of each. Together they take no more than before; 0 counts as 1.
-        most: actors that each may have.
+        tasks: number of tasks of each benchmark.
+        seconds: measured seconds for a step of each benchmark.
+        cpus: CPUs of one actor of each; 0 counts as 1. The total of all actors does not grow.
+        most: largest number of actors of each benchmark.
     """
     before = {name: speed(counts[name], tasks[name], seconds[name]) for name in counts}
     slowest = min(before, key=lambda name: before[name])
@@ -91,6 +91,6 @@ def balanced(
         least = min(speed(found[name], tasks[name], seconds[name]) for name in found)
         if least > LEAST_GAIN * before[slowest]:
             return found
-        if least < before[slowest]:  # by now another would be slower
+        if least < before[slowest]:  # another benchmark would now be slower than the slowest was
             break
     return dict(counts)

@@ -1,7 +1,7 @@
-"""The driver of a distributed run: starts the parts in order, keeps them alive, stops them at the budget.
+"""Driver of a distributed run: start the parts in order, keep them alive, stop them at the budget.
 
-All parts are made together (cluster/plan/topology.py), and actors collect once the learner is ready. While the run goes
-on, the coordinator asks for reports and acts on milestones: no transition, batch or policy passes through it.
+All parts are made together (cluster/plan/topology.py), and actors collect once the learner is ready. During the run the
+coordinator asks for reports and acts on milestones. No transition, batch or policy passes through it.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from learner.config import Device
 
 TICK_S = 0.25
 SAVES = 3  # tries of the last checkpoint
-FLEET_S = 30.0  # for actors to end their loops
+FLEET_S = 30.0  # time for actors to end their loops
 
 
 class Coordinator:
-    """Start with `run`, inside an initialised Ray. `live` is the folder for the shards' files."""
+    """Conduct a run on Ray, which must be initialised; begin with `run`. `live` is the folder for the shards' files."""
 
     def __init__(self, plan: Plan, session: Session, live: Path, device: Device, parts: Parts) -> None:
         self.plan = plan
@@ -49,7 +49,7 @@ class Coordinator:
         self.presence = session.folder.presence
         self.stop = self.presence.stop
         self.found = found = find_survivors(plan, session, parts)
-        self.trains = found.trains  # whether there is anything that a checkpoint would hold
+        self.trains = found.trains  # whether the learner has begun: a checkpoint would hold something
         self.counts = plan.counts() | ((found.kept.counts if found.kept else {}) or self.presence.desired)
         self.presence.begin(self.counts, {name: plan.most_actors(name) for name in plan.benchmarks})
         made = build(OnRay(plan, session, live, device, parts, found, lambda: self.saver.newest, self.counts))
@@ -57,9 +57,9 @@ class Coordinator:
         self.balancer = Balancer(plan, self.presence)
 
     def run(self) -> bool:
-        """Train to the step budget; False when a stop was asked for before. Raises RunFailed when a part fails.
+        """Train to the step budget. Return False if a stop came before. Raises RunFailed when a part fails.
 
-        However it ends, the state of then is in a checkpoint, if there are parts to write it.
+        In every case, the last state is saved in a checkpoint if the parts can still write it.
         """
         try:
             self._begin()
@@ -69,7 +69,7 @@ class Coordinator:
         except Stopped as late:
             if self.trains:
                 raise RunFailed(f"it was stopped, and its last checkpoint could not be written: {late}") from late
-            if not self.saver.newest:  # there is nothing to resume that they would be of use to
+            if not self.saver.newest:  # without a checkpoint, no resume can use the shards' files
                 self.shards.close(self.stop)
             return False
         except BaseException:
@@ -78,8 +78,8 @@ class Coordinator:
             raise
 
     def _begin(self) -> None:
-        """Have all parts there, and the learner train. Raises Stopped as soon as that is not wanted any more; what a
-        learner that lives has made is worth a wait."""
+        """Wait for all parts and let the learner train. Raises Stopped after a stop: at once for a new learner, after
+        PARTS_S for a learner that already lives, since its updates are not saved yet."""
         patience_s = PARTS_S if self.trains else 0.0
         self._tell_of_shards(self.shards.fresh(self.stop, patience_s))
         self.session.folder.replay_taken(self.found.take)
@@ -100,7 +100,7 @@ class Coordinator:
             self._train()
             try:
                 completed = self._finish()
-            except LearnerLost as error:  # what it had not saved is made up for
+            except LearnerLost as error:  # a new learner repeats the updates that were not saved
                 self._replace_learner(error)
                 continue
             if completed or self.stop.is_set():
@@ -108,7 +108,7 @@ class Coordinator:
                 return completed
 
     def _train(self) -> None:
-        """Until the budget is met or a stop is asked for."""
+        """Train until the budget is met or a stop is asked for."""
         while not self.stop.is_set():
             self._wait_to_act()
             env_steps = self._tick()
@@ -123,13 +123,13 @@ class Coordinator:
             self.stop.wait(TICK_S)
 
     def _wait_to_act(self) -> None:
-        """While nobody can tell who conducts this run, all parts go on by themselves. Raises LeaseLost."""
+        """Wait until this process surely has the lease; all parts go on meanwhile. Raises LeaseLost."""
         while not self.presence.may_act():
             time.sleep(TICK_S)
 
     def _all_inserted(self) -> bool:
-        """Whether the budget is met. Actors that end before that are begun anew: a shard that was lost when it was full
-        has forgotten the newest of what it took."""
+        """Whether the step budget is met. Restart actors that ended before that: a full shard that died has lost the
+        newest of its transitions."""
         steps = self.plan.config.steps
         if lowest_inserts(self.shards.stats) < steps and self.fleet.finished:
             self._tell_of_shards(self.shards.fresh(self.stop))
@@ -143,7 +143,7 @@ class Coordinator:
         return self.learner.updates >= self.plan.total_updates
 
     def _tick(self) -> int:
-        """Hear from every part; returns the environment steps of the slowest task."""
+        """Take in news from every part. Return the environment steps of the slowest task."""
         self._tell_of_shards(self.shards.poll())
         self._hear_learner()
         self._follow_desired()
@@ -172,7 +172,7 @@ class Coordinator:
             self._replace_learner(error)
 
     def _follow_desired(self) -> None:
-        """Have as many actors as `brc scale` asks for."""
+        """Resize the fleet to the actor counts that `brc scale` asked for."""
         counts = self.presence.desired
         if counts and counts != self.counts:
             self.counts = counts
@@ -191,17 +191,17 @@ class Coordinator:
             raise RunFailed(f"an actor failed: {error}", cause_of(error)) from error
 
     def _replace_learner(self, error: LearnerLost) -> None:
-        """A new learner from the newest checkpoint, or from nothing before the first. Replay and actors go on under
-        the limiter meanwhile."""
+        """Start a new learner from the newest checkpoint, or from scratch if there is none. Replay and actors go on
+        meanwhile, within the limiter's bounds."""
         saver = self.saver
         saving = saver.saving is not None or saver.died_saving
         if saver.saving is not None:
             if not answered(saver.saving.learner):
-                self.learner.kill()  # nobody is to wait for what will not be written
+                self.learner.kill()  # so that the commit does not wait for its share
             if not saver.commit(self.fleet.incarnation, self.stop):
                 self.session.milestones.checkpoint_soon()
         records = self.session.records
-        # One that dies whenever it saves would otherwise make the same updates for ever.
+        # Without `saving`, a learner that dies at every save would repeat the same updates for ever.
         ready, lost = self.learner.replace(
             saving,
             lambda lost, updates: records.event(LearnerDied(reason=str(lost), cause=lost.cause, updates=updates)),
@@ -216,14 +216,14 @@ class Coordinator:
 
     def _report(self) -> Row:
         fleet, learner = self.fleet, self.learner.report
-        assert learner is not None  # it is ready
+        assert learner is not None  # the learner is ready
         row = self.session.progress.row(fleet.reports, fleet.stats(), learner, self.shards.stats)
         self.session.report(row)
         self._keep()
         return row
 
     def _keep(self) -> None:
-        """Write down what a coordinator that takes over is to know, and what only this one has seen."""
+        """Write down the state that a coordinator needs to take over the run."""
         session, row = self.session, self.session.row
         session.folder.keep(
             Kept(
@@ -247,7 +247,7 @@ class Coordinator:
             self.session.evaluated(evaluation, env_steps)
 
     def _learner_was_lost(self) -> bool:
-        """Whether it cannot answer, in which case it is replaced now."""
+        """Whether the learner cannot answer. If so, replace it now."""
         try:
             self.learner.refresh()
         except LearnerLost as error:
@@ -256,8 +256,8 @@ class Coordinator:
         return False
 
     def _finish(self) -> bool:
-        """Stop the loops, write the last checkpoint, and evaluate the final policy if the budget was met; returns
-        whether all that was done. Raises LearnerLost when the learner died meanwhile."""
+        """Stop the loops, write the last checkpoint, and evaluate the final policy if the budget was met. Return
+        whether all of this was done. Raises LearnerLost when the learner died meanwhile."""
         self._wait_to_act()
         self.saver.commit(self.fleet.incarnation, self.stop)
         all_answer(self.fleet.stop(), FLEET_S, self.stop, PARTS_S / 2)
@@ -265,13 +265,13 @@ class Coordinator:
         self.learner.refresh()
         self._tick()
         self._tell_of_shards(self.shards.fresh(self.stop))
-        self._report()  # that all is made: what follows may take long
+        self._report()  # shows the full budget now: the rest may take long
         env_steps = lowest_inserts(self.shards.stats)
         for tries_left in reversed(range(SAVES)):
             self.saver.begin(env_steps, self.learner, self.shards)
             if self.saver.commit(self.fleet.incarnation, self.stop):
                 break
-            self.learner.refresh()  # if it was the learner that died, another can write it
+            self.learner.refresh()  # if the learner died, raises LearnerLost: a new learner can write it
             self._tell_of_shards(self.shards.fresh(self.stop))  # a shard that died comes back
             if not tries_left or self.stop.left(CHECKPOINT_S) <= 0.0:
                 self.trains = False
@@ -285,7 +285,7 @@ class Coordinator:
         return completed and are_made
 
     def _wait_for_evaluations(self) -> bool:
-        """Until all are made, or given up. What is not there soon after a stop is not waited for; whether all were."""
+        """Wait for evaluations, at most EVALUATION_S after a stop. Give up the rest. Return whether all were made."""
         while self.evaluators.asked and self.stop.left(EVALUATION_S) > 0.0:
             self._wait_to_act()
             self._hear_learner()
@@ -298,8 +298,8 @@ class Coordinator:
         return are_made
 
     def _save_at_last(self) -> None:
-        """Before the run ends by a fault: write what there is, if learner and shards can. The fault is what is told in
-        the end, whatever comes of this."""
+        """Try to write a last checkpoint before the run ends by a fault, if learner and shards can. Only the fault
+        itself is raised."""
         limit = self.stop if self.stop.is_set() else Stop()
         limit.set()
         with suppress(Exception):

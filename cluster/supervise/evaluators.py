@@ -1,4 +1,4 @@
-"""The evaluators of a distributed run, as the coordinator sees them: asked, heard in order, replaced when they die."""
+"""Evaluators of a distributed run as the coordinator handles them: ask, hear in order, replace when they die."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from actors.fleet import BUILD_TIMEOUT_S
 from actors.process import EvaluatorReport
 from cluster.supervise.learner_group import LearnerGroup
 
-FETCH_S = 10.0  # for a policy to come, or not
-MOST_WAITING = 3  # evaluations that are not made yet when another is asked for
+FETCH_S = 10.0  # longest time to fetch a policy
+MOST_WAITING = 3  # most evaluations that may wait when another is asked for
 
 
 @dataclass(frozen=True)
 class Patience:
-    """For what a benchmark's actors may take for a step of `copies` copies, in seconds."""
+    """Limit on silence: a benchmark's actors may take `deadline_s` seconds for a step of `copies` copies."""
 
     deadline_s: float
     copies: int
 
     def most(self, report: EvaluatorReport | None) -> float:
-        """Seconds that an evaluator may be silent for that last said this of itself; before, it makes environments."""
+        """Return the seconds that an evaluator may be silent. Without a report it still makes environments."""
         if report is None or report.making:
             return BUILD_TIMEOUT_S
         return self.deadline_s * math.ceil(report.copies / self.copies)
@@ -40,18 +40,18 @@ class Patience:
 
 @dataclass
 class Asked:
-    """An evaluation that was asked for and has not been told yet."""
+    """An evaluation that was asked for and has no result yet."""
 
     env_steps: int
     policy: str  # random or deterministic
     number: int
     message: ray.ObjectRef | None = None  # the learner's policy
-    life: int = 0  # of the learner that was asked for it
-    answers: dict[str, ray.ObjectRef] = field(default_factory=dict)  # by benchmark; of those that are not to be asked
+    life: int = 0  # life of the learner that was asked for the policy
+    answers: dict[str, ray.ObjectRef] = field(default_factory=dict)  # by benchmark that was asked
     losses: int = 0
 
     def is_policy_lost(self) -> bool:
-        """Whether there is none to play, which is no evaluator's fault."""
+        """Whether the policy cannot be fetched. The evaluator is not at fault then."""
         if self.message is None:
             return False
         try:
@@ -62,26 +62,26 @@ class Asked:
 
 
 class Seat:
-    """One evaluator: the process that is it now."""
+    """Place of one evaluator, with its current process."""
 
     def __init__(self, handle: ActorHandle) -> None:
         self.handle = handle
         self.begun_at = time.monotonic()
-        self.placed: ray.ObjectRef | None = handle.placed.remote()  # until it is answered
-        self.process: psutil.Process | None = None  # if it is on this node
+        self.placed: ray.ObjectRef | None = handle.placed.remote()  # None once answered
+        self.process: psutil.Process | None = None  # known if it is on this node
         self.asked: ray.ObjectRef | None = None
         self.asked_at = 0.0
         self.report: EvaluatorReport | None = None
 
     def kill(self) -> None:
-        """End the process, also one that is stopped, which does not hear Ray."""
+        """End the process. A stopped process does not react to Ray, so it is killed directly if it is on this node."""
         ray.kill(self.handle)
         if self.process is not None:
             with suppress(psutil.NoSuchProcess):
                 self.process.kill()
 
     def trouble(self, patience: Patience) -> str:
-        """Why it is of no more use though it lives; "" while it is. Of its death its answers tell."""
+        """Return why a living evaluator must be replaced, or "". Its death shows in its answers instead."""
         now = time.monotonic()
         try:
             if self.placed is not None:
@@ -113,12 +113,11 @@ def silence(report: EvaluatorReport) -> str:
 
 
 class EvaluatorGroup:
-    """An evaluator for each benchmark, made by `start`: each may have packages of its own, and none waits for the
-    slowest. One that dies, hangs or fails is replaced, and plays again what it had not told.
+    """One evaluator for each benchmark, made by `start`. Each may have its own packages, and does not wait for others.
+    An evaluator that dies, hangs or fails is replaced; the new one repeats the evaluations without a result.
 
-    `pending` are evaluations that a coordinator before this one had asked for. `tell_death(benchmark,
-    cause, reason, env_steps)` hears of evaluators that are replaced, `tell_loss(reason, env_steps)` of evaluations that
-    are given up.
+    `pending` holds evaluations that an earlier coordinator asked for. `tell_death(benchmark, cause, reason, env_steps)`
+    is called for each replaced evaluator, `tell_loss(reason, env_steps)` for each evaluation that is given up.
     """
 
     def __init__(
@@ -140,12 +139,12 @@ class EvaluatorGroup:
 
     @property
     def pending(self) -> list[tuple[int, str, int]]:
-        """What a coordinator after this one is to ask again."""
+        """Evaluations that a later coordinator must ask for again."""
         return [(asked.env_steps, asked.policy, asked.number) for asked in self.asked]
 
     def ask(self, env_steps: int, policy: str, number: int, last: bool = False) -> None:
-        """Ask for an evaluation of the random policy or the learner's. While several are waiting, only the last one of
-        a run is taken: evaluations that take longer than their interval would gather for ever."""
+        """Ask for an evaluation of the random policy or the learner's. While MOST_WAITING wait, take only the `last` of
+        the run: evaluations that take longer than their interval would accumulate without end."""
         if len(self.asked) >= MOST_WAITING and not last:
             self.tell_loss(f"{len(self.asked)} before it are not made yet: raise --evaluation.interval", env_steps)
             return
@@ -153,7 +152,7 @@ class EvaluatorGroup:
         self._send(self.asked[-1])
 
     def _send(self, asked: Asked) -> None:
-        """To all who have not been asked. The policy passes from the learner to the evaluators directly."""
+        """Ask all evaluators that were not asked yet. The policy passes directly from learner to evaluators."""
         if asked.message is None and asked.policy != "random":
             asked.message, asked.life = self.learner.first.policy.remote(), self.learner.lives
         for benchmark, seat in self.seats.items():
@@ -161,8 +160,8 @@ class EvaluatorGroup:
                 asked.answers[benchmark] = seat.handle.evaluate.remote(asked.message, asked.number)
 
     def collect(self, learner_was_lost: Callable[[], bool]) -> list[tuple[Evaluation, int]]:
-        """Those that are done, in order, with the environment steps at which they were asked for; those that died with
-        an evaluator or the learner are asked for again, or given up at the third time. Never waits."""
+        """Return finished evaluations, in order, with the environment steps at which they were asked for. Ask again for
+        evaluations that were lost with an evaluator or the learner; give up at the third loss. Do not wait for one."""
         found: list[tuple[Evaluation, int]] = []
         while self.asked:
             first = self.asked[0]
@@ -176,7 +175,7 @@ class EvaluatorGroup:
         return found
 
     def _parts(self, first: Asked, learner_was_lost: Callable[[], bool]) -> list[Evaluation]:
-        """What there is of it."""
+        """Return the parts of the evaluation that are ready, at most one for each benchmark."""
         parts = []
         for benchmark, seat in self.seats.items():
             answer = first.answers[benchmark]
@@ -196,24 +195,24 @@ class EvaluatorGroup:
         return parts
 
     def _replace(self, benchmark: str, cause: Cause, reason: str) -> None:
-        """Have another in its place, who plays what it has not told."""
+        """Start a new evaluator in its place. The new one repeats the evaluations without a result."""
         first = self.asked[0]
         self.tell_death(benchmark, cause, reason, first.env_steps)
         self.seats[benchmark].kill()
         self.seats[benchmark] = Seat(self.start(benchmark))
         for asked in self.asked:
             asked.answers.pop(benchmark, None)
-        # Nodes come and go: that is no fault of who was on them.
+        # A lost node is not counted as a fault of the evaluation.
         self._count(first, reason if cause is not Cause.NODE_LOST else "")
 
     def _ask_anew(self, first: Asked, reason: str, learner_was_lost: Callable[[], bool]) -> None:
-        """Its policy is gone: with the learner, which is no fault of the evaluation."""
+        """Ask again for an evaluation whose policy is lost. A loss together with the learner is not counted."""
         by_itself = first.life == self.learner.lives and not learner_was_lost()
         first.message, first.answers = None, {}
         self._count(first, reason if by_itself else "")
 
     def _count(self, first: Asked, reason: str) -> None:
-        """Count a loss, unless it had no cause of its own, and give the evaluation up when there were too many."""
+        """Count a loss unless `reason` is empty. Give the evaluation up after MOST_DEATHS_IN_A_ROW losses."""
         first.losses += bool(reason)
         if first.losses >= MOST_DEATHS_IN_A_ROW:
             self.asked.remove(first)
@@ -221,7 +220,7 @@ class EvaluatorGroup:
             self.tell_loss(f"it was lost {first.losses} times, at last: {at_last}", first.env_steps)
 
     def give_up(self, reason: str) -> None:
-        """Wait for no more of them."""
+        """Give up all evaluations that are not made yet."""
         for asked in self.asked:
             self.tell_loss(reason, asked.env_steps)
         self.asked = []

@@ -1,4 +1,4 @@
-"""The learner's ranks, as the coordinator sees them: started, listened to, replaced together when one of them dies."""
+"""Learner ranks as the coordinator handles them: start, hear reports, replace all ranks when one dies."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ from cluster.supervise.waiting import LOOK_S, all_answer, is_late
 from learner.nonfinite import NonFinite
 from learner.reports import LearnerReport, Ready
 
-# What a part may take for an answer: it may be in the midst of writing a large checkpoint, or of a very large update.
+# Longest time for an answer of a part, which may be writing a large checkpoint or making a very large update.
 CALL_TIMEOUT_S = 600.0
-PING_TIMEOUT_S = 10.0  # what a process that is not stopped takes to say that it is there, on a busy machine
+PING_TIMEOUT_S = 10.0  # longest time for a running process to answer a ping on a busy machine
 
 Start = Callable[[int], tuple[list[ActorHandle], PlacementGroup | None]]
 
 
 class LearnerLost(Exception):
-    """A rank died, or does not answer; the message says which and why. All of them are to be replaced."""
+    """A rank died or does not answer; the message says which and why. All ranks must be replaced."""
 
     def __init__(self, message: str, cause: Cause) -> None:
         super().__init__(message)
         self.cause = cause
-        # Nodes and networks come and go: that is no fault of the learner.
+        # A lost node or network is not counted as a fault of the learner.
         self.by_itself = cause not in (Cause.NODE_LOST, Cause.OUT_OF_REACH)
 
 
 class LearnerGroup:
-    """Ranks that `start(life)` makes, life after life, the first rank first; `lives` counts those before this one.
+    """Ranks of the learner. `start(life)` makes the ranks of each life, in order; `lives` counts earlier lives.
 
-    One that lets the others wait for longer than `deadline_s` is as good as dead. Whatever waits for an answer raises
-    Stopped when that has not come `PARTS_S` after a stop.
+    A rank that keeps the others waiting for longer than `deadline_s` counts as dead. A method that waits for an answer
+    raises Stopped if there is no answer `PARTS_S` after a stop.
     """
 
     def __init__(self, start: Start, deadline_s: float, stop: Stop, life: int = 0) -> None:
@@ -51,7 +51,7 @@ class LearnerGroup:
         self.deadline_s = deadline_s
         self.lives = life
         self.report: LearnerReport | None = None
-        self.deaths_in_a_row = 0  # by itself, without an update in between
+        self.deaths_in_a_row = 0  # deaths of its own fault, without an update in between
         self.restored_updates = 0
         self._begin()
 
@@ -64,8 +64,8 @@ class LearnerGroup:
         self.asked_at = 0.0
 
     def train(self, after_stop: float = PARTS_S) -> Ready:
-        """Wait until the ranks are ready, and let them train; what they say of themselves. Raises LearnerLost, and
-        Stopped when they are not ready so many seconds after a stop."""
+        """Wait until the ranks are ready, and let them train. Return the answer of the first rank. Raises LearnerLost,
+        and Stopped if the ranks are not ready `after_stop` seconds after a stop."""
         answer = self.first.ready.remote()
         began = time.monotonic()
         while not answered(answer) and time.monotonic() - began < CALL_TIMEOUT_S:
@@ -76,7 +76,7 @@ class LearnerGroup:
         ready: Ready = self._get(answer, CALL_TIMEOUT_S)
         places = [self._get(rank.ping.remote(), CALL_TIMEOUT_S) for rank in self.ranks]
         here = ray.get_runtime_context().get_node_id()
-        with suppress(psutil.NoSuchProcess):  # it will be missed soon enough
+        with suppress(psutil.NoSuchProcess):  # its watch will report the death
             self.processes = [psutil.Process(pid) for node, pid in places if node == here]
         self.restored_updates = ready.updates
         self.refresh()
@@ -85,15 +85,15 @@ class LearnerGroup:
 
     @property
     def updates(self) -> int:
-        """Made, as far as is known."""
+        """Number of updates made, by the newest report."""
         return 0 if self.report is None else self.report.updates
 
     def refresh(self) -> None:
-        """Have `report` be as of now. Raises as `hear` does."""
+        """Update `report` now. Raises as `hear` does."""
         self.asked, self.report = None, self.ask("report")
 
     def hear(self) -> None:
-        """Take in the newest report, if that has come: an update may take long, and nobody is to wait for it.
+        """Take in the newest report if it has come. Never wait for an update, which may take long.
 
         Raises LearnerLost, and RunFailed when the ranks live but cannot go on.
         """
@@ -107,11 +107,11 @@ class LearnerGroup:
             silent = self._silent()
             if silent or len(self.ranks) > 1:
                 raise silent or LearnerLost(f"rank 0 has not answered for {self.deadline_s:.0f} s", Cause.HUNG)
-            self.asked_at = time.monotonic()  # alone, it keeps nobody waiting: its updates may take that long
+            self.asked_at = time.monotonic()  # a single rank keeps no other waiting: its updates may take this long
 
     def _watch(self) -> None:
-        """Raise for a rank that has failed. A watch also ends when another coordinator asks for one, which the lease
-        soon shows to be dead, or to have the run."""
+        """Raise if a rank has failed. A watch also ends when another coordinator begins a watch. The lease soon shows
+        that the other coordinator is dead, or that it has the run."""
         for rank, watch in enumerate(self.watches):
             if answered(watch):
                 try:
@@ -121,7 +121,7 @@ class LearnerGroup:
                 self.watches[rank] = self.ranks[rank].watch.remote()
 
     def ask(self, method: str) -> Any:
-        """Call a method of the first rank and wait for its answer. Raises as `hear` does."""
+        """Call a method of the first rank and return its answer. Raises as `hear` does."""
         return self._get(getattr(self.first, method).remote(), max(CALL_TIMEOUT_S, self.deadline_s + PING_TIMEOUT_S))
 
     def _get(self, reference: ray.ObjectRef, timeout: float) -> Any:
@@ -135,7 +135,7 @@ class LearnerGroup:
             self._failed(reference, 0)
 
     def _failed(self, reference: ray.ObjectRef, rank: int) -> NoReturn:
-        """Say why a call came to nothing: whoever died or is stopped, or, if all are there, what went wrong."""
+        """Raise why a call failed: LearnerLost if a rank is dead or silent, RunFailed if all ranks answer."""
         try:
             ray.get(reference)
         except DEAD as error:
@@ -144,7 +144,7 @@ class LearnerGroup:
             silent = self._silent()
             if silent:
                 raise silent from error
-            # What one rank cannot do, others report as a connection that was closed.
+            # When one rank fails, the others report a closed connection: collect the failures of all.
             ended, _ = ray.wait(self.watches, num_returns=len(self.watches), timeout=PING_TIMEOUT_S)
             failures = [failure for watch in ended if (failure := failure_of(watch)) is not None] or [error]
             diverged = any(isinstance(one, RayTaskError) and isinstance(one.cause, NonFinite) for one in failures)
@@ -153,12 +153,12 @@ class LearnerGroup:
         raise AssertionError(f"rank {rank} did not fail")
 
     def _lost(self, rank: int, error: Exception) -> LearnerLost:
-        """Of one that is out of reach Ray says only later whether it died, and whether its node did."""
+        """Return the loss of a rank. Ray reports only later whether an unreachable rank, or its node, has died."""
         give_up = time.monotonic() + PING_TIMEOUT_S
         while isinstance(error, ActorUnavailableError) and time.monotonic() < give_up:
             try:
                 ray.get(self.ranks[rank].ping.remote(), timeout=PING_TIMEOUT_S)
-                break  # it is there, but what it was asked is lost
+                break  # the rank lives, but the call to it is lost
             except GetTimeoutError:
                 break
             except DEAD as later:
@@ -167,7 +167,7 @@ class LearnerGroup:
         return LearnerLost(f"rank {rank} died: {error}", cause_of(error))
 
     def _silent(self) -> LearnerLost | None:
-        """Which rank is dead or does not answer; None when all are there."""
+        """Return the loss of the first rank that is dead or does not answer; None if all ranks answer."""
         pings = [rank.ping.remote() for rank in self.ranks]
         ray.wait(pings, num_returns=len(pings), timeout=PING_TIMEOUT_S)
         for rank, ping in enumerate(pings):
@@ -182,10 +182,10 @@ class LearnerGroup:
     def replace(
         self, may_have_caused: bool, tell: Callable[[LearnerLost, int], None], cause: LearnerLost
     ) -> tuple[Ready, int]:
-        """Kill what is left and start anew until that lasts; (what the new ranks say, updates that are lost).
+        """Kill all ranks and start new ranks until these are ready. Return (their answer, number of lost updates).
 
-        Raises RunFailed when it does not. `may_have_caused`: the learner was doing what may kill it every time, so
-        updates since do not count as getting on.
+        Raises RunFailed after MOST_DEATHS_IN_A_ROW deaths. `may_have_caused`: the learner was saving, which may kill it
+        every time, so its updates do not count as progress.
         """
         lost = self.updates
         on = lost > self.restored_updates and not may_have_caused
@@ -206,19 +206,19 @@ class LearnerGroup:
                 cause = error
 
     def kill(self) -> None:
-        """End every rank, also one that is stopped or out of reach."""
+        """End every rank, also a rank that is stopped or unreachable."""
         for rank in self.ranks:
             ray.kill(rank)
-        for process in self.processes:  # Ray asks a process to end, which one that is stopped does not hear
+        for process in self.processes:  # Ray asks a process to end; a stopped process does not answer
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(self.processes, PING_TIMEOUT_S)  # what they held is free for those that follow
+        psutil.wait_procs(self.processes, PING_TIMEOUT_S)  # their memory and devices are then free for new ranks
         if self.places is not None:
             remove_placement_group(self.places)
 
 
 def failure_of(watch: ray.ObjectRef) -> Exception | None:
-    """How a watch has ended, if by a failure."""
+    """Return the failure that has ended a watch, or None."""
     try:
         ray.get(watch)
     except (*DEAD, RayTaskError) as error:

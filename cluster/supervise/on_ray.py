@@ -1,4 +1,4 @@
-"""The parts of a run as Ray processes, which a coordinator keeps alive."""
+"""Parts of a run as Ray processes, which a coordinator keeps alive."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from replay.policy_store import PolicyStore
 
 @dataclass(frozen=True)
 class OnRay:
-    """Makes them, or takes over those that an earlier coordinator has left alive.
+    """Make the parts of a run, or take over parts that an earlier coordinator has left alive.
 
     Attributes:
         live: folder for the shards' files.
-        newest: names the newest checkpoint, or "", whenever a learner begins.
-        counts: actors that are wanted, by benchmark.
+        newest: returns the name of the newest checkpoint, or ""; called whenever a learner begins.
+        counts: wanted actors by benchmark.
     """
 
     plan: Plan
@@ -99,18 +99,18 @@ class OnRay:
         return Fleet(assignments, self.found.first_incarnation, plan.actor, start, limits, living)
 
     def _runtimes(self) -> dict[str, dict[str, Any]]:
-        """Packages of each benchmark's actors and evaluator."""
+        """Return the runtime environment, by benchmark, of its actors and evaluator."""
         return {benchmark: runtime(self.plan.config.actors, benchmark) for benchmark in self.plan.benchmarks}
 
     def _ranks(
         self, life: int, handles: list[ShardHandle], store: ActorHandle
     ) -> tuple[list[ActorHandle], PlacementGroup | None]:
-        """The ranks of this life: those that live, or new ones."""
+        """Return the ranks of this life and their placement group: the living ranks if all live, else new ranks."""
         config = self.plan.config.learner
         names = [rank_name(life, rank) for rank in range(config.ranks)]
         group = f"learner-{life}"
         if set(self.parts.alive()).issuperset(names):
-            with suppress(ValueError):  # one has died since
+            with suppress(ValueError):  # a rank has died since
                 found = [self.parts.find(name) for name in names]
                 return found, self.parts.group(group) if config.ranks > 1 else None
         return start_ranks(

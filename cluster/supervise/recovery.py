@@ -1,4 +1,4 @@
-"""What of a run outlives its coordinator, and how the next one finds its way in it."""
+"""Recovery of a run: the next coordinator finds the parts and the state that outlive the previous one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Living = dict[Assignment, tuple[int, ActorHandle]]
 
 
 def actor_name(name: str, tasks: Sequence[int], incarnation: int) -> str:
-    """Of the Ray actor in the fleet's place of this name. Its tasks tell it from one of a fleet of another size."""
+    """Return the name of the Ray actor in a place of the fleet. Its tasks distinguish fleets of different sizes."""
     return f"actor-{name}-{incarnation}-{'.'.join(map(str, tasks))}"
 
 
@@ -30,9 +30,9 @@ def incarnation_of(name: str) -> int:
 
 
 def living_actors(parts: Parts, alive: Sequence[str], assignments: Sequence[Assignment]) -> Living:
-    """The living actors by their assignments, with their incarnations.
+    """Return the living actors by their assignments, with their incarnations.
 
-    Actors whose assignment is not wanted any more are ended. Of two with the same assignment the older one is ended: it
+    End actors whose assignment is no longer wanted. Of two actors with the same assignment, end the older one, which
     was leaving.
     """
     found: Living = {}
@@ -43,13 +43,13 @@ def living_actors(parts: Parts, alive: Sequence[str], assignments: Sequence[Assi
         if what is None or what in found:
             parts.kill(name)
         else:
-            with suppress(ValueError):  # it has died since
+            with suppress(ValueError):  # the actor has died since
                 found[what] = (incarnation, parts.find(name))
     return found
 
 
 def first_incarnation(folder: RunFolder, alive: Sequence[str]) -> int:
-    """Above all that the run has had: shards that outlived them know their pushes."""
+    """Return an incarnation above all earlier ones of the run: living shards still know the pushes of those."""
     events = [entry.event for entry in records.read_events(folder.path)]
     known = [event.incarnation for event in events if isinstance(event, (ActorStarted, ActorDied))]
     known += [incarnation_of(name) for name in alive if name.startswith("actor-")]
@@ -62,8 +62,8 @@ def rank_name(life: int, rank: int) -> str:
 
 
 def living_learner(parts: Parts, alive: Sequence[str], ranks: int, kept: Kept | None) -> int:
-    """The life of the learner whose ranks all live and were ready once, or else of the next; what is left of others is
-    ended."""
+    """Return the life of the kept learner, which was ready once, if all its ranks live; else the next life. End the
+    ranks of all other lives."""
     found = [name for name in alive if name.startswith("learner-")]
     lives = {int(name.split("-")[1]) for name in found}
     life = kept.life if kept else -1
@@ -80,16 +80,16 @@ def living_learner(parts: Parts, alive: Sequence[str], ranks: int, kept: Kept | 
 
 @dataclass(frozen=True)
 class Survivors:
-    """What an earlier coordinator of the run has left.
+    """Parts and state that an earlier coordinator of the run has left.
 
     Attributes:
-        alive: names of living parts; none without a shard.
-        kept: what it wrote down; None for nothing.
+        alive: names of living parts; empty if no shard lives.
+        kept: state that the earlier coordinator wrote down, or None.
         attached: whether replay lives, so that the run goes on where it is.
         take: how often the run's replay has been taken over, this time included.
-        life: of the learner that lives, or is to begin.
+        life: life of the learner that lives, or of the learner to start.
         trains: whether that learner lives.
-        first_incarnation: that a new actor may have.
+        first_incarnation: lowest incarnation that a new actor may have.
     """
 
     alive: list[str]
@@ -102,19 +102,19 @@ class Survivors:
 
 
 def find_survivors(plan: Plan, session: Session, parts: Parts) -> Survivors:
-    """Look what lives of the run, and end what is of no use: all of it without a shard, and evaluators in any case."""
+    """Find the living parts of the run. End all of them if no shard lives; end evaluators in any case."""
     folder, alive = session.folder, parts.alive()
     attached = any(name.startswith("shard-") for name in alive)
     kept = folder.kept if attached else None
     if kept is not None:
         session.take_over(kept)
-    if not attached:  # what lives without replay is ahead of the checkpoint, or of another time
+    if not attached:  # without replay, living parts do not match the checkpoint
         parts.end()
         alive = []
         session.goes_back()
     life = living_learner(parts, alive, plan.config.learner.ranks, kept)
     for name in alive:
-        if name.startswith("evaluator-"):  # the coordinator that asked it is dead
+        if name.startswith("evaluator-"):  # its requester, the earlier coordinator, is dead
             parts.kill(name)
     return Survivors(
         alive=alive,

@@ -1,4 +1,4 @@
-"""Checkpoints of a distributed run: learner and shards write their parts, and the session makes a whole of them."""
+"""Checkpoints of a distributed run: learner and shards write their parts, and the session commits them as a whole."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cluster.supervise.learner_group import CALL_TIMEOUT_S, LearnerGroup
 from cluster.supervise.shards import ShardGroup
 from replay.urls import open_url
 
-STALL_S = 10.0  # for which the files of a checkpoint that is late may not grow
+STALL_S = 10.0  # a late checkpoint is given up after its files have not grown for this time
 LOOK_S = 0.5
 
 
@@ -38,12 +38,12 @@ class Saving:
 
 
 class Saver:
-    """At most one checkpoint is under way.
+    """Begin and commit checkpoints. At most one checkpoint is under way.
 
     Attributes:
         newest: name of the newest checkpoint, or "".
-        died_saving: whether a part has died while it wrote, since the newest.
-        late: name of the last checkpoint that was told to be late.
+        died_saving: whether a part has died during a checkpoint since the newest one.
+        late: name of the last checkpoint that was reported as late.
     """
 
     def __init__(self, session: Session) -> None:
@@ -54,18 +54,18 @@ class Saver:
         self.late = ""
 
     def begin(self, env_steps: int, learner: LearnerGroup, shards: ShardGroup) -> None:
-        """Have the parts write theirs. What cannot be begun is told."""
+        """Ask all parts to write their shares. Record a checkpoint that cannot be begun as failed."""
         try:
             name, snapshot = self.session.begin_checkpoint(env_steps)
-        except Exception as error:  # of whatever kind a remote file system has
+        except Exception as error:  # any error of a remote file system
             self.session.checkpoint_failed(env_steps, error)
             return
         asked = learner.first.save.remote(self.session.folder.checkpoints.url(name))
         self.saving = Saving(name, snapshot, env_steps, time.monotonic(), asked, shards.save(snapshot))
 
     def commit(self, incarnation: int, stop: Stop | None = None) -> bool:
-        """Make the checkpoint under way the newest once all of it is written; whether that was done now. With `stop`
-        it is waited for: after a stop, and in any case after ten minutes, only while its files grow."""
+        """Commit the checkpoint under way once all parts have written it. Return whether this call committed it. With
+        `stop`, wait for the parts: CHECKPOINT_S after a stop, or after ten minutes, only while files grow."""
         saving = self.saving
         if saving is None:
             return False
@@ -74,7 +74,7 @@ class Saver:
             return False
         self.saving = None
         try:
-            # All of them have stopped writing before the checkpoint is committed, or removed.
+            # All parts have stopped writing before the checkpoint is committed or removed.
             if stop is not None:
                 self._wait(saving, stop)
             updates, learner_s = written(saving.learner)
@@ -82,7 +82,7 @@ class Saver:
             saved = saving.name, saving.snapshot, saving.env_steps
             seconds = {"learner": learner_s, "replay": max(shard_s)}
             self.session.commit_checkpoint(*saved, updates, incarnation, sum(new_bytes), saving.started, seconds)
-        except Exception as error:  # likewise
+        except Exception as error:  # also any error of a remote file system
             self.session.checkpoint_failed(saving.env_steps, error, saving.name)
             if isinstance(error, DEAD):
                 self.died_saving = True
@@ -92,15 +92,15 @@ class Saver:
         return True
 
     def _tell_if_late(self, saving: Saving) -> None:
-        """Tells once that a checkpoint is late. A part that waits for a store cannot be called back: it writes on when
-        the store answers."""
+        """Report once that a checkpoint is late. A part that waits for a store cannot be cancelled: it goes on writing
+        when the store answers."""
         seconds = time.monotonic() - saving.started
         if seconds > CALL_TIMEOUT_S and self.late != saving.name:
             self.late = saving.name
             self.session.checkpoint_late(saving.env_steps, seconds)
 
     def _wait(self, saving: Saving, stop: Stop) -> None:
-        """Until all parts have answered, or failed. Raises RunFailed when nothing comes of one."""
+        """Wait until all parts have answered or failed. Raises RunFailed when a late checkpoint stops growing."""
         began = grown_at = time.monotonic()
         held = -1
         while len(ray.wait(saving.parts, num_returns=len(saving.parts), timeout=LOOK_S)[0]) < len(saving.parts):
@@ -115,16 +115,16 @@ class Saver:
                 )
 
     def _bytes(self, saving: Saving) -> int:
-        """What the files hold that the parts write to, as far as can be seen from here."""
+        """Return the bytes of the checkpoint and of replay's snapshots, as visible from this process."""
         folder = self.session.folder
         try:
             return size(folder.checkpoints.url(saving.name)) + size(folder.replay_url)
-        except Exception:  # likewise
+        except Exception:  # any error of a remote file system
             return 0
 
 
 def written(part: ray.ObjectRef) -> Any:
-    """What a part says that has written its share. Raises RunFailed when it could not, and as DEAD when it died."""
+    """Return the answer of a part that has written. Raises RunFailed if it could not, an error of DEAD if it died."""
     try:
         return ray.get(part)
     except DEAD:
@@ -134,7 +134,7 @@ def written(part: ray.ObjectRef) -> Any:
 
 
 def size(url: str) -> int:
-    """Bytes of all files in a folder, which need not be there."""
+    """Return the bytes of all files in a folder; 0 if there is no such folder."""
     files, root = open_url(url)
     files.invalidate_cache()
     return int(files.du(root)) if files.exists(root) else 0

@@ -1,4 +1,4 @@
-"""The replay shards of a distributed run, as the coordinator sees them: started, listened to, missed when they die."""
+"""Replay shards of a distributed run as the coordinator handles them: start, hear reports, notice deaths."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ from replay.process import GONE, RayShard, start_shard
 from replay.shard import ShardSpec
 from replay.stats import ShardStats
 
-# A shard that has not come back for so long ends the run: its node may be gone and no other have room.
+# A shard that is away for longer ends the run: its node may be lost, and no other node may have room.
 MOST_ABSENCE_S = 600.0
 CLOSE_S = 30.0
 
 
 @dataclass
 class Seat:
-    """One shard: the process that is it now, and what it last said of itself."""
+    """Place of one shard, with its current process and its last stats."""
 
     spec: ShardSpec
     handle: RayShard
     asked: ray.ObjectRef | None = None
     asked_at: float = 0.0
     absent_since: float | None = None
-    cause: Cause = Cause.DIED  # of its last death
-    deaths_in_a_row: int = 0  # without getting on
+    cause: Cause = Cause.DIED  # cause of its last death
+    deaths_in_a_row: int = 0  # deaths without progress in between
     stats: ShardStats | None = None
-    restored: int | None = None  # inserts that a process knew when it began, until it is told what there were
-    answers: int = 0  # that `stats` has been taken from
+    restored: int | None = None  # inserts that a new process had restored, before it was told the earlier count
+    answers: int = 0  # number of answers that updated `stats`
 
 
 ShardEvent = ShardDied | ShardBack
 
 
 class ShardGroup:
-    """Shards of `specs`, spread over the nodes that are for replay: those that live, others are started.
+    """Shards of `specs`, spread over the nodes for replay. Living shards are taken over; the others are started.
 
-    `known` is what they had last said to a coordinator before this one.
+    `known` holds their last stats from an earlier coordinator.
     """
 
     def __init__(self, specs: Sequence[ShardSpec], parts: Parts, known: Sequence[ShardStats] = ()) -> None:
@@ -56,7 +56,7 @@ class ShardGroup:
         self.seats = []
         for spec in specs:
             options = parts.place("replay") | parts.named(f"shard-{spec.index}") | {"get_if_exists": True}
-            options.pop("scheduling_strategy", None)  # the node is named for each
+            options.pop("scheduling_strategy", None)  # start_shard names the node of each shard
             handle = RayShard(start_shard(spec, nodes[spec.index % len(nodes)], **options))
             self.seats.append(Seat(spec, handle, stats=known[spec.index] if known else None))
 
@@ -65,13 +65,13 @@ class ShardGroup:
         return [seat.handle for seat in self.seats]
 
     def fresh(self, stop: Stop, after_stop: float = PARTS_S) -> list[ShardEvent]:
-        """Have `stats` be as of now, which waits for shards that are away; what `poll` would have told meanwhile.
+        """Update `stats` now; wait for shards that are away. Return the events of `poll` meanwhile.
 
-        Raises Stopped when one is still away so many seconds after a stop.
+        Raises Stopped if a shard is still away `after_stop` seconds after a stop.
         """
         events: list[ShardEvent] = []
         began = time.monotonic()
-        # An answer that is on its way may be of before.
+        # An answer already in flight may be older than this call: wait for the next.
         wanted = [(seat, seat.answers + (1 if seat.asked is None else 2)) for seat in self.seats]
         while missing := [seat.spec.index for seat, number in wanted if seat.answers < number]:
             if is_late(began, stop, after_stop):
@@ -82,16 +82,16 @@ class ShardGroup:
 
     @property
     def stats(self) -> list[ShardStats]:
-        """What each shard last said; call `fresh` once before."""
+        """Last stats of each shard; call `fresh` once before."""
         return [seat.stats for seat in self.seats if seat.stats is not None]
 
     @property
     def away(self) -> bool:
-        """Whether one is, as far as is known."""
+        """Whether any shard is known to be away."""
         return any(seat.absent_since is not None for seat in self.seats)
 
     def poll(self) -> list[ShardEvent]:
-        """Hear from every shard that has something to say. Never waits. Raises RunFailed for one that stays away."""
+        """Take in the answers that have come. Return events. Never waits. Raises RunFailed if a shard stays away."""
         return [event for seat in self.seats for event in self._poll(seat)]
 
     def _poll(self, seat: Seat) -> list[ShardEvent]:
@@ -131,9 +131,9 @@ class ShardGroup:
         return ShardDied(reason=reason, cause=cause, shard=seat.spec.index)
 
     def _told(self, seat: Seat, stats: ShardStats) -> list[ShardEvent]:
-        """Take in what a shard says. A new process is first told how far its predecessor had counted."""
+        """Take in a shard's stats. First tell a new process the insert counts of its predecessor."""
         before = seat.stats
-        if before is None and not stats.caught_up:  # it died before anyone had heard of it
+        if before is None and not stats.caught_up:  # its predecessor died before its first answer
             self._ask(seat, seat.handle.actor.catch_up.remote([0] * len(stats.inserts_by_task)))
             return []
         if before is None or stats.token == before.token:
@@ -145,11 +145,11 @@ class ShardGroup:
             seat.restored = sum(stats.inserts_by_task)
             self._ask(seat, seat.handle.actor.catch_up.remote(before.inserts_by_task))
             return []
-        # Quick deaths are only noticed by their successor's token.
+        # Only the successor's token shows a death that was over quickly.
         events: list[ShardEvent] = (
             [] if seat.absent_since is not None else [self._death(seat, Cause.DIED, "another process answers")]
         )
-        # Not by what it holds: one that was full is full again, of older transitions.
+        # Compare inserts, not contents: a full shard is full again, but of older transitions.
         restored = sum(stats.inserts_by_task) if seat.restored is None else seat.restored
         lost = min(sum(before.inserts_by_task) - restored, sum(before.transitions_by_task))
         seat.restored = None
@@ -169,16 +169,16 @@ class ShardGroup:
         seat.answers += 1
 
     def save(self, snapshot: str) -> list[ray.ObjectRef]:
-        """Have every shard write its part of a snapshot; the answers are its new bytes, and seconds."""
+        """Ask every shard to write its part of a snapshot. Each answer is (new bytes, seconds)."""
         return [seat.handle.actor.save_timed.remote(snapshot) for seat in self.seats]
 
     def close(self, stop: Stop) -> None:
-        """Give up the files of all shards: a checkpoint holds everything. Files of one that is away are left."""
+        """Remove the files of all shards: a checkpoint holds everything. Files of a shard that is away stay."""
         all_answer([seat.handle.actor.close.remote(True) for seat in self.seats], CLOSE_S, stop, CHECKPOINT_S)
 
 
 def give_up_replay(parts: Parts) -> None:
-    """Have the shards of a run that nobody can go on with remove their files, wherever they are."""
+    """Make the living shards of a run that cannot be resumed remove their files."""
     living = [name for name in parts.alive() if name.startswith("shard-")]
     for closed in [parts.find(name).close.remote(True) for name in living]:
         with suppress(RayError):
@@ -190,5 +190,5 @@ def progress(stats: ShardStats) -> int:
 
 
 def is_final(error: Exception) -> bool:
-    """Whether Ray will not start the shard again, as when it cannot be made."""
+    """Whether Ray will not restart the shard, for example because it cannot be made."""
     return isinstance(error, RayActorError) and not isinstance(error, ActorUnavailableError)

@@ -1,4 +1,4 @@
-"""Waiting for answers of parts that may never come, while a stop may be asked for."""
+"""Wait for answers of parts, with a limit: a part may never answer, and a stop may be asked for."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import ray
 
 from cluster.run.stop import Stop
 
-LOOK_S = 0.25  # how soon a stop is noticed
-LEAST_S = 2.0  # for which every answer is waited for, also when others have taken all the time there was
+LOOK_S = 0.25  # longest delay until a stop is noticed
+LEAST_S = 2.0  # least time to wait for an answer, even if earlier waits have used up the time after a stop
 
 
 def all_answer(references: Sequence[ray.ObjectRef], timeout: float, stop: Stop, after_stop: float) -> bool:
-    """Whether all are answered, or have failed, within the timeout, and within `after_stop` seconds of a stop."""
+    """Wait for all answers or failures. Return False after `timeout` seconds, or `after_stop` seconds after a stop."""
     began = time.monotonic()
     while references:
         left = began + timeout - time.monotonic()
@@ -27,5 +27,5 @@ def all_answer(references: Sequence[ray.ObjectRef], timeout: float, stop: Stop, 
 
 
 def is_late(began: float, stop: Stop, after_stop: float) -> bool:
-    """Whether nothing that was begun then is waited for any more."""
+    """Whether a wait that began at `began` is over: `after_stop` seconds after a stop, but not before LEAST_S."""
     return stop.left(after_stop) <= 0.0 and time.monotonic() - began > LEAST_S

@@ -1,1 +1,1 @@
-"""Grafana's dashboards as code. `make docs` writes their JSON, and push.py sends them to a server."""
+"""Grafana dashboards as code. `make docs` writes their JSON, and push.py sends them to a server."""

@@ -1,4 +1,4 @@
-"""The dashboards of Grafana, as plain data that grafana.py makes JSON of."""
+"""Grafana dashboards as plain data, from which dashboards.py makes JSON."""
 
 from __future__ import annotations
 

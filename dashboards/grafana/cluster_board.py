@@ -1,4 +1,4 @@
-"""The dashboard of the machines, from what Ray says of each node that it runs on."""
+"""Dashboard of the machines, from Ray's metrics of each of its nodes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Writes the JSON of Grafana's dashboards: `python -m dashboards.grafana.dashboards`, into dashboards/grafana/.
+"""`python -m dashboards.grafana.dashboards`: write the JSON of Grafana's dashboards into dashboards/grafana/.
 
-The files are committed, and mounted by docker/compose.yaml; a test sees that they are what this writes.
+The files are committed, and docker/compose.yaml mounts them. A test checks that they match the output of this module.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dashboards.grafana.boards import BOARDS
 from dashboards.grafana.panels import MARKS, NEVER, Board, Panel
 
 FOLDER = Path(__file__).parent
-# uid and name of the data source, as docker/grafana/datasources.yaml has them: not those that others have theirs by
+# uid and name of the data source, as in docker/grafana/datasources.yaml; distinct from other data sources of a server
 SOURCE, SOURCE_NAME = "brc-prometheus", "BRC Prometheus"
 LINE, OFF = common.GraphThresholdsStyleMode.LINE, common.GraphThresholdsStyleMode.OFF
 VARIABLES = {
@@ -34,7 +34,7 @@ def source() -> models.DataSourceRef:
 
 
 def render(board: Board) -> str:
-    """A dashboard as JSON, the same for the same panels."""
+    """Return a dashboard as JSON. Equal panels give equal JSON."""
     built = (
         dashboard.Dashboard(board.title)
         .uid(board.uid)
@@ -68,7 +68,7 @@ def render(board: Board) -> str:
 
 
 def spans(panels: Sequence[Panel]) -> list[int]:
-    """Widths in a row of 24: beside a wide one at most two others are in its line."""
+    """Return the widths of panels in a row of width 24. A wide panel has at most two others beside it."""
     others = sum(not panel.wide for panel in panels)
     beside = others <= 2 and others < len(panels)
     narrow = 12 // others if beside else 24 // min(others, 4 if others % 4 == 0 else 3)
@@ -76,7 +76,7 @@ def spans(panels: Sequence[Panel]) -> list[int]:
 
 
 def render_panel(panel: Panel, span: int) -> timeseries.Panel:
-    """A panel of this width."""
+    """Build a panel of this width."""
     built = (
         timeseries.Panel()
         .title(panel.title)
@@ -94,7 +94,7 @@ def render_panel(panel: Panel, span: int) -> timeseries.Panel:
 
 
 def thresholds(panel: Panel) -> dashboard.ThresholdsConfig:
-    """Green and red, from the values that a panel names."""
+    """Build the limits between green and red from a panel's `good` and `bad`."""
     worse_below = panel.bad < panel.good
     first, then = ("red", "green") if worse_below else ("green", "red")
     steps = [

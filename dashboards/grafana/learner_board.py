@@ -1,4 +1,4 @@
-"""The dashboard of the learner: its speed, whether its numbers are sound, its checkpoints."""
+"""Dashboard of the learner: its speed, the health of its numbers, its checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a dashboard of Grafana is: rows of panels, each a few queries with a unit and limits."""
+"""Types of a Grafana dashboard: rows of panels, each with a few queries, a unit and limits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ Query = tuple[str, str]  # PromQL, legend
 
 
 class Panel(NamedTuple):
-    """`good` and `bad` are values from which a panel is green and red; where `bad` is less, less is worse."""
+    """A panel. It is green from the value `good` on and red from `bad` on. If `bad` < `good`, low values are bad."""
 
     title: str
     description: str
@@ -20,7 +20,7 @@ class Panel(NamedTuple):
 
 
 class Board(NamedTuple):
-    """A dashboard: rows of panels. `variables` are those of run, benchmark, task and node that its queries use."""
+    """A dashboard: rows of panels. `variables` are the names among run, benchmark, task and node in its queries."""
 
     uid: str
     title: str
@@ -32,7 +32,7 @@ class Board(NamedTuple):
 RUN = '{run=~"$run"}'
 BENCHMARK = '{run=~"$run", benchmark=~"$benchmark"}'
 TASK = '{run=~"$run", benchmark=~"$benchmark", task=~"$task"}'
-NEVER = 1e18  # a limit of values that have none
+NEVER = 1e18  # limit of values without a limit
 
 
 def rate(metric: str, by: str, selector: str = RUN) -> str:
@@ -43,8 +43,8 @@ def of_run(metric: str) -> str:
     return f"sum by (run) (rate({metric}{RUN}[$__rate_interval]))"
 
 
-# What happened, marked on every panel of a dashboard: name -> (PromQL of when, in milliseconds, title, color). What is
-# asked for is the time itself: a query that is true for a moment is asked too seldom over a range of days.
+# Events that are marked on every panel of a dashboard: name -> (PromQL of the time in milliseconds, title, color). The
+# query returns the time itself: over days, Grafana's steps would miss a query that is true only for a moment.
 MARKS = {
     "begun": (f"brc_begun_timestamp_seconds{RUN} * 1000", "{{run}} has begun", "green"),
     "deaths": (f"brc_restart_timestamp_seconds{RUN} * 1000", "{{part}} of {{run}}: {{cause}}", "red"),
@@ -52,7 +52,7 @@ MARKS = {
     "scaled": (f"brc_scaled_timestamp_seconds{RUN} * 1000", "another number of actors wanted in {{run}}", "yellow"),
 }
 
-# What several dashboards show, or one above all.
+# Panels that several dashboards show, or one dashboard at its top.
 BOTTLENECK = Panel(
     "Who is waited for",
     "1 for the side that the other waits for; limiter where both wait by turns, balanced where neither does.",

@@ -1,7 +1,7 @@
-"""`python -m dashboards.grafana.push URL`: puts the folder, the data source and the dashboards into a Grafana server.
+"""`python -m dashboards.grafana.push URL`: put the folder, the data source and the dashboards into a Grafana server.
 
-As often as one likes: what is there is brought up to date. The token of a service account that may edit is taken from
-GRAFANA_TOKEN, for the process list would show an option.
+Repeated calls update existing objects. GRAFANA_TOKEN holds the token of a service account that may edit. It is not an
+option, since the process list would show it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ TIMEOUT_S = 10.0
 
 
 class PushError(Exception):
-    """In one sentence, what is wrong and what to do."""
+    """The push failed; the message says in one sentence what is wrong and what to do."""
 
 
 def push(url: str, token: str, prometheus: str) -> list[str]:
-    """What was done, a line each. Raises PushError."""
+    """Put everything into the server. Return a line for each object. Raises PushError."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise PushError(f"{url!r} is not an address of Grafana, such as http://localhost:3000")
@@ -49,14 +49,14 @@ def push(url: str, token: str, prometheus: str) -> list[str]:
         raise PushError(f"{url} does not take GRAFANA_TOKEN: make a new one") from error
     except GrafanaException as error:
         raise PushError(f"{url} refuses: {error.message}") from error
-    except (requests.RequestException, ValueError) as error:  # the latter for an answer that is no JSON
+    except (requests.RequestException, ValueError) as error:  # ValueError: the answer is not JSON
         raise PushError(
             f"{url} does not answer as Grafana does: {type(error).__name__}; is it the right one?"
         ) from error
 
 
 def there(grafana: GrafanaFace, path: str) -> dict[str, Any] | None:
-    """What Grafana has at a path of its API, None if it has not."""
+    """Return the object at a path of Grafana's API; None if there is none."""
     try:
         found: dict[str, Any] = grafana.api.GET(path)
     except GrafanaClientError as error:
@@ -81,7 +81,7 @@ def put_source(grafana: GrafanaFace, prometheus: str) -> str:
         return f"data source {prometheus}: made"
     if all(known.get(field) == value for field, value in wanted.items()):
         return f"data source {prometheus}: is there"
-    grafana.datasource.update_datasource(known["id"], known | wanted)  # who may ask it, and how, is left as it is
+    grafana.datasource.update_datasource(known["id"], known | wanted)  # permissions and other settings stay
     return f"data source {prometheus}: changed, was {known.get('url')}"
 
 
@@ -95,11 +95,11 @@ def put_dashboards(grafana: GrafanaFace) -> list[str]:
 
 
 def main(url: str, /, prometheus: str = "http://localhost:9090") -> int:
-    """Put everything there.
+    """Put folder, data source and dashboards into a Grafana server.
 
     Args:
-        url: of Grafana, such as http://localhost:3000.
-        prometheus: where Grafana is to ask Prometheus.
+        url: address of Grafana, such as http://localhost:3000.
+        prometheus: address at which Grafana reaches Prometheus.
     """
     try:
         print("\n".join(push(url, os.environ.get("GRAFANA_TOKEN", ""), prometheus)))

@@ -1,1 +1,1 @@
-"""The metrics that a run answers Prometheus with: their names, how each is made, and the server."""
+"""Metrics that a run serves to Prometheus: their names, how each is made, and the server."""

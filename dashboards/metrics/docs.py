@@ -1,4 +1,4 @@
-"""Prints docs/metrics.md: every metric that a run serves, as dashboards/metrics/metrics.py declares it."""
+"""Print docs/metrics.md: every metric that a run serves, as dashboards/metrics/metrics.py declares it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers Prometheus with the newest metrics of a run, and tells it where."""
+"""Server of the newest metrics of a run for Prometheus, and the file that tells Prometheus its address."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from dashboards.metrics.tally import Tally
 from dashboards.rows import EvaluationRow, Row
 from replay.json_text import json_text
 
-SELDOM_S = 120.0  # Prometheus asks every minute if it is not told otherwise
-GAPS = 5  # between questions, of which the longest counts: two servers may ask
+SELDOM_S = 120.0  # by default, Prometheus scrapes every minute
+GAPS = 5  # newest gaps between scrapes; the longest counts, since two servers may scrape
 
 
 def write_target(file: Path, address: str, labels: dict[str, str]) -> None:
-    """Tell Prometheus whom to ask (file_sd). It never sees half of it."""
+    """Write the target file for Prometheus (file_sd). Prometheus never reads a partial file."""
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".partial")
     partial.write_text(json_text([{"targets": [address], "labels": labels}]))
@@ -34,25 +34,25 @@ def write_target(file: Path, address: str, labels: dict[str, str]) -> None:
 
 
 class Exporter:
-    """A mirror of a run's records. What it answers is made when a row comes, so that a question costs little.
+    """Mirror of a run's records that answers Prometheus. It makes the answer when a row comes, so a scrape is cheap.
 
     Args:
         run: value of the label `run`.
-        address: of this machine, to listen on and to be asked at.
-        port: 0 takes any that is free.
-        targets: folder of files that Prometheus finds its targets in (file_sd); one named for the run is written.
-            It is left there when the run fails, so that somebody is told: the target does not answer any more.
+        address: address of this machine, to listen on and to write into the target file.
+        port: port to listen on; 0 takes any free port.
+        targets: folder of Prometheus' target files (file_sd). The exporter writes a file named for the run. The file
+            stays when the run fails: Prometheus then sees that the target does not answer, and can alert.
 
-    Raises OSError when the port cannot be listened on, and, with a file name, when that file cannot be written.
+    Raises OSError when the port cannot be listened on, and, with a file name, when the target file cannot be written.
     """
 
     def __init__(self, run: str, tally: Tally, address: str, port: int, targets: Path) -> None:
         self.run = run
         self.tally = tally
         self.families: list[Metric] = []
-        self.totals: dict[tuple[str, Labels], tuple[float, float]] = {}  # (what is shown, what was last said)
-        self.heard: list[Metric] = []  # what was last answered
-        self.asked: deque[float] = deque(maxlen=GAPS + 1)  # when
+        self.totals: dict[tuple[str, Labels], tuple[float, float]] = {}  # (shown total, last value of the row)
+        self.heard: list[Metric] = []  # the last answer
+        self.asked: deque[float] = deque(maxlen=GAPS + 1)  # times of scrapes
         self.target = targets / f"{run}.json"
         registry = CollectorRegistry()
         registry.register(self)
@@ -66,18 +66,18 @@ class Exporter:
         self._make()
 
     def collect(self) -> Iterator[Metric]:
-        """For prometheus_client, in a thread of its own."""
+        """Return the current answer. prometheus_client calls this in its own thread."""
         self.heard = self.families
         self.asked.append(time.monotonic())
         return iter(self.heard)
 
     def event(self, entry: Entry) -> None:
         self.tally.event(entry)
-        if isinstance(entry.event, (Begun, Failed)):  # no row may follow soon, or ever
+        if isinstance(entry.event, (Begun, Failed)):  # a row may follow late or never
             self._make()
 
     def wait_until_heard(self, stop: threading.Event) -> None:
-        """For who asks every now and then to get the newest answer; for nobody else, and not when `stop` is set."""
+        """Wait until Prometheus, if it scrapes regularly, has the newest answer, or until `stop` is set."""
         asked = list(self.asked)
         longest = max((after - before for before, after in itertools.pairwise(asked)), default=math.inf)
         if longest > SELDOM_S:
@@ -93,7 +93,7 @@ class Exporter:
         self._make()
 
     def _make(self) -> None:
-        """What is answered from now on."""
+        """Make the answer to scrapes from the current state."""
         state = self.tally.state
         families: list[Metric] = []
         for metric in METRICS:
@@ -109,15 +109,15 @@ class Exporter:
         self.families = families
 
     def _total(self, name: str, labels: Labels, value: float) -> float:
-        """What has been counted since the first row. It does not go back: what a part counted is gone with it, the sum
-        over those that live falls, and Prometheus would take all that is left for new."""
+        """Return a counter's growth since the first row; it never falls. The sum over living parts falls when a part
+        dies with its count, and Prometheus would then count all of the remaining sum as new."""
         total, last = self.totals.get((name, labels), (0.0, value))
         total += max(0.0, value - last)
         self.totals[name, labels] = total, value
         return total
 
     def close(self) -> None:
-        """Of a run that has ended as it should."""
+        """Close the exporter after a regular end of the run, and remove the target file."""
         self.target.unlink(missing_ok=True)
         self._stop()
 

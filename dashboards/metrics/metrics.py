@@ -1,9 +1,8 @@
-"""Every metric of a run, declared once: what the exporter serves and what dashboards and alerts may ask for.
+"""Declarations of all metrics of a run. The exporter serves them; dashboards and alerts may use them.
 
-A metric is made from the newest row of metrics.jsonl and from what a Tally has seen of events and evaluations. Labels
-are bounded by the run's configuration: benchmarks, tasks and shards, never actors or processes. Every series has the
-label `run` besides. Counters begin with 0 in each process of the coordinator, but those that last, and do not go back
-when a part dies.
+A metric is made from the newest row of metrics.jsonl and from a Tally of events and evaluations. The configuration
+bounds the labels: benchmarks, tasks and shards, never actors or processes. Every series also has the label `run`.
+Counters begin with 0 in each coordinator process, except lasting counters. They do not go back when a part dies.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ from dashboards.metrics.tally import State
 
 
 def suite_score(state: State) -> Iterable[Sample]:
-    """Scores of the newest evaluation over all tasks."""
+    """Return the scores of the newest evaluation over all tasks."""
     row = state.evaluation
     return [] if row is None else [(("mean",), row.score_mean), (("iqm",), row.score_iqm)]
 
 
 def of_checkpoint(values: Callable[[Checkpoint], Mapping[str, float]]) -> Samples:
-    """Values of the newest checkpoint by part."""
+    """Return samples of the newest checkpoint by part."""
     return lambda state: [
         ((part,), value) for part, value in (values(state.checkpoint) if state.checkpoint else {}).items()
     ]
@@ -179,7 +178,7 @@ RUN = (
     ),
 )
 KEPT = (
-    # What breaks, and what is kept
+    # Failures, restarts and checkpoints
     gauge(
         "begun_timestamp_seconds",
         "dateTimeAsIso",

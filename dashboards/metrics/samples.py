@@ -1,4 +1,4 @@
-"""How a metric is made from the state of a run: a value, or values by task, shard, benchmark or another name."""
+"""Functions that make a metric from the state of a run: a value, or values by task, shard, benchmark or name."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from dashboards.rows import Row, ShardRow
 Labels = tuple[str, ...]
 Sample = tuple[Labels, float | None]
 Samples = Callable[[State], Iterable[Sample]]
-TASK = ("benchmark", "task")  # labels of what is measured by task
+TASK = ("benchmark", "task")  # labels of metrics that are measured by task
 SIDES = ("actors", "learner", "limiter", "balanced")
 
 
 @dataclass(frozen=True)
 class Metric:
-    """`unit` is one of Grafana's; `samples` gives (label values, value) for a state, None where there is none yet.
+    """A metric. `unit` is a unit of Grafana. `samples` gives (label values, value) for a state; a value may be None.
 
-    A `lasting` counter has counted since the run began; any other since its coordinator did, as Prometheus expects of a
-    process that begins anew.
+    A `lasting` counter counts since the run began. Any other counter counts since the coordinator process began, as
+    Prometheus expects of a restarted process.
     """
 
     name: str
@@ -35,44 +35,44 @@ class Metric:
 
 
 def number(value: Callable[[State], float | None]) -> Samples:
-    """One value of the state."""
+    """Make samples of one value of the state."""
     return lambda state: [((), value(state))]
 
 
 def of_row(value: Callable[[Row], float | None]) -> Samples:
-    """One value of the newest row."""
+    """Make samples of one value of the newest row."""
     return lambda state: [] if state.row is None else [((), value(state.row))]
 
 
 def keyed(values: Callable[[Row], Mapping[str, float | None]]) -> Samples:
-    """Values of the newest row by a name, which is the label."""
+    """Make samples of values of the newest row by name. The name is the label."""
     return lambda state: [] if state.row is None else [((key,), value) for key, value in values(state.row).items()]
 
 
 def chosen(values: Callable[[Row], Mapping[str, float | None]], names: Mapping[str, str]) -> Samples:
-    """Some of them: label value -> name."""
+    """Make samples of some named values of the newest row. `names` maps a label value to a name."""
     return lambda state: (
         [] if state.row is None else [((label,), values(state.row).get(name)) for label, name in names.items()]
     )
 
 
 def by_task(values: Callable[[State], Mapping[str, float | None]]) -> Samples:
-    """Values of the state by task."""
+    """Make samples of values of the state by task."""
     return lambda state: [(task_labels(task), value) for task, value in values(state).items()]
 
 
 def row_by_task(values: Callable[[Row], Mapping[str, float | None]]) -> Samples:
-    """Values of the newest row by task."""
+    """Make samples of values of the newest row by task."""
     return by_task(lambda state: {} if state.row is None else values(state.row))
 
 
 def by_shard(value: Callable[[ShardRow], float]) -> Samples:
-    """A value of each shard in the newest row."""
+    """Make samples of a value of each shard in the newest row."""
     return lambda state: [] if state.row is None else [((str(one.shard),), value(one)) for one in state.row.shards]
 
 
 def by_side(insert: Callable[[ShardRow], float], sample: Callable[[ShardRow], float]) -> Samples:
-    """A value of the limiter of each shard, for both sides."""
+    """Make samples of a value of each shard's limiter, for both sides."""
     return lambda state: [
         ((str(shard.shard), side), value(shard))
         for shard in (() if state.row is None else state.row.shards)
@@ -81,7 +81,7 @@ def by_side(insert: Callable[[ShardRow], float], sample: Callable[[ShardRow], fl
 
 
 def by_benchmark(**counts: Callable[[FleetCounts], int]) -> Samples:
-    """Counts of the fleet by benchmark; with several, their names are another label."""
+    """Make samples of fleet counts by benchmark. Several counts have their names as a second label."""
     return lambda state: [
         ((benchmark, name) if len(counts) > 1 else (benchmark,), count(fleet))
         for benchmark, fleet in ({} if state.row is None else state.row.actors_by_benchmark).items()
@@ -90,7 +90,7 @@ def by_benchmark(**counts: Callable[[FleetCounts], int]) -> Samples:
 
 
 def spread(state: State) -> Iterable[Sample]:
-    """Mean and quantiles of recent returns."""
+    """Yield mean and quantiles of recent returns by task."""
     if state.row is None:
         return
     for task, mean in state.row.mean_return.items():
@@ -101,7 +101,7 @@ def spread(state: State) -> Iterable[Sample]:
 
 
 def bottleneck(state: State) -> Iterable[Sample]:
-    """1 for the side that the other waits for."""
+    """Return 1 for the row's bottleneck, 0 for the other sides."""
     row = state.row
     return [] if row is None else [((side,), float(row.bottleneck == side)) for side in SIDES]
 

@@ -1,4 +1,4 @@
-"""Counts of what happened in a run, for metrics: restarts by cause, checkpoints, the newest evaluation."""
+"""State of a run for metrics: restarts by cause, checkpoints, the newest evaluation."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ PartAndCause = tuple[str, str]
 
 
 def none_yet() -> dict[PartAndCause, int]:
-    """All series from the first on: Prometheus does not see the growth of what begins with 1."""
+    """Return 0 for all series: Prometheus does not see the first increase of a series that begins with 1."""
     of_parts = [(part, cause.value) for part in PARTS.values() for cause in Cause if cause is not Cause.KILLED]
     return dict.fromkeys([COORDINATOR, *of_parts], 0)
 
 
 @dataclass
 class State:
-    """What metrics are made of.
+    """State that metrics are made from.
 
     Attributes:
-        row: the newest of metrics.jsonl; None before the first.
-        restarts: counts, by part and cause; restarted: when one was last made.
-        failed: 1 by the cause of which the run has failed; empty while it goes on.
+        row: newest row of metrics.jsonl; None before the first.
+        restarts: counts by part and cause; restarted: time of the last restart.
+        failed: 1 for the cause of the run's failure; empty if the run has not failed.
         published: the paper's values at the newest evaluation, by task.
     """
 
@@ -61,7 +61,7 @@ class State:
 
 
 class Tally:
-    """Keeps the state. `published` gives the paper's value of a task at a number of environment steps, or None."""
+    """Keep the state. `published` returns the paper's value of a task at a number of environment steps, or None."""
 
     def __init__(self, state: State, published: Callable[[str, int], float | None] = lambda *_: None) -> None:
         self.state = state

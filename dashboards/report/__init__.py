@@ -1,6 +1,6 @@
-"""`brc report`: one HTML page of one run or several, which needs no server and no network.
+"""`brc report`: one HTML page of one or several runs, which needs no server and no network.
 
-runs reads what a run's folder holds; curves makes of its evaluations what is drawn, with intervals; figures draws with
-matplotlib, as SVG whose colors the page chooses; page puts figures and tables into page.html, with page.css and page.js
-inside. write(), in page, is called by `brc report`, and by a run when it ends. Nothing here knows Ray or torch.
+runs reads a run's folder. curves makes curves with intervals from its evaluations. figures draws SVG with matplotlib;
+the page chooses the colors. page puts figures and tables into page.html, with page.css and page.js inside. `brc report`
+calls page.write(), and so does a run at its end. Nothing here imports Ray or torch.
 """

@@ -1,4 +1,4 @@
-"""What a report draws of evaluations: means of runs that repeat one experiment, and how sure they are."""
+"""Curves of evaluations in a report: means of runs that repeat one experiment, with intervals."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from dashboards.report.runs import Run
 from dashboards.rows import EvaluationRow
 from replay.json_text import json_text
 
-# What runs may differ in and be repetitions of one experiment: it changes what is learned by chance alone, or says how
-# long, where and with what view. By section; "" is no section.
+# Options in which repetitions of one experiment may differ, by section; "" for options outside sections. They change
+# learning only by chance, or set how long, where and with which views a run goes on.
 BY_THE_WAY = {
     "": {"name", "seed", "preset", "resume", "steps", "runs_folder", "ray_folder", "report_interval", "wandb"}
     | {"checkpoint_interval", "keep_checkpoints", "metrics", "evaluation"},
     "learner": {"checkpoints", "threads", "deadline", "profile"},
     "replay": {"directory", "snapshots"},
 }
-POINTS = 60  # with an interval
+POINTS = 60  # most points of a curve; each has an interval
 RESAMPLES = 500
 SEPARATORS = "-_."
 
@@ -32,7 +32,7 @@ Points = list[tuple[float, np.ndarray]]  # environment steps, (rows, tasks)
 
 
 class Curve(NamedTuple):
-    """Means over environment steps of each task, with 95 percent intervals."""
+    """Means with 95 percent intervals, over environment steps of each task."""
 
     steps: list[float]
     mean: list[float]
@@ -42,7 +42,7 @@ class Curve(NamedTuple):
 
 @dataclass(frozen=True)
 class Series:
-    """Runs of one experiment. `number` is its place among all, which decides its color."""
+    """Runs of one experiment. `number` is the place of the series among all, and decides its color."""
 
     number: int
     label: str
@@ -50,7 +50,7 @@ class Series:
 
     @property
     def evaluated(self) -> list[Run]:
-        """Those that have been evaluated."""
+        """Runs that have been evaluated."""
         return [run for run in self.runs if run.evaluations]
 
     @property
@@ -59,7 +59,7 @@ class Series:
 
 
 def group(runs: Sequence[Run], apart: bool = False) -> list[Series]:
-    """Repetitions of one experiment together; `apart` has each run by itself."""
+    """Group repetitions of one experiment into a series. With `apart`, make a series of each run."""
     found: dict[str, list[Run]] = {}
     for run in runs:
         found.setdefault(run.name if apart else experiment(run.config), []).append(run)
@@ -72,7 +72,7 @@ def group(runs: Sequence[Run], apart: bool = False) -> list[Series]:
 
 
 def experiment(config: dict[str, Any]) -> str:
-    """What decides what is learned."""
+    """Return the options that define the experiment, as JSON: all except BY_THE_WAY."""
     kept = {key: value for key, value in config.items() if key not in BY_THE_WAY[""]}
     for section in kept.keys() & BY_THE_WAY.keys():
         kept[section] = {key: value for key, value in kept[section].items() if key not in BY_THE_WAY[section]}
@@ -80,7 +80,7 @@ def experiment(config: dict[str, Any]) -> str:
 
 
 def label(runs: Sequence[Run]) -> str:
-    """A run's name, or what the names of several begin with, up to a separator, and how many they are."""
+    """Return a run's name; for several runs their common prefix, up to a separator, and their number."""
     if len(runs) == 1:
         return runs[0].name
     names = [run.name for run in runs]
@@ -92,24 +92,24 @@ def label(runs: Sequence[Run]) -> str:
 
 
 def by_success(task: str) -> bool:
-    """Whether a task is judged by its share of episodes with success, as the paper does, and not by returns."""
+    """Whether a task is judged by its share of successful episodes, as in the paper, and not by returns."""
     name = task.split("/", 1)[0]
     return name in benchmarks() and benchmarks()[name].by_success
 
 
 def episodes(evaluation: EvaluationRow, task: str) -> list[float]:
-    """What its episodes are judged by, those alone that gave numbers."""
+    """Return the finite scores or returns, whichever judge the task, of its episodes."""
     return aggregate.finite((evaluation.scores if by_success(task) else evaluation.returns).get(task) or [])
 
 
 def task_curve(series: Series, task: str) -> Curve | None:
-    """Of one task. Its intervals are over runs or, of a single run, over the episodes of each evaluation."""
+    """Return the curve of a task. Intervals are over runs, or over the episodes of each evaluation for a single run."""
     return curve(points(series, lambda row: [episodes(row, task)]), mean, aggregate.mean_interval)
 
 
 def score_curve(series: Series, interquartile: bool) -> Curve | None:
-    """The score over all tasks that have one, likewise. Several runs' interquartile mean is over runs and tasks, a
-    single run's over its tasks' means."""
+    """Return the curve of the score over all tasks that have one, with intervals as in `task_curve`. The interquartile
+    mean of several runs is over runs and tasks; that of a single run is over task means."""
     found = points(series, lambda row: [aggregate.finite(values) for values in row.scores.values()])
     if not interquartile:
         return curve(found, mean, aggregate.mean_interval)
@@ -131,10 +131,10 @@ def curve(found: Points, value: Callable[[np.ndarray], float], interval: Callabl
 
 
 def points(series: Series, values: Callable[[EvaluationRow], list[list[float]]]) -> Points:
-    """At each of POINTS evaluations, (episodes, tasks) of a single run, (runs, tasks) of several.
+    """Return values at up to POINTS evaluations: (episodes, tasks) for a single run, (runs, tasks) for several.
 
-    `values` gives each task's episodes in an evaluation. Several runs are compared at the steps of the first one's
-    evaluations, as far as all of them have come; between two evaluations a run's mean is interpolated. Runs without an
+    `values` gives each task's episodes in an evaluation. Several runs are compared at the evaluation steps of the first
+    run, within the range that all runs cover. A run's mean is interpolated between its evaluations. Runs without an
     evaluation are left out.
     """
     each = [
@@ -153,20 +153,20 @@ def points(series: Series, values: Callable[[EvaluationRow], list[list[float]]])
 
 
 def interpolated(run: Points, steps: Sequence[float]) -> np.ndarray:
-    """(steps, tasks): a run's means over episodes."""
+    """Return a run's means over episodes, interpolated at the given steps, of shape (steps, tasks)."""
     means = np.array([table.mean(axis=0) for _, table in run])
     at = [step for step, _ in run]
     return np.stack([np.interp(steps, at, column) for column in means.T], axis=1)
 
 
 def columns(values: list[list[float]]) -> np.ndarray | None:
-    """(episodes, tasks) of as many episodes as all tasks have; None of none."""
+    """Return an array (episodes, tasks), cut to the fewest episodes of any task; None if that is 0."""
     count = min((len(one) for one in values), default=0)
     return np.array([one[:count] for one in values], float).T if count else None
 
 
 def thinned(found: Points) -> Points:
-    """At most POINTS of them, the first and the last among these."""
+    """Return at most POINTS of the points, including the first and the last."""
     if len(found) <= POINTS:
         return found
     return [found[round(place)] for place in np.linspace(0, len(found) - 1, POINTS)]

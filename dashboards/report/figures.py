@@ -1,4 +1,4 @@
-"""Draws a figure as SVG whose colors are names of the page's, so that it follows the page into the dark."""
+"""Drawing of a figure as SVG. Its colors are CSS names of the page, so that it follows the page's dark mode."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-COLORS = 8  # of series, in page.css; more of them begin again
+COLORS = 8  # colors of series in page.css; they repeat for more series
 SIDES = ("actors", "learner", "limiter", "balanced")
-# Colors that nobody draws with stand for names: matplotlib takes no others. Black it would leave out.
+# Colors that no drawing uses stand for CSS names, which matplotlib does not accept. It would leave out black.
 NAMES = {
     **{f"#0100{number:02x}": f"series-{number}" for number in range(COLORS)},
     **{f"#0100{0x10 + number:02x}": side for number, side in enumerate(SIDES)},
@@ -26,7 +26,7 @@ NAMES = {
     "#010023": "random",
 }
 HEX = {name: color for color, name in NAMES.items()}
-LETTERS = 20  # of a name in a figure
+LETTERS = 20  # most letters of a name in a figure
 DECIMALS, FIRST = r"(\d+\.\d)\d+", r"\1"
 STYLE = {
     "svg.fonttype": "none",
@@ -51,20 +51,20 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Line:
-    """A curve of a series, or with number -1 of none: then it stays when series are hidden."""
+    """A curve of a series. A curve with number -1 has no series, and stays when series are hidden."""
 
     number: int
-    label: str  # empty for what the page does not tell of
+    label: str  # empty if the page shows no values of it at the pointer
     points: Sequence[Point]
     band: tuple[Sequence[float], Sequence[float]] | None = None
-    color: str = ""  # empty is that of the series
+    color: str = ""  # empty for the color of the series
     style: str = "-"
     width: float = 1.4
 
 
 @dataclass(frozen=True)
 class Spans:
-    """What a run was in, one after another: (from, to, which of SIDES)."""
+    """Successive bottlenecks of a run: (from, to, one of SIDES)."""
 
     number: int
     label: str
@@ -86,8 +86,8 @@ def color(number: int) -> str:
 
 
 def svg(figure: Figure) -> tuple[str, dict[str, float]]:
-    """The drawing, and where in it x is: `left` and `right` of its plot as shares of its width, at `from` and `to`."""
-    # Names within the drawing are made of the salt: each drawing has its own, for one that is hidden lends nothing.
+    """Return the drawing and its x axis: the plot's `left` and `right` as shares of its width, at x `from` and `to`."""
+    # The salt makes ids unique in each drawing: a drawing cannot use ids of another drawing that is hidden.
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": figure.title}):
         height = 0.45 + 0.22 * len(figure.spans) if figure.spans else 2.1
         canvas, axes = plt.subplots(figsize=(3.6, height), layout="constrained")
@@ -98,7 +98,7 @@ def svg(figure: Figure) -> tuple[str, dict[str, float]]:
             if len(at) > 1:
                 axes.plot(at, values, line.style, color=drawn, linewidth=line.width, gid=group)
             elif line.band:
-                # Means in another order may differ in their last digit.
+                # Rounding may put the mean slightly outside its bounds: no error bar below 0.
                 errors = [[max(0.0, values[0] - line.band[0][0])], [max(0.0, line.band[1][0] - values[0])]]
                 bar = axes.errorbar(at, values, errors, fmt="o", markersize=3, color=drawn, capsize=2)
                 for part in bar.get_children():
@@ -138,7 +138,7 @@ def draw_spans(axes: Axes, rows: Sequence[Spans]) -> None:
 
 
 def adopted(text: str) -> str:
-    """As part of a page: without a file's head and fixed size, in few bytes, groups as classes, colors by name."""
+    """Return the SVG as part of a page: without file head and fixed size, short, groups as classes, colors by name."""
     text = text[text.index("<svg") :]
     text = re.sub(r'(<svg [^>]*?) width="[^"]*" height="[^"]*"', r'\1 role="img" tabindex="0"', text, count=1)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
@@ -150,7 +150,7 @@ def adopted(text: str) -> str:
 
 
 def short(value: float) -> str:
-    """A number of few letters, such as 250k."""
+    """Return a short form of a number, such as 250k."""
     for unit, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= unit:
             return f"{value / unit:.4g}{name}"
@@ -158,5 +158,5 @@ def short(value: float) -> str:
 
 
 def middle_out(name: str) -> str:
-    """The begin and the end of a long name."""
+    """Return the beginning and the end of a long name."""
     return name if len(name) <= LETTERS else f"{name[: LETTERS // 2 - 1]}…{name[-LETTERS // 2 :]}"

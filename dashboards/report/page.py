@@ -1,4 +1,4 @@
-"""Puts a report together: one file that holds all it needs."""
+"""Assembly of a report: one file that contains all that it needs."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from dashboards.sinks.console import duration
 from replay.json_text import json_text
 
 FOLDER = Path(__file__).parent
-EVENTS = 200  # that are listed
+EVENTS = 200  # newest events that are listed
 
 
 def write(runs: Sequence[Run], file: Path, apart: bool = False) -> None:
-    """The report of runs. `apart` draws every run by itself, where repetitions of one experiment would be one curve.
+    """Write the report of runs. `apart` draws every run by itself; else repetitions of one experiment are one curve.
 
-    Raises OSError when the file cannot be written. A reader never sees half of it, whoever else writes one.
+    Raises OSError when the file cannot be written. A reader never sees a partial file, even with several writers.
     """
     text = render(group(runs, apart))
     partial = file.with_name(f".{file.name}.{os.getpid()}")
@@ -41,7 +41,7 @@ def write(runs: Sequence[Run], file: Path, apart: bool = False) -> None:
 
 
 def render(series: Sequence[Series]) -> str:
-    """The page."""
+    """Return the page as HTML."""
     runs = [run for one in series for run in one.runs]
     tasks = [(task, [task_curve(one, task) for one in series]) for task in sections.tasks_of(series)]
     environment = Environment(
@@ -74,8 +74,8 @@ def render(series: Sequence[Series]) -> str:
 
 
 def drawing(figure: Figure) -> dict[str, Any]:
-    """A figure's parts for the template. `points` is what the page tells of the place that is pointed to: where a
-    number is none, as a loss may be, neither is drawn."""
+    """Return a figure's parts for the template. `points` are the values that the page shows at the pointer. Neither has
+    numbers that are not finite, as a loss may be."""
     finite = [(line, [(x, y) for x, y in line.points if math.isfinite(y)]) for line in figure.lines]
     figure = replace(figure, lines=[line for line, known in finite if known])
     picture, place = svg(figure)
@@ -93,7 +93,7 @@ def rounded(value: float) -> float:
 
 
 def events(series: Series, run: Run) -> dict[str, Any]:
-    """How often each happened, and the newest, with the time that the run had taken."""
+    """Return counts of events by kind, and the newest events with the elapsed time of the run."""
     newest = run.events[-EVENTS:][::-1]
     return {
         "series": series.number,

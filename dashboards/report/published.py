@@ -1,6 +1,6 @@
-"""The paper's learning curves (arXiv 2505.23150), from the data that its authors have published under the MIT licence.
+"""Learning curves of the paper (arXiv 2505.23150), from data that its authors published under the MIT licence.
 
-published_curves.json has, by suite and task, mean and standard deviation over seeds at each evaluation. Its note says
+published_curves.json has mean and standard deviation over seeds at each evaluation, by suite and task. Its note says
 why a point stands for 25,000 environment steps of each task.
 """
 
@@ -18,7 +18,7 @@ ENDINGS = ("", "-v0", "-v2-goal-observable")
 
 
 class Curve(NamedTuple):
-    """Returns, of MetaWorld shares of success, of one agent for all tasks of the paper's suite."""
+    """Returns of one agent for all tasks of the paper's suite; for MetaWorld, shares of success."""
 
     steps: list[int]  # environment steps of this task
     mean: list[float]
@@ -26,7 +26,7 @@ class Curve(NamedTuple):
     seeds: int
 
     def at(self, steps: float) -> float | None:
-        """Its mean after so many steps, None where it has no point yet, or has ended."""
+        """Return the mean after `steps` steps, interpolated; None before the first point or after the last."""
         if not self.steps[0] <= steps <= self.steps[-1]:
             return None
         return float(np.interp(steps, self.steps, self.mean))
@@ -39,7 +39,7 @@ def document() -> dict[str, Any]:
 
 
 def curve(task: str) -> Curve | None:
-    """Of a task, such as dmc/dog-run; None for one that the paper has no curve of."""
+    """Return the paper's curve of a task, such as dmc/dog-run; None if the paper has none."""
     benchmark, _, name = task.partition("/")
     for suite in SUITES.get(benchmark, ()):
         for ending in ENDINGS:

@@ -1,4 +1,4 @@
-"""What a run's folder says of it, as the report needs it. The run may be under way."""
+"""Content of a run's folder, as the report needs it. The run may be live."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from dashboards.events import ActorDied, Begun, Entry, EvaluationLost, Event, Go
 from dashboards.rows import EvaluationRow, Row
 from dashboards.sinks import records
 
-POINTS = 400  # of a curve over time
+POINTS = 400  # points of a curve over time
 DEATHS = (ActorDied, ShardDied, LearnerDied, EvaluationLost)
 R = TypeVar("R", Row, EvaluationRow)
 
 
 @dataclass(frozen=True)
 class Run:
-    """`state` is the registry's word for how it is; `rows` are a sample of metrics.jsonl, `evaluations` are all of the
-    deterministic policy, without what a resume has undone; `random` is that of the random policy."""
+    """Data of a run. `state` is its state in the registry. `rows` are a sample of metrics.jsonl; `evaluations` are all
+    evaluations of the deterministic policy. Both omit rows that a resume has undone. `random` is the evaluation of the
+    random policy."""
 
     name: str
     state: str
@@ -34,18 +35,18 @@ class Run:
 
     @cached_property
     def tasks(self) -> list[str]:
-        """Names; none of a run that has not said anything yet."""
+        """Names of the tasks; empty if the run has no rows yet."""
         newest = (self.rows[-1:], self.evaluations[-1:], [self.random] if self.random else [])
         return next((list(row.mean_return) for rows in newest for row in rows), [])
 
     @cached_property
     def versions(self) -> dict[str, str]:
-        """Of the packages that it began with last."""
+        """Versions of Python and packages when the run last began."""
         begun = [entry.event for entry in self.events if isinstance(entry.event, Begun)]
         return {"python": begun[-1].python, **begun[-1].versions} if begun else {}
 
     def marks(self) -> list[float]:
-        """Seconds at which it began anew or a part died."""
+        """Return the elapsed seconds at which the run began again or a part died."""
         return [one.elapsed_s for one in self.events if is_marked(one.event) and one.elapsed_s is not None]
 
 
@@ -54,7 +55,7 @@ def is_marked(event: Event) -> bool:
 
 
 def load(path: Path, state: str) -> Run:
-    """The run in a folder. Raises OSError, which names the file, when one cannot be read."""
+    """Load the run in a folder. Raises OSError, which names the file, if a file cannot be read."""
     evaluations = records.read_evaluations(path)
     random = [row for row in evaluations if row.is_random]
     learned = [row for row in evaluations if not row.is_random]
@@ -77,14 +78,14 @@ def standing(
     at: Callable[[R], float],
     come_from: Callable[[Begun | GoneBack], float | None],
 ) -> list[R]:
-    """Rows without those that a resume has undone: `at` says where a row is, and grows from row to row; `come_from`
-    where an event has the run go on from."""
+    """Return the rows that no resume has undone. `at` gives a row's position, which grows from row to row; `come_from`
+    gives the position from which the run continues after an event."""
     kept = list(rows)
     for entry in events:
         if isinstance(entry.event, (Begun, GoneBack)) and (begins := come_from(entry.event)) is not None:
             kept = [row for row in kept if row.session >= entry.session or at(row) <= begins]
     found: list[R] = []
-    for row in reversed(kept):  # two of the same steps: the later
+    for row in reversed(kept):  # of two rows at the same position, keep the later
         if not found or at(row) < at(found[-1]):
             found.append(row)
     return found[::-1]

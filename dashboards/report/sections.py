@@ -1,4 +1,4 @@
-"""What a report shows: its figures and tables, made of series of runs."""
+"""Figures and tables of a report, made from series of runs."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ STEPS = "environment steps of each task"
 
 
 WORDS = {"actors": "actors", "learner": "learner", "limiter": "both, by turns", "balanced": "nobody"}
-MARKS = 300  # places of a figure where one can be
+MARKS = 300  # places on the x axis that marks are rounded to
 
 
 def tasks_of(series: Sequence[Series]) -> list[str]:
-    """Of all runs, in the order of the first."""
+    """Return the tasks of all runs, in the order of the first run."""
     return list(dict.fromkeys(task for one in series for task in one.tasks))
 
 
@@ -34,8 +34,8 @@ def same_tasks(series: Sequence[Series]) -> bool:
 
 
 def score_figures(series: Sequence[Series]) -> list[Figure]:
-    """Mean and interquartile mean over all tasks, the former beside the paper's if it is of the same tasks; none if no
-    task has a score."""
+    """Return figures of mean and interquartile mean score over all tasks; none if no task has a score. The mean has the
+    paper's curve beside it if all series have the same tasks."""
     found = []
     for title, interquartile in (("Mean score", False), ("Interquartile mean score", True)):
         lines = [line for one in series for line in drawn(one, score_curve(one, interquartile))]
@@ -47,7 +47,7 @@ def score_figures(series: Sequence[Series]) -> list[Figure]:
 
 
 def paper_score(tasks: Sequence[str], steps: int) -> float | None:
-    """Of the paper's means after so many steps; None unless it has all of the tasks."""
+    """Return the mean score of the paper after `steps` steps; None unless it has values of all tasks."""
     scores = []
     for task in tasks:
         curve = published.curve(task)
@@ -60,7 +60,7 @@ def paper_score(tasks: Sequence[str], steps: int) -> float | None:
 
 
 def paper_line(value: Callable[[int], float | None], most: int) -> list[Line]:
-    """The paper's curve at its own points, as far as the runs have come."""
+    """Return the paper's curve at its own points, up to the steps of the runs."""
     interval = published.document()["interval_env_steps_per_task"]
     found = [(steps, value(steps)) for steps in (*range(interval, most, interval), most)]
     known = [(steps, at) for steps, at in found if at is not None]
@@ -72,7 +72,8 @@ def most_steps(series: Sequence[Series]) -> int:
 
 
 def task_figure(series: Sequence[Series], task: str, curves: Sequence[Curve | None]) -> Figure:
-    """Evaluations with their interval; thin, every run of several; dotted, training; dashed, paper and random."""
+    """Return a task's figure: evaluations with interval; thin, each of several runs; dotted, training; dashed, paper
+    and random policy."""
     lines: list[Line] = []
     for one, found in zip(series, curves, strict=True):
         for run in one.runs:
@@ -96,7 +97,7 @@ def drawn(series: Series, curve: Curve | None) -> list[Line]:
 
 
 def thin_lines(series: Series, run: Run, task: str) -> list[Line]:
-    """A run's training and, when it is one of several, its own evaluations."""
+    """Return lines of a run's training and, if the series has several runs, of its own evaluations."""
     values = [(row.env_steps, (row.success if by_success(task) else row.mean_return).get(task)) for row in run.rows]
     training = [(steps, value) for steps, value in values if value is not None]
     found = [Line(series.number, "", training, style=":", width=0.7)] if training else []
@@ -107,7 +108,7 @@ def thin_lines(series: Series, run: Run, task: str) -> list[Line]:
 
 
 def random_value(series: Sequence[Series], task: str) -> float | None:
-    """Mean over the runs whose random policy was evaluated."""
+    """Return the mean over runs whose random policy was evaluated; None if there is none."""
     means = [
         np.mean(episodes(run.random, task))
         for one in series
@@ -118,7 +119,7 @@ def random_value(series: Sequence[Series], task: str) -> float | None:
 
 
 def task_row(series: Sequence[Series], task: str, curves: Sequence[Curve | None]) -> dict[str, Any]:
-    """The newest numbers of a task: of random actions, and of each series beside the paper's at the same steps."""
+    """Return a task's newest values: of random actions, and of each series with the paper's value at the same steps."""
     paper = published.curve(task)
     newest = [
         curve
@@ -134,7 +135,7 @@ def task_row(series: Sequence[Series], task: str, curves: Sequence[Curve | None]
 
 
 def run_row(series: Series, run: Run) -> dict[str, Any]:
-    """How a run is, in a line of the table."""
+    """Return the state of a run as a line of the table."""
     row = run.rows[-1] if run.rows else None
     newest = run.evaluations[-1] if run.evaluations else None
     return {
@@ -156,7 +157,7 @@ def run_row(series: Series, run: Run) -> dict[str, Any]:
 
 
 def usual_bottleneck(run: Run) -> str:
-    """The side that was waited for in most rows, and in how many of them."""
+    """Return the side that was waited for in most rows, and its share of rows."""
     said = Counter(row.bottleneck for row in run.rows[1:])
     if not said:
         return ""
@@ -165,7 +166,7 @@ def usual_bottleneck(run: Run) -> str:
 
 
 def bottlenecks(run: Run, unit: float) -> list[tuple[float, float, str]]:
-    """(from, to, side): what each row of the sample says, from the row before it on; those that are alike in one."""
+    """Return (from, to, side) of each sampled row, beginning at the previous row. Equal neighbours are merged."""
     found: list[tuple[float, float, str]] = []
     for before, row in zip(run.rows, run.rows[1:], strict=False):
         begun, ended, side = before.elapsed_s / unit, row.elapsed_s / unit, row.bottleneck
@@ -176,7 +177,7 @@ def bottlenecks(run: Run, unit: float) -> list[tuple[float, float, str]]:
 
 
 def time_figures(series: Sequence[Series]) -> list[Figure]:
-    """Speed, waiting, who is waited for, and the learner's numbers, over the time that runs have taken."""
+    """Return figures over elapsed time: speed, waiting, bottleneck, and the learner's numbers."""
     longest = max((run.rows[-1].elapsed_s for one in series for run in one.runs if run.rows), default=0.0)
     unit, name = (3600.0, "hours") if longest > 7200 else (60.0, "minutes")
     each = [(one, run) for one in series for run in one.runs if run.rows]
@@ -228,8 +229,8 @@ def all_steps(row: Row) -> float:
 
 
 def speed(run: Run, count: Callable[[Row], float]) -> list[float | None]:
-    """A second, between a row and the one before. Where a part's death took back what was counted, or a coordinator
-    took over from one that no longer counted the time, nothing is known."""
+    """Return the increase of a count per second between each row and the previous row. It is None if a part's death
+    made the count fall, or if another coordinator took over: its predecessor no longer counted the time."""
     found: list[float | None] = [None]
     for before, row in zip(run.rows, run.rows[1:], strict=False):
         more, seconds = count(row) - count(before), row.elapsed_s - before.elapsed_s
@@ -239,7 +240,7 @@ def speed(run: Run, count: Callable[[Row], float]) -> list[float | None]:
 
 
 def differing(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
-    """(option, its value in each run) of the options in which they differ, but for names."""
+    """Return (option, its value in each run) for options in which the runs differ, except their names."""
     tables = [flat(run.config) for run in runs]
     options = dict.fromkeys(option for table in tables for option in table)
     found = [(option, [table.get(option, "") for table in tables]) for option in options if option != "name"]

@@ -1,1 +1,1 @@
-"""Where rows and events go: JSON lines, terminal, TensorBoard and Weights & Biases."""
+"""Destinations of rows and events: JSON lines, terminal, TensorBoard and Weights & Biases."""

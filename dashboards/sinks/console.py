@@ -1,4 +1,4 @@
-"""What a run shows while it goes on: a live table in a terminal, one plain line a report elsewhere."""
+"""Console of a live run: a live table in a terminal, one plain line per report elsewhere."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ MOST_NAMED = 8  # tasks that a line names one by one
 
 
 class Console:
-    """Shows metrics rows and evaluations, on standard output or in a file, for as long as that can be written. Use as a
-    context manager: leaving restores the terminal."""
+    """Show metrics rows and evaluations on standard output or in a file, while it can be written. Use as a context
+    manager: the exit restores the terminal."""
 
     def __init__(self, tasks: list[str], steps: int, file: IO[str] | View | None = None) -> None:
         self.tasks = tasks
@@ -42,11 +42,11 @@ class Console:
 
     @property
     def lost(self) -> str:
-        """Why nothing is shown any more; "" while it is."""
+        """Reason why nothing is shown any more, or ""."""
         return self.view.lost
 
     def say(self, line: str) -> None:
-        """A line that stays."""
+        """Print a line that stays."""
         self.rich.print(Text(line))
 
     def evaluation(self, row: EvaluationRow) -> None:
@@ -93,14 +93,14 @@ class Console:
 
 
 def found(row: EvaluationRow) -> dict[str, str]:
-    """What an evaluation found, by task: the return, and the share of episodes with success if there was any."""
+    """Return the result of an evaluation by task: the return, and the share of successful episodes if above 0."""
     words = {task: f"{value:.0f}" for task, value in row.mean_return.items() if value is not None}
     shares = {task: f" ({share:.0%} success)" for task, share in row.success.items() if share}
     return {task: word + shares.get(task, "") for task, word in words.items()}
 
 
 def plain_line(row: Row, steps: int) -> str:
-    """The run in one line: progress, speed, ratio, policy age, replay, who waits, time left."""
+    """Return the run in one line: progress, speed, ratio, policy age, replay, bottleneck, time left."""
     done = 100.0 * row.env_steps / steps
     returns = [value for value in row.mean_return.values() if value is not None]
     score = f"return {sum(returns) / len(returns):.0f} | " if returns else ""

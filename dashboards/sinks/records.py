@@ -1,4 +1,4 @@
-"""The files that tell what a run did, one JSON object a line; every other view is a mirror of these."""
+"""Record files of a run, one JSON object a line. Every other view is a mirror of these files."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from dashboards.events import Checkpoint, Entry, Event, MirrorFailed, from_row, 
 from dashboards.rows import EvaluationRow, Row
 from replay.json_text import json_text
 
-RECENT = 8  # events and evaluations that are at hand
+RECENT = 8  # newest events and evaluations that are kept in memory
 T = TypeVar("T")
-NEWEST_BYTES = 1 << 20  # more than two rows of hundreds of tasks take
+NEWEST_BYTES = 1 << 20  # more than two rows take with hundreds of tasks
 
 
 class Mirror(Protocol):
-    """Shows the same rows elsewhere. None may keep its caller waiting for a network."""
+    """View that shows the same rows elsewhere. A mirror must not make its caller wait for a network."""
 
     def event(self, entry: Entry) -> None: ...
 
@@ -35,11 +35,11 @@ class Mirror(Protocol):
 
 
 class Records:
-    """Appends to the run's files; a line is on its way to disk when a call returns. Then the mirrors get it.
+    """Append rows to the run's files, then to the mirrors. A line is flushed to the system when a call returns.
 
-    `time` of a row is of the wall clock, which may go back; `session` and `elapsed_s` never do while a run goes on.
+    `time` of a row is wall-clock time, which may go back. `session` and `elapsed_s` never go back while a run goes on.
 
-    A mirror that raises is given up, which is an event; the run goes on without it.
+    A mirror that raises is removed, with an event; the run goes on without it.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -51,11 +51,11 @@ class Records:
         self.evaluations = deque(
             decoded(EvaluationRow, folder / "eval.jsonl", tail(folder / "eval.jsonl", RECENT)), RECENT
         )
-        # Counts the processes that have written these files: which row came first is not for clocks to say.
+        # Number of processes that have written these files. It orders rows where clocks cannot.
         self.session = 1 + (self.events[-1].session if self.events else 0)
 
     def event(self, event: Event, elapsed_s: float | None = None) -> None:
-        """Something that happened once, now, or after the run had taken `elapsed_s` seconds."""
+        """Record an event that happened now, or after the run had taken `elapsed_s` seconds."""
         entry = Entry(time.time(), self.elapsed_s() if elapsed_s is None else elapsed_s, event, self.session)
         self.events.append(entry)
         self._append("events", to_row(entry))
@@ -75,16 +75,16 @@ class Records:
         try:
             file.write(json_text({**row, "session": self.session}) + "\n")
             file.flush()
-        except OSError as error:  # of a full disk it does not say which file
+        except OSError as error:  # for a full disk, Python's error does not name the file
             raise OSError(error.errno, error.strerror, file.name) from error
 
     def _mirror(self, what: str, row: Entry | Row | EvaluationRow) -> None:
         for mirror in list(self.mirrors):
             try:
                 getattr(mirror, what)(row)
-            except Exception as error:  # of whatever kind another library has
+            except Exception as error:  # other libraries may raise anything
                 self.mirrors.remove(mirror)
-                # What it shows is not to be taken for news, but the run does not wait for its server.
+                # Close the mirror, so that its numbers do not look current. The run does not wait for its server.
                 threading.Thread(target=end, args=(mirror,), daemon=True).start()
                 self.event(MirrorFailed(reason=f"{type(error).__name__}: {error}", mirror=type(mirror).__name__))
 
@@ -101,7 +101,7 @@ def end(mirror: Mirror) -> None:
 
 
 def opened(path: Path) -> TextIO:
-    """For appending rows. A last line that a crash has cut short is ended, or it would take the next one with it."""
+    """Open a file to append rows. End a last line that a crash has cut short: it would corrupt the next row."""
     file = path.open("a")
     if file.tell():
         with path.open("rb") as written:
@@ -112,19 +112,19 @@ def opened(path: Path) -> TextIO:
 
 
 def numbers_of_row(row: Row) -> dict[str, Any]:
-    """What is mirrored of a row of metrics."""
+    """Return the values of a metrics row that mirrors get."""
     return {name: value for name, value in encode(row).items() if name != "session"}
 
 
 def numbers_of_evaluation(row: EvaluationRow) -> dict[str, Any]:
-    """What is mirrored of it: what the random policy gets has a name of its own."""
+    """Return the values of an evaluation that mirrors get. Those of the random policy are named `random`."""
     means = {"return": row.mean_return, "success": row.success, "score": row.score}
     scores = {"score_mean": row.score_mean, "score_iqm": row.score_iqm}
     return {"random" if row.is_random else "evaluation": means | scores, "env_steps": row.env_steps}
 
 
 def numbers_of_event(event: Event) -> dict[str, Any]:
-    """What is mirrored of it; {} for nothing."""
+    """Return the values of an event that mirrors get, {} for none."""
     if not isinstance(event, Checkpoint):
         return {}
     taken = {"seconds": event.seconds, "part_seconds": event.part_seconds, "part_bytes": event.part_bytes}
@@ -132,7 +132,7 @@ def numbers_of_event(event: Event) -> dict[str, Any]:
 
 
 def flatten(row: dict[Any, Any], prefix: str = "") -> list[tuple[str, float]]:
-    """(slash-joined name, number) for every number in nested dictionaries and in lists of them; no other is."""
+    """Return (slash-joined name, number) for every number in nested dictionaries and in lists of dictionaries."""
     found: list[tuple[str, float]] = []
     for key, value in row.items():
         if isinstance(value, dict):
@@ -145,7 +145,7 @@ def flatten(row: dict[Any, Any], prefix: str = "") -> list[tuple[str, float]]:
 
 
 def tail(file: Path, count: int) -> list[dict[str, Any]]:
-    """Up to `count` of the last whole rows of a .jsonl file, however long the file has become, oldest first."""
+    """Return up to `count` of the last whole rows of a .jsonl file, oldest first. Read only the last NEWEST_BYTES."""
     if not file.exists():
         return []
     with file.open("rb") as stream:
@@ -161,20 +161,20 @@ def tail(file: Path, count: int) -> list[dict[str, Any]]:
 
 
 def sample(file: Path, count: int) -> list[dict[str, Any]]:
-    """Rows of a .jsonl file, evenly spread over its bytes, its first and last among them: at most `count` and one, in
-    their order. How long it takes does not depend on how long the file has become."""
+    """Return at most `count` + 1 rows of a .jsonl file in order, evenly spread over its bytes, with the first and last
+    row. The time does not depend on the length of the file."""
     if not file.exists():
         return []
     size = file.stat().st_size
     rows: list[dict[str, Any]] = []
-    begun = -1  # where the row that was read last begins
+    begun = -1  # offset of the row that was read last
     with file.open("rb") as stream:
         for offset in (size * part // count for part in range(count)):
             if offset <= begun:
                 continue
             stream.seek(max(0, offset - 1))
             if offset:
-                stream.readline()  # what is left of the row before the one that begins here or later
+                stream.readline()  # skip the rest of a row that began before this offset
             begun = stream.tell()
             with suppress(ValueError):
                 rows.append(json.loads(stream.readline()))
@@ -183,7 +183,7 @@ def sample(file: Path, count: int) -> list[dict[str, Any]]:
 
 
 def read(file: Path) -> list[dict[str, Any]]:
-    """The objects of a .jsonl file; a last line cut short by a crash is left out, a missing file is empty."""
+    """Return the objects of a .jsonl file without lines cut short by a crash. A missing file counts as empty."""
     if not file.exists():
         return []
     rows = []
@@ -196,18 +196,18 @@ def read(file: Path) -> list[dict[str, Any]]:
 
 
 def read_events(folder: Path) -> list[Entry]:
-    """All events of the run in a folder, oldest first."""
+    """Return all events of the run in a folder, oldest first."""
     return [from_row(row) for row in read(folder / "events.jsonl")]
 
 
 def read_evaluations(folder: Path) -> list[EvaluationRow]:
-    """All evaluations of the run in a folder, oldest first."""
+    """Return all evaluations of the run in a folder, oldest first."""
     file = folder / "eval.jsonl"
     return decoded(EvaluationRow, file, read(file))
 
 
 def decoded(kind: type[T], file: Path, rows: Sequence[dict[str, Any]]) -> list[T]:
-    """Rows of a file. Raises ValueError, which names the file, for one that this version does not know."""
+    """Return the dataclasses of a file's rows. Raises ValueError, which names the file, for an unknown form of row."""
     try:
         return [decode(kind, row) for row in rows]
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Mirrors a run's numbers to TensorBoard event files, which lie beside its records."""
+"""Mirror of a run's numbers in TensorBoard event files, beside its records."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dashboards.sinks.records import flatten, numbers_of_evaluation, numbers_of_
 
 
 class TensorBoard:
-    """Every number of a row under its slash-joined name, at row['env_steps']."""
+    """Mirror that writes every number of a row under its slash-joined name, at row['env_steps']."""
 
     def __init__(self, folder: Path) -> None:
         self.writer = EventFileWriter(str(folder / "tensorboard"))

@@ -1,4 +1,4 @@
-"""What is printed, for whoever watches: that they stop watching ends no run, and ends other commands quietly."""
+"""Output streams that may lose their reader. A lost reader ends no run, and ends other commands quietly."""
 
 from __future__ import annotations
 
@@ -13,26 +13,25 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import IO, Any, TextIO, cast
 
-NOBODY_READS = 141  # what a shell says of a command that a closed pipe has ended
-PATIENCE_S = 1.0  # for which a reader that has stopped reading is waited for
+NOBODY_READS = 141  # exit code in a shell of a command that a closed pipe has ended
+PATIENCE_S = 1.0  # time to wait for a reader that has stopped reading
 Outlet = io.FileIO | socket.socket
 LEFT_OUT = b"\n(lines are left out here: nobody read them)\n"
 
 
 class OutputLost(Exception):
-    """The output that a command is called for cannot be written."""
+    """The standard output of a command cannot be written."""
 
 
 class View:
     """A text stream that never fails, and never waits for long.
 
-    From the first failure to write it on it is silent, and `lost` says why. A pipe that nobody reads any more, a
-    terminal that is gone, a full disk and a file that is closed are such failures. A character that the stream's
-    encoding lacks is none: it is written as an escape. While a pipe or a terminal takes no more, as of a pager that is
-    at rest or after Ctrl-S, what is written is left out.
+    After the first failed write it is silent, and `lost` says why. Failures are a pipe without a reader, a closed
+    terminal, a full disk and a closed file. A character that the stream's encoding lacks is written as an escape. While
+    a pipe or a terminal accepts no more, for example of an idle pager or after Ctrl-S, text is left out.
 
     Args:
-        stream: what is written to; None for one that was closed before this process began.
+        stream: stream to write to; None if it was closed before this process began.
     """
 
     def __init__(self, stream: IO[str] | None) -> None:
@@ -65,10 +64,9 @@ class View:
                 self._lose(error)
 
     def _unblocked(self) -> Outlet | None:
-        """What the stream's pipe, terminal or socket can be written through without a wait; None where there is nothing
-        of the kind.
+        """Return a non-blocking outlet to the stream's pipe, terminal or socket; None for any other stream.
 
-        The stream's own descriptor is left as it is: other processes share its settings.
+        The stream's own descriptor stays unchanged: other processes share its settings.
         """
         try:
             self.stream.flush()
@@ -80,11 +78,11 @@ class View:
                 flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY
                 return io.FileIO(os.open(f"/proc/self/fd/{number}", flags), "w")
         except (OSError, ValueError):
-            pass  # it is no file, or cannot be opened: what is wrong with it is seen when it is written
+            pass  # no file, or it cannot be opened: a later write shows the fault
         return None
 
     def _offer(self, data: bytes) -> None:
-        """Write what there is room for."""
+        """Write as much as the outlet accepts. Leave out the rest after at most PATIENCE_S."""
         assert self.outlet is not None
         deadline = time.monotonic()
         if self.leaves_out:
@@ -108,13 +106,13 @@ class View:
         if self.outlet is not None:
             self.outlet.close()
             self.outlet = None
-        with suppress(OSError, ValueError):  # what is not a file has nothing to send elsewhere
+        with suppress(OSError, ValueError):  # a stream without a descriptor needs no redirection
             silence(self.stream.fileno())
 
 
 class Result(View):
-    """The output that a command is called for: its reader is waited for. Raises OutputLost, once, when it cannot be
-    written."""
+    """Standard output of a command whose purpose is its output. Writes wait for the reader. Raises OutputLost, once,
+    when it cannot be written."""
 
     def _unblocked(self) -> Outlet | None:
         return None
@@ -125,7 +123,7 @@ class Result(View):
 
 
 def taken(outlet: Outlet, data: bytes) -> int:
-    """How much of this was written; never waits."""
+    """Write data without waiting. Return the number of bytes written."""
     try:
         if isinstance(outlet, socket.socket):
             return outlet.send(data, socket.MSG_DONTWAIT)
@@ -135,22 +133,22 @@ def taken(outlet: Outlet, data: bytes) -> int:
 
 
 def viewed(stream: IO[str] | View) -> View:
-    """A stream as one that never fails."""
+    """Return the stream as a View, which never fails."""
     return stream if isinstance(stream, View) else View(stream)
 
 
 def silence(descriptor: int) -> None:
-    """Have nothing become of what is still written there: by buffers when Python ends, by libraries, by children."""
+    """Redirect a descriptor to /dev/null. Buffers at exit, libraries and child processes may still write to it."""
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, descriptor)
     os.close(nothing)
 
 
 def shown(command: Callable[[], int], lasting: bool = False) -> int:
-    """Call a command whose standard output somebody may stop reading. Returns its exit code.
+    """Call a command whose standard output may lose its reader. Return its exit code.
 
-    A `lasting` one does its work whoever watches. Another ends when its output is lost: with NOBODY_READS if its pipe
-    is closed, else with 1 and a sentence.
+    A `lasting` command goes on without a reader. Any other command ends when its output is lost: with NOBODY_READS if
+    its pipe is closed, else with 1 and a message.
     """
     open_standard_files()
     before = sys.stdout, sys.stderr
@@ -172,11 +170,11 @@ def shown(command: Callable[[], int], lasting: bool = False) -> int:
 
 
 def open_standard_files() -> None:
-    """Take the numbers of standard files that are closed: the next file opened would get one, and with it all that a
-    library or a child prints."""
+    """Open /dev/null on closed standard descriptors. Else the next opened file would get such a number, and receive all
+    that a library or a child prints."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the least number that is free
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
             os.set_inheritable(descriptor, True)

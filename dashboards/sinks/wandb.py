@@ -1,4 +1,4 @@
-"""Mirrors a run's numbers to Weights & Biases: the same names as TensorBoard's."""
+"""Mirror of a run's numbers in Weights & Biases, with the same names as in TensorBoard."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from dashboards.events import Entry
 from dashboards.rows import EvaluationRow, Row
 from dashboards.sinks.records import flatten, numbers_of_evaluation, numbers_of_event, numbers_of_row
 
-TIMEOUT_S = 30.0  # to begin, and at the end for what is not sent yet: `wandb sync` does it later
+TIMEOUT_S = 30.0  # limit for the start, and for unsent rows at the end; `wandb sync` sends the rest later
 
 
 class WandB:
-    """Every number of a row under its slash-joined name, over env_steps. Rows are sent by a process of wandb's own.
+    """Mirror that sends every number of a row under its slash-joined name, over env_steps. A process of wandb sends it.
 
     Args:
-        folder: of the run: what is sent is kept there too, in wandb/.
-        id: that no other run ever has; one that goes on with it goes on there.
-        project: or entity/project.
+        folder: folder of the run. wandb also keeps the sent data there, in wandb/.
+        id: an id that no other run ever has. A resumed run continues under its id.
+        project: project or entity/project.
 
     Raises wandb.Error when the server does not take the run.
     """
@@ -45,7 +45,7 @@ class WandB:
             config=config,
             settings=settings,
         )
-        # Its own count of steps must never go back, and a resumed run does.
+        # wandb's own step count must never go back; the steps of a resumed run may.
         self.run.define_metric("*", step_metric="env_steps")
 
     def event(self, entry: Entry) -> None:
