@@ -1,11 +1,11 @@
 """The agents, and the processes that train them.
 
 agents/    the algorithms, in plain torch: BRC (arXiv 2505.23150) and its discrete form
-networks/  their networks, and what these take in memory and operations
-state/     checkpoints, published policies, and agents that begin with what another has learned
+networks/  their networks, with counts of parameters and operations
+state/     checkpoints, published policies, and transfer of a trained agent to other tasks
 scale/     ranks, sharding, precision, threads and recorded updates
-learner.py is one agent with its optimisers, counters and random state. process.py makes the ranks Ray actors, and
-jobs.py says what others may ask of them.
+learner.py is one agent with its optimisers, counters and random state. process.py runs the ranks as Ray actors, and
+jobs.py does the jobs that other threads request between updates.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from learner.learner import LearnerSpec as LearnerSpec
     from learner.learner import make_learner as make_learner
     from learner.networks.spec import NetworkSpec as NetworkSpec
-# The public names. They are loaded when they are asked for: most processes need few of them.
+# The public names. A module is imported when its name is first used: most processes need few of them.
 PUBLIC = {
     "Learner": "learner.learner",
     "LearnerSpec": "learner.learner",

@@ -1,4 +1,4 @@
-"""What the training thread of a learner has to do: jobs that other threads ask of it, and updates of batches."""
+"""Work of a learner's training thread: jobs that other threads request, and batches to update with."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ Jobs = queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]]
 
 @dataclass
 class Space:
-    """Room for batches, those that are there, and the updates that are being made of them."""
+    """Memory for sampled batches, and the updates that use them.
+
+    Attributes:
+        used: the batches in it that `trained` uses.
+        trained: updates in progress; None if there are none.
+    """
 
     batches: Batches
     used: Batches
@@ -25,10 +30,10 @@ class Space:
 
 
 def do(jobs: Jobs, wait_s: float = 0.0) -> None:
-    """Do every job there is; when there is none, wait up to `wait_s` seconds for one.
+    """Do every queued job. If there is none, wait up to `wait_s` seconds for one.
 
-    The answer of a job that raises is its exception. NonFinite is raised here too: the learner must not go on, and must
-    not be saved.
+    If a job raises, its answer is the exception. NonFinite is raised here too: the learner must not go on, and must not
+    be saved.
     """
     try:
         while True:

@@ -1,4 +1,4 @@
-"""One BRC agent in training: state, reward normaliser, random state and counters, fed with batches from replay."""
+"""One agent in training: state, reward normaliser, random state and counters. It trains on batches from replay."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from learner.state.publishing import Outgoing
 from replay.policy_store import PolicyMessage
 from replay.store.rows import Batches
 
-NOISE_SEED = 1 << 31  # added to the seed of a run, which is below it; torch uses 32 bits of a seed
+NOISE_SEED = 1 << 31  # added to the seed of a run, which is smaller; torch uses 32 bits of a seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +44,11 @@ class LearnerSpec:
     """Everything a learner is made from.
 
     Attributes:
-        config: the run's section, with a device and a number of CPU threads. `batches_per_request` bounds the batches
-            given to `train` at once.
-        num_shards: of replay.
-        observation_dtype: of the batches.
-        tuned: whether the number of threads follows what is fastest, up to the configured one (learner.scale.tuning).
+        config: the run's learner section, with a device and a number of CPU threads. `batches_per_request` is the
+            largest number of batches in one call of `train`.
+        num_shards: number of replay shards.
+        observation_dtype: dtype of the observations in batches.
+        tuned: whether to use the fastest number of threads, up to the configured number (learner.scale.tuning).
     """
 
     networks: NetworkSpec
@@ -59,15 +59,15 @@ class LearnerSpec:
     tuned: bool = False
 
     def changed(self, **options: Any) -> LearnerSpec:
-        """The same but for these options of its configuration."""
+        """Return a copy with these options of its configuration changed."""
         return replace(self, config=replace(self.config, **options))
 
 
 class Trained:
-    """One call of `train`, which a GPU may still be at, and what came of it when it is done.
+    """The result of one call of `train`, which a GPU may still be computing.
 
     Attributes:
-        reward_scale: what each task's rewards are divided by; inf before its first finished episode.
+        reward_scale: the divisor of each task's rewards; inf before its first finished episode. Set by `finish`.
     """
 
     def __init__(self, metrics: dict[str, Tensor], reward_scale: Tensor, update: int) -> None:
@@ -82,7 +82,7 @@ class Trained:
             self.event.record()
 
     def finish(self) -> dict[str, float]:
-        """Wait until it is done, and its arrays may be overwritten; the metrics of its last update.
+        """Wait until the updates are done and return the metrics of the last. Then the batches may be overwritten.
 
         Raises NonFinite when a loss is not finite.
         """
@@ -98,7 +98,7 @@ class Trained:
 
 
 def check_room(spec: LearnerSpec, ranks: Ranks) -> None:
-    """Raises MemoryError, with the figures, when the GPU has less memory free than the learner will take."""
+    """Raise MemoryError, with the figures, when the GPU has less free memory than the learner needs."""
     if spec.config.device != "cuda":
         return
     needed = footprint(
@@ -120,7 +120,7 @@ def check_room(spec: LearnerSpec, ranks: Ranks) -> None:
 
 
 def finish(trained: Trained, batches: Batches, folder: Path) -> dict[str, float]:
-    """Trained.finish, which leaves the batches that led to a loss that is not finite in the folder to be looked at."""
+    """Call `Trained.finish`. If a loss is not finite, save the batches that led to it in the folder, for inspection."""
     try:
         return trained.finish()
     except NonFinite as error:
@@ -128,13 +128,13 @@ def finish(trained: Trained, batches: Batches, folder: Path) -> dict[str, float]
         where = f"are in {file}"
         try:
             np.savez_compressed(file, **batches._asdict())
-        except OSError as unwritten:  # whatever becomes of the evidence, the loss is what is told
+        except OSError as unwritten:  # the error to report is still the loss
             where = f"could not be written ({unwritten})"
         raise NonFinite(f"{error}; the batches that led there {where}; {way_out(batches)}") from None
 
 
 def make_learner(networks: NetworkSpec, seed: int = 0, **options: Any) -> Learner:
-    """A learner in this process, in float32 on one thread of a CPU; `options` are those of LearnerConfig.
+    """Return a learner in this process, in float32 on one CPU thread. `options` are fields of LearnerConfig.
 
     learner = make_learner(NetworkSpec(observation_size=5, action_size=1, num_tasks=1, width=64), batch_size=256)
     """
@@ -143,20 +143,21 @@ def make_learner(networks: NetworkSpec, seed: int = 0, **options: Any) -> Learne
 
 
 def settled(spec: LearnerSpec) -> LearnerSpec:
-    """With the precision that a rule finds fastest for this machine, if none is named."""
+    """Return the spec with a definite precision: `auto` becomes the fastest for this machine according to a rule."""
     if spec.config.precision != "auto":
         return spec
     return spec.changed(precision=fastest(spec.config.device, spec.networks.width))
 
 
 class Learner:
-    """Not thread-safe. Seeds torch's global generator when made: networks are initialised from it.
+    """Trains one agent. Not thread-safe.
 
-    With several ranks each has its own, made from an equal spec, and all do the same in the same order.
+    Making a learner seeds torch's global generator, from which networks are initialised. Every rank has its own
+    learner, made from an equal spec, and all ranks make the same calls in the same order.
     """
 
     def __init__(self, spec: LearnerSpec, ranks: Ranks = ALONE, combine: Combine = gradients.mean) -> None:
-        """`combine` makes the critic's gradients of the losses of all rows."""
+        """Make the networks and optimisers. `combine` computes the critic's gradients from the losses of all rows."""
         self.spec = spec = settled(spec)
         self.combine = combine
         self.ranks = ranks
@@ -172,7 +173,7 @@ class Learner:
             average_gradients(optimizer, ranks)
         parts = [part for module in self.state.modules().values() for part in module.modules()]
         self.observed = [part for part in parts if isinstance(part, RunningNormalizer)]
-        # Networks come from the seed itself; noise from the same stream would repeat their numbers.
+        # Networks are initialised with the seed itself; noise with the same seed would repeat their numbers.
         self.generator = torch.Generator(self.device).manual_seed(spec.seed + NOISE_SEED)
         self.normalizer = RewardNormalizer(
             spec.networks.num_tasks,
@@ -194,7 +195,7 @@ class Learner:
             run_in_bfloat16(module, device)
         if self.spec.config.compile:
             for part in module.modules():
-                if isinstance(part, ResidualSum) and part.is_dense:  # before it is sharded, which cannot be compiled
+                if isinstance(part, ResidualSum) and part.is_dense:  # before sharding: sharded ones cannot be compiled
                     part.compile(dynamic=False)
         if isinstance(module, Critic):
             shard(module, self.ranks, device, bfloat16 and multiplies_bfloat16(device))
@@ -206,10 +207,14 @@ class Learner:
         diagnostics: bool = False,
         between: Callable[[], None] = lambda: None,
     ) -> Trained:
-        """One update a batch. `shard` says who granted them; `diagnostics` measures norms in the last update.
+        """Make one update with each batch.
 
-        With several ranks the arrays hold this rank's rows of every batch. They are used where they are and are not to
-        change until the answer is finished. `between` is called after every update but the last.
+        Args:
+            batches: with several ranks, this rank's rows of every batch. The arrays are not copied: they must not
+                change until `finish` of the result has returned.
+            shard: index of the replay shard that granted the batches.
+            diagnostics: whether to measure norms in the last update.
+            between: called after every update but the last.
         """
         batch = self._fetch(batches)
         self.normalizer.merge(*(self._to_device(array) for array in (batches.return_minimum, batches.return_maximum)))
@@ -228,19 +233,19 @@ class Learner:
         return Trained(metrics, scale.to(self.dtype), self.updates)
 
     def _update(self, batches: Batch, index: int, diagnostics: bool = False) -> dict[str, Tensor]:
-        """An update with one of the batches. It waits for nothing, and asks tensors for nothing but more tensors."""
+        """Make an update with one of the batches, without waiting for the device or reading values of tensors."""
         batch = Batch(*(tensor[index] for tensor in batches))
         self._observe(batch.observations)
         temperature = self.state.temperature()
         batch = batch._replace(rewards=self.normalizer.normalize(batch.rewards, batch.task_ids, temperature))
-        # All of it on every rank, so that each row has the noise that it would have with any number of ranks.
+        # Every rank draws the noise of all rows, so that the noise of a row does not depend on the number of ranks.
         shape = (self.agent.draws, self.spec.config.batch_size, self.spec.networks.action_size)
         noise = torch.randn(shape, generator=self.generator, dtype=self.dtype, device=self.device)
         rows = noise[:, self.ranks.rows(self.spec.config.batch_size)]
         return self.agent.update(self.state, batch, rows, self.spec.config, diagnostics, self.combine)
 
     def _observe(self, observations: Tensor) -> None:
-        """Have networks that normalise what they see take in the rows of a batch, those of all ranks."""
+        """Add the rows of a batch, over all ranks, to the statistics of networks that normalise observations."""
         if not self.observed:
             return
         mean, square = observations.mean(dim=0), observations.square().mean(dim=0)
@@ -249,7 +254,7 @@ class Learner:
             norm.observe(mean, square - mean.square(), self.spec.config.batch_size)
 
     def _updates(self, *tensors: Tensor) -> dict[str, Tensor]:
-        """All updates of a full request, to be recorded."""
+        """Make all updates of a full request. This is the function that is recorded."""
         for index in range(self.spec.config.batches_per_request):
             metrics = self._update(Batch(*tensors), index)
         return metrics
@@ -259,7 +264,7 @@ class Learner:
         self.consumed[shard] += updates
 
     def _fetch(self, batches: Batches) -> Batch:
-        """Copy batches to the device, a GPU while it is still at work on those before."""
+        """Copy batches to the device. On a GPU the copy runs while it still works on earlier batches."""
         if self.copies is None:
             return Batch(*(self._parameters_dtype(self._to_device(array)) for array in batches[:6]))
         current = torch.cuda.current_stream()
@@ -277,20 +282,21 @@ class Learner:
         return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
 
     def outgoing(self) -> Outgoing:
-        """The policy as it is now, on its way to the actors."""
+        """Return a copy of the current policy, to be sent to actors. A GPU may still be copying it."""
         return Outgoing(self.acting(), self.state.embedding_table(), self.updates)
 
     def acting(self) -> nn.Module:
-        """What actors run."""
+        """Return the network that actors run."""
         return self.state.modules()[described(self.spec.networks).acts]
 
     def policy(self) -> PolicyMessage:
         return self.outgoing().message()
 
     def tensors(self) -> dict[str, Any]:
-        """All tensors that updates go on from, by name, as they are: to be saved, or loaded into. Parts of this rank.
+        """Return all tensors of the training state by name, not copied: to save, or to load into. Sharded tensors are
+        this rank's parts.
 
-        Adam's moments go by the names of their parameters, so that another number of ranks finds them.
+        Adam's moments have the names of their parameters, so that another number of ranks can load them.
         """
         state, modules = self.state, self.state.modules()
         found: dict[str, Any] = {name: dict(module.state_dict()) for name, module in modules.items()}
@@ -303,7 +309,7 @@ class Learner:
         return found | {"normalizer": self.normalizer.state_dict()}
 
     def counters(self) -> dict[str, Any]:
-        """The rest of what updates go on from, as JSON can hold it."""
+        """Return the rest of the training state, as JSON can hold it."""
         return {
             "networks": to_json(self.spec.networks),
             "generator": self.generator.get_state().numpy().tobytes().hex(),
@@ -314,10 +320,10 @@ class Learner:
         }
 
     def load_counters(self, saved: dict[str, Any]) -> None:
-        """Raises ValueError, naming the fields, when the networks saved have another shape.
+        """Load the result of `counters`. Raises ValueError, naming the fields, when the saved networks differ in shape.
 
-        On another kind of device than the one that saved it, noise comes from a new stream: the generators of CPU and
-        GPU have nothing in common.
+        If the state was saved on another kind of device, noise comes from a new stream: the generators of CPU and GPU
+        have different states.
         """
         ours = to_json(self.spec.networks)
         theirs = to_json(from_json(saved["networks"]))
@@ -332,6 +338,6 @@ class Learner:
             self.generator.manual_seed(self.spec.seed + NOISE_SEED + self.updates)
         if len(saved["consumed"]) == len(self.consumed):
             self.consumed = list(saved["consumed"])
-        else:  # another number of shards: what matters is the sum
+        else:  # another number of shards: only the sum matters
             share, rest = divmod(sum(saved["consumed"]), len(self.consumed))
             self.consumed = [share + (shard < rest) for shard in range(len(self.consumed))]

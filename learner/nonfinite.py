@@ -1,4 +1,4 @@
-"""Losses that are infinite or no number: how they are told, and what helps."""
+"""The error for losses that are infinite or NaN, and the advice in its message."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from replay.store.rows import Batches
 
 
 class NonFinite(FloatingPointError):
-    """A loss became infinite or no number."""
+    """A loss became infinite or NaN."""
 
 
 def way_out(batches: Batches) -> str:
-    """What helps after a loss that these have made infinite or no number."""
+    """Return advice, in words, for after these batches made a loss infinite or NaN."""
     arrays = batches._asdict()
     bad = [name for name in ("observations", "actions", "rewards", "next_observations") if not all_finite(arrays[name])]
     if bad:

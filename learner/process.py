@@ -1,4 +1,4 @@
-"""The ranks of a learner as Ray processes: sample, update, publish, without waiting for anyone else in between."""
+"""The ranks of a learner as Ray processes. They sample, update and publish, and wait for no other process meanwhile."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ from replay.policy_store import PolicyMessage
 from replay.process import GONE
 from replay.store.rows import Batches
 
-AT_ONCE_S = 2.0  # for which the learner makes updates on a CPU before it looks whether it is to stop or to save
+AT_ONCE_S = 2.0  # seconds of updates on a CPU between two checks for a request to stop or save
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoopSpec:
-    """How the loop runs: its goal, and how often it publishes and measures.
+    """Settings of the training loop: its goal, and how often it publishes and measures.
 
     Attributes:
-        ranks: processes that make updates together, and how (learner/scale/sharding.py).
-        deadline_s: for what ranks wait for each other before they give up.
-        checkpoint: folder or URL of what to go on with; "" for nothing.
-        origin: what to begin with where there is no checkpoint.
-        evidence: folder for batches that made a loss infinite, and for a trace of `profile` updates.
+        ranks: processes that make updates together, and how they share the work (learner/scale/sharding.py).
+        deadline_s: seconds that ranks wait for each other before they fail.
+        checkpoint: folder or URL of the checkpoint to resume from; "" for none.
+        origin: trained agent to begin from, if there is no checkpoint.
+        evidence: folder for batches that made a loss infinite or NaN, and for a trace of `profile` updates.
     """
 
     total_updates: int
@@ -66,15 +66,15 @@ class LoopSpec:
     origin: Origin | None = None
     evidence: str = ""
     profile: int = 0
-    life: int = 0  # learners that the run has had before this one
-    probabilities: tuple[float, ...] = ()  # of each task to be drawn; () if equal
+    life: int = 0  # number of earlier learners in the run
+    probabilities: tuple[float, ...] = ()  # probability of drawing each task; () if equal
 
 
 class RankProcess:
-    """One rank. It works in a thread of its own, which is the only one that touches the learner.
+    """One rank. All its work is done in one thread, the training thread; no other thread touches the learner.
 
-    One thread for everything is not only simple. OpenMP gives each thread that enters a parallel region its own team,
-    and measured on two cores, a training thread whose process held a second team made half the updates per second.
+    OpenMP gives each thread that enters a parallel region its own team of threads. Measured on two cores, a training
+    thread made half the updates per second when its process held a second team.
     """
 
     def __init__(self, spec: LearnerSpec, loop: LoopSpec, rank: int) -> None:
@@ -82,28 +82,28 @@ class RankProcess:
         self.loop = loop
         self.ranks = replace(loop.ranks, rank=rank)
         self.failure: str | None = None
-        self.diverged = False  # whether a loss that is not finite was the reason
-        self.meeting: TCPStore | None = None  # which the first rank holds
+        self.diverged = False  # whether it failed because a loss was not finite
+        self.meeting: TCPStore | None = None  # in the first rank only
         self.ended = False
-        self.watches = 0  # that were asked for
-        self.changed = threading.Condition()  # either of these
+        self.watches = 0  # number of calls of `watch`
+        self.changed = threading.Condition()  # notified when `ended` or `watches` changes
 
     def listen(self) -> tuple[str, int]:
-        """Have the others find this rank, the first, at the host and port that it answers with."""
+        """Open the meeting point of the ranks, on the first rank, and return its host and port."""
         host = ray.util.get_node_ip_address()
         self.meeting = meet(self.ranks, host, 0)
         return host, self.meeting.port
 
     def begin(self, address: tuple[str, int] | None) -> None:
-        """Meet the other ranks there, if there are any, and get to work."""
+        """Start the training thread, which first meets the other ranks, if any, at this address."""
         self.address = address
         threading.Thread(target=self._run, name="train", daemon=True).start()
 
     def watch(self) -> None:
-        """Answers when the thread has failed, by raising why.
+        """Wait until the training thread has failed, then raise its failure.
 
-        Also answers when another watch is asked for: the coordinator that asked for this one is dead, and its watch
-        would hold a thread of this process for ever.
+        Also return when `watch` is called again: the earlier caller was a coordinator that has died, and its call would
+        occupy a thread of this process for ever.
         """
         with self.changed:
             self.watches += 1
@@ -114,11 +114,11 @@ class RankProcess:
             raise self._failed()
 
     def _failed(self) -> Exception:
-        """What its callers are told when the thread has failed."""
+        """Return the exception for callers when the training thread has failed."""
         return (NonFinite if self.diverged else RuntimeError)(f"learner failed:\n{self.failure}")
 
     def ping(self) -> tuple[str, int]:
-        """Its node and process id: it is there."""
+        """Return the node id and the process id, to show that this process is alive."""
         return ray.get_runtime_context().get_node_id(), os.getpid()
 
     def _run(self) -> None:
@@ -146,12 +146,12 @@ class RankProcess:
                 self.changed.notify_all()
 
     def _work(self) -> None:
-        """What every rank but the first does."""
+        """Do the work of this rank. Every rank but the first follows the first."""
         self.crew.follow()
 
 
 class LearnerProcess(RankProcess):
-    """The first rank: samples, leads the updates, publishes. Whatever is asked of it is done between two updates."""
+    """The first rank. It samples, leads the updates and publishes. It serves requests between two updates."""
 
     def __init__(self, spec: LearnerSpec, loop: LoopSpec, shards: list[ShardHandle], store: ActorHandle) -> None:
         super().__init__(spec, loop, 0)
@@ -170,7 +170,7 @@ class LearnerProcess(RankProcess):
         self.training = threading.Event()
 
     def ready(self) -> Ready:
-        """Answers when the learner is made or restored; says what it is."""
+        """Wait until the learner is made or restored, and return its description."""
         return self._ask(
             lambda: Ready(
                 updates=self.learner.updates,
@@ -189,8 +189,8 @@ class LearnerProcess(RankProcess):
         self.training.set()
 
     def stop(self) -> None:
-        """Returns when the updates under way are made; the learner still answers. Sampled batches that are left are
-        the first that a `start` goes on with."""
+        """Pause training, and return when the updates in progress are done. The learner still answers calls. `start`
+        continues with the batches that were sampled but not used."""
         self.training.clear()
         self._ask(self._finish_all, self.pauses)
 
@@ -198,7 +198,7 @@ class LearnerProcess(RankProcess):
         return self._ask(lambda: self.learner.policy())
 
     def report(self) -> LearnerReport:
-        """Counters and the newest metrics."""
+        """Return counters and the newest metrics."""
         return self._ask(
             lambda: LearnerReport(
                 updates=self.learner.updates,
@@ -212,19 +212,19 @@ class LearnerProcess(RankProcess):
         )
 
     def save(self, url: str) -> tuple[int, float]:
-        """Write a checkpoint, while updates go on; returns the updates it holds, and the seconds that it took."""
+        """Write a checkpoint while updates go on. Return its number of updates and the seconds that it took."""
         started = time.monotonic()
 
         def begin() -> dcp.Saving:
-            self._finish_all()  # a state that is no number is not to be the newest checkpoint
+            self._finish_all()  # raises NonFinite rather than save a state that is not finite
             return self.crew.save(url)
 
-        with self.saving:  # a coordinator that died may have asked for one that is still being written
+        with self.saving:  # a checkpoint that a dead coordinator requested may still be in progress
             updates = self._ask(begin, self.pauses).result()
         return updates, time.monotonic() - started
 
     def _ask(self, job: Callable[[], T], jobs: Jobs | None = None) -> T:
-        """Have the training thread do a job. Raises what stopped that thread, if it failed."""
+        """Have the training thread do a job and return its result. If that thread has failed, raise its failure."""
         answer: Future[T] = Future()
         (self.jobs if jobs is None else jobs).put((job, answer))
         while True:
@@ -238,7 +238,7 @@ class LearnerProcess(RankProcess):
         threads, chosen = self.spec.config.threads, self.spec.config.precision
         known = {way.threads: seconds for way, seconds in self.ways.items() if way.precision == chosen}
         self.pace = Pace(steps(self.most_threads) if self.spec.tuned else [threads], threads, known)
-        # What knows something already does not have actors warm up at random.
+        # A policy that was trained before is published now, so that actors do not act at random in the warm-up.
         if self.learner.updates > 0 or self.loop.origin is not None:
             self._publish()
         self.sampler = Sampler(
@@ -249,12 +249,12 @@ class LearnerProcess(RankProcess):
             self.learner.consumed,
             self.loop.probabilities,
         )
-        # While a GPU is at one, the next is filled.
+        # There are two: the next is filled while a GPU uses the other.
         self.spaces = [
             Space(room, room) for room in (allocate(self.spec, self.spec.config.batch_size) for _ in range(2))
         ]
-        self.in_hand: tuple[Batches, int] | None = None  # sampled and not used yet, and the shard they are from
-        self.update_s = math.inf  # of one update, when last measured
+        self.in_hand: tuple[Batches, int] | None = None  # batches sampled but not used yet, and their shard
+        self.update_s = math.inf  # seconds of one update, when last measured
         self.measured = self.learner.updates - self.loop.diagnostics_interval
         self.trace = Trace(Path(self.loop.evidence), self.loop.profile, self.spec.config.batches_per_request)
         while True:
@@ -268,8 +268,8 @@ class LearnerProcess(RankProcess):
                 self.crew.idle()
 
     def _train(self) -> None:
-        """Make the updates of what is in hand, as many as take a moment, and publish when it is time. With nothing in
-        hand, sample first."""
+        """Update with the batches in hand, for about AT_ONCE_S seconds, and publish when it is due. If there are none
+        in hand, sample first."""
         start = time.perf_counter()
         space = self.spaces[0]
         if self.in_hand is None:
@@ -279,7 +279,7 @@ class LearnerProcess(RankProcess):
                 self._finish_all()
                 self.crew.idle()
                 return
-            # Counters that were restored may have granted more than the budget asks for.
+            # With restored counters, the shard may grant more batches than the budget needs.
             self.in_hand = reply.batches.first(self.loop.total_updates - self.learner.updates), reply.shard
         begun = time.perf_counter()
         self._finish(space)
@@ -303,14 +303,14 @@ class LearnerProcess(RankProcess):
             self._publish()
 
     def _at_once(self, batches: int) -> int:
-        """How many of so many updates are made before anything else is looked at: those of a moment, one at least. A
-        GPU makes all of them, since it is quick and has recorded whole requests."""
+        """Return how many of these updates to make before other work is checked: about AT_ONCE_S seconds of them, at
+        least one. A GPU makes all of them, since it is fast and has recorded whole requests."""
         if self.learner.device.type == "cuda":
             return batches
         return min(batches, max(1, int(AT_ONCE_S / self.update_s)))
 
     def _finish(self, space: Space) -> None:
-        """Wait for what was made of a space; if that was no number, leave the batches behind to be looked at."""
+        """Wait for the updates with a space's batches. If a loss is not finite, the batches are saved as evidence."""
         if space.trained is None:
             return
         trained, space.trained = space.trained, None
@@ -322,7 +322,7 @@ class LearnerProcess(RankProcess):
             self._finish(space)
 
     def _publish(self) -> None:
-        """Have the policy of now sent, as soon as the device hands it over."""
+        """Send the current policy as soon as the device has copied it."""
         start = time.perf_counter()
         self.outgoing = self.learner.outgoing()
         self.published = self.learner.updates
@@ -330,9 +330,9 @@ class LearnerProcess(RankProcess):
         self._send()
 
     def _send(self) -> None:
-        """At most one message is under way: a newer one waits until the store has the last.
+        """Send the outgoing policy if it has been copied and the store has the last message. Never waits.
 
-        If the store has died, the next message is the first that its successor gets.
+        If the store has died, the next message goes to its successor.
         """
         if self.outgoing is None or not self.outgoing.ready():
             return
@@ -359,7 +359,8 @@ def start_ranks(
     named: Callable[[int], dict[str, Any]] = lambda rank: {},
     group_name: str = "",
 ) -> tuple[list[ActorHandle], PlacementGroup | None]:
-    """Start all ranks of a learner, the first first, and what reserves their places; nobody is waited for.
+    """Start all ranks of a learner, without waiting for them. Return the ranks, the first rank first, and the placement
+    group that reserves their resources (None for a single rank).
 
     `place` and `named(rank)` are further options of their Ray actors.
     """
@@ -368,12 +369,12 @@ def start_ranks(
         "num_gpus": gpus,
         "max_restarts": 0,
         "max_concurrency": 8,
-        # Ray limits a worker's OpenMP threads to its CPU share; the learner decides for itself.
+        # Ray limits a worker's OpenMP threads to its CPU share; the learner's own setting replaces that limit.
         "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(spec.config.threads)} | ENVIRONMENT},
     }
     places, group = [place], None
     if loop.ranks.count > 1:
-        # As few nodes as can be: what the ranks say to each other is more than all else together.
+        # On as few nodes as possible: most of the traffic is between the ranks.
         special = place.get("resources", {})
         bundle = ({"GPU": gpus} if gpus else {"CPU": 0.001}) | special
         lifetime = "detached" if group_name else None

@@ -1,4 +1,4 @@
-"""What a learner says of itself: frozen dataclasses, which processes send and metrics are made of."""
+"""Reports of a learner: frozen dataclasses that processes send and that metrics are made from."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from replay.stats import SamplerStats
 
 @dataclass(frozen=True)
 class Measured:
-    """A way to make updates, and the seconds that one takes."""
+    """A precision and a number of threads, and the seconds that an update takes with them."""
 
     precision: str
     threads: int
@@ -18,10 +18,10 @@ class Measured:
 
 @dataclass(frozen=True)
 class Ready:
-    """A learner that is made or restored.
+    """Description of a learner that has just been made or restored.
 
     Attributes:
-        measured: ways to make updates that were tried before the first.
+        measured: precisions and numbers of threads that were measured before the first update.
         consumed: batches used, by the shard that granted them.
     """
 
@@ -38,7 +38,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class Seconds:
-    """That the learner has spent on each since it began."""
+    """Seconds that the learner has spent on each activity since it began."""
 
     data_wait: float = 0.0
     update: float = 0.0
@@ -50,10 +50,10 @@ class LearnerReport:
     """Counters and the newest metrics.
 
     Attributes:
-        metrics: losses and their like, by name; of another agent they may be others.
-        reward_scale: what each task's rewards are divided by; inf before its first finished episode.
-        threads: that updates are made with now.
-        policies: published so far.
+        metrics: losses and other metrics by name; the names depend on the agent.
+        reward_scale: the divisor of each task's rewards; inf before its first finished episode.
+        threads: number of threads of updates now.
+        policies: number of policies published so far.
     """
 
     updates: int

@@ -1,11 +1,11 @@
 """Sharded experience replay with a rate limiter that is part of the algorithm. docs/replay.md is its manual.
 
-store/      the rows of every task in memory, and drawing from them
-client/     what actors and the learner use: a handle of a shard, the writer and the sampler
+store/      the rows of every task in memory, and sampling from them
+client/     the clients of actors and the learner: a handle of a shard, the writer and the sampler
 snapshots/  writing a shard to files while it works, and reading it back
-rate_limiter.py holds the ratio of samples to inserts, and shard.py puts it and the store behind one lock.
-policy_store.py is the way back: the learner publishes a policy, and actors pull it. Only process.py and placement.py
-import Ray.
+rate_limiter.py controls the ratio of samples to inserts, and shard.py guards it and the store with one lock.
+policy_store.py passes policies from the learner, which publishes them, to actors, which pull them. Only process.py and
+placement.py import Ray.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from replay.shard import Shard as Shard
     from replay.shard import ShardSpec as ShardSpec
     from replay.store.storage import StorageSpec as StorageSpec
-# The public names. They are loaded when they are asked for: most processes need few of them.
+# The public names. A module is imported when its name is first used: most processes need few of them.
 PUBLIC = {
     "LocalShard": "replay.client.handle",
     "PolicyStore": "replay.policy_store",

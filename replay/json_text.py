@@ -1,4 +1,4 @@
-"""The JSON that is written: what is no number is null there, as JSON has no word for it."""
+"""Writes JSON with null in place of NaN and infinite floats, which JSON cannot hold."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 
 def json_text(value: Any, **options: Any) -> str:
-    """`value` as JSON, its infinite floats and NaNs as null. `options` are those of json.dumps.
+    """Return `value` as JSON, with its infinite floats and NaNs as null. `options` are those of json.dumps.
 
-    Raises TypeError for what JSON cannot hold.
+    Raises TypeError for other values that JSON cannot hold.
     """
     return json.dumps(with_nulls(value), allow_nan=False, **options)
 
 
 def with_nulls(value: Any) -> Any:
-    """A value with None for floats that are not finite, in nested containers."""
+    """Return a copy of a value in which None replaces floats that are not finite, also in nested containers."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):

@@ -16,18 +16,18 @@ from replay.placement import on_node
 from replay.shard import Shard, ShardSpec
 from replay.store.rows import Batches
 
-# One thread would block sampling for as long as an insert lasts; measured, several answer in 3 ms where one takes 950.
-# Samples have two of their own: while the answer of one is copied into the store, the other draws. More would only need
-# more space.
-THREADS: dict[str, Any] = {"max_concurrency": 3, "concurrency_groups": {"sample": 2}}  # of ray.remote
-# How a call ends when the process is gone, and how fetching an answer does when its node is.
+# With one thread, sampling would wait for inserts: several threads were measured to answer in 3 ms, one in 950 ms.
+# Samples have two threads of their own: one draws while the answer of the other is copied into the object store. More
+# threads would only need more memory.
+THREADS: dict[str, Any] = {"max_concurrency": 3, "concurrency_groups": {"sample": 2}}  # options of ray.remote
+# The errors of a call when the process is gone, and of fetching an answer when its node is gone.
 GONE = (RayActorError, OutOfMemoryError, ObjectLostError)
 
 
 class ShardProcess(Shard):
-    """A Shard whose batches are drawn into space that each thread uses again: Ray copies what a method returns.
+    """A Shard for a Ray actor. Each thread reuses its space for batches, since Ray copies the result of a method.
 
-    Fresh memory for every answer would cost more than the drawing: the system clears each page of it.
+    New memory for every answer would cost more than the sampling: the system clears each page of it.
     """
 
     def __init__(self, spec: ShardSpec) -> None:
@@ -39,7 +39,7 @@ class ShardProcess(Shard):
     sample = ray.method(concurrency_group="sample")(Shard.sample)
 
     def save_timed(self, name: str) -> tuple[int, float]:
-        """`save`, and the seconds that it took."""
+        """Call `save`, and return its result and the seconds that it took."""
         started = time.monotonic()
         return self.save(name), time.monotonic() - started
 
@@ -53,7 +53,7 @@ class ShardProcess(Shard):
 def start_shard(spec: ShardSpec, node_id: str = "", **options: Any) -> ActorHandle:
     """Start a shard on a node, by default this process's, with further options of its Ray actor, such as its name.
 
-    Ray starts it again when it dies: on the same node, where its files are, for as long as there is that node.
+    Ray restarts it when it dies: on the same node, where its files are, as long as that node exists.
     """
     restarts = {"max_restarts": -1, "max_task_retries": 0}
     options = {"num_cpus": 0} | options | restarts | on_node(node_id)
@@ -62,7 +62,7 @@ def start_shard(spec: ShardSpec, node_id: str = "", **options: Any) -> ActorHand
 
 
 class RayShard:
-    """ShardHandle over a Ray actor. Picklable."""
+    """A ShardHandle of a Ray actor. Picklable."""
 
     def __init__(self, actor: ActorHandle) -> None:
         self.actor = actor
@@ -77,7 +77,7 @@ class RayShard:
 
 
 class RayFuture:
-    """A pending answer. Its reference is dropped with it, so nothing stays pinned in the object store."""
+    """A pending answer. Its reference is dropped with it, so that the object store does not keep the answer."""
 
     def __init__(self, reference: ray.ObjectRef) -> None:
         self.reference = reference

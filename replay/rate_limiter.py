@@ -1,12 +1,12 @@
-"""Holds the ratio between sampling and inserting, which sets the sample efficiency of the whole system.
+"""Controls the ratio between sampling and inserting, which sets the sample efficiency of the whole system.
 
 The reference makes `updates_per_step` updates of `batch_size` rows per environment step of every task, that is
 
     samples per insert = updates_per_step * batch_size / num_tasks
 
-The limiter counts inserts task by task. Sampling follows the task with the fewest, so no task gets fewer gradient steps
-per environment step than another; inserting waits for a task that is ahead. A call that may not proceed is told so at
-once and comes back later: no thread is ever parked here.
+The limiter counts inserts by task. Sampling follows the task with the fewest inserts, so no task gets fewer gradient
+steps per environment step than another. Inserts of a task that is ahead must wait. The limiter refuses a call at once,
+and the caller tries again later: no thread ever blocks here.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ MIN_WAIT_S, MAX_WAIT_S = 0.002, 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class RateLimit:
-    """What a limiter holds.
+    """The ratio and the bounds that a limiter enforces.
 
     Attributes:
         samples_per_step: rows to sample per environment step of every task: updates_per_step * batch_size.
         batch_size: the smallest number of rows that one sample takes.
         warmup: inserts of each task before the first sample.
-        max_ahead: environment steps by which a task may be ahead of the samples that follow it. This is the tolerance:
-            while both sides run, samples are within max_ahead + one push of the exact ratio, and never above it.
-        budget: inserts of each task after which no more are taken; None for no limit.
+        max_ahead: environment steps by which a task may be ahead of the samples. This is the tolerance: while both
+            sides run, samples are within max_ahead + one push of the exact ratio, and never above it.
+        budget: largest number of inserts of each task; None for no limit.
     """
 
     samples_per_step: float
@@ -43,12 +43,12 @@ class RateLimit:
     budget: int | None = None
 
     def batches_due(self, steps: int) -> int:
-        """Whole batches that `steps` environment steps of every task, warm-up included, allow in all."""
+        """Return the total of whole batches that `steps` environment steps of every task, warm-up included, allow."""
         return max(0, math.floor((steps - self.warmup) * self.samples_per_step + 1e-6)) // self.batch_size
 
     @property
     def total_batches(self) -> int:
-        """Batches that a full budget allows: what the learner has made when the run is over."""
+        """The number of batches that a full budget allows, which the learner has used at the end of the run."""
         if self.budget is None:
             raise ValueError("without a budget there is no total")
         return self.batches_due(self.budget)
@@ -57,7 +57,7 @@ class RateLimit:
         if self.samples_per_step <= 0 or self.batch_size < 1 or self.warmup < 1 or self.max_ahead < 1:
             raise ValueError(f"samples_per_step, batch_size, warmup and max_ahead must be positive: {self}")
         if self.max_ahead * self.samples_per_step < self.batch_size:
-            # Inserts would stop max_ahead steps after a sample, before there is enough for the next one.
+            # Inserts would stop max_ahead steps after a sample, before there are enough steps for the next one.
             raise ValueError(
                 f"max_ahead {self.max_ahead} can never allow a batch of {self.batch_size} at {self.samples_per_step:g} "
                 f"samples per step: it must be at least {math.ceil(self.batch_size / self.samples_per_step)}"
@@ -67,10 +67,10 @@ class RateLimit:
 
 
 class RateLimiter:
-    """Counts inserts by task and samples, and says who may proceed. Not thread-safe: its shard holds the lock.
+    """Counts inserts by task and samples, and decides which calls may proceed. Not thread-safe: its shard has the lock.
 
     Args:
-        inserts: (num_tasks,) int64 to count in, which may lie in a file; zeros of its own if None.
+        inserts: (num_tasks,) int64, the array of counts, which may be mapped from a file; a new array if None.
     """
 
     def __init__(
@@ -87,23 +87,24 @@ class RateLimiter:
         self.sample_side = Side(clock)
 
     def room(self, task: int) -> int | None:
-        """Inserts that the budget still has for a task; None without a budget. A budget may have been lowered."""
+        """Return how many inserts the budget has left for a task; None without a budget. The result is 0, not negative,
+        if the budget has been lowered."""
         return None if self.limit.budget is None else max(0, self.limit.budget - int(self.inserts[task]))
 
     def ahead(self, tasks: Iterable[int] | None = None) -> float:
-        """Environment steps by which the last of `tasks` (default all) is ahead of the samples taken."""
+        """Return the environment steps by which the slowest of `tasks` (default all) is ahead of the samples taken."""
         inserts = self.inserts if tasks is None else self.inserts[list(tasks)]
         return int(inserts.min()) - self.limit.warmup - self.samples / self.limit.samples_per_step
 
     def batches_allowed(self) -> int:
-        """Whole batches that may be sampled now."""
+        """Return how many whole batches may be sampled now."""
         return max(0, self.limit.batches_due(int(self.inserts.min())) - self.samples // self.limit.batch_size)
 
     def may_insert(self, tasks: Iterable[int]) -> bool:
         """Whether a push for `tasks` may proceed: the slowest of them is at most max_ahead steps ahead of sampling.
 
-        A push is let in whole: it may overshoot by its own length. Because the slowest task decides, a push that the
-        sampler waits for is never refused, so the two sides cannot wait for each other.
+        A push is accepted whole, so it may exceed the bound by its own length. Because the slowest task decides, a push
+        that the sampler waits for is never refused, so the two sides cannot wait for each other.
         """
         return self.ahead(tasks) <= self.limit.max_ahead
 
@@ -114,12 +115,12 @@ class RateLimiter:
         self.samples += rows
 
     def insert_wait(self, tasks: Iterable[int]) -> float:
-        """Seconds after which a refused push is likely to be let in, from the recent rate of sampling."""
+        """Return the seconds until a refused push is likely to be accepted, from the recent rate of sampling."""
         excess = (self.ahead(tasks) - self.limit.max_ahead) * self.limit.samples_per_step
         return self.sample_side.time_for(excess)
 
     def sample_wait(self) -> float:
-        """Seconds after which a refused sample is likely to be allowed, from the recent rate of inserting."""
+        """Return the seconds until a refused sample is likely to be allowed, from the recent rate of inserting."""
         missing = self.limit.batch_size / self.limit.samples_per_step - self.ahead()
         return self.insert_side.time_for(missing * len(self.inserts))
 
@@ -141,7 +142,7 @@ class RateLimiter:
 
 
 class Side:
-    """One side of the limiter: its recent rate, and how long it has been kept waiting."""
+    """One side of the limiter, inserting or sampling: its recent rate, and how long it has waited."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
@@ -155,7 +156,7 @@ class Side:
         now = self.clock()
         elapsed = max(now - self.last, 1e-6)
         self.last = now
-        weight = 1.0 - math.exp(-elapsed / 2.0)  # a memory of about two seconds
+        weight = 1.0 - math.exp(-elapsed / 2.0)  # the average decays within about two seconds
         self.rate += weight * (rows / elapsed - self.rate)
         self.blocked_s = self.waited()
         self.blocked_since = None
@@ -166,10 +167,10 @@ class Side:
             self.blocked_since = self.clock()
 
     def waited(self) -> float:
-        """Seconds from each first refusal to the next allowed call, summed, the present wait included."""
+        """Return the summed seconds from each first refusal to the next allowed call, the present wait included."""
         present = 0.0 if self.blocked_since is None else self.clock() - self.blocked_since
         return self.blocked_s + present
 
     def time_for(self, rows: float) -> float:
-        """Seconds in which this side moves `rows`, kept within what is sensible to sleep."""
+        """Return the seconds in which this side moves `rows`, within MIN_WAIT_S and MAX_WAIT_S."""
         return min(MAX_WAIT_S, max(MIN_WAIT_S, rows / self.rate if self.rate > 0 else MAX_WAIT_S))

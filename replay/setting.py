@@ -1,4 +1,4 @@
-"""A field of the configuration with its bounds, and what a resume may change of it."""
+"""Defines a field of the configuration, with its bounds and whether a resumed run may change it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ Resume = Literal["", "fixed", "fixed in lock step"]
 
 
 def setting(default: T, least: float | None = None, most: float | None = None, *, resume: Resume = "") -> T:
-    """A dataclass field with this default.
+    """Return a dataclass field with this default.
 
-    `least` and `most` are the inclusive bounds of a number. A resumed run cannot change a field that is `fixed`, and a
-    serial run cannot change one that is `fixed in lock step`: it goes on in the midst of its episodes.
+    `least` and `most` are the inclusive bounds of a number. A resumed run cannot change a field that is `fixed`. A
+    resumed serial run also cannot change a field that is `fixed in lock step`, since it resumes within its episodes.
     """
     bounds = None if least is None or most is None else (float(least), float(most))
     metadata: dict[str, Any] = {"bounds": bounds, "resume": resume}

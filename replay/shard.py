@@ -21,21 +21,21 @@ from replay.store.rows import Batches, Push
 from replay.store.soundness import Dropped
 from replay.store.storage import Storage, StorageSpec
 
-Life = tuple[int, int]  # learners that a run has had, and how often the present one has settled its count
+Life = tuple[int, int]  # number of learners of the run so far, and of calls of `settle` by the present learner
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardSpec:
-    """What a shard needs to come to life, here or again after its process died.
+    """Everything that a shard is made from, at first and after its process has died.
 
     Attributes:
         index: its number among `shards`.
-        run: a name that no other run ever has; files of another run are not taken over.
-        folder: of its files; "" keeps everything in memory of the process.
+        run: name of the run, unique among all runs; files of another run are not taken over.
+        folder: folder of its files; "" keeps everything in the memory of the process.
         snapshots: folder or URL for snapshots; "" for none.
-        snapshot: the snapshot that a resumed run begins with; "" for none.
-        take: counts how often the run's files have been taken over, this time included. Files that were last taken over
-            before the time before are out of date: the run went on without them.
+        snapshot: the snapshot from which a resumed run begins; "" for none.
+        take: how often the run's files have been taken over, this time included. Files that were not taken over the
+            last time are out of date: the run went on without them.
     """
 
     index: int
@@ -51,10 +51,10 @@ class ShardSpec:
 
 
 class InsertReply(NamedTuple):
-    """Answer to a push: stored or not. What is not stored may be sent again after `wait_s`, if that is positive.
+    """The answer to a push. A push that is not accepted may be sent again after `wait_s` seconds, if that is positive.
 
-    `room` holds, for tasks of the push, how many transitions the shard's budget has left: of those for which the push
-    was too long, or that are full now. Such a push is to be split.
+    `room` holds how many transitions the shard's budget has left, for the tasks of which the push has too many or whose
+    budget is now full. A push that is not accepted because of `room` must be split.
     """
 
     accepted: bool
@@ -63,15 +63,15 @@ class InsertReply(NamedTuple):
 
 
 class SampleReply(NamedTuple):
-    """What a request to sample came to.
+    """The answer to a request to sample.
 
     Attributes:
-        shard: which answers.
-        granted: batches that its limiter has allowed and counted.
-        batches: these, if they were asked for from here; None otherwise, and where there are none.
-        wait_s: how long to wait before asking again, when none was granted.
+        shard: index of the shard that answers.
+        granted: number of batches granted: by its own limiter, or by that of another shard if the request says so.
+        batches: the batches; None if the request was for a grant only, or there are none.
+        wait_s: seconds to wait before the next request, when none was granted.
         content: transitions held, by task.
-        is_stranger: the sampler has to settle first.
+        is_stranger: whether the sampler must call `settle` first.
     """
 
     shard: int
@@ -83,21 +83,22 @@ class SampleReply(NamedTuple):
 
 
 class Shard:
-    """Thread-safe; every method but `save` returns at once. A Ray actor runs it with several threads (ray_shard).
+    """A replay shard. Thread-safe; every method but `save` returns at once. A Ray actor runs it with several threads
+    (process.py).
 
-    What it begins with: its files if they are there and whole, and it has been in no others since; else the snapshot,
-    else nothing; `origin` says which.
+    A shard begins with its files, if they are whole and it has used no other files since; else with the snapshot; else
+    empty. `origin` says which.
 
     Args:
-        again: whether a shard with this spec has lived before. Without files it then takes the newest snapshot that is
-            whole, not `spec.snapshot`, and no pushes until it has been told what its predecessor had counted.
+        again: whether the shard has had an earlier process. Without files it then loads the newest whole snapshot, not
+            `spec.snapshot`, and refuses pushes until `catch_up` gives it the counts of the earlier process.
     """
 
-    node = ""  # of Ray, in a process of its own
+    node = ""  # id of the Ray node, in a process of its own
 
     def __init__(self, spec: ShardSpec, again: bool = False) -> None:
         self.spec = spec
-        self.token = uuid.uuid4().hex  # of this process
+        self.token = uuid.uuid4().hex  # identifies this process
         self.lock = threading.Lock()
         self.saving = threading.Lock()
         self.place = Place(spec.snapshots) if spec.snapshots else None
@@ -110,7 +111,7 @@ class Shard:
         if self.memory.recovered:
             self.origin = "files"
             self.limiter.samples = int(state["samples"])
-            # The stream of samples need not be the same as before, but must not begin again.
+            # The random stream need not continue the former one, but it must not repeat it.
             self.storage.rng = np.random.default_rng([spec.seed, self.limiter.samples, 1])
         elif self.place is not None and again:
             self._restore_newest()
@@ -123,14 +124,14 @@ class Shard:
         if self.place is not None and isinstance(self.memory, ShardFiles) and not self.memory.recovered:
             self.place.move_in(spec.index, self.memory.token)
         self.caught_up = self.memory.recovered or not again
-        self.refused: dict[str, int] = {}  # the newest push of each writer that was not taken
+        self.refused: dict[str, int] = {}  # sequence of the newest refused push of each writer
         if self.place is not None and self.snapshotter is None:
             self.snapshotter = Snapshotter(self.place, spec.index, spec.shards)
         self.inserts_at_start = self.limiter.inserts.copy()
         self.repeated_pushes = 0
 
     def _open(self) -> tuple[PrivateMemory, str]:
-        """The memory, and what was wrong with files that could not be taken over and were replaced."""
+        """Return the memory, and the problem of files that could not be taken over and were replaced ("" if none)."""
         spec = self.spec
         tasks = (spec.storage.num_tasks,)
         state = [*spec.storage.state_dtype(), ("inserts", "<i8", tasks), ("samples", "<i8"), ("life", "<i8", (2,))]
@@ -158,22 +159,21 @@ class Shard:
         return files(), problem
 
     def _left(self, memory: ShardFiles) -> str:
-        """Whether the shard has left these files for others, as when its node was cut off: they are a past, or a future
-        that was not to be."""
+        """Return a problem if the shard has since used other files, as when its node was cut off; else ""."""
         if not memory.recovered or self.place is None:
             return ""
         home = self.place.home(self.spec.index)
         return "" if home in (None, memory.token) else f"{memory.folder} is out of date: the shard has left it"
 
     def insert(self, writer: str, sequence: int, push: Push, is_rest: bool = False) -> InsertReply:
-        """Store a push unless it is early or too long. (writer, sequence) names it: a repeat is stored once.
+        """Store a push unless it is early or too long. (writer, sequence) identifies it: a repeat is not stored again.
 
-        Sequences of a writer must not decrease, and one that was refused stays refused: the push is sent again under
-        another, here or elsewhere. Rows are copied; nothing of the push is kept alive. A push that holds some of its
-        writer's tasks only (`is_rest`), as what a budget had no room for, is never early: the shard may be waiting for
-        the others.
+        The sequences of a writer must not decrease. A refused sequence stays refused: the writer sends the push again
+        with another sequence, to this shard or another. Rows are copied; the push itself is not kept. `is_rest` means
+        that the push lacks some of its writer's tasks, such as the rest of a split push. It is then never early, since
+        the shard may be waiting for the tasks that it lacks.
 
-        Raises ValueError for rows that do not fit the storage, or a name that is too long.
+        Raises ValueError for rows that do not fit the storage, or for a writer name that is too long.
         """
         if len(writer.encode()) > NAME_BYTES:
             raise ValueError(f"writer {writer!r} has a name of more than {NAME_BYTES} bytes")
@@ -183,11 +183,11 @@ class Shard:
                 return InsertReply(True, 0.0, self._room(dict.fromkeys(push.rows, 1)))
             for task, rows in push.rows.items():
                 self.storage.check(task, rows)
-            # A call that its writer has given up may come late: what was refused then may be on another shard by now.
+            # A call may arrive late, after its sequence was refused: the push may be on another shard by now.
             if not self.caught_up or sequence <= self.refused.get(writer, -1):
                 self.refused[writer] = max(sequence, self.refused.get(writer, -1))
                 return InsertReply(False, MAX_WAIT_S, {})
-            # Of a task that holds nothing, as when all of it was dropped, the sampler may wait for the first.
+            # If a task holds nothing, as when all its rows were dropped, the sampler may be waiting for this push.
             early = not self.limiter.may_insert(push.rows)
             if early and not is_rest and all(self.storage.rings[task].transitions for task in push.rows):
                 self.limiter.insert_side.refused()
@@ -205,7 +205,7 @@ class Shard:
             return InsertReply(True, 0.0, self._room(dict.fromkeys(push.rows, 1)))
 
     def _room(self, transitions: dict[int, int]) -> dict[int, int]:
-        """What the budget has left, for the tasks in which that is less than so many."""
+        """Return what the budget has left of each task, if that is less than the given number of transitions."""
         left = {task: self.limiter.room(task) for task in transitions}
         return {task: room for task, room in left.items() if room is not None and room < transitions[task]}
 
@@ -217,14 +217,15 @@ class Shard:
         granted: int = 0,
         serve: bool = True,
     ) -> SampleReply:
-        """Up to `most` batches, as many as the limiter allows now; at least one or none.
+        """Return as many batches as the limiter allows now, at most `most`.
 
         Args:
-            life: what `settle` was last called with; nothing is given to others.
-            totals: transitions of each task in all shards. Tasks are then drawn by the part of them that is here, so
-                that over all shards every transition of a task is equally likely. None: by the tasks' weights alone.
-            granted: batches that another shard's limiter has allowed: serve exactly these, and do not count them.
-            serve: False only to have them granted.
+            life: the `life` of the last call of `settle`; requests with another are refused.
+            totals: transitions of each task in all shards. Tasks are then drawn in proportion to the part that this
+                shard holds, so that over all shards every transition of a task is equally likely. None: by the tasks'
+                weights alone.
+            granted: batches that another shard's limiter has granted: serve exactly this number, without counting it.
+            serve: whether to return batches; False to get the grant only.
         """
         with self.lock:
             content = tuple(self.storage.transitions)
@@ -248,11 +249,11 @@ class Shard:
         return SampleReply(self.spec.index, count, batches, 0.0, content)
 
     def _space(self, count: int) -> Batches:
-        """Where to put so many batches."""
+        """Return space for `count` batches."""
         return self.storage.allocate(count, self.spec.limit.batch_size)
 
     def _probabilities(self, content: tuple[int, ...], totals: tuple[int, ...] | None) -> np.ndarray | None:
-        """Of each task to be drawn here; None while there is nothing to draw."""
+        """Return the probability of drawing each task here; None while it cannot draw."""
         probabilities = self.spec.storage.probabilities
         held = np.array(content)
         if totals is not None:
@@ -263,15 +264,16 @@ class Shard:
         return probabilities / total if total > 0 else None
 
     def _commit(self) -> None:
-        """Make the state last, the count of samples included."""
+        """Make the state persistent, the count of samples included."""
         self.memory.state["samples"] = self.limiter.samples
         self.memory.commit()
 
     def settle(self, batches: int, life: Life) -> tuple[int, ...]:
-        """Set the count of samples to what a learner has used or received, and serve it alone from now on.
+        """Set the count of samples to the batches that a learner has used or received, and serve only this learner from
+        now on. Return the transitions held, by task.
 
-        What was granted to a learner that died, or in an answer that was lost, is thereby granted again. Requests from
-        before may still be waiting for their turn: by their `life` they are told apart. Returns the transitions held.
+        Batches granted to a dead learner, or in a lost answer, can then be granted again. Earlier requests may still be
+        in the queue; their `life` differs, so they are refused.
         """
         with self.lock:
             self.limiter.samples = batches * self.spec.limit.batch_size
@@ -280,10 +282,10 @@ class Shard:
             return tuple(self.storage.transitions)
 
     def catch_up(self, inserts: list[int]) -> ShardStats:
-        """Count inserts of each task that were made before this process began, as its predecessor is known to have.
+        """Add the inserts of each task that the shard's earlier process had counted and this one lacks. Return `stats`.
 
-        Some of them it may have lost. They were made nevertheless: environment steps do not go backwards, and what was
-        learnt from them is not learnt again. Returns `stats`.
+        The transitions of these inserts may be lost. They count nevertheless: environment steps do not go backwards,
+        and updates that were made for them are not made again.
         """
         with self.lock:
             missed = np.maximum(np.array(inserts) - self.inserts_at_start, 0)
@@ -319,7 +321,7 @@ class Shard:
             )
 
     def save(self, name: str) -> int:
-        """Write a snapshot and return its new bytes; pushes and samples go on meanwhile. One at a time."""
+        """Write a snapshot and return the bytes that were new. Pushes and samples go on. One snapshot at a time."""
         if self.snapshotter is None:
             raise RuntimeError("this shard has no place for snapshots")
         with self.saving:
@@ -334,9 +336,9 @@ class Shard:
         }
 
     def _restore_newest(self) -> None:
-        """Take in the newest snapshot that is whole; what is wrong with others is part of `problem`."""
+        """Load the newest whole snapshot. Problems of damaged snapshots are added to `problem`."""
         assert self.place is not None
-        # They are listed twice: all that there were may have been removed for a newer one meanwhile.
+        # Listed twice: all snapshots of the first list may have been removed meanwhile, for a newer one.
         for name in (name for _ in range(2) for name in reversed(self.place.snapshots())):
             try:
                 self.restore(name)
@@ -347,7 +349,7 @@ class Shard:
                 self.limiter.inserts[:], self.limiter.samples = 0, 0
 
     def restore(self, name: str) -> None:
-        """Take in a snapshot, which may be of other shards than this. Raises SnapshotError, naming the file."""
+        """Load a snapshot, which may be of another number of shards. Raises SnapshotError, naming the file."""
         assert self.place is not None
         manifests = self.place.manifests(name)
         spec = self.spec
@@ -365,7 +367,8 @@ class Shard:
         self.origin = f"snapshot {name}"
 
     def _deal_counters(self, manifests: list[dict[str, Any]]) -> None:
-        """This shard's share of all counts. A task that joins counts from where the others are, warm-up to come."""
+        """Set the counts to this shard's share of the totals. The count of a new task begins at that of the slowest
+        task, less the warm-up, which it still has to make."""
         spec, known = self.spec, manifests[0]["spec"]["tasks"]
         total = np.sum([manifest["counters"]["inserts"] for manifest in manifests], axis=0)
         shares = {task: share(int(count), spec.index, spec.shards) for task, count in zip(known, total, strict=True)}
@@ -375,10 +378,10 @@ class Shard:
         self.limiter.samples = share(batches, spec.index, spec.shards) * spec.limit.batch_size
 
     def close(self, remove: bool) -> None:
-        """Let go of the files; `remove` them when a checkpoint holds everything."""
+        """Release the files. `remove` deletes them, which is right when a checkpoint holds everything."""
         self.memory.close(remove)
 
 
 def share(total: int, index: int, parts: int) -> int:
-    """The part of `total` that falls to `index` when it is dealt as evenly as whole numbers allow."""
+    """Return the part of `total` for `index` when it is divided over `parts` as evenly as whole numbers allow."""
     return total // parts + (index < total % parts)

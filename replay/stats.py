@@ -1,4 +1,4 @@
-"""What parts of replay say of themselves: frozen dataclasses, which processes send and metrics are made of."""
+"""Statistics of the parts of replay: frozen dataclasses that processes send and that metrics are made from."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class LimiterStats:
     Attributes:
         inserts, samples: transitions stored and rows sampled, over all tasks.
         steps_after_warmup: environment steps of the slowest task that count towards the ratio.
-        steps_ahead: by which the actors are ahead of the learner; 0 when they are behind.
-        insert_wait_s, sample_wait_s: for which each side has been kept waiting.
+        steps_ahead: environment steps by which the actors are ahead of the learner; 0 when they are behind.
+        insert_wait_s, sample_wait_s: seconds that each side has waited.
         insert_refusals, sample_refusals: requests of each side that were refused.
     """
 
@@ -31,12 +31,12 @@ class LimiterStats:
 
 @dataclass(frozen=True)
 class Content:
-    """What a shard began with.
+    """The content with which a shard began.
 
     Attributes:
-        origin: files, empty, or snapshot and its name.
-        transitions: it holds.
-        bad_segments, bad_transitions: dropped, since they held numbers that nothing can be learned from.
+        origin: "files", "empty", or "snapshot" and its name.
+        transitions: number of transitions that it holds.
+        bad_segments, bad_transitions: numbers of those dropped, since they held NaN, infinite or too large numbers.
     """
 
     origin: str
@@ -47,16 +47,16 @@ class Content:
 
 @dataclass(frozen=True)
 class ShardStats:
-    """A shard as it is now. Lists have an item for each task.
+    """The present state of a shard. Lists have one item for each task.
 
     Attributes:
-        token: differs for every process that is the shard.
-        caught_up: whether it knows what processes before it had counted.
-        fill: held transitions as a part of its capacity.
-        bytes: of its storage, filled or not.
-        clipped_by_task: numbers that did not fit in the type of stored observations.
-        problem: what was wrong with what it could not take over; "" for nothing.
-        node: of Ray; "" in a process without.
+        token: name of the shard's process; every new process of the shard has another.
+        caught_up: whether it knows the counts of the shard's earlier processes.
+        fill: held transitions as a fraction of its capacity.
+        bytes: size of its storage, filled or not.
+        clipped_by_task: how many numbers were clipped to the range of the type of stored observations.
+        problem: what was wrong with files or snapshots that it could not load; "" for nothing.
+        node: id of its Ray node; "" in a process without Ray.
     """
 
     shard: int
@@ -88,8 +88,8 @@ class WriterStats:
     """Counts of a writer since it began.
 
     Attributes:
-        lost: pushes that were left with a shard that did not answer, to be offered again.
-        push_s, wait_s: seconds that stored pushes were under way, and that the caller was kept waiting.
+        lost: pushes set aside because their shard did not answer; they are sent to it again.
+        push_s, wait_s: seconds that stored pushes were in flight, and that the caller waited.
     """
 
     pushes: int = 0
@@ -106,9 +106,9 @@ class SamplerStats:
     """Counts of a sampler since it began.
 
     Attributes:
-        elsewhere: batches that one shard granted and another served.
-        lost: requests whose shard was out of reach or had begun anew.
-        wait_s: seconds that the caller was kept waiting.
+        elsewhere: batches that one shard granted and another shard was asked to serve.
+        lost: requests whose shard was unreachable or had restarted.
+        wait_s: seconds that the caller waited.
     """
 
     requests: int = 0

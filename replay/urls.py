@@ -1,6 +1,6 @@
-"""Folders on a disk, or at a URL that fsspec knows. All names are literal: brackets, stars and the like mean nothing.
+"""Folders on a disk or at a URL that fsspec supports. All names are literal: brackets and stars are no patterns.
 
-Some of fsspec's own methods (`glob`, `rm`, `mv`, `copy`, `expand_path`) take what they are given for a pattern.
+Some of fsspec's own methods (`glob`, `rm`, `mv`, `copy`, `expand_path`) interpret their arguments as patterns.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import fsspec
 
 
 def open_url(url: str) -> tuple[Any, str]:
-    """The file system of a URL, or of a path, which has no protocol, and the path in it."""
-    if "://" not in url:  # fsspec would take :: for several URLs
+    """Return the file system of a URL or a local path, and the path in it. A local path has no protocol."""
+    if "://" not in url:  # fsspec would split a path with :: into several URLs
         return fsspec.filesystem("file"), os.path.abspath(os.path.expanduser(url))
     protocol = url.partition("://")[0]
-    if "::" in protocol or any("://" in part for part in url.split("::")[1:]):  # file systems, one in another
+    if "::" in protocol or any("://" in part for part in url.split("::")[1:]):  # nested file systems
         files, root = fsspec.core.url_to_fs(url)
         return files, root
     kind = fsspec.get_filesystem_class(protocol)
-    return kind(**kind._get_kwargs_from_urls(url)), kind._strip_protocol(url)  # as url_to_fs, which splits at any ::
+    return kind(**kind._get_kwargs_from_urls(url)), kind._strip_protocol(url)  # url_to_fs would split at any ::
 
 
 def is_local(files: Any) -> bool:
@@ -29,7 +29,7 @@ def is_local(files: Any) -> bool:
 
 
 def names_in(files: Any, folder: str) -> list[str]:
-    """Names of all that is in a folder, sorted; none if there is no such folder. Never out of a cache."""
+    """Return the sorted names of all files and folders in a folder; [] if there is none. Caches are not used."""
     files.invalidate_cache()
     if not files.isdir(folder):
         return []
@@ -37,8 +37,8 @@ def names_in(files: Any, folder: str) -> list[str]:
 
 
 def remove(files: Any, path: str) -> None:
-    """Remove a file, or a folder with all that is in it."""
-    if is_local(files):  # takes names as they are
+    """Remove a file, or a folder with all its content."""
+    if is_local(files):  # this file system takes names literally
         files.rm(path, recursive=True)
         return
     found = files.find(path, withdirs=True, detail=True)
@@ -46,7 +46,7 @@ def remove(files: Any, path: str) -> None:
     for name in found.keys() - set(folders):
         files.rm_file(name)
     for folder in sorted({*folders, path}, key=len, reverse=True):
-        with suppress(OSError, NotImplementedError):  # where folders are but parts of names, they are gone
+        with suppress(OSError, NotImplementedError):  # where folders exist only as parts of file names, they are gone
             files.rmdir(folder)
 
 

@@ -1,1 +1,1 @@
-"""The algorithms, in plain torch: BRC, its discrete form, and what their losses are made of."""
+"""The algorithms, in plain torch: BRC, its discrete form, and the parts of their losses."""

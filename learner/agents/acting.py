@@ -1,4 +1,4 @@
-"""How actors act with what an agent publishes, as data: it is handed to them with their other settings."""
+"""A description, as data, of how actors choose actions with a published network. Actors get it with their settings."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from learner.networks.description import Network
 
 @dataclass(frozen=True)
 class Epsilon:
-    """The share of actions that are random: it falls linearly from 1, at the first update, to `final`.
+    """The share of random actions. It falls linearly from 1, at the first update, to `final`.
 
-    It follows the policy's version, not an actor's steps: all actors explore alike, also those that begin later.
+    It depends on the policy's version, not on an actor's steps: all actors explore equally, even an actor that starts
+    later.
     """
 
     final: float
-    updates: int  # over which it falls
+    updates: int  # the number of updates over which it falls
 
     def at(self, version: int) -> float:
         return max(self.final, 1.0 - (1.0 - self.final) * version / self.updates)
@@ -27,13 +28,13 @@ ALWAYS_GREEDY = Epsilon(0.0, 1)
 
 @dataclass(frozen=True)
 class Acting:
-    """What runs in an actor.
+    """The network that runs in an actor, and how an action is chosen from its output.
 
     Attributes:
-        network: of the published arrays.
-        choice: how an action comes of its output: the tanh of a normal draw, or the greatest of categorical values.
-        num_actions: of each task, for the latter.
-        epsilon: share of random actions in training, likewise.
+        network: description of the network whose arrays are published.
+        choice: the rule: the tanh of a normal draw ("tanh_normal"), or the action of greatest value ("greedy").
+        num_actions: number of actions of each task; only for "greedy".
+        epsilon: share of random actions in training; only for "greedy".
     """
 
     network: Network

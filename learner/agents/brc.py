@@ -1,7 +1,7 @@
 """One BRC update (spec section 2): critic, target, policy, temperature, in that order.
 
 `update` is a function of (state, batch, noise): it draws no random numbers and reads no clock, so equal inputs give
-equal outputs. It advances `state` in place: a second copy of a billion parameters would double its memory.
+equal outputs. It changes `state` in place: a second copy of a billion parameters would double the memory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from learner.networks.spec import NetworkSpec
 
 @dataclass
 class BRCState:
-    """What an update reads and writes. `log_temperature` is a 0-d parameter."""
+    """The state that an update reads and writes. `log_temperature` is a 0-d parameter."""
 
     critic: Critic
     target: Critic
@@ -65,7 +65,8 @@ def initial_state(
     device: torch.device | str = "cpu",
     prepare: Callable[[nn.Module], None] = lambda module: None,
 ) -> BRCState:
-    """Fresh networks from torch's global generator, the target an exact copy of the critic, optimisers at zero.
+    """Return new networks, initialised from torch's global generator, and their optimisers, with moments of zero. The
+    target is an exact copy of the critic.
 
     `prepare` is called with every network, the target included, before its optimiser is made.
     """
@@ -90,7 +91,7 @@ def initial_state(
 
 
 def target_entropy(spec: NetworkSpec, config: LearnerConfig) -> float:
-    """Hbar = -A / 2 with A the largest action size over tasks."""
+    """Return the target entropy: Hbar = -A / 2 by default, with A the largest action size over tasks."""
     return config.target_entropy_per_action * spec.action_size
 
 
@@ -107,16 +108,16 @@ def update(
     `noise` (2, B, action) holds standard normal draws: for the next action in the target, and for the action in the
     policy's loss.
 
-    The losses and the entropy are always reported; norms, which cost a pass over the parameters, and the mean of the
-    Bellman target with `diagnostics`. Temperature in the metrics is the one used by this step, before it was updated.
-    `combine` makes the critic's gradients of the losses of all rows.
+    The losses and the entropy are always reported. Norms, which cost a pass over the parameters, and the mean of the
+    Bellman target are reported with `diagnostics` only. The reported temperature is the one that this step used, before
+    its update. `combine` computes the critic's gradients from the losses of all rows.
     """
     metrics: dict[str, Tensor] = {}
     temperature = state.temperature()
     old_embedding = state.critic.embed(batch.task_ids)
     loss = critic_loss(config)
 
-    # 1. Critic: both heads learn what the mean of the target heads says of the next action.
+    # 1. Critic: all heads learn from one target, the mean of the target heads for the next action.
     with torch.no_grad():
         detached = None if old_embedding is None else old_embedding.detach()
         target = bellman_target(state, batch, noise[0], detached, temperature, config)
@@ -128,10 +129,10 @@ def update(
         metrics |= norms("critic", state.critic)
         metrics["target_mean"] = loss.target_values(target).mean()
 
-    # 2. Target: every leaf, LayerNorm and embeddings included, moves towards the new critic.
+    # 2. Target: every parameter, LayerNorm and embeddings included, moves towards the new critic.
     follow(state.target, state.critic, config.polyak)
 
-    # 3. Policy, against the critic just updated. The embedding trains from the critic loss alone.
+    # 3. Policy, against the critic just updated. Only the critic loss trains the embedding.
     with torch.no_grad():
         embedding = state.critic.embed(batch.task_ids)
     mean, log_std = state.policy(batch.observations, embedding)
@@ -166,7 +167,7 @@ def bellman_target(
     temperature: Tensor,
     config: LearnerConfig,
 ) -> Tensor:
-    """(B, n): what the critic learns, as its loss makes it of the target's outputs, with the entropy term."""
+    """Return the critic's target (B, n), which its loss computes from the target network's outputs and the entropy."""
     mean, log_std = state.policy(batch.next_observations, embedding)
     next_actions, log_prob = tanh_normal.sample(mean, log_std, noise)
     outputs = state.target(batch.next_observations, next_actions, state.target.embed(batch.task_ids))
@@ -176,10 +177,10 @@ def bellman_target(
 def value_and_action_gradient(
     critic: Critic, observations: Tensor, actions: Tensor, embedding: Tensor | None, config: LearnerConfig
 ) -> tuple[Tensor, Tensor]:
-    """Batch mean of Q (mean over heads) and its gradient with respect to the actions (B, action).
+    """Return the batch mean of Q (mean over heads) and its gradient with respect to the actions (B, action).
 
-    Asking for that gradient alone leaves the critic's parameters untouched and skips their weight products, a third of
-    the work; what is compiled must be told so beforehand.
+    The critic's parameters get no gradient, which skips a third of the work, the products for the weights' gradients.
+    `requires_grad_` is set before the forward pass because compiled blocks need to know it then.
     """
     free_actions = actions.detach().requires_grad_()
     critic.requires_grad_(False)

@@ -1,6 +1,6 @@
-"""The agents there are: which tasks each is for, its networks, and how it acts. It imports no torch.
+"""The catalogue of agents: the kind of tasks that each is for, its networks, and how it acts. It imports no torch.
 
-An agent of another package is registered by an entry point of the group `brc.agents`, whose value is a Description.
+Another package registers an agent by an entry point of the group `brc.agents`, whose value is a Description.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from learner.networks.spec import NetworkSpec
 if TYPE_CHECKING:
     from learner.agents.interface import Agent
 
-GROUP = "brc.agents"  # of entry points, by which others register theirs
+GROUP = "brc.agents"  # the group of entry points by which other packages register agents
 AUTO = "auto"
 
 
 @dataclass(frozen=True)
 class Description:
-    """An agent, before anything of it is made.
+    """Description of an agent. Nothing of the agent is loaded or made for it.
 
     Attributes:
-        actions: of the tasks that it is for.
+        actions: kind of actions of the tasks that the agent is for.
         networks: (spec) -> its networks by their names in checkpoints. One of them is `critic`.
-        acts: the name of the one that actors run. An agent that acts with its critic cannot be sharded: what actors run
-            is published whole.
-        choice: how an action comes of its output: the tanh of a normal draw, or the greatest of categorical values.
+        acts: name of the network that actors run. An agent that acts with its critic cannot be sharded: the network
+            that actors run is published whole.
+        choice: how an action is chosen from its output: the tanh of a normal draw, or the action of greatest value.
         algorithm: `module:name` of its interface.Agent.
     """
 
@@ -54,7 +54,7 @@ def discrete_brc(spec: NetworkSpec) -> dict[str, Network]:
     return {"critic": critic, "target": critic}
 
 
-# By the name of --learner.agent; `auto` is the first one for the actions of a run's tasks.
+# The keys are values of --learner.agent; `auto` is the first agent for the kind of actions of a run's tasks.
 AGENTS = {
     "brc": Description("continuous", brc, "policy", "tanh_normal", "learner.agents.brc:AGENT"),
     "discrete-brc": Description("discrete", discrete_brc, "critic", "greedy", "learner.agents.discrete:AGENT"),
@@ -63,7 +63,8 @@ AGENTS = {
 
 @cache
 def description(name: str, actions: Literal["continuous", "discrete"]) -> Description:
-    """The agent of this name; `auto` is the one for these actions. Raises ValueError, with the names that there are."""
+    """Return the agent of this name; `auto` is the first one for these actions. Raises ValueError, with the known
+    names, if there is none."""
     if name == AUTO:
         return next(one for one in AGENTS.values() if one.actions == actions)
     if name in AGENTS:
@@ -76,19 +77,19 @@ def description(name: str, actions: Literal["continuous", "discrete"]) -> Descri
 
 
 def described(spec: NetworkSpec) -> Description:
-    """The agent whose networks these are."""
+    """Return the description of the agent whose networks these are."""
     return description(spec.agent, "discrete" if spec.discrete else "continuous")
 
 
 def agent_of(spec: NetworkSpec) -> Agent:
-    """Its algorithm, which imports torch."""
+    """Return the algorithm of the agent. This imports torch."""
     module, _, name = described(spec).algorithm.partition(":")
     found: Agent = getattr(import_module(module), name)
     return found
 
 
 def acting(spec: NetworkSpec, epsilon: Epsilon = ALWAYS_GREEDY) -> Acting:
-    """How actors act with what the agent publishes. Only a greedy choice explores by `epsilon`."""
+    """Return how actors act with the published network. Only the greedy choice explores by `epsilon`."""
     found = described(spec)
     network = found.networks(spec)[found.acts]
     if found.choice == "greedy":

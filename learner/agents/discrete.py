@@ -1,12 +1,13 @@
-"""BRC for discrete actions: the same critic, with a row of bins for every action, and no policy beside it.
+"""BRC for discrete actions: the same critic, with a row of bins for every action, and no policy network.
 
-The paper publishes no code for Atari. Kept from BRC: the ensemble of BroNets and its regularisation, task embeddings,
-categorical returns whose targets are the mean of the target heads' probabilities, the reward normaliser, the moving
-average. Where an entropy term and a policy were, what the field does takes their place: the next action is the best
-one by the online critic (double Q-learning, as in Rainbow and BBF), rewards may be summed over n steps, and acting is
+The paper publishes no code for Atari. Kept from BRC are the ensemble of BroNets and its regularisation, task
+embeddings, categorical returns whose targets are the mean of the target heads' probabilities, the reward normaliser and
+the moving average. The entropy term and the policy are replaced by common practice: the next action is the best one by
+the online critic (double Q-learning, as in Rainbow and BBF), rewards may be summed over n steps, and acting is
 epsilon-greedy. Images go through one Impala encoder that the heads share.
 
-Tasks share one set of actions, as large as the largest; an action that a task does not have is never chosen.
+Tasks share one set of actions, as large as the largest set of a task. Actions that a task does not have are never
+chosen.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ from learner.networks.spec import NetworkSpec
 
 
 def action_values(critic: DiscreteCritic, values: Tensor, task_ids: Tensor) -> Tensor:
-    """(B, actions): mean over heads (H, B, actions) of what each action is worth; -inf for those that a task does not
-    have."""
+    """Return (B, actions), the value of each action: the mean over heads of `values` (H, B, actions); -inf for actions
+    that the task does not have."""
     return values.mean(dim=0).masked_fill(~critic.available[task_ids], -torch.inf)
 
 
 @dataclass
 class DiscreteState:
-    """What an update reads and writes."""
+    """The state that an update reads and writes."""
 
     critic: DiscreteCritic
     target: DiscreteCritic
@@ -57,7 +58,7 @@ class DiscreteState:
         return self.critic.embedding_table()
 
     def temperature(self) -> Tensor:
-        """None is needed: rewards are scaled by returns alone."""
+        """Return 0: rewards have no entropy term, and are scaled by returns alone."""
         return torch.zeros((), device=self.critic.available.device)
 
 
@@ -68,7 +69,7 @@ def initial_state(
     device: torch.device | str = "cpu",
     prepare: Callable[[nn.Module], None] = lambda module: None,
 ) -> DiscreteState:
-    """Fresh networks from torch's global generator, the target an exact copy of the critic; as brc.initial_state."""
+    """Return new networks, the target an exact copy of the critic, and the optimiser, like `brc.initial_state`."""
     critic = DiscreteCritic(spec).to(dtype=dtype, device=device)
     target = DiscreteCritic(spec).to(dtype=dtype, device=device).requires_grad_(False)
     target.load_state_dict(critic.state_dict())
@@ -85,9 +86,9 @@ def update(
     diagnostics: bool = False,
     combine: Combine = gradients.mean,
 ) -> dict[str, Tensor]:
-    """Apply one gradient step, in place; draws no random numbers and takes none. Metrics as in brc.update.
+    """Apply one gradient step, in place, and return metrics like those of `brc.update`. `noise` is not used.
 
-    `batch.actions` holds the index of the action in its first column.
+    The first column of `batch.actions` holds the index of the action.
     """
     dtype = batch.rewards.dtype
     observations, following = (floats(array, dtype) for array in (batch.observations, batch.next_observations))
@@ -109,7 +110,7 @@ def update(
 
 @torch.no_grad()
 def bellman_target(state: DiscreteState, batch: Batch, following: Tensor, config: LearnerConfig) -> Tensor:
-    """(B, n): what the critic learns, of the target's outputs for the action that is best by the online critic."""
+    """Return the critic's target (B, n), from the target network's outputs for the best action by the online critic."""
     loss = critic_loss(config)
     online = state.critic(following, batch.task_ids)
     best = action_values(state.critic, loss.values(online), batch.task_ids).argmax(dim=-1)
@@ -119,7 +120,7 @@ def bellman_target(state: DiscreteState, batch: Batch, following: Tensor, config
 
 
 def floats(observations: Tensor, dtype: torch.dtype) -> Tensor:
-    """Images, which come as bytes, in [0, 1]; everything else as it is."""
+    """Return images, which arrive as uint8, scaled to [0, 1], and all other observations unchanged."""
     return observations.to(dtype) / 255 if observations.dtype == torch.uint8 else observations
 
 

@@ -1,4 +1,4 @@
-"""What an agent offers: a state to train, an update of it, and what of it acts. learner.py trains any that does."""
+"""The interface of an agent, which learner.py trains: its state, its update, its networks."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Prepare = Callable[[nn.Module], None]
 
 
 class Batch(NamedTuple):
-    """Transitions of B rows. `rewards` are normalised; `masks` is 0 where the next state is terminal, else 1; with n
-    steps discount^(n - 1)."""
+    """B transitions. `rewards` are normalised. `masks` is 0 where the next state is terminal, else 1; with n-step
+    returns, discount^(n - 1)."""
 
     observations: Tensor  # (B, observation)
-    actions: Tensor  # (B, action); the index of a discrete one in the first column
+    actions: Tensor  # (B, action); the first column holds the index of a discrete action
     rewards: Tensor  # (B,)
     masks: Tensor  # (B,)
     next_observations: Tensor  # (B, observation)
@@ -29,25 +29,25 @@ class Batch(NamedTuple):
 
 
 class State(Protocol):
-    """What an update reads and writes."""
+    """The state that an update reads and writes."""
 
     def modules(self) -> dict[str, nn.Module]:
-        """Networks by their names in checkpoints."""
+        """Return the networks by their names in checkpoints."""
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """By the names of what they train: a network's, or a scalar's."""
+        """Return the optimisers. The key of each is the name of the network or scalar that it trains."""
 
     def scalars(self) -> dict[str, nn.Parameter]:
-        """What is learned besides, by its name in checkpoints."""
+        """Return the learned scalars by their names in checkpoints."""
 
     def table(self) -> nn.Parameter | None:
-        """The embeddings of tasks before they are normalised, (tasks, size); None for a single task."""
+        """Return the task embeddings before normalisation, (tasks, size); None for a single task."""
 
     def embedding_table(self) -> Tensor | None:
-        """The normalised ones, which are published."""
+        """Return the normalised task embeddings, which are published; None for a single task."""
 
     def temperature(self) -> Tensor:
-        """The weight of entropy in rewards, 0-d; 0 where there is none."""
+        """Return the weight of the entropy term in returns, 0-d; 0 for an agent without an entropy term."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,13 @@ class Agent:
     """An algorithm.
 
     Attributes:
-        initial_state: (networks, config, dtype, device, prepare) -> fresh state, of torch's global generator.
-            `prepare` is called with every network, the target included, before its optimiser is made.
+        initial_state: (networks, config, dtype, device, prepare) -> new state, initialised from torch's global
+            generator. `prepare` is called with every network, the target included, before its optimiser is made.
         update: (state, batch, noise, config, diagnostics, combine) -> metrics, 0-d tensors by name. It advances the
             state by one gradient step, draws no random numbers and reads no clock. `noise` is (draws, B, action).
-        draws: standard normal numbers that an update takes for each action of a row.
-        modules: (networks) -> fresh networks, by their names in checkpoints.
-        target_entropy: (networks, config) -> what the entropy is held at; 0 where it plays no part.
+        draws: standard normal numbers that an update needs for each action dimension of a row.
+        modules: (networks) -> new networks by their names in checkpoints.
+        target_entropy: (networks, config) -> target entropy; 0 for an agent without an entropy term.
     """
 
     initial_state: Callable[[NetworkSpec, LearnerConfig, torch.dtype, torch.device | str, Prepare], Any]

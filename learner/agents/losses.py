@@ -1,6 +1,6 @@
-"""What a critic's outputs stand for, and the loss by which they are learned: categorical returns, or a squared error.
+"""Losses of critics, which also define the meaning of the outputs: categorical returns, or values by squared error.
 
-A loss is a Loss; LOSSES has those that `--learner.loss` names. To add one, write it here and register it.
+A loss is a Loss. `--learner.loss` names a loss in LOSSES. To add a loss, write it here and add it to LOSSES.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from learner.config import LearnerConfig
 
 
 class Loss(Protocol):
-    """H heads, B rows, N outputs of each head."""
+    """The loss of a critic with H heads, B rows and N outputs of each head."""
 
     def values(self, outputs: Tensor) -> Tensor:
-        """(..., N) -> (...): the values that outputs stand for."""
+        """Return the values that the outputs represent: (..., N) -> (...)."""
 
     def target(self, outputs: Tensor, rewards: Tensor, discounts: Tensor, costs: Tensor | None) -> Tensor:
-        """(B, n): what is learned, r + d * (Q' - c), of the target's outputs (H, B, N) for the next action. `rewards`,
-        `discounts` and `costs` are (B,); discounts are 0 where the next state is terminal."""
+        """Return the target (B, n), r + d * (Q' - c), from the target network's outputs (H, B, N) for the next action.
+        `rewards`, `discounts` and `costs` are (B,). Discounts are 0 where the next state is terminal."""
 
     def target_values(self, target: Tensor) -> Tensor:
-        """(B, n) -> (B,): the values that a target stands for."""
+        """Return the values that a target represents: (B, n) -> (B,)."""
 
     def rows(self, outputs: Tensor, target: Tensor) -> Tensor:
-        """(H, B): the loss of each row for each head."""
+        """Return the loss (H, B) of each row for each head."""
 
 
 @dataclass(frozen=True)
 class Categorical:
-    """Outputs are logits over atoms in [-limit, limit]; the loss is the cross-entropy with the projected mean of the
-    target heads' distributions (spec section 2). There is no minimum over heads: the reference has no pessimism."""
+    """Cross-entropy with the projected mean of the target heads' distributions (spec section 2). Outputs are logits
+    over atoms in [-limit, limit]. There is no minimum over heads: the reference has no pessimism."""
 
     limit: float
 
@@ -62,10 +62,10 @@ class Categorical:
 
 @dataclass(frozen=True)
 class SquaredError:
-    """The one output is the value; the loss is its squared distance, without a half, from the target built of the mean
-    over target heads (spec of critics, section 2)."""
+    """Squared distance, without a factor of 1/2, from the target of the mean over target heads (spec of critics,
+    section 2). The single output of a head is the value."""
 
-    limit: float  # that returns are scaled to; values are not bounded
+    limit: float  # the limit that returns are scaled to; values are not bounded
 
     def values(self, outputs: Tensor) -> Tensor:
         return outputs.squeeze(-1)
@@ -81,10 +81,10 @@ class SquaredError:
         return (self.values(outputs) - target.squeeze(-1)).square()
 
 
-# By the name of --learner.loss, how it is made for a value limit.
+# The keys are values of --learner.loss. A loss is made from a value limit.
 LOSSES: dict[str, Callable[[float], Loss]] = {"categorical": Categorical, "mse": SquaredError}
 
 
 def critic_loss(config: LearnerConfig) -> Loss:
-    """The one that a configuration names."""
+    """Return the loss that a configuration names."""
     return LOSSES[config.loss](config.value_limit)

@@ -1,4 +1,4 @@
-"""What moves networks: AdamW with its moments from the start, the step of a target towards its network, and norms."""
+"""AdamW with its moments allocated at once, the moving average of a target network, and norms for metrics."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ def adam_options(config: LearnerConfig, on_gpu: bool) -> dict[str, Any]:
 
 
 def adamw(module: nn.Module, config: LearnerConfig) -> torch.optim.Optimizer:
-    """For all parameters of a network."""
+    """Return an AdamW optimiser for all parameters of a network."""
     groups = [{"params": kind} for kind in alike(module.parameters())]
     options = adam_options(config, next(module.parameters()).is_cuda)
     return with_moments(torch.optim.AdamW(groups, weight_decay=config.weight_decay, **options))
 
 
 def with_moments(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """An Adam that has its moments from the start, not from its first step: memory is taken at once or not at all."""
+    """Allocate the moments of an Adam optimiser now, not at its first step, so that a lack of memory shows at once."""
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             optimizer.state[parameter] = {
@@ -36,15 +36,15 @@ def with_moments(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
 
 @torch.no_grad()
 def follow(target: nn.Module, critic: nn.Module, polyak: float) -> None:
-    """Move every parameter of the target by a step of `polyak` towards the critic's. Statistics of observations need no
-    step: all networks are given the same.
+    """Move every parameter of the target by the fraction `polyak` towards the critic's. Observation statistics need no
+    step: they are the same in all networks.
     """
     for slow, fast in zip(alike(target.parameters()), alike(critic.parameters()), strict=True):
         torch._foreach_lerp_(slow, fast, polyak)
 
 
 def norms(name: str, module: nn.Module) -> dict[str, Tensor]:
-    """Global L2 norms of the gradients of a module's last step, and of its parameters after it."""
+    """Return the global L2 norms of the gradients of a module's last step, and of its parameters after that step."""
     parameters = list(module.parameters())
     return {
         f"{name}_gradient_norm": total_norm(p.grad for p in parameters if p.grad is not None),

@@ -1,7 +1,7 @@
-"""Per-task reward scale from the running extremes of discounted returns (spec section 4).
+"""The reward scale of each task, from the running extremes of discounted returns (spec section 4).
 
-Actors compute the extremes of each finished episode, replay carries them beside the transitions, and the learner merges
-them here. Extremes only ever widen, so merging is a minimum and a maximum: any order, any number of repeats.
+Actors compute the extremes of each finished episode, replay carries them with the transitions, and the learner merges
+them here. Merging is a minimum and a maximum, so order and repeats do not matter.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from torch import Tensor
 
 
 class RewardNormalizer:
-    """Divides a task's raw rewards by what brings its largest return, entropy bonus included, to `value_limit`.
+    """Divides the raw rewards of a task so that its largest return, entropy bonus included, becomes `value_limit`.
 
-    Before a task's first finished episode its extremes are +inf and -inf, the scale is infinite and its rewards are 0.
+    Before a task's first finished episode, its extremes are +inf and -inf, its scale is infinite and its rewards are 0.
     """
 
     def __init__(
@@ -27,25 +27,25 @@ class RewardNormalizer:
         self.minimum = torch.full((num_tasks,), torch.inf, device=device)
         self.maximum = torch.full((num_tasks,), -torch.inf, device=device)
         self.value_limit = value_limit
-        # The entropy term of the return of a policy at half the target entropy for ever.
+        # The entropy term of the return of a policy that always has half the target entropy.
         self.entropy_return = target_entropy / (2.0 * (1.0 - discount))
 
     def merge(self, minimum: Tensor, maximum: Tensor) -> None:
-        """Widen the extremes by (tasks,) float32 minima and maxima of discounted returns seen elsewhere."""
+        """Merge (tasks,) float32 minima and maxima of discounted returns into the extremes."""
         torch.minimum(self.minimum, minimum, out=self.minimum)
         torch.maximum(self.maximum, maximum, out=self.maximum)
 
     def denominator(self, temperature: Tensor) -> Tensor:
-        """(tasks,) scale at the current temperature alpha: (max(Gmax, |Gmin|) - alpha H / (2 (1 - gamma))) / V.
+        """Return the scale (tasks,) at temperature alpha: (max(Gmax, |Gmin|) - alpha H / (2 (1 - gamma))) / V.
 
-        Without an entropy term it is infinite as long as all returns were 0, so that rewards stay 0.
+        Without an entropy term, the scale is infinite while all returns are 0, so that rewards stay 0.
         """
         largest = torch.maximum(self.maximum, self.minimum.abs())
         scale = (largest - temperature * self.entropy_return) / self.value_limit
         return torch.where(scale > 0, scale, torch.inf)
 
     def normalize(self, rewards: Tensor, task_ids: Tensor, temperature: Tensor) -> Tensor:
-        """Raw rewards (...) of tasks (...) divided by their task's scale, in the rewards' dtype."""
+        """Return raw rewards (...) of tasks (...) divided by the scale of their task, in the dtype of the rewards."""
         return rewards / self.denominator(temperature)[task_ids].to(rewards.dtype)
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -13,9 +13,9 @@ LOG_2 = math.log(2.0)
 
 
 def sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Actions tanh(mean + std * noise) in [-1, 1] (batch, actions) and their log-density (batch,).
+    """Return actions tanh(mean + std * noise) in [-1, 1], (batch, actions), and their log-density, (batch,).
 
-    The tanh correction is 2(ln 2 - u - softplus(-2u)), exact where 1 - tanh(u)^2 underflows; no epsilon is added.
+    The tanh correction is 2(ln 2 - u - softplus(-2u)). It is exact where 1 - tanh(u)^2 underflows; no epsilon is added.
     """
     pre_tanh = mean + torch.exp(log_std) * noise
     correction = 2.0 * (LOG_2 - pre_tanh - F.softplus(-2.0 * pre_tanh))

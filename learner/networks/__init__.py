@@ -1,1 +1,1 @@
-"""The agents' networks in torch, and what they take in memory and operations."""
+"""The networks of the agents: their descriptions, their torch modules, and their parameter and operation counts."""

@@ -1,11 +1,11 @@
 """A network as data: layers as frozen dataclasses, one after another.
 
-The forms of a network are made from its description: torch's module (modules.py), numpy's for actors
-(actors/policies/network.py), ONNX's for other programs (cluster/cli/onnx_graph.py), and what it takes in memory and
-operations (sizes.py). This module imports nothing but the standard library, so all of them can read it.
+Every form of a network is built from its description: the torch module (modules.py), the numpy network of actors
+(actors/policies/network.py), the ONNX graph for other programs (cluster/cli/onnx_graph.py), and the counts of
+parameters and operations (sizes.py). This module imports only the standard library, so all of them can import it.
 
-A network begins with the input `observation`, and other inputs are appended where a Concat names them. Names of layers
-are those of parameters in checkpoints and published policies, with dots where layers are nested.
+The first layer gets the input `observation`. A Concat appends the other inputs that it names. The names of layers are
+also the names of parameters in checkpoints and published policies, with dots where layers are nested.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ OBSERVATION, ACTION, TASK = "observation", "action", "task"  # inputs; a task is
 
 @dataclass(frozen=True)
 class Dense:
-    """x W' + b. W is orthogonal with this gain at first, b zero."""
+    """Compute x W' + b. W is initialised orthogonal with this gain, b to zero."""
 
     name: str
     outputs: int
@@ -29,7 +29,7 @@ class Dense:
 
 @dataclass(frozen=True)
 class Convolution:
-    """Three by three, with a border of zeros, over (channels, height, width). Xavier's uniform at first."""
+    """A 3 x 3 convolution, zero-padded, over (channels, height, width). Weights are initialised Xavier-uniform."""
 
     name: str
     channels: int
@@ -37,17 +37,18 @@ class Convolution:
 
 @dataclass(frozen=True)
 class MaxPool:
-    """The largest of three by three, at every second place: height and width are halved, rounding up."""
+    """Take the maximum over 3 x 3 windows with stride 2. Height and width are halved, rounded up."""
 
 
 @dataclass(frozen=True)
 class Flatten:
-    """All numbers of a row in a line."""
+    """Reshape each row to one dimension."""
 
 
 @dataclass(frozen=True)
 class LayerNorm:
-    """Rows with mean 0 and variance 1, then a scale and an offset that are learnt. flax's epsilon; torch's is 1e-5."""
+    """Normalise rows to mean 0 and variance 1, then apply a learned scale and offset. The default epsilon is that of
+    flax; torch's is 1e-5."""
 
     name: str
     epsilon: float = 1e-6
@@ -55,9 +56,9 @@ class LayerNorm:
 
 @dataclass(frozen=True)
 class RunningNorm:
-    """(x - mean) / sqrt(variance + epsilon), with running statistics of what the learner has been given.
+    """Compute (x - mean) / sqrt(variance + epsilon), with running statistics of the learner's observations.
 
-    These are buffers: they are published, saved and followed with the parameters. Source: spec of critics, section 8.
+    The statistics are buffers: they are published and saved with the parameters. Source: spec of critics, section 8.
     """
 
     name: str
@@ -66,12 +67,12 @@ class RunningNorm:
 
 @dataclass(frozen=True)
 class ReLU:
-    """max(x, 0)."""
+    """Compute max(x, 0)."""
 
 
 @dataclass(frozen=True)
 class Bounded:
-    """low + (high - low) / 2 * (1 + tanh(x)), in the precision of the observation."""
+    """Compute low + (high - low) / 2 * (1 + tanh(x)), in the precision of the observation."""
 
     low: float
     high: float
@@ -79,14 +80,14 @@ class Bounded:
 
 @dataclass(frozen=True)
 class Concat:
-    """Other inputs behind x, in this order."""
+    """Append other inputs to x, in this order."""
 
     inputs: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Group:
-    """Layers whose names begin with this one."""
+    """Layers in sequence. The name of the group is the prefix of their names."""
 
     name: str
     layers: tuple[Layer, ...]
@@ -94,7 +95,8 @@ class Group:
 
 @dataclass(frozen=True)
 class Residual:
-    """x plus what the layers make of it. There is no Concat in them. It is what is compiled and sharded as one."""
+    """Compute x plus the output of the layers for x. The layers contain no Concat. A residual is the unit that is
+    compiled and sharded."""
 
     name: str
     layers: tuple[Layer, ...]
@@ -102,8 +104,8 @@ class Residual:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """`count` networks of the same layers, each with parameters of its own, named by its number. Their outputs are
-    stacked: (count, rows, outputs). It is the last layer."""
+    """`count` networks with the same layers and separate parameters, each named by its number. Their outputs are
+    stacked: (count, rows, outputs). An ensemble is the last layer of a network."""
 
     name: str
     count: int
@@ -112,7 +114,7 @@ class Ensemble:
 
 @dataclass(frozen=True)
 class Heads:
-    """Several outputs of the same x, by name. It is the last layer."""
+    """Several named outputs of the same x. It is the last layer of a network."""
 
     branches: tuple[tuple[str, tuple[Layer, ...]], ...]
 
@@ -137,24 +139,24 @@ Layers = tuple[Layer, ...]
 
 @dataclass(frozen=True)
 class Network:
-    """Layers, and the shapes of their inputs by name, one row each."""
+    """Layers, and the name and shape (of one row) of every input."""
 
     inputs: tuple[tuple[str, Shape], ...]
     layers: Layers
 
     def shape(self, name: str) -> Shape:
-        """Of an input. Raises KeyError for one that the network does not have."""
+        """Return the shape of one row of an input. Raises KeyError if the network has no such input."""
         return dict(self.inputs)[name]
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A layer that holds or changes numbers, where it stands in a network.
+    """A layer that is no container, with its position in a network.
 
     Attributes:
-        path: its full name; "" for one without.
-        before, after: shapes of one row.
-        copies: of it, in an ensemble.
+        path: full name of the layer; "" if it has no name.
+        before, after: shapes of one row of its input and its output.
+        copies: how many members of an ensemble contain it; 1 outside ensembles.
     """
 
     path: str
@@ -165,7 +167,7 @@ class Placed:
 
 
 def placed(network: Network) -> list[Placed]:
-    """Every layer of a network that is no container, in order, once for an ensemble."""
+    """Return every layer of a network that is no container, in order. A layer of an ensemble is listed once."""
     found: list[Placed] = []
     _place(network.layers, network.shape(OBSERVATION), network, "", 1, found)
     return found
@@ -192,7 +194,7 @@ def _place(layers: Layers, shape: Shape, network: Network, prefix: str, copies: 
 
 
 def shape_after(layer: Layer, before: Shape, network: Network) -> Shape:
-    """What a layer that is no container makes of rows of this shape."""
+    """Return the output shape, of one row, of a layer that is no container."""
     match layer:
         case Dense(_, outputs):
             return (outputs,)
@@ -209,7 +211,7 @@ def shape_after(layer: Layer, before: Shape, network: Network) -> Shape:
 
 
 def residuals(layers: Layers, prefix: str = "") -> Iterator[tuple[str, Residual]]:
-    """Every residual with its full name, of all members of ensembles."""
+    """Yield every residual with its full name, for every member of an ensemble."""
     for layer in layers:
         match layer:
             case Residual(name, _):

@@ -1,4 +1,4 @@
-"""The networks of the agents in torch, with the embeddings of tasks that critics hold."""
+"""The networks of the agents as torch modules. The critics also hold the task embeddings."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from learner.networks.torch_network import add_layers, channels_last, run
 
 
 def normalized(table: Tensor, norm: str) -> Tensor:
-    """Rows scaled to a norm of one, l2 or l1."""
+    """Return the table with its rows scaled to an l2 or l1 norm of 1."""
     found: Tensor = table / torch.linalg.vector_norm(table, 2 if norm == "l2" else 1, dim=-1, keepdim=True)
     return found
 
 
 def task_embeddings(spec: NetworkSpec) -> nn.Parameter | None:
-    """(tasks, embedding) drawn from N(0, 1/32), a standard deviation of 1/sqrt(embedding size), as in the reference;
-    None for a single task."""
+    """Return (tasks, embedding) normal draws with standard deviation 1/sqrt(embedding size), as in the reference, where
+    that is N(0, 1/32). Return None for a single task."""
     if spec.num_tasks == 1:
         return None
     return nn.Parameter(torch.randn(spec.num_tasks, spec.embedding_size) / math.sqrt(spec.embedding_size))
 
 
 class Critic(nn.Module):
-    """registry.critic, with one embedding table shared by all heads."""
+    """The network of `registry.critic`, with one embedding table shared by all heads."""
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
@@ -38,23 +38,24 @@ class Critic(nn.Module):
         self.task_embeddings = task_embeddings(spec)
 
     def embedding_table(self) -> Tensor | None:
-        """(tasks, embedding) rows normalised by L2 (the reference) or L1 (the paper's text); None for a single task."""
+        """Return (tasks, embedding), each row normalised by L2 (the reference) or L1 (the paper's text); None for a
+        single task."""
         return None if self.task_embeddings is None else normalized(self.task_embeddings, self.embedding_norm)
 
     def embed(self, task_ids: Tensor) -> Tensor | None:
-        """(batch, embedding) for (batch,) int64 task ids; None for a single task."""
+        """Return (batch, embedding) for (batch,) int64 task ids; None for a single task."""
         table = self.embedding_table()
         return None if table is None else table[task_ids]
 
     def forward(self, observations: Tensor, actions: Tensor, embedding: Tensor | None) -> Tensor:
-        """Logits (heads, batch, bins). `embedding` is what `embed` returned."""
+        """Return logits (heads, batch, bins). `embedding` is the result of `embed`."""
         inputs = {OBSERVATION: observations, ACTION: actions} | ({} if embedding is None else {TASK: embedding})
         found: Tensor = run(self.steps, observations, inputs)
         return found
 
 
 class Policy(nn.Module):
-    """registry.policy."""
+    """The network of `registry.policy`."""
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
@@ -62,14 +63,14 @@ class Policy(nn.Module):
         self.steps, _ = add_layers(self, network.layers, network.shape(OBSERVATION), network)
 
     def forward(self, observations: Tensor, embedding: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Mean and log standard deviation, each (batch, actions), of the Gaussian before the tanh."""
+        """Return the mean and log standard deviation, each (batch, actions), of the Gaussian before the tanh."""
         inputs = {OBSERVATION: observations} | ({} if embedding is None else {TASK: embedding})
         found = run(self.steps, observations, inputs)
         return found["mean"], found["log_std"]
 
 
 class DiscreteCritic(nn.Module):
-    """registry.discrete_critic, with one embedding table shared by all heads."""
+    """The network of `registry.discrete_critic`, with one embedding table shared by all heads."""
 
     available: Tensor
 
@@ -85,11 +86,11 @@ class DiscreteCritic(nn.Module):
         self.register_buffer("available", available, persistent=False)
 
     def embedding_table(self) -> Tensor | None:
-        """(tasks, embedding), rows scaled to a norm of one; None for a single task."""
+        """Return (tasks, embedding), each row scaled to a norm of 1; None for a single task."""
         return None if self.task_embeddings is None else normalized(self.task_embeddings, self.spec.embedding_norm)
 
     def forward(self, observations: Tensor, task_ids: Tensor) -> Tensor:
-        """Logits (heads, B, actions, bins) for (B, observation), of images in [0, 1]."""
+        """Return logits (heads, B, actions, bins) for observations (B, observation). Images are scaled to [0, 1]."""
         rows, table = len(observations), self.embedding_table()
         x = observations.view(rows, *self.spec.observation_shape)
         logits: Tensor = run(self.steps, x, {OBSERVATION: x} | ({} if table is None else {TASK: table[task_ids]}))

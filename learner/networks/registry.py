@@ -1,4 +1,4 @@
-"""The networks of the agents, as descriptions: BroNet, the critics and the policy made of it, the encoder of images."""
+"""Descriptions of the agents' networks: BroNet, the critics and the policy built from it, and the image encoder."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ LOG_STD_MIN, LOG_STD_MAX = -10.0, 2.0
 
 
 def bronet(width: int, depth: int, outputs: int = 0) -> Layers:
-    """Dense, LayerNorm, ReLU, then `depth` residuals x + LN(Dense(ReLU(LN(Dense(x))))), then an optional output
-    (arXiv 2505.23150, figure 2). Nothing follows the last sum: no activation, no LayerNorm."""
+    """Return Dense, LayerNorm, ReLU, then `depth` residuals x + LN(Dense(ReLU(LN(Dense(x))))), then an optional output
+    layer (arXiv 2505.23150, figure 2). There is no activation and no LayerNorm after the last sum."""
     block: Layers = (
         Dense("first", width),
         LayerNorm("first_norm"),
@@ -49,8 +49,8 @@ def bronet(width: int, depth: int, outputs: int = 0) -> Layers:
 
 
 def impala(width: int) -> Layers:
-    """Three stages of 16, 32, 32 channels, times `width`: a convolution, pooling, and two residuals each
-    (arXiv 1802.01561, figure 3, the large one). Rows are (frames, height, width) in [0, 1]."""
+    """Return three stages of 16, 32 and 32 channels, times `width`. Each stage is a convolution, pooling and two
+    residuals (arXiv 1802.01561, figure 3, large network). Input rows are (frames, height, width) in [0, 1]."""
     block: Layers = (ReLU(), Convolution("first", 0), ReLU(), Convolution("second", 0))
     stages: list[Layer] = []
     for index, count in enumerate(IMPALA_CHANNELS):
@@ -63,12 +63,13 @@ def impala(width: int) -> Layers:
 
 Trunk = Callable[[int, int, int], Layers]  # (width, depth, outputs or 0) -> layers
 TRUNKS: dict[str, Trunk] = {"bronet": bronet}
-GROUP = "brc.networks"  # of entry points, by which others register theirs
+GROUP = "brc.networks"  # the group of entry points by which other packages register networks
 
 
 @cache
 def trunk(name: str) -> Trunk:
-    """What critics and policies are made of. Raises ValueError, with the names that there are."""
+    """Return the network of this name, from which critics and policies are built. Raises ValueError, with the known
+    names, if there is none."""
     if name in TRUNKS:
         return TRUNKS[name]
     others = {point.name: point for point in entry_points(group=GROUP)}
@@ -79,7 +80,7 @@ def trunk(name: str) -> Trunk:
 
 
 def inputs(spec: NetworkSpec, *names: str) -> tuple[tuple[str, Shape], ...]:
-    """The shapes of inputs that a network of this spec has; the task's is left out for a single task."""
+    """Return the names and shapes of these inputs for a network of this spec. The task is left out if there is one."""
     shapes: dict[str, Shape] = {
         OBSERVATION: spec.observation_shape,
         ACTION: (spec.action_size,),
@@ -89,24 +90,24 @@ def inputs(spec: NetworkSpec, *names: str) -> tuple[tuple[str, Shape], ...]:
 
 
 def begins(spec: NetworkSpec, *names: str) -> Layers:
-    """The first layers: the observation, normalised if it is to be, and what is behind it."""
+    """Return the first layers: the normalisation of observations, if configured, and the Concat of the named inputs."""
     norm = (RunningNorm("observation_norm"),) if spec.normalize_observations else ()
     behind = tuple(name for name, _ in inputs(spec, *names))
     return (*norm, Concat(behind)) if behind else norm
 
 
 def critic(spec: NetworkSpec) -> Network:
-    """An ensemble of BroNets over (observation, action, task embedding). Its output is (heads, rows, bins).
+    """Return an ensemble of BroNets over (observation, action, task embedding). Its output is (heads, rows, bins).
 
-    Heads have parameters of their own: on CPU that is 10 to 15 percent faster than stacked weights and a batched
-    product.
+    Every head has its own parameters: on a CPU, updates are 10 to 15 percent faster than with stacked weights and a
+    batched product.
     """
     heads = Ensemble("heads", spec.heads, trunk(spec.network)(spec.width, spec.depth, spec.num_bins))
     return Network(inputs(spec, OBSERVATION, ACTION, TASK), (*begins(spec, ACTION, TASK), heads))
 
 
 def policy(spec: NetworkSpec) -> Network:
-    """A BroNet with two linear heads, `mean` and the bounded `log_std` of the Gaussian before the tanh."""
+    """Return a BroNet with two linear heads: `mean` and the bounded `log_std` of the Gaussian before the tanh."""
     size = spec.action_size
     heads = Heads(
         (
@@ -119,7 +120,7 @@ def policy(spec: NetworkSpec) -> Network:
 
 
 def discrete_critic(spec: NetworkSpec) -> Network:
-    """An ensemble of BroNets over (observation or features of an image, task embedding). Its output is (heads, rows,
+    """Return an ensemble of BroNets over (observation or image features, task embedding). Its output is (heads, rows,
     actions x bins)."""
     encoder = (Group("encoder", impala(spec.encoder_width)),) if spec.image else ()
     heads = Ensemble("heads", spec.heads, trunk(spec.network)(spec.width, spec.depth, spec.outputs))

@@ -1,4 +1,4 @@
-"""What a network takes, from its description: parameters, numbers kept for the way back, operations."""
+"""Counts of a network's parameters, buffers and operations, computed from its description."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from learner.networks.description import (
 
 
 def parameters_of(place: Placed) -> int:
-    """Numbers that one copy of a layer learns."""
+    """Return the number of learned parameters of one copy of a layer."""
     match place.layer:
         case Dense(_, outputs):
             return (math.prod(place.before) + 1) * outputs
@@ -29,17 +29,18 @@ def parameters_of(place: Placed) -> int:
 
 
 def buffers_of(place: Placed) -> int:
-    """Numbers that one copy of a layer keeps besides."""
+    """Return the number of buffer elements of one copy of a layer."""
     return 2 * math.prod(place.before) + 1 if isinstance(place.layer, RunningNorm) else 0
 
 
 def parameters(network: Network) -> int:
-    """Numbers that a network learns."""
+    """Return the number of learned parameters of a network."""
     return sum(place.copies * parameters_of(place) for place in placed(network))
 
 
 def operations(network: Network) -> int:
-    """Floating-point operations of the products in one row's way forward; twice as many on the way back."""
+    """Return the floating-point operations of the products in the forward pass of one row. The backward pass takes
+    twice as many."""
     found = 0
     for place in placed(network):
         match place.layer:

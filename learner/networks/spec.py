@@ -12,7 +12,7 @@ IMPALA_CHANNELS = (16, 32, 32)
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSpec:
-    """Two specs that differ cannot share a checkpoint."""
+    """The shape of an agent's networks. Agents whose specs differ cannot load each other's checkpoints."""
 
     observation_size: int
     action_size: int
@@ -25,12 +25,12 @@ class NetworkSpec:
     embedding_size: int = LearnerConfig.embedding_size
     num_bins: int = LearnerConfig.num_bins
     embedding_norm: str = LearnerConfig.embedding_norm
-    num_actions: tuple[int, ...] = ()  # of each task, where actions are discrete
+    num_actions: tuple[int, ...] = ()  # actions of each task, where actions are discrete
     image: tuple[int, ...] = ()  # (frames, height, width), where observations are images
     encoder_width: int = LearnerConfig.encoder_width  # multiplies the image encoder's channels
     normalize_observations: bool = LearnerConfig.normalize_observations
-    agent: str = LearnerConfig.agent  # of learner.agents.catalogue
-    network: str = LearnerConfig.network  # of registry.TRUNKS, or registered by another package
+    agent: str = LearnerConfig.agent  # a name in learner.agents.catalogue
+    network: str = LearnerConfig.network  # a name in registry.TRUNKS, or registered by another package
 
     @property
     def discrete(self) -> bool:
@@ -38,43 +38,43 @@ class NetworkSpec:
 
     @property
     def most_actions(self) -> int:
-        """Actions of the task that has most."""
+        """The largest number of actions of any task."""
         return max(self.num_actions)
 
     @property
     def outputs(self) -> int:
-        """Numbers that a critic head gives for a row."""
+        """The number of outputs of a critic head for one row."""
         return self.num_bins * (self.most_actions if self.discrete else 1)
 
     @property
     def observation_shape(self) -> tuple[int, ...]:
-        """Of one observation in a batch."""
+        """The shape of one observation in a batch."""
         return self.image or (self.observation_size,)
 
     @property
     def features(self) -> int:
-        """Of what a discrete critic's heads see of an observation."""
+        """The number of observation features that the heads of a discrete critic receive."""
         if not self.image:
             return self.observation_size
         _, height, width = self.image
-        for _ in IMPALA_CHANNELS:  # each stage halves them, rounding up
+        for _ in IMPALA_CHANNELS:  # each stage halves height and width, rounding up
             height, width = -(-height // 2), -(-width // 2)
         return IMPALA_CHANNELS[-1] * self.encoder_width * height * width
 
     @property
     def embedding_inputs(self) -> int:
-        """Columns that the task embedding adds to an input: none when there is a single task."""
+        """The number of columns that the task embedding adds to an input; 0 for a single task."""
         return self.embedding_size if self.num_tasks > 1 else 0
 
 
 def network_spec(config: LearnerConfig, **of_tasks: Any) -> NetworkSpec:
-    """The networks that a configuration describes; `of_tasks` are the fields that follow from the tasks."""
+    """Return the spec that a configuration describes. `of_tasks` are the fields that depend on the tasks."""
     shape = {field.name: getattr(config, field.name) for field in fields(NetworkSpec) if hasattr(config, field.name)}
     return NetworkSpec(**shape | {"num_bins": config.outputs} | of_tasks)
 
 
 def to_json(spec: NetworkSpec) -> dict[str, Any]:
-    """Its fields, with lists for tuples."""
+    """Return the fields of a spec, with lists instead of tuples."""
     return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(spec).items()}
 
 

@@ -1,4 +1,4 @@
-"""A network in torch, from its description. Parameters and buffers have the names that it says."""
+"""Builds a torch network from its description. Parameters and buffers have the names in the description."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ Steps = list[tuple[Layer, Any]]
 
 
 def add_layers(module: nn.Module, layers: Layers, shape: Shape, network: Network) -> tuple[Steps, Shape]:
-    """Make layers for rows of a shape and have `module` hold them under their names; (what `run` goes through, the
-    shape of a row that comes out)."""
+    """Make layers for rows of a shape and register them in `module` under their names. Return (the steps for `run`, the
+    shape of one output row)."""
     steps: Steps = []
     for index, layer in enumerate(layers):
         made: Any = make(layer, shape, network)
         if isinstance(made, nn.Module):
             register(module, getattr(layer, "name", ""), made)
         elif isinstance(layer, ReLU):
-            # What is before it in the same sequence does not need its own output for the way back.
+            # In place, unless it is first: the layer before it does not need its output in the backward pass.
             made = index > 0
         steps.append((layer, made))
         shape = made.shape if isinstance(made, (Sequence, Members)) else shape_after(layer, shape, network)
@@ -54,7 +54,7 @@ def add_layers(module: nn.Module, layers: Layers, shape: Shape, network: Network
 
 
 def run(steps: Steps, x: Tensor, inputs: Inputs) -> Any:
-    """What the layers make of x (rows, *shape)."""
+    """Return the output of the layers for x (rows, *shape)."""
     for layer, made in steps:
         match layer:
             case ReLU():
@@ -68,7 +68,7 @@ def run(steps: Steps, x: Tensor, inputs: Inputs) -> Any:
             case Flatten():
                 x = x.flatten(1)
             case Bounded(low, high):
-                # In bfloat16 a number near -4 would be rounded to steps of a thirtieth.
+                # Not in bfloat16: numbers near -4 would be rounded to multiples of about 1/30.
                 bounded = torch.tanh(x.to(inputs[OBSERVATION].dtype))
                 x = low + 0.5 * (high - low) * (1.0 + bounded)
             case _:
@@ -77,7 +77,7 @@ def run(steps: Steps, x: Tensor, inputs: Inputs) -> Any:
 
 
 class Sequence(nn.Module):
-    """Layers one after another. The last may have several outputs."""
+    """Layers in sequence. The last layer may have several outputs."""
 
     def __init__(self, layers: Layers, shape: Shape, network: Network) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class Sequence(nn.Module):
 
 
 class ResidualSum(nn.Module):
-    """x plus what the layers make of it."""
+    """Compute x plus the output of the layers for x."""
 
     def __init__(self, layers: Layers, shape: Shape, network: Network) -> None:
         super().__init__()
@@ -101,11 +101,11 @@ class ResidualSum(nn.Module):
 
 
 class Members(nn.Module):
-    """Networks of the same layers; their outputs are stacked."""
+    """The members of an ensemble: networks with the same layers. Their outputs are stacked."""
 
     def __init__(self, ensemble: Ensemble, shape: Shape, network: Network) -> None:
         super().__init__()
-        self.shape: Shape = ()  # of one row of a member
+        self.shape: Shape = ()  # of one output row of a member
         for member in range(ensemble.count):
             made = Sequence(ensemble.layers, shape, network)
             self.add_module(str(member), made)
@@ -116,7 +116,7 @@ class Members(nn.Module):
 
 
 class Branches(nn.Module):
-    """Several outputs of the same x, by name."""
+    """Several named outputs of the same x."""
 
     def __init__(self, heads: Heads, shape: Shape, network: Network) -> None:
         super().__init__()
@@ -127,7 +127,7 @@ class Branches(nn.Module):
 
 
 class RunningNormalizer(nn.Module):
-    """(x - mean) / sqrt(variance + epsilon). The statistics are Chan's running ones over all rows of `observe`."""
+    """Compute (x - mean) / sqrt(variance + epsilon). The statistics cover all rows given to `observe` (Chan's rule)."""
 
     mean: Tensor
     variance: Tensor
@@ -146,7 +146,7 @@ class RunningNormalizer(nn.Module):
 
     @torch.no_grad()
     def observe(self, mean: Tensor, variance: Tensor, rows: float) -> None:
-        """Take in the mean and the biased variance, each (size,), of so many rows (Chan's rule)."""
+        """Add `rows` rows to the statistics, given their mean and biased variance, each (size,) (Chan's rule)."""
         total = self.count + rows
         gap = mean - self.mean
         sums = self.variance * self.count + variance * rows + gap.square() * self.count * rows / total
@@ -156,7 +156,7 @@ class RunningNormalizer(nn.Module):
 
 
 def make(layer: Layer, shape: Shape, network: Network) -> Any:
-    """The module of a layer for rows of this shape; None for one without parameters."""
+    """Return the module of a layer for rows of this shape; None for a layer without parameters."""
     match layer:
         case Dense(_, outputs, gain):
             dense = nn.Linear(shape[0], outputs)
@@ -186,7 +186,7 @@ def make(layer: Layer, shape: Shape, network: Network) -> Any:
 
 
 def register(parent: nn.Module, name: str, module: nn.Module) -> None:
-    """Have a module under a name, with dots where it is nested; the branches of Heads under their own."""
+    """Register a module under a name, nested at its dots. The layers in branches of Heads keep their own names."""
     if isinstance(module, Branches):
         for branch in module.branches.values():
             for child_name, child in branch.named_children():
@@ -201,7 +201,7 @@ def register(parent: nn.Module, name: str, module: nn.Module) -> None:
 
 
 class TorchNetwork(nn.Module):
-    """A network of a description. Call it with its inputs by name, each (rows, *shape)."""
+    """The network of a description. Call it with its inputs by name, each (rows, *shape)."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -214,6 +214,6 @@ class TorchNetwork(nn.Module):
 
 
 def channels_last(module: nn.Module) -> None:
-    """Lay convolutions so that they are 1.3 to 1.5 times as fast, as measured on two cores."""
+    """Store convolutions in the channels-last format, which was measured 1.3 to 1.5 times as fast on two cores."""
     if any(isinstance(part, nn.Conv2d) for part in module.modules()):
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,1 +1,1 @@
-"""How updates are laid over ranks, precisions, threads and recorded graphs."""
+"""Execution of updates: ranks, sharding, precision, threads and recorded graphs."""

@@ -1,7 +1,7 @@
-"""Ranks in lock step: the first leads and is told what to do, the others do the same. Alone, a rank leads nobody.
+"""Ranks in lock step: the first rank gets the commands, and all other ranks repeat them.
 
-Only the first talks to replay. What it samples it deals out by rows: even at hundreds of updates a second that is less
-than a process receives from replay anyway, and it keeps one limiter's answer, one counter and one clock for all.
+Only the first rank samples from replay. It scatters the rows of its batches over the ranks: even at hundreds of updates
+per second this is less data than it receives from replay, and all ranks share one limiter answer, counter and clock.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from replay.store.rows import Batches
 
 
 def allocate(spec: LearnerSpec, rows: int) -> Batches:
-    """Space for `most_batches` batches of so many rows; pinned if the device is a GPU, which fetches them itself."""
+    """Allocate space for `batches_per_request` batches of `rows` rows. It is pinned if the device is a GPU, which then
+    copies from it asynchronously."""
     networks, pinned = spec.networks, spec.config.device == "cuda"
     observation_dtype = getattr(torch, spec.observation_dtype)
 
@@ -43,45 +44,46 @@ def allocate(spec: LearnerSpec, rows: int) -> Batches:
 
 
 class Crew:
-    """One rank's place in it. Make it on every rank; then lead on the first and `follow` on all others."""
+    """One rank's connection to the others. Make it on every rank. Then call `follow` on all ranks but the first, and
+    the other methods on the first."""
 
     def __init__(self, learner: Learner, timeout_s: float = 600.0) -> None:
         self.learner = learner
         self.ranks = learner.ranks
         self.rows = learner.spec.config.batch_size // self.ranks.count
-        # Files are written by threads of their own, while this one goes on with collectives of its own.
+        # A group of their own for the threads that write files, since this thread goes on with other collectives.
         several = self.ranks.count > 1
         self.files = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_s)) if several else None
         self.broken: Exception | None = None
 
     def train(self, batches: Batches, shard: int, diagnostics: bool, between: Callable[[], None]) -> Trained:
-        """Learner.train of whole batches, by all ranks."""
+        """Call `Learner.train` on all ranks, each with its rows of the batches."""
         extremes = (batches.return_minimum, batches.return_maximum)
         self._tell("train", batches.num_batches, shard, diagnostics, extremes)
         return self.learner.train(self._deal(batches), shard, diagnostics, between)
 
     def use_threads(self, threads: int) -> None:
-        """Have every rank make the updates that follow on so many threads of its CPU."""
+        """Set the number of CPU threads of all later updates, on every rank."""
         if threads != torch.get_num_threads():
             self._tell("threads", threads)
             torch.set_num_threads(threads)
 
     def save(self, url: str) -> dcp.Saving:
-        """Begin to write the state of all ranks. Only between two calls of `train`."""
+        """Begin to write the state of all ranks. Call this only between two calls of `train`."""
         dcp.save_counters(self.learner, url)
         self._tell("save", url)
         try:
             return dcp.save(self.learner, url, self.files)
-        except Exception as error:  # the others are at it: they cannot be called back
+        except Exception as error:  # the other ranks have begun and cannot be stopped
             self.broken = error if self.ranks.count > 1 else None
             raise
 
     def idle(self) -> None:
-        """Tell the others that the first is there. They wait for no longer than the group's timeout."""
+        """Show the other ranks that the first is alive. They fail if they hear nothing for the group's timeout."""
         self._tell("idle")
 
     def follow(self) -> None:
-        """Do what the first rank does, until it is gone, which raises what torch.distributed says then."""
+        """Repeat the commands of the first rank, until it is gone. Then torch.distributed raises its error."""
         space = allocate(self.learner.spec, self.rows)
         while True:
             told: list[Any] = [None]
@@ -92,7 +94,7 @@ class Crew:
                 mine = space.first(count)._replace(return_minimum=extremes[0], return_maximum=extremes[1])
                 for array in mine[:6]:
                     dist.scatter(torch.from_numpy(array), None, 0)
-                with suppress(NonFinite):  # the first rank finds it too, and has all the batches
+                with suppress(NonFinite):  # the first rank raises it too, and has all the rows
                     self.learner.train(mine, shard, diagnostics).finish()
             elif what == "threads":
                 torch.set_num_threads(details[0])
@@ -106,7 +108,7 @@ class Crew:
             dist.broadcast_object_list([command], 0, device=torch.device("cpu"))
 
     def _deal(self, batches: Batches) -> Batches:
-        """Send the others their rows; the first rank's, as views."""
+        """Send the other ranks their rows and return the first rank's, as views."""
         if self.ranks.count == 1:
             return batches
         mine: list[np.ndarray] = []

@@ -1,4 +1,4 @@
-"""Updates recorded once as a CUDA graph: the host then says one thing instead of hundreds."""
+"""Records updates once as a CUDA graph. The host then launches one graph instead of hundreds of kernels."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ WARM_UP = 3  # calls in which libraries choose their kernels and take their memo
 
 
 class Recorded:
-    """A function of tensors of fixed shapes that runs as it is a few times, and from then on from its recording.
+    """A function of tensors of fixed shapes. It runs directly in the first few calls, and later from its recording.
 
-    It may not wait for the device, and what it changes must stay where it is in memory. What it returns is overwritten
-    by the next call. Random numbers go on where `generator` is.
+    The function must not wait for the device. Tensors that it changes must stay at their place in memory. The next call
+    overwrites the result. Random numbers continue the stream of `generator`.
     """
 
     def __init__(self, function: Callable[..., dict[str, Tensor]], generator: torch.Generator) -> None:
@@ -26,7 +26,7 @@ class Recorded:
     def __call__(self, *inputs: Tensor) -> dict[str, Tensor]:
         self.calls += 1
         if self.calls <= WARM_UP:
-            # Beside the stream in use, as the recording will be: autograd remembers streams.
+            # On another stream, as in the recording: autograd remembers the stream of an operation.
             aside, current = torch.cuda.Stream(), torch.cuda.current_stream()
             aside.wait_stream(current)
             with torch.cuda.stream(aside):
@@ -37,7 +37,7 @@ class Recorded:
             self.inputs = [tensor.clone() for tensor in inputs]
             self.graph = torch.cuda.CUDAGraph()
             self.graph.register_generator_state(self.generator)
-            # Threads that write a checkpoint may go on meanwhile.
+            # thread_local: threads that write a checkpoint may use CUDA during the recording.
             with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
                 self.outputs = self.function(*self.inputs)
         else:

@@ -1,4 +1,4 @@
-"""What a learner takes of each rank's memory, reckoned before anything is made."""
+"""Estimates the memory that each rank of a learner needs, before anything is allocated."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ OVERHEAD_BYTES = 100_000_000
 
 
 def critic_parameters(spec: NetworkSpec) -> int:
-    """How many numbers a critic learns, its table of embeddings included."""
+    """Return the number of learned parameters of a critic, its embedding table included."""
     network = described(spec).networks(spec)["critic"]
     return parameters(network) + (spec.num_tasks * spec.embedding_size if spec.num_tasks > 1 else 0)
 
 
 def encoder_activations(spec: NetworkSpec) -> int:
-    """Numbers that an image encoder keeps of one image for the way back."""
+    """Return how many numbers an image encoder keeps of one image for the backward pass."""
     if not spec.image:
         return 0
     frames, height, width = spec.image
     found = frames * height * width
     for count in IMPALA_CHANNELS:
         channels = count * spec.encoder_width
-        found += channels * height * width  # what is pooled
+        found += channels * height * width  # the input of the pooling
         height, width = -(-height // 2), -(-width // 2)
-        found += 9 * channels * height * width  # and of both blocks: sums, convolutions, ReLUs, places of maxima
+        found += 9 * channels * height * width  # both blocks: sums, convolutions, ReLUs, indices of maxima
     return found
 
 
 def policy_parameters(spec: NetworkSpec) -> int:
-    """How many numbers an agent learns besides its critic: none where the critic itself acts."""
+    """Return the number of learned parameters outside the critic; 0 where the critic itself acts."""
     networks = described(spec).networks(spec)
     return sum(parameters(network) for name, network in networks.items() if name not in ("critic", "target"))
 
@@ -46,20 +46,20 @@ def footprint(
     replicas: int,
     device: str,
 ) -> dict[str, int]:
-    """Bytes that each rank takes of its device's memory at its peak, by purpose.
+    """Return the peak memory, in bytes, of each rank on its device, by purpose.
 
     Args:
-        batch_size: rows in an update, of which a rank has its part.
-        most_batches: batches that are at hand at once.
-        sharded: whether a rank holds its part of critic and target alone.
+        batch_size: rows of an update, over all ranks.
+        most_batches: number of batches in memory at once.
+        sharded: whether a rank holds only its part of critic and target.
     """
     number = 8 if precision == "float64" else 4
-    # A CPU may have to round its factors in float32 (learner.scale.precision).
+    # On a CPU factors may be rounded to bfloat16 but stored in float32 (learner.scale.precision).
     half, factor = precision == "bf16", BFLOAT16 if precision == "bf16" and device != "cpu" else number
     parts = ranks // replicas if sharded else 1
     critic, policy = critic_parameters(spec), policy_parameters(spec)
     rows = batch_size // ranks
-    # A layer keeps what went into its LayerNorm and what came out of the ReLU behind it, for the way back.
+    # For the backward pass a layer keeps the input of its LayerNorm and the output of the ReLU after it.
     layers = spec.heads * (1 + 2 * spec.depth) * 2 * spec.width + (1 + 2 * spec.policy_depth) * 2 * spec.policy_width
     # Logits, softmaxes and their gradients.
     outputs = 6 * spec.heads * spec.outputs * number
@@ -72,21 +72,21 @@ def footprint(
         "critic_gradients": critic * number // parts,
         "critic_moments": 2 * critic * number // parts,
         "policy": 4 * policy * number,
-        # Of sharded layers, two blocks are whole at a time, and the gradient of one; in bfloat16 else a copy of all.
+        # Sharded: two blocks and the gradient of one are gathered at a time. Else, in bfloat16: a copy of all weights.
         "gathered": (2 * block * factor + block * number) if parts > 1 else 0,
         "rounded": critic * factor if half and parts == 1 else 0,
-        # A rounded factor that is kept beside its origin adds half.
+        # On a CPU in bfloat16, rounded factors are kept in addition to the originals, which adds half.
         "activations": rows * (layers * factor * (3 if half and device == "cpu" else 2) // 2 + outputs),
         "batches": 2 * most_batches * row * batch_size,
     }
     if device == "cpu":
-        # What libraries hold, and what was freed but not given back (docs/performance.md).
+        # Memory of libraries, and memory that was freed but not returned to the system (docs/performance.md).
         found["overhead"] = sum(found.values()) // 4 + OVERHEAD_BYTES
-        # A checkpoint is written from a copy, which is in the machine's memory.
+        # A checkpoint is written from a copy in the machine's memory.
         found["checkpoint"] = 4 * critic * number // parts
     return found
 
 
 def in_words(needed: dict[str, int]) -> str:
-    """A footprint as part of a sentence."""
+    """Return a footprint as text, to be part of a sentence."""
     return ", ".join(f"{purpose.replace('_', ' ')} {count:,}" for purpose, count in needed.items() if count)

@@ -1,9 +1,9 @@
-"""How many threads updates take, found again and again while they are made: other processes come and go.
+"""Finds the fastest number of threads for updates, repeatedly during a run, since other processes start and end.
 
-It is told how long updates took and knows no other time, so that equal times lead to equal threads. Now and then some
-updates are made on another number of threads: a trial. It comes at once when updates have become slower than they were
-with another number. Else every number has its turn, the nearest first, and waits until what the trial before has lost
-is less than 2 percent of the time since.
+The only times it knows are the reported durations of updates, so that equal durations lead to equal choices. A trial is
+some updates on another number of threads. A trial begins at once when updates have become slower than they were with
+another number. Otherwise every number has its turn, the nearest first; a trial then begins when the time that the
+previous trial lost is less than 2 percent of the time since.
 """
 
 from __future__ import annotations
@@ -11,27 +11,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import median
 
-SPAN_S = 0.5  # of updates that are taken together; a request that takes longer stands for itself
-WORTH = 1.05  # by what factor other threads must be faster to be taken
+SPAN_S = 0.5  # seconds of updates that are judged together: a span; a longer request is a span by itself
+WORTH = 1.05  # factor by which another number of threads must be faster to be chosen
 LOSS = 0.02  # share of the time that trials may lose
-HASTY_LOSS = 0.05  # the same, where updates have become slower
-BETWEEN = 10  # spans between two trials at least
+HASTY_LOSS = 0.05  # the same, for trials because updates have become slower
+BETWEEN = 10  # least time between two trials, in durations of the last trial
 
 
 def steps(most: int) -> list[int]:
-    """Numbers of threads that are worth a try, ascending: powers of two, all, and all but one for a busy neighbour."""
+    """Return the numbers of threads to try, ascending: powers of two, all, and all but one (for another process)."""
     powers = [1 << exponent for exponent in range(most.bit_length()) if 1 << exponent < most]
     return sorted({*powers, max(1, most - 1), most})
 
 
 class Pace:
-    """The threads of one learner. Ask `threads` before each request and tell `took` after it.
+    """The number of threads of one learner. Read `threads` before each request and call `took` after it.
 
     Attributes:
-        threads: what the next request is to be made with.
-        settled: what is the best as far as is known.
-        known: seconds of an update, by threads, when they were last used.
-        lost: seconds that trials took beyond what the same updates would have taken without.
+        threads: number of threads for the next request.
+        settled: best number of threads known so far.
+        known: seconds of an update by number of threads, when that number was last used.
+        lost: seconds that trials took more than the same updates would have taken without them.
         total: seconds of all updates.
     """
 
@@ -41,18 +41,18 @@ class Pace:
         self.known = dict(known or {})
         self.lost = self.total = 0.0
         self.rest = 0.0  # seconds until the next trial
-        self.turns: list[int] = []  # those that are to have one, the last first
-        self.span: list[tuple[float, int]] = []  # seconds and updates of requests
+        self.turns: list[int] = []  # numbers still to try in this round, in reverse order
+        self.span: list[tuple[float, int]] = []  # seconds and updates of each request in the present span
 
     def took(self, seconds: float, updates: int) -> None:
-        """Take in how long a request's updates took, all with `threads`."""
+        """Report how long the updates of a request took, all with `threads`."""
         self.span.append((seconds, updates))
         self.total += seconds
         spent = sum(seconds for seconds, _ in self.span)
         if spent < SPAN_S:
             return
         made = sum(updates for _, updates in self.span)
-        # The median: what a request waits for once, such as a checkpoint, is not due to its threads.
+        # The median ignores a single slow request, such as one that waited for a checkpoint.
         self.known[self.threads] = now = median(seconds / updates for seconds, updates in self.span)
         self.span.clear()
         if self.threads == self.settled:
@@ -72,13 +72,13 @@ class Pace:
             self.threads = self.turns.pop()
 
     def _others(self) -> list[int]:
-        """All but the settled one, the nearest last."""
+        """Return all choices but the settled one, the nearest last."""
         place = self.choices.index(self.settled)
         places = sorted(range(len(self.choices)), key=lambda other: -abs(other - place))
         return [self.choices[other] for other in places[:-1]]
 
     def _judge(self, now: float, spent: float, made: int) -> None:
-        """End a trial: stay with its threads if that is worth it."""
+        """End a trial: keep its number of threads if that is faster by the factor WORTH."""
         before = self.known[self.settled]
         self.lost += max(0.0, spent - made * before)
         if now * WORTH < before:

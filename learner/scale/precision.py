@@ -1,11 +1,12 @@
-"""In what precision the products of the networks are made. Parameters, losses and moving averages keep theirs.
+"""The precision of the networks' products. Parameters, losses and moving averages keep their own precision.
 
-auto: the fastest that the machine which makes them has and that learns as float32 does. It is measured
-(learner.scale.tuning) or, where nothing may depend on time or much does not fit, told by a rule (`fastest`).
-float64, float32: products in the parameters' own type. tf32: float32 whose products round their factors to ten bits, on
-NVIDIA GPUs. bf16: linear layers in bfloat16, with float32 parameters; a device without instructions for it rounds to
-bfloat16 what hardware would and multiplies in float32, so that every machine can tell what bf16 does to learning. Only
-convolutions stay float32 there, which hardware runs in bfloat16 too.
+auto: the fastest precision on this machine that learns as well as float32. It is measured (learner.scale.tuning) or,
+where results must not depend on time or measuring would take too long, chosen by a rule (`fastest`).
+float64, float32: products in the type of the parameters.
+tf32: float32 parameters; products on NVIDIA GPUs round their factors to ten bits.
+bf16: linear layers in bfloat16, with float32 parameters. A device without bfloat16 instructions rounds the factors to
+bfloat16 as such hardware does and multiplies in float32, so that the effect of bf16 on learning can be measured on
+every machine. On such a device convolutions stay in float32; hardware with bfloat16 runs them in bfloat16 too.
 """
 
 from __future__ import annotations
@@ -26,15 +27,17 @@ def parameter_dtype(precision: Precision) -> torch.dtype:
 
 
 def fastest(device: str, width: int) -> Precision:
-    """The fastest that learns as float32 does, unmeasured: bf16 where the device multiplies it, else float32.
+    """Return the precision that `auto` is without a measurement: bf16 if the device has instructions for it, else
+    float32.
 
-    On a CPU, layers narrower than 256 take longer to round than products save (docs/performance.md).
+    On a CPU, bf16 needs a width of 256: for narrower layers rounding costs more than products save
+    (docs/performance.md).
     """
     return "bf16" if multiplies_bfloat16(device) and (device != "cpu" or width >= WIDE) else "float32"
 
 
 def multiplies_bfloat16(device: str) -> bool:
-    """Whether the device has instructions for it."""
+    """Whether the device has instructions for products in bfloat16."""
     if device == "cuda":
         found: bool = torch.cuda.is_bf16_supported(including_emulation=False)
         return found
@@ -42,12 +45,12 @@ def multiplies_bfloat16(device: str) -> bool:
 
 
 def set_products(precision: Precision) -> None:
-    """Whether CUDA may round the factors of float32 products. It holds for the process."""
+    """Let CUDA round the factors of float32 products if the precision is tf32. This holds for the whole process."""
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
 
 
 def run_in_bfloat16(module: nn.Module, device: str) -> None:
-    """Have `module` compute in bfloat16, or as if it did; its parameters and what it returns stay float32."""
+    """Make `module` compute in bfloat16, or emulate it. Its parameters and its outputs stay float32."""
     if multiplies_bfloat16(device):
         autocast(module, device)
     else:
@@ -55,7 +58,8 @@ def run_in_bfloat16(module: nn.Module, device: str) -> None:
 
 
 def autocast(module: nn.Module, device: str) -> None:
-    """What is returned has the inputs' type again, so that losses lose nothing."""
+    """Run `module.forward` under torch.autocast in bfloat16. Outputs get the dtype of the inputs, so that losses are
+    computed in full precision."""
     forward = module.forward
 
     @functools.wraps(forward)
@@ -69,9 +73,10 @@ def autocast(module: nn.Module, device: str) -> None:
 
 
 def round_factors(module: nn.Module) -> None:
-    """What an NVIDIA GPU computes, but for the order of sums: a product of two bfloat16 is a float32.
+    """Emulate bfloat16 in linear layers. The results are those of an NVIDIA GPU, apart from the order of sums: the
+    product of two bfloat16 numbers is a float32.
 
-    torch's own products of bfloat16 on a CPU are some twenty times slower than this.
+    torch's own bfloat16 products on a CPU are about twenty times slower than this.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
@@ -79,12 +84,12 @@ def round_factors(module: nn.Module) -> None:
 
 
 class RoundedLinear(nn.Linear):
-    """Factors and outcome, and the gradients of all of them, are rounded to bfloat16."""
+    """A linear layer whose inputs, parameters and outputs, and the gradients of all these, are rounded to bfloat16."""
 
     def forward(self, inputs: Tensor) -> Tensor:
         return rounded(F.linear(rounded(inputs), rounded(self.weight), rounded(self.bias)))
 
 
 def rounded(tensor: Tensor) -> Tensor:
-    """Both ways: the gradient passes through the same two casts."""
+    """Round a tensor to bfloat16. Its gradient is rounded too, since it passes through the same two casts."""
     return tensor.bfloat16().float()

@@ -1,9 +1,10 @@
-"""Several ranks that make each update together. The update knows nothing of it: it is laid over the ranks from outside.
+"""Distributes each update over several ranks. The code of the update itself does not depend on the ranks.
 
-Each rank computes its rows of every batch. With `replicate` all of them hold everything. With `shard` each holds a part
-of every layer of the critic and the target (FSDP2, rows of each weight, never an ensemble's dimension, as heads are
-modules), with the optimiser state that belongs to it; what is small, and what actors need, is replicated all the same:
-policy, task embeddings, temperature. Gradients are averaged in the parameters' own precision.
+Each rank computes its rows of every batch. With `replicate`, every rank holds the whole state. With `shard`, each rank
+holds a part of every layer of the critic and the target, with the optimiser state of that part (FSDP2: rows of each
+weight; heads are separate modules, so no ensemble dimension is sharded). The policy, the task embeddings and the
+temperature are always replicated: they are small, or actors need them. Gradients are averaged in the precision of the
+parameters.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ MEETING_S = 300.0
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's place among those that make updates together.
+    """The rank of this process, the number of ranks, and how they share the critic.
 
     Attributes:
-        replicas: copies of the sharded critic, a divisor of `count`; with one for each node, parameters are gathered
-            within nodes and only gradients cross between them (HSDP).
+        replicas: copies of the sharded critic, a divisor of `count`. With one copy for each node, parameters are
+            gathered within nodes, and only gradients cross between nodes (HSDP).
     """
 
     rank: int = 0
@@ -43,7 +44,7 @@ class Ranks:
     replicas: int = 1
 
     def rows(self, batch_size: int) -> slice:
-        """Of a batch, which must divide evenly."""
+        """Return this rank's rows of a batch. `count` must divide `batch_size`."""
         size = batch_size // self.count
         return slice(self.rank * size, (self.rank + 1) * size)
 
@@ -52,15 +53,16 @@ ALONE = Ranks()
 
 
 def meet(ranks: Ranks, host: str, port: int) -> TCPStore:
-    """Where the ranks find each other: the first listens at the port, or any free one for 0, and others go there."""
+    """Return the store through which the ranks meet. The first rank listens at the port (0: any free port), and the
+    others connect to it."""
     first = ranks.rank == 0
     return TCPStore(host, port, ranks.count, first, timedelta(seconds=MEETING_S), wait_for_workers=False)
 
 
 def join(ranks: Ranks, store: TCPStore, device: str, timeout_s: float) -> None:
-    """Become one of the group. A collective that takes longer than the timeout fails in every rank that waits for it.
+    """Join the process group. A collective that takes longer than the timeout fails in every rank that waits for it.
 
-    Processes may start at very different times; they wait for each other before that timeout begins to count.
+    Processes may start at very different times, so they first wait for each other, outside that timeout.
     """
     store.set(f"here/{ranks.rank}", "")
     store.wait([f"here/{rank}" for rank in range(ranks.count)])
@@ -70,9 +72,9 @@ def join(ranks: Ranks, store: TCPStore, device: str, timeout_s: float) -> None:
 
 
 def shard(critic: Critic, ranks: Ranks, device: str, bfloat16: bool) -> None:
-    """Lay a critic over the ranks, if that is how they share; layers are gathered one block at a time.
+    """Shard a critic over the ranks, if `ranks.sharding` is "shard". Layers are gathered one block at a time.
 
-    In bfloat16 the gathered copies are too, which halves what is sent.
+    With `bfloat16` the gathered copies are bfloat16, which halves the traffic.
     """
     if ranks.sharding != "shard":
         return
@@ -85,7 +87,7 @@ def shard(critic: Critic, ranks: Ranks, device: str, bfloat16: bool) -> None:
         "mp_policy": MixedPrecisionPolicy(
             param_dtype=torch.bfloat16 if bfloat16 else None,
             reduce_dtype=torch.float32 if bfloat16 else None,
-            cast_forward_inputs=False,  # autocast does
+            cast_forward_inputs=False,  # autocast casts them
         ),
     }
     for members in [module for module in critic.modules() if isinstance(module, Members)]:
@@ -98,7 +100,7 @@ def shard(critic: Critic, ranks: Ranks, device: str, bfloat16: bool) -> None:
 
 
 def average_gradients(optimizer: torch.optim.Optimizer, ranks: Ranks) -> None:
-    """Have every step of the optimiser begin by averaging the gradients that sharding has not averaged, in one call."""
+    """Make every step of the optimiser first average, in one call, the gradients that sharding has not averaged."""
     if ranks.count == 1:
         return
 
@@ -111,7 +113,7 @@ def average_gradients(optimizer: torch.optim.Optimizer, ranks: Ranks) -> None:
 
 
 def average_over_ranks(tensors: Sequence[Tensor], ranks: Ranks) -> None:
-    """Replace tensors of one dtype by their mean over ranks."""
+    """Replace tensors, all of one dtype, by their mean over ranks."""
     if ranks.count == 1 or not tensors:
         return
     flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
@@ -122,7 +124,8 @@ def average_over_ranks(tensors: Sequence[Tensor], ranks: Ranks) -> None:
 
 
 def alike(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
-    """Sharded tensors and whole ones apart, each in order: no kernel takes both."""
+    """Return whole tensors and sharded tensors as separate lists, each in order: no kernel accepts both. Empty lists
+    are left out."""
     kinds: tuple[list[Tensor], list[Tensor]] = ([], [])
     for tensor in tensors:
         kinds[isinstance(tensor, DTensor)].append(tensor)
@@ -130,11 +133,11 @@ def alike(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor that may be sharded. Every rank must call it."""
+    """Return the full tensor of a tensor that may be sharded. Every rank must call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def total_norm(tensors: Iterable[Tensor]) -> Tensor:
-    """L2 norm of all of them together, over all ranks. Every rank must call it."""
+    """Return the L2 norm of all tensors together, over all ranks. Every rank must call this."""
     found: Tensor = torch.stack([whole(nn.utils.get_total_norm(kind)) for kind in alike(tensors)]).norm()
     return found

@@ -1,4 +1,4 @@
-"""A trace of some updates, to see where their time goes: open it in ui.perfetto.dev or chrome://tracing."""
+"""Writes a trace of some updates, to show how their time is spent. Open it in ui.perfetto.dev or chrome://tracing."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch.profiler import ProfilerActivity, profile, schedule
 
 
 class Trace:
-    """Traces as many requests as bring `updates` updates if they are full, into learner-trace.json.gz in the folder.
+    """Traces about `updates` updates into learner-trace.json.gz in the folder.
 
-    It begins after two calls of `step`, which is to be called after every request's updates, of which there are
-    `most_batches` or fewer. With 0 updates it does nothing.
+    Call `step` after the updates of every request, of which there are at most `most_batches`. The trace begins after
+    two calls, and covers as many requests as hold `updates` updates if all are full. With 0 updates nothing is traced.
     """
 
     def __init__(self, folder: Path, updates: int, most_batches: int) -> None:

@@ -1,8 +1,8 @@
-"""The precision and the threads with which a CPU makes a run's updates fastest, found by making some before it begins.
+"""Finds the precision and the number of threads that make a run's updates fastest on a CPU.
 
-They are updates of learners of the run's own sizes, which are thrown away, and torch's random state is left as it was:
-nothing of the run depends on how many there were. Runs in lock step do without, as does a GPU: `learner.settled` is for
-them.
+Before the run begins, temporary learners of the run's sizes make some updates. Then torch's random state is restored:
+nothing in the run depends on how many updates were made. Runs in lock step and on GPUs are not measured;
+`learner.settled` chooses their precision.
 """
 
 from __future__ import annotations
@@ -25,28 +25,29 @@ from learner.scale.precision import Precision, multiplies_bfloat16
 from learner.scale.sharding import Ranks
 from replay.store.rows import Batches
 
-# Above either, to measure would take longer than it is worth: layers so wide are faster in bfloat16 wherever there are
-# instructions for it, and threads are found while the run goes on (learner.scale.pace).
+# Above either limit nothing is measured, since it would take too long: such wide layers are faster in bfloat16 on any
+# device that has instructions for it, and the number of threads is found during the run (learner.scale.pace).
 MOST_PARAMETERS = 5_000_000
 MOST_FLOP = 5e10  # of an update
-SLICE_S = 0.05  # of updates made one way before the next has its turn
+SLICE_S = 0.05  # seconds of updates in one turn of a way
 BUDGET_S = 2.0
 ROUNDS = 7
-HOPELESS = 1.5  # times the best: such a way gets no further turn
+HOPELESS = 1.5  # a way that takes more than this factor times the best gets no further turn
 
 
 @dataclass(frozen=True)
 class Way:
-    """How updates are made."""
+    """A way to make updates: a precision and a number of threads."""
 
     precision: Precision
     threads: int
 
 
 def choose(spec: LearnerSpec, ranks: Ranks) -> tuple[LearnerSpec, dict[Way, float]]:
-    """The spec with the fastest way in it, and the seconds of an update of every way that was measured.
+    """Return the spec with the fastest way, and the seconds of an update of every way that was measured.
 
-    All ranks must call it, with equal specs, and get the same: ranks in lock step are as fast as the slowest.
+    All ranks must call this with equal specs. All get the same result, since ranks in lock step are as fast as the
+    slowest.
     """
     measured = measure(spec, ranks) if is_measured(spec) else {}
     costs = agreed(measured or {Way(settled(spec).config.precision, spec.config.threads): 0.0}, ranks)
@@ -55,7 +56,7 @@ def choose(spec: LearnerSpec, ranks: Ranks) -> tuple[LearnerSpec, dict[Way, floa
 
 
 def ways(spec: LearnerSpec) -> list[Way]:
-    """The ways that the spec leaves open and this machine has instructions for."""
+    """Return the ways that the spec allows and this machine has instructions for."""
     precisions: list[Precision] = [spec.config.precision]
     if spec.config.precision == "auto":
         precisions = ["float32", "bf16"] if multiplies_bfloat16(spec.config.device) else ["float32"]
@@ -64,17 +65,17 @@ def ways(spec: LearnerSpec) -> list[Way]:
 
 
 def is_measured(spec: LearnerSpec) -> bool:
-    """Whether there is something to choose, and it takes a few seconds at most."""
+    """Whether there are several ways, and measuring them takes a few seconds at most."""
     if spec.config.device != "cpu" or spec.networks.image or len(ways(spec)) == 1:
         return False
     parameters = critic_parameters(spec.networks)
-    # Six passes through the critic (brc.update), of two operations for each parameter and row.
+    # An update is six passes through the critic (brc.update), each of two operations per parameter and row.
     return parameters <= MOST_PARAMETERS and 12 * parameters * spec.config.batch_size <= MOST_FLOP
 
 
 def measure(spec: LearnerSpec, ranks: Ranks) -> dict[Way, float]:
-    """Seconds of an update, every way, with a rank's rows of a batch."""
-    # Compiled, they would take half a minute more, and are no faster (docs/performance.md).
+    """Return the seconds of an update in every way, with one rank's rows of a batch."""
+    # Not compiled: that would take half a minute more, and updates are not faster (docs/performance.md).
     one = spec.changed(batch_size=spec.config.batch_size // ranks.count, batches_per_request=1, compile=False)
     choices = ways(spec)
     with torch.random.fork_rng(devices=[]):
@@ -95,12 +96,12 @@ def measure(spec: LearnerSpec, ranks: Ranks) -> dict[Way, float]:
 
 
 def in_turns(choices: Sequence[Way], updates: Callable[[Way], tuple[float, int]]) -> dict[Way, float]:
-    """Seconds of an update each way, the median of its turns. `updates` makes some, and says how long that took and how
-    many there were.
+    """Return the seconds of an update in each way, the median of its turns. `updates(way)` makes some updates and
+    returns (seconds, number of updates).
 
-    In each round every way has its turn, so that what else the machine does meets all alike.
+    In each round every way has one turn, so that other load on the machine affects all ways equally.
     """
-    spent = sum(updates(way)[0] for way in choices)  # the first time kernels are made and memory is taken
+    spent = sum(updates(way)[0] for way in choices)  # warm-up, not counted: kernels are made and memory is allocated
     turns: dict[Way, list[float]] = {way: [] for way in choices}
     costs: dict[Way, float] = {}
     for _ in range(ROUNDS):
@@ -117,7 +118,7 @@ def in_turns(choices: Sequence[Way], updates: Callable[[Way], tuple[float, int]]
 
 
 def sample(spec: LearnerSpec) -> Batches:
-    """A batch of normal numbers. Actions are 0, which is one where actions are discrete too."""
+    """Return a batch of normal random numbers. Actions are 0, which is also a valid discrete action."""
     batches, rng = allocate(spec, spec.config.batch_size), np.random.default_rng(0)
     for array in (batches.observations, batches.rewards, batches.next_observations):
         array[...] = rng.standard_normal(array.shape)
@@ -128,7 +129,8 @@ def sample(spec: LearnerSpec) -> Batches:
 
 
 def agreed(costs: dict[Way, float], ranks: Ranks) -> dict[Way, float]:
-    """What the ways that all ranks have cost the one that is slowest at each; the first rank's where none is common."""
+    """Return, for each way that all ranks have, the seconds of its slowest rank; if they have no way in common, the
+    first rank's table."""
     if ranks.count == 1:
         return costs
     tables: list[dict[Way, float]] = [{}] * ranks.count
@@ -145,10 +147,10 @@ def train_at(
     diagnostics: bool = False,
     between: Callable[[], None] = lambda: None,
 ) -> Trained:
-    """Crew.train on as many threads as `pace` wants, which is told how long that took."""
+    """Call `Crew.train` with the number of threads of `pace`, and report the duration to `pace`."""
     crew.use_threads(pace.threads)
     started = time.perf_counter()
     trained = crew.train(batches, shard, diagnostics, between)
-    if not diagnostics:  # these take longer
+    if not diagnostics:  # updates with diagnostics take longer
         pace.took(time.perf_counter() - started, batches.num_batches)
     return trained

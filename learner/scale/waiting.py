@@ -1,6 +1,7 @@
-"""How threads that make an update together wait for each other. To be set before torch is loaded; imports nothing."""
+"""Environment for how OpenMP threads wait for each other. It must be set before torch is loaded. Imports nothing."""
 
-# As they come, they spin for 15 ms or so before they sleep, at the end of each of the hundreds of loops of an update.
-# Beside one busy process an update then takes up to a hundred times as long: who spins keeps from its core whom it
-# waits for. A thousand turns take some 50 microseconds: they last from one loop to the next and cost little.
+# By default a thread spins for about 15 ms before it sleeps, at the end of each of the hundreds of loops of an update.
+# With one other busy process on the machine, an update then takes up to a hundred times as long: a spinning thread
+# occupies the core that the thread it waits for needs. A thousand spins take about 50 microseconds, long enough to last
+# until the next loop.
 ENVIRONMENT = {"GOMP_SPINCOUNT": "1000"}

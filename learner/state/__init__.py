@@ -1,1 +1,1 @@
-"""A learner's state outside of its process: checkpoints, published policies, transfer to other tasks."""
+"""A learner's state outside its process: checkpoints, published policies, transfer to other tasks."""

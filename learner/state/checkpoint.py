@@ -1,12 +1,12 @@
-"""Checkpoints: a folder each, on a disk or at any URL that fsspec knows, verified before anything is read from them.
+"""Checkpoints: one folder each, on a disk or at any URL that fsspec supports. They are verified before they are read.
 
     <root>/000000012000/manifest.json     counters, task list, size and checksum of every other file
                         learner.json      Learner.counters
                         .metadata, *.distcp   Learner.tensors, as torch.distributed.checkpoint writes them, by rank
                         serial.pt         actor and environment state, lock-step runs only
 
-The manifest also names the snapshot of replay that belongs to it (replay/snapshots/snapshot.py). It is written last, at
-once or not at all: a folder that has none is no checkpoint.
+The manifest also names the replay snapshot that belongs to the checkpoint (replay/snapshots/snapshot.py). It is written
+last and atomically: a folder without a manifest is not a checkpoint.
 """
 
 from __future__ import annotations
@@ -27,20 +27,21 @@ NEEDED = ("learner.json", ".metadata")
 
 
 class CheckpointError(Exception):
-    """A checkpoint that is missing or damaged; the message names the file. Nothing is changed or removed."""
+    """A checkpoint is missing or damaged; the message names the file. Nothing is changed or removed."""
 
 
 class Checkpoints:
-    """Those of one run."""
+    """Checkpoints of one run."""
 
     def __init__(self, url: str) -> None:
         self.files, self.root = open_url(url)
         self.is_local = is_local(self.files)
 
     def begin(self, env_steps: int) -> str:
-        """Name for a checkpoint of `env_steps`; `commit` makes it one. Removes unfinished ones.
+        """Make the folder of a new checkpoint at `env_steps` and return its name; `commit` completes it. Remove
+        unfinished checkpoints.
 
-        Another of the same step, as when a run is stopped twice in a place, gets a number behind its name.
+        If there are several at one step, as when a run is stopped twice at that step, later names get a number.
         """
         for name in self._folders():
             if not self.files.exists(f"{self.root}/{name}/{MANIFEST}"):
@@ -52,25 +53,25 @@ class Checkpoints:
         return name
 
     def discard(self, name: str) -> None:
-        """Remove a checkpoint, as far as that can be done. Its manifest goes first: it is whole or none."""
+        """Remove a checkpoint, ignoring OSError. The manifest goes first: the rest alone does not count as complete."""
         with suppress(OSError):
             if self.files.exists(f"{self.root}/{name}/{MANIFEST}"):
                 self.files.rm_file(f"{self.root}/{name}/{MANIFEST}")
             remove(self.files, f"{self.root}/{name}")
 
     def commit(self, name: str, manifest: dict[str, Any], keep: int) -> int:
-        """Write the manifest of what is in the folder, and remove all but the newest `keep` checkpoints. Returns the
-        bytes that are in the folder.
+        """Write the manifest of the files in the folder, and remove all but the newest `keep` checkpoints. Return the
+        bytes of these files.
 
-        Raises OSError when the folder lacks something, or cannot be written to.
+        Raises OSError when a needed file is missing, or the folder cannot be written to.
 
-        Local files are on disk before that, and their checksums in the manifest; of remote ones their sizes, as to read
-        them all once more would take longer than to write them, and their store checks what it takes.
+        Local files are synced to disk first, and the manifest holds their sizes and checksums. For remote files it
+        holds sizes only: reading them again would take longer than writing them, and the remote store checks uploads.
         """
         folder = f"{self.root}/{name}"
         self.files.invalidate_cache()
         found = sorted(path for path in self.files.find(folder) if base(path) != MANIFEST)
-        for needed in NEEDED:  # the second is written when all ranks' files are
+        for needed in NEEDED:  # .metadata is written when all ranks' files are
             if f"{folder}/{needed}" not in found:
                 raise OSError(f"{folder} lacks {needed}: the learner's state is not all there")
         files = {path[path.rindex(name) + len(name) + 1 :]: self._describe(path) for path in found}
@@ -88,18 +89,18 @@ class Checkpoints:
         return sum(file["bytes"] for file in files.values())
 
     def names(self) -> list[str]:
-        """Of complete checkpoints, oldest first."""
+        """Return the names of complete checkpoints, oldest first."""
         return [name for name in self._folders() if self.files.exists(f"{self.root}/{name}/{MANIFEST}")]
 
     def url(self, name: str) -> str:
-        """What torch.distributed.checkpoint calls the folder of a checkpoint."""
+        """Return the folder of a checkpoint as a path or URL for torch.distributed.checkpoint."""
         return f"{self.root}/{name}" if self.is_local else str(self.files.unstrip_protocol(f"{self.root}/{name}"))
 
     def open(self, name: str, file: str, mode: str) -> Any:
         return self.files.open(f"{self.root}/{name}/{file}", mode)
 
     def manifest(self, name: str) -> dict[str, Any]:
-        """What a checkpoint says of itself; CheckpointError when that is damaged."""
+        """Return the manifest of a checkpoint. Raises CheckpointError when it cannot be read or has another format."""
         path = f"{self.root}/{name}/{MANIFEST}"
         try:
             manifest: dict[str, Any] = json.loads(self.files.cat_file(path))
@@ -114,8 +115,8 @@ class Checkpoints:
         return manifest
 
     def verify(self, name: str) -> None:
-        """Check that every file is as it was written. Reads all local ones: a second for a gigabyte or so. Raises
-        CheckpointError."""
+        """Check that every file is as it was written, or raise CheckpointError. Local files are read whole, which takes
+        about a second per gigabyte."""
         for file, expected in self.manifest(name)["files"].items():
             path = f"{self.root}/{name}/{file}"
             if not self.files.isfile(path):

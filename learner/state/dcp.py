@@ -1,5 +1,6 @@
-"""A learner's state in files, by torch.distributed.checkpoint: each rank writes its part while updates go on, and any
-number of ranks, on any device, reads them. In a folder or at a URL that fsspec knows.
+"""Saves and loads a learner's state with torch.distributed.checkpoint, in a folder or at a URL that fsspec supports.
+
+Each rank writes its part while updates go on. Any number of ranks, on any device, can read the files.
 """
 
 from __future__ import annotations
@@ -29,18 +30,18 @@ from replay.policy_store import PolicyMessage
 from replay.urls import is_local, open_url
 
 COUNTERS = "learner.json"
-warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)  # as it is when a rank is alone
+warnings.filterwarnings("ignore", "torch.distributed is disabled", UserWarning)  # with a single rank it is
 
 
 class Saving:
-    """State that has been copied and is being written."""
+    """A state that has been copied and is being written."""
 
     def __init__(self, written: Future[Any], updates: int) -> None:
         self.written = written
         self.updates = updates
 
     def result(self) -> int:
-        """Wait for all ranks' files; the updates that they hold. Raises OSError when one cannot be written."""
+        """Wait for the files of all ranks and return their number of updates. Raises OSError when a write fails."""
         with plain_errors("the learner's state cannot be written"):
             self.written.result()
         return self.updates
@@ -48,7 +49,8 @@ class Saving:
 
 @contextmanager
 def plain_errors(what: str) -> Iterator[None]:
-    """What goes wrong in files as OSError. CheckpointException is no Exception to Python, and has many lines."""
+    """Turn a CheckpointException into an OSError with a one-line message. A CheckpointException is no subclass of
+    Exception."""
     try:
         yield
     except CheckpointException as error:
@@ -57,10 +59,10 @@ def plain_errors(what: str) -> Iterator[None]:
 
 
 class LiteralFiles(FileSystem):
-    """What torch writes through to a URL, with names that are taken as they are: fsspec's `mv` and `rm`, which torch
-    would call, take them for patterns."""
+    """The file system through which torch writes to a URL. Names are literal; torch's own class calls fsspec's `mv` and
+    `rm`, which interpret names as patterns."""
 
-    fs: Any  # of fsspec
+    fs: Any  # an fsspec file system
 
     def init_path(self, path: Any, **_: Any) -> Any:
         self.fs = open_url(path)[0]
@@ -93,12 +95,12 @@ class LiteralReader(FileSystemReader):
 
 
 def writer(url: str) -> LiteralWriter | None:
-    """A writer for a URL; None for a folder, of which torch's own takes names as they are."""
+    """Return a writer for a URL; None for a local folder, where torch's own writer takes names literally."""
     return None if is_local(open_url(url)[0]) else LiteralWriter(url)
 
 
 def reader(url: str) -> LiteralReader | None:
-    """A reader for a URL; None for a folder, as for `writer`."""
+    """Return a reader for a URL; None for a local folder, as in `writer`."""
     return None if is_local(open_url(url)[0]) else LiteralReader(url)
 
 
@@ -110,13 +112,13 @@ def open_counters(url: str, mode: str) -> Any:
 
 
 def save_counters(learner: Learner, url: str) -> None:
-    """The part that the first rank writes at once. A full disk shows here, before any rank has begun the rest."""
+    """Write the counters, on the first rank. A full disk shows here, before any rank has begun to write tensors."""
     with open_counters(url, "w") as file:
         file.write(json_text(learner.counters()))
 
 
 def save(learner: Learner, url: str, group: dist.ProcessGroup | None = None) -> Saving:
-    """Copy the tensors and begin to write them. Every rank must call it, with a group that nothing else uses
+    """Copy the tensors and begin to write them. Every rank must call this, with a group that nothing else uses
     meanwhile."""
     alone = learner.ranks.count == 1
     files = writer(url)
@@ -126,16 +128,17 @@ def save(learner: Learner, url: str, group: dist.ProcessGroup | None = None) -> 
 
 
 def continued(spec: LearnerSpec, url: str) -> LearnerSpec:
-    """With the precision of what was saved, if none is named: learning goes on as it was, on whatever machine."""
+    """Return the spec with the checkpoint's precision instead of `auto`: it stays the same, whatever the machine."""
     with open_counters(url, "r") as file:
-        saved = json.load(file).get("precision", spec.config.precision)  # checkpoints of earlier versions do not say
+        saved = json.load(file).get("precision", spec.config.precision)  # missing in checkpoints of earlier versions
     return spec.changed(precision=saved) if spec.config.precision == "auto" else spec
 
 
 def load(learner: Learner, url: str) -> None:
-    """Make the learner what was saved. Every rank must call it. Raises ValueError when its networks have other shapes.
+    """Load a saved state into the learner. Every rank must call this. Raises ValueError when its networks have other
+    shapes.
 
-    Rates of the optimisers stay those of its own settings.
+    The learning rates stay those of the learner's own settings.
     """
     with open_counters(url, "r") as file:
         learner.load_counters(json.load(file))
@@ -144,7 +147,7 @@ def load(learner: Learner, url: str) -> None:
 
 
 def load_policy(networks: NetworkSpec, url: str) -> PolicyMessage:
-    """What is published of a checkpoint: what acts and task embeddings, without the rest having to fit anywhere."""
+    """Return the policy message of a checkpoint: the acting network and the task embeddings. Nothing else is loaded."""
     agent = agent_of(networks)
     part = described(networks).acts
     acts = agent.modules(networks)[part]

@@ -1,4 +1,4 @@
-"""Turns the policy into what actors read: one flat float32 array, and the names and shapes of its pieces."""
+"""Turns the policy into a message for actors: one flat float32 array, and the names and shapes of its pieces."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from replay.policy_store import PolicyMessage
 
 
 class Outgoing:
-    """The parameters and buffers of what acts under their own names, and a critic's `embedding_table` as
+    """A copy of the parameters and buffers of the acting network under their own names, and of the normalised table as
     `task_embeddings`.
 
-    They are as of now; a GPU hands them over when it has come that far.
+    The values are those at construction. A GPU makes the copy after the work that is queued on it.
     """
 
     @torch.no_grad()
@@ -33,7 +33,7 @@ class Outgoing:
             self.event.record()
 
     def ready(self) -> bool:
-        """Whether `message` would not wait."""
+        """Whether `message` would return without waiting."""
         return self.event is None or self.event.query()
 
     def message(self) -> PolicyMessage:

@@ -1,7 +1,7 @@
-"""An agent for other tasks that begins with what one has learned: networks are kept and grown, the rest begins anew.
+"""Transfer of a trained agent to other tasks: its networks are kept and enlarged, and the rest is new.
 
-Kept are the critic and its target, the policy, the temperature, and of tasks that go on their embeddings and reward
-scales. Optimisers, counters and replay are new.
+Kept are the critic and its target, the policy, the temperature, and the embeddings and reward scales of tasks that both
+agents have. Optimisers, counters and replay are new.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ MEAN, RANDOM = -1, -2
 
 @dataclass(frozen=True)
 class Origin:
-    """What an agent comes from.
+    """The trained agent from which a new agent begins.
 
     Attributes:
-        url: of the learner's part of a checkpoint.
-        networks: of the agent in it.
-        embeddings: for every task of the new agent, whose embedding there it begins with: the index of a task, MEAN of
-            all of them, or RANDOM for one of its own.
-        scales: for every task of the new agent, whose reward scale it goes on with, or RANDOM to begin anew.
+        url: folder or URL of the learner's part of a checkpoint.
+        networks: networks of the agent in the checkpoint.
+        embeddings: for every task of the new agent, its first embedding: the index of a task of the trained agent,
+            MEAN of all of them, or RANDOM for a new one.
+        scales: for every task of the new agent, the index of the task whose reward scale it keeps, or RANDOM for none.
     """
 
     url: str
@@ -44,13 +44,13 @@ class Origin:
 
 @torch.no_grad()
 def begin_from(learner: Learner, origin: Origin) -> None:
-    """Give a fresh learner what its origin has learned. Every rank must call it.
+    """Load the networks of the origin into a new learner. Every rank must call this.
 
-    Inputs and actions that the origin did not have get weights of zero in what is added to the first layers, so that
-    nothing it has learned changes; actions that it did not have keep the policy's fresh ones.
+    In the first layers, inputs and actions that the origin did not have get weights of zero, so that its outputs do not
+    change. In the output layers, actions that it did not have keep the new learner's weights.
     """
     old = origin.networks
-    with torch.device("meta"):  # shapes alone: orthogonal matrices of this size would take long to make
+    with torch.device("meta"):  # only shapes are needed: making orthogonal matrices of this size would take long
         modules = learner.agent.modules(old)
     saved = {
         name: {key: torch.empty(tensor.shape) for key, tensor in module.state_dict().items()}
@@ -70,7 +70,7 @@ def begin_from(learner: Learner, origin: Origin) -> None:
                 continue
             put(parameter, grow(key, saved[name][key], fresh(parameter), columns))
         for key, statistic in module.named_buffers():
-            if key in saved[name]:  # of observations
+            if key in saved[name]:  # statistics of observations
                 statistic.copy_(grown_statistic(saved[name][key], statistic))
     if old.embedding_inputs and not new.embedding_inputs and origin.embeddings[0] != RANDOM:
         fold_embedding(saved, ours, origin)
@@ -91,7 +91,7 @@ def begin_from(learner: Learner, origin: Origin) -> None:
 
 
 def fold_embedding(saved: dict[str, dict[str, Tensor]], ours: dict[str, nn.Module], origin: Origin) -> None:
-    """A single task has no embedding: what the one it begins with contributed to first layers becomes their bias."""
+    """Add the contribution of the origin's embedding to the biases of first layers: a single task has no embedding."""
     for name, module in ours.items():
         table = saved["target" if name == "target" else "critic"]["task_embeddings"]
         kind = origin.embeddings[0]
@@ -103,8 +103,8 @@ def fold_embedding(saved: dict[str, dict[str, Tensor]], ours: dict[str, nn.Modul
 
 
 def columns_of(network: Network) -> list[int]:
-    """How many columns each input has in the weights of a network's first layers, in their order; 0 for one that it
-    does not have."""
+    """Return how many columns each input has in the weights of a network's first layers: observation, action and task,
+    in this order; 0 for an input that it does not have."""
     places = placed(network)
     first = next((place for place in places if isinstance(place.layer, Concat)), None)
     behind = first.layer.inputs if first is not None and isinstance(first.layer, Concat) else ()
@@ -113,9 +113,9 @@ def columns_of(network: Network) -> list[int]:
 
 
 def grow(key: str, saved: Tensor, begun: Tensor, columns: Sequence[tuple[int, int]]) -> Tensor:
-    """A saved parameter in the shape of the new agent's, which has `begun` with other values.
+    """Return a saved parameter in the shape of `begun`, the same parameter of the new agent.
 
-    `columns`: of each input, in the saved one and in the new one.
+    `columns`: number of columns of each input, (in the saved parameter, in the new one).
     """
     if key.endswith("input.weight"):
         grown = torch.zeros_like(begun)
@@ -125,7 +125,7 @@ def grow(key: str, saved: Tensor, begun: Tensor, columns: Sequence[tuple[int, in
             grown[:, target : target + width] = saved[:, source : source + width]
             source, target = source + was, target + becomes
         return grown
-    if key.split(".")[0] in ("mean", "log_std") or ".output." in key:  # a row, or several, for every action
+    if key.split(".")[0] in ("mean", "log_std") or ".output." in key:  # one or more rows for every action
         grown = begun.clone()
         rows = min(len(saved), len(begun))
         grown[:rows] = saved[:rows]
@@ -134,7 +134,7 @@ def grow(key: str, saved: Tensor, begun: Tensor, columns: Sequence[tuple[int, in
 
 
 def grown_statistic(saved: Tensor, begun: Tensor) -> Tensor:
-    """What is known of numbers of observations, (size,) or a count of them, in the size of the new agent's."""
+    """Return a saved statistic of observations, (size,) or a 0-d count, in the size of the new agent's."""
     if not saved.ndim:
         return saved
     grown, size = begun.clone(), min(len(saved), len(begun))
@@ -143,7 +143,7 @@ def grown_statistic(saved: Tensor, begun: Tensor) -> Tensor:
 
 
 def embeddings(origin: Origin, saved: Tensor | None, begun: Tensor) -> Tensor:
-    """The table of the new agent. Of an agent that knew a single task there is none to begin with."""
+    """Return the embedding table of the new agent. `saved` is None if the origin had a single task."""
     table = begun.clone()
     for index, kind in enumerate(origin.embeddings):
         if saved is not None and kind != RANDOM:
@@ -152,7 +152,8 @@ def embeddings(origin: Origin, saved: Tensor | None, begun: Tensor) -> Tensor:
 
 
 def fresh(parameter: Tensor) -> Tensor:
-    """The shape of a parameter that may be sharded, with the values of one that is not: only these are looked at."""
+    """Return a CPU tensor of the parameter's full shape. It has the parameter's values unless that is sharded, where
+    the values are not used."""
     if isinstance(parameter, DTensor):
         return torch.empty(parameter.shape, dtype=parameter.dtype)
     return parameter.detach().cpu()

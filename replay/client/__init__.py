@@ -1,1 +1,1 @@
-"""What actors and the learner use: a handle of a shard, the writer and the sampler."""
+"""The clients of actors and the learner: a handle of a shard, the writer and the sampler."""

@@ -1,6 +1,7 @@
-"""A shard as its clients see it: something on which a method can be called and whose answer arrives later.
+"""The handle through which clients call methods of a shard. The answer of a call is a future.
 
-In one process the answer is there at once (LocalShard); across processes it is a Ray future (replay/process.py).
+Within one process the answer is available at once (LocalShard). Across processes it is a Ray future
+(replay/process.py).
 """
 
 from __future__ import annotations
@@ -12,21 +13,21 @@ from replay.shard import Shard
 
 
 class ShardUnavailable(Exception):
-    """The shard's process was gone or out of reach. It may have done what was asked before that, or not."""
+    """The shard's process was gone or unreachable. It may or may not have done the call."""
 
 
 class Future(Protocol):
     def done(self) -> bool: ...
 
     def result(self, timeout: float | None = None) -> Any:
-        """The answer. Raises TimeoutError after `timeout` seconds, ShardUnavailable, or whatever the call raised."""
+        """Return the answer. Raises TimeoutError after `timeout` seconds, ShardUnavailable, or the call's own error."""
 
 
 class ShardHandle(Protocol):
     def call(self, method: str, *arguments: Any) -> Future: ...
 
     def wait(self, futures: Sequence[Any], timeout: float) -> int | None:
-        """Which of several futures, of any shards, has come; None if none has within `timeout` seconds."""
+        """Return the index of a future, of any shard, that is done; None if none is within `timeout` seconds."""
 
 
 class Answered:

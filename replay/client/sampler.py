@@ -1,4 +1,4 @@
-"""The learner's side of replay: batches asked for ahead, from shards in turn, each transition equally likely."""
+"""The learner's client of replay: requests batches ahead, from shards in turn, with all transitions equally likely."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from replay.shard import SampleReply
 from replay.stats import SamplerStats
 from replay.store.rows import Batches
 
-RETRY_S = 0.2  # between tries of a shard that is out of reach
-ARRIVAL_S = 60.0  # for an answer that is there to be fetched
-POLL_S = 0.05  # for which one answer is waited for before another shard may be asked
-OVERDUE_S = 2.0  # after which a request no longer counts as in flight, and its shard is left alone until it answers
+RETRY_S = 0.2  # seconds between tries of a shard that is unreachable
+ARRIVAL_S = 60.0  # seconds allowed for fetching an answer that is ready
+POLL_S = 0.05  # longest wait for an answer, in seconds, before another shard may be asked
+OVERDUE_S = 2.0  # age at which a request no longer counts as in flight; its shard gets no more until it answers
 
 
 @dataclass
 class Request:
-    """A question to a shard: to grant batches, to serve them, or, as usual, both."""
+    """A request to a shard: to grant batches, to serve them or, usually, both."""
 
     shard: int
     future: Future
     sent_at: float
-    granter: int = -1  # whose grant is to be served; -1 when the shard is asked for one
+    granter: int = -1  # the shard whose grant is to be served; -1 if this request is for a grant
     granted: int = 0
     reckoned: int = 0  # batches that the shard is expected to serve
 
 
 class Sampler:
-    """Keeps `depth` requests in flight, also while the caller computes. Not thread-safe.
+    """Samples batches, with `depth` requests in flight, also while the caller computes. Not thread-safe.
 
-    Each shard's limiter grants batches for what was inserted there. Usually the shard serves them too. When shards hold
-    unequal amounts, as one does that has lost its content, some of its batches are served by others, such that every
-    transition of a task that any shard holds is equally likely.
+    The limiter of each shard grants batches for its inserts. Usually the same shard serves these batches. When shards
+    hold unequal amounts, for example after a shard has lost its content, other shards serve some of its batches, so
+    that every transition of a task is equally likely, whichever shard holds it.
 
-    A shard that was out of reach is told how many batches of its have arrived before it is asked again: what it has
-    granted in answers that were lost, it grants once more.
+    A shard that was unreachable is first told how many of its granted batches have arrived (`settle`). It then grants
+    again the batches whose answers were lost.
 
     Args:
-        most: batches that one request may bring.
-        depth: requests in flight.
-        life: counts the samplers of a run, one after another; shards refuse what an earlier one has asked for.
+        most: largest number of batches of one request.
+        depth: number of requests in flight.
+        life: number of earlier samplers in the run; shards refuse requests of an earlier sampler.
         received: batches granted by each shard that the learner has used already.
-        probabilities: of each task to be drawn; () if equal.
+        probabilities: probability of drawing each task; () if equal.
     """
 
     def __init__(
@@ -67,19 +67,19 @@ class Sampler:
         self.probabilities = np.array(probabilities)
         self.turn = 0
         self.in_flight: list[Request] = []
-        self.vouchers: list[tuple[int, int]] = []  # (shard, batches): granted there, to be served by any
+        self.vouchers: list[tuple[int, int]] = []  # (shard, batches): granted by it, for any shard to serve
         self.settled = [False] * len(shards)
         self.settling: dict[int, Future] = {}
         self.settlements = [0] * len(shards)
-        self.content: list[Sequence[int]] = [()] * len(shards)  # transitions of each task, where settled
-        self.owed = np.zeros(len(shards))  # batches by which each shard has served less than its part of the content
+        self.content: list[Sequence[int]] = [()] * len(shards)  # transitions of each task, of settled shards
+        self.owed = np.zeros(len(shards))  # how many batches each shard has served less than its part of the content
         self.not_before = [0.0] * len(shards)
         self.counts: dict[str, Any] = asdict(SamplerStats())
 
     def take_due(self) -> SampleReply | None:
-        """Batches of the first shard, in turn, that has any due now; None when none has. For lock-step execution.
+        """Return batches of the first shard, in turn, that has any due now; None if none has. For lock-step execution.
 
-        Waits that shards asked for are not observed, so the answer does not depend on time.
+        The waits that shards ask for are ignored, so that the result does not depend on time.
         """
         for shard in range(len(self.shards)):
             if not self.settled[shard]:
@@ -97,10 +97,10 @@ class Sampler:
         return None
 
     def next(self, timeout: float, into: Batches | None = None) -> SampleReply | None:
-        """The next reply that has batches, or None when none came within `timeout` seconds.
+        """Return the next reply that has batches, or None if none arrives within `timeout` seconds.
 
-        With `into`, space for at least `most` batches, they are copied there and the reply's are parts of it, so that
-        nothing of the store that they came through is kept.
+        `into` is space for at least `most` batches. If it is given, the batches are copied there and the reply holds
+        views of it, so that no memory of the object store stays in use.
         """
         started = time.monotonic()
         while True:
@@ -117,7 +117,7 @@ class Sampler:
         fresh = sum(not self._is_overdue(request.shard) for request in self.in_flight)
         while fresh < self.depth and self.vouchers and self._serve():
             fresh += 1
-        fresh += len(self.vouchers)  # granted already, but nobody can serve them now
+        fresh += len(self.vouchers)  # granted already, but no shard can serve them now
         idle = 0
         while fresh < self.depth and idle < len(self.shards):
             shard, self.turn = self.turn, (self.turn + 1) % len(self.shards)
@@ -131,7 +131,7 @@ class Sampler:
                 self._settle(shard)
 
     def _take(self, timeout: float) -> SampleReply | None:
-        """The batches of one answer, if any comes within `timeout` seconds and brings some."""
+        """Wait up to `timeout` seconds for one answer. Return its batches, if it has any."""
         settling = list(self.settling.items())
         futures = [request.future for request in self.in_flight] + [future for _, future in settling]
         if not futures:
@@ -146,8 +146,8 @@ class Sampler:
         return self._answer(self.in_flight[index])
 
     def _is_overdue(self, shard: int) -> bool:
-        """Whether a shard has left something unanswered for long: it may be gone, and Ray not know it yet. An answer
-        that is there and has not been taken is none of its fault: the caller computes."""
+        """Whether a shard has not answered a request for OVERDUE_S: it may be gone before Ray knows it. An answer that
+        has arrived but has not been taken does not count: the caller was computing."""
         since = time.monotonic() - OVERDUE_S
         old = [r for r in self.in_flight if r.shard == shard and r.sent_at < since]
         return len(self.shards) > 1 and any(not request.future.done() for request in old)
@@ -170,7 +170,8 @@ class Sampler:
         return self.life, self.settlements[shard]
 
     def _parts(self) -> tuple[np.ndarray, tuple[int, ...] | None]:
-        """What part of all batches each shard is to serve, and the transitions of each task in all of them."""
+        """Return the fraction of all batches that each shard should serve, and the transitions of each task in all
+        shards (None for a single shard, or if none is settled)."""
         if len(self.shards) == 1:
             return np.ones(1), None
         parts = np.zeros(len(self.shards))
@@ -179,14 +180,14 @@ class Sampler:
             return parts, None
         held = np.array([self.content[shard] for shard in settled])
         if (whole := held.all(axis=1)).any():
-            held[~whole] = 0  # a shard that has begun anew serves when it has something of every task
+            held[~whole] = 0  # a shard that restarted empty serves when it holds every task
         totals = held.sum(axis=0)
         likely = self.probabilities if len(self.probabilities) else np.full(len(totals), 1.0 / len(totals))
         parts[settled] = (held / np.maximum(totals, 1)) @ likely
         return parts / max(parts.sum(), 1e-12), tuple(int(total) for total in totals)
 
     def _ask(self, shard: int) -> None:
-        """Ask a shard for a grant; also to serve it, unless it has served more than its part."""
+        """Ask a shard for a grant, and also to serve it unless the shard has served more than its part."""
         parts, totals = self._parts()
         serves = len(self.shards) == 1 or (
             parts[shard] > 0 and self.owed[shard] > -self.most * parts[shard] * len(self.shards)
@@ -200,7 +201,7 @@ class Sampler:
         self.counts["requests"] += 1
 
     def _serve(self) -> bool:
-        """Have the shard that owes most serve what another has granted; False when there is none."""
+        """Ask the shard that owes most to serve the oldest voucher. Return False if no shard can serve."""
         parts, totals = self._parts()
         able = np.flatnonzero(parts)
         if not len(able):
@@ -220,7 +221,7 @@ class Sampler:
         self.owed[shard] -= batches
 
     def _answer(self, request: Request) -> SampleReply | None:
-        """Take in the answer to a request, which has come; returns batches or, if it brings none, None."""
+        """Process the answer to a request, which has arrived. Return it if it has batches, else None."""
         self.in_flight.remove(request)
         try:
             reply: SampleReply = request.future.result(ARRIVAL_S)
@@ -248,7 +249,7 @@ class Sampler:
         return None
 
     def _lost(self, request: Request) -> None:
-        """The shard was out of reach or began anew: its content does not count until it has settled again."""
+        """Record that a request's shard was unreachable or restarted. Its content does not count until it settles."""
         self.counts["lost"] += 1
         self.settled[request.shard] = False
         self.not_before[request.shard] = time.monotonic() + RETRY_S
@@ -259,11 +260,11 @@ class Sampler:
         return SamplerStats(**self.counts)
 
     def state(self) -> dict[str, Any]:
-        """For a lock-step checkpoint."""
+        """Return the state for a lock-step checkpoint."""
         return {"turn": self.turn, "owed": self.owed.tolist(), "counts": dict(self.counts)}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """What `state` returned; the shards are settled with first, since that makes them owe nothing."""
+        """Load the result of `state`. The shards are settled first, since settling sets `owed` to 0."""
         for shard in range(len(self.shards)):
             self._settle(shard)
             self._hear_settlement(shard)
@@ -272,7 +273,7 @@ class Sampler:
 
 
 def copied(batches: Batches | None, into: Batches) -> Batches:
-    """The same batches in the first of the space of others."""
+    """Copy batches to the beginning of `into` and return views of that."""
     assert batches is not None
     space = into.first(batches.num_batches)
     for place, array in zip(space, batches, strict=True):

@@ -1,4 +1,4 @@
-"""The actors' side of replay: pushes that arrive exactly once, whichever shards come and go."""
+"""The actors' client of replay. Every push is stored exactly once, even if shards die and restart."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from replay.shard import InsertReply
 from replay.stats import WriterStats
 from replay.store.rows import Push, split
 
-RETRY_S = 0.2  # between tries of a shard that is out of reach
-OVERDUE_S = 5.0  # after which a shard that has not answered is left alone, and others are pushed to
-DEADLINE_S = 600.0  # after which it is given up, and with it the run
+RETRY_S = 0.2  # seconds between tries of a shard that is unreachable
+OVERDUE_S = 5.0  # seconds without an answer after which pushes go to other shards
+DEADLINE_S = 600.0  # seconds without an answer after which the writer fails, and with it the run
 
 
 @dataclass
 class Parcel:
-    """A push on its way to a shard, under the number that it keeps there."""
+    """A push that is being sent to a shard. It keeps its sequence at that shard."""
 
     push: Push
     is_rest: bool
@@ -33,17 +33,18 @@ class Parcel:
 
 
 class Writer:
-    """Pushes to shards in turn, one push in flight; a second waits until the first is stored. Not thread-safe.
+    """Pushes to shards in turn, with one push in flight; the next waits until it is stored. Not thread-safe.
 
-    A shard that refuses a push is passed over. Writers that each insisted on one shard could wait for each other: every
-    shard samples at the pace of its slowest task, and that task's writer might be waiting elsewhere.
+    If a shard refuses a push, the writer tries the next shard. Writers that each kept to one shard could block each
+    other: a shard samples at the pace of its slowest task, and the writer of that task might wait at another shard.
 
-    A push whose shard does not answer may have been stored or not, so it may go nowhere else: it is kept, and offered
-    to this shard again, under its number, until it says. Others go to other shards meanwhile.
+    A push whose shard does not answer may or may not be stored, so it must not go to another shard. The writer keeps it
+    and sends it to the same shard, with the same sequence, until that shard answers. Other pushes go to other shards
+    meanwhile.
 
     Args:
-        name: unique among all writers that ever lived in the run, at most 48 bytes; with a number it names a push.
-        first: the shard to begin with, so that many writers do not all begin with the same one.
+        name: unique among all writers ever in the run, at most 48 bytes; (name, sequence) identifies a push.
+        first: the shard to begin with, so that writers do not all begin with the same shard.
     """
 
     def __init__(self, name: str, shards: Sequence[ShardHandle], first: int = 0) -> None:
@@ -51,34 +52,34 @@ class Writer:
         self.shards = shards
         self.turn = first
         self.sequence = 0
-        self.tasks: frozenset[int] = frozenset()  # that it is known to serve
-        self.pending: deque[tuple[Push, bool]] = deque()  # what is to be sent, and whether some tasks are not in it
+        self.tasks: frozenset[int] = frozenset()  # the tasks that it serves, as far as known
+        self.pending: deque[tuple[Push, bool]] = deque()  # (push to be sent, whether it lacks some of the tasks)
         self.flying: Parcel | None = None
-        self.stuck: dict[int, Parcel] = {}  # by shard, what it has not answered
-        self.refused: list[float] = []  # waits that shards asked for, since one was tried that did not
+        self.stuck: dict[int, Parcel] = {}  # by shard, the push that it has not answered
+        self.refused: list[float] = []  # waits that shards asked for, since the last accepted push or wait
         self.retry_at = 0.0
         self.full: dict[int, set[int]] = {}  # task -> shards whose budget for it is full
         self.counts: dict[str, Any] = asdict(WriterStats())
 
     @property
     def finished(self) -> bool:
-        """Whether every task that it serves has met a full budget on every shard, and every push its answer."""
+        """Whether every shard has a full budget for every served task, and every push has been answered."""
         met = bool(self.full) and all(len(shards) == len(self.shards) for shards in self.full.values())
         return met and not self.stuck and not self.busy
 
     @property
     def busy(self) -> bool:
-        """Whether something is to be sent, or in flight to a shard that is in reach."""
+        """Whether a push is to be sent, or is in flight to a shard that is reachable."""
         return bool(self.pending) or self.flying is not None
 
     def serve(self, tasks: Iterable[int]) -> None:
-        """Say what tasks there will be. It has finished when the budgets of all of them are met; and a push that lacks
-        some is never early, as the shard may be waiting for those."""
+        """Declare the tasks to be pushed. The writer is finished when the budgets of all these tasks are full. A push
+        that lacks some of them is never early, since the shard may be waiting for those that it lacks."""
         self.tasks = frozenset(tasks)
         self.full |= {task: set() for task in self.tasks}
 
     def push(self, push: Push, stopped: Callable[[], bool] = lambda: False) -> None:
-        """Hand over a push; returns when the one before it is stored, or early when `stopped()` says so."""
+        """Send a push. Returns when the previous push is stored, or early when `stopped()` is true."""
         self.flush(stopped)
         if stopped():
             return
@@ -89,17 +90,17 @@ class Writer:
             pass
 
     def flush(self, stopped: Callable[[], bool] = lambda: False) -> None:
-        """Wait until nothing is in flight, but for what is kept for a shard that is out of reach."""
+        """Wait until nothing is in flight, except pushes that are kept for unreachable shards."""
         since = time.monotonic()
         while self.busy and not stopped():
             self.poll(timeout=0.1)
             now = time.monotonic()
-            self.counts["wait_s"] += now - since  # as it passes: a report may be made meanwhile
+            self.counts["wait_s"] += now - since  # updated in each round: a report may be made during the wait
             since = now
 
     def poll(self, timeout: float = 0.0) -> bool:
-        """Move things along, waiting up to `timeout` seconds for an answer or for the time of the next try; whether
-        there was one."""
+        """Make progress: send, or wait up to `timeout` seconds for an answer or for the time of the next try. Return
+        whether there was an answer."""
         for parcel in list(self.stuck.values()):
             self._retry(parcel)
         if self.flying is None and not self._send(timeout):
@@ -121,7 +122,7 @@ class Writer:
         return True
 
     def _send(self, timeout: float) -> bool:
-        """Send what is next, if it is time and there is a shard for it."""
+        """Send the next push if it is time and a shard can take it. Return whether it was sent."""
         pause = self.retry_at - time.monotonic()
         if not self.pending:
             return False
@@ -132,7 +133,7 @@ class Writer:
         push, is_rest = self.pending[0]
         with_room = [s for s in range(len(self.shards)) if any(s not in self.full[task] for task in push.rows)]
         if not with_room:
-            self.pending.popleft()  # every budget is full: nobody wants it
+            self.pending.popleft()  # all budgets for its tasks are full: the push is dropped
             return False
         in_reach = [s for s in with_room if s not in self.stuck]
         if not in_reach:
@@ -161,7 +162,7 @@ class Writer:
         self.turn = (parcel.shard + 1) % len(self.shards)
 
     def _retry(self, parcel: Parcel) -> None:
-        """Ask the shard again, or hear what it says. Never waits."""
+        """Send a stuck push again, or process its answer. Never waits."""
         now = time.monotonic()
         if now - parcel.lost_at > DEADLINE_S:
             raise RuntimeError(f"replay shard {parcel.shard} has not answered for {DEADLINE_S:.0f} s")
@@ -198,7 +199,7 @@ class Writer:
         self.turn = (parcel.shard + 1) % len(self.shards)
 
     def _refused(self, parcel: Parcel, wait_s: float) -> None:
-        """It is not stored there, so it may go elsewhere: at once, or after a wait when all have refused."""
+        """Queue a refused push for another shard: at once, or after a wait when all shards have refused."""
         self.counts["refusals"] += 1
         self.pending.appendleft((parcel.push, parcel.is_rest))
         self.turn = (parcel.shard + 1) % len(self.shards)
@@ -208,7 +209,7 @@ class Writer:
             self.refused = []
 
     def _split(self, parcel: Parcel, room: dict[int, int]) -> None:
-        """Send there what the budgets have room for, and the rest elsewhere."""
+        """Send the same shard the part that its budgets have room for, and queue the rest for other shards."""
         fits, rest = {}, {}
         for task, rows in parcel.push.rows.items():
             head, tail = split(rows, room[task]) if task in room else (rows, None)
@@ -233,7 +234,7 @@ class Writer:
         return WriterStats(**self.counts)
 
     def state(self) -> dict[str, Any]:
-        """For a lock-step checkpoint, taken when nothing is in flight."""
+        """Return the state for a lock-step checkpoint. Raises RuntimeError if anything is in flight."""
         if self.busy or self.stuck:
             raise RuntimeError("a writer's state can be taken only when nothing is in flight")
         return {

@@ -1,4 +1,4 @@
-"""Fills a shard from a snapshot: as it was, or dealt anew to another number of shards, of another size or task list."""
+"""Fills a shard from a snapshot: exactly, or redistributed over other shards (in number, size or task list)."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ SEGMENTS_AT_ONCE = 256
 
 
 def is_exact(manifest: dict[str, Any], shards: int, spec: StorageSpec) -> bool:
-    """Whether a shard among `shards` of `spec` can hold exactly what the manifest's shard held."""
+    """Whether the shard of a manifest can be restored exactly, as one of `shards` shards of `spec`."""
     saved = spec_from_json(manifest["spec"])
     return bool(manifest["shards"] == shards and saved.layout() == spec.layout())
 
 
 def restore_exactly(storage: Storage, place: Place, manifest: dict[str, Any]) -> None:
-    """Every row at its number, and the generator where it was: the next sample is what it would have been."""
+    """Restore every row at its number, and the state of the generator: the next sample is the same as without a
+    restart."""
     bounds = manifest["bounds"]
     for task, ring in enumerate(storage.rings):
         ring.bounds[:] = (*bounds[task], 0)
     for piece, packed, flags in place.read(manifest, pieces_of(manifest)):
         ring = storage.rings[piece.task]
-        skipped = max(0, ring.tail - piece.first)  # given up before the snapshot, but in a piece with what was not
+        skipped = max(0, ring.tail - piece.first)  # rows given up before the snapshot, in a piece with held rows
         ring.fill(piece.first + skipped, packed[skipped:], flags[skipped:])
         ring.bounds[2] += np.count_nonzero((flags[skipped:] & NOT_DRAWN) == 0)
     storage.return_minimum[:], storage.return_maximum[:] = extremes_of(manifest)
@@ -37,10 +38,11 @@ def restore_exactly(storage: Storage, place: Place, manifest: dict[str, Any]) ->
 
 
 def restore_dealt(storage: Storage, place: Place, manifests: Sequence[dict[str, Any]], index: int, shards: int) -> None:
-    """Every `shards`-th segment of the snapshot, beginning with number `index`, oldest first and the oldest dropped.
+    """Restore every `shards`-th segment of the snapshot, from number `index`, oldest first. If they do not all fit, the
+    oldest are dropped.
 
-    Age is counted in segments from a shard's newest. Tasks go by name: those that the snapshot does not
-    know stay empty, and it must not know others.
+    The age of a segment is the number of newer segments in its shard. Tasks are matched by name. Tasks that are not in
+    the snapshot stay empty. SnapshotError is raised if the snapshot has tasks that the run does not have.
     """
     specs = [spec_from_json(manifest["spec"]) for manifest in manifests]
     known = specs[0].tasks
@@ -85,7 +87,7 @@ def _deal(
 
 
 def segments_of(place: Place, manifest: dict[str, Any], task: int) -> Iterator[tuple[int, Rows]]:
-    """(how many segments of the shard are newer, rows) of every segment of a task, oldest first."""
+    """Yield (number of newer segments in the shard, rows) of every segment of a task, oldest first."""
     spec, tail = spec_from_json(manifest["spec"]), manifest["bounds"][task][1]
     pieces = sorted((piece for piece in pieces_of(manifest) if piece.task == task), key=lambda piece: piece.first)
     newer = sum(piece.segments for piece in pieces)
@@ -94,13 +96,13 @@ def segments_of(place: Place, manifest: dict[str, Any], task: int) -> Iterator[t
         start = 0
         for stop in np.flatnonzero(flags & LAST) + 1:
             newer -= 1
-            if piece.first + start >= tail:  # else given up before the snapshot, but in a piece with what was not
+            if piece.first + start >= tail:  # else given up before the snapshot, in a piece with held rows
                 yield newer, Rows(*(array[start:stop] for array in rows))
             start = int(stop)
 
 
 def add(ring: TaskRing, segments: list[Rows]) -> None:
-    """Append segments, as many of the newest as fit. Actions of a smaller size are padded with zeros."""
+    """Append as many of the newest of these segments as fit. Actions of a smaller size are padded with zeros."""
     sizes = np.cumsum([len(rows.flags) for rows in reversed(segments)])
     fitting = segments[len(segments) - int(np.count_nonzero(sizes <= ring.rows)) :]
     if not fitting:

@@ -1,12 +1,12 @@
-"""Snapshots of shards, in a folder or at any URL that fsspec knows: written while the shard works, and in increments.
+"""Incremental snapshots of shards, in a folder or at any URL that fsspec supports, written while the shard works.
 
-    <root>/<snapshot>/shard-<k>.json    counters, and the pieces that make up the rows, each with its checksum
-           packs/<k>-<token>.pack       pieces one behind another: what was new at one snapshot
-           homes/<k>                    token of the files, on whatever node, that the shard has been in last
+    <root>/<snapshot>/shard-<k>.json    counters, and the list of pieces that hold the rows, each with its checksum
+           packs/<k>-<token>.pack       the pieces that were new at one snapshot, one after another
+           homes/<k>                    token of the files, on any node, that the shard used last
 
-A piece is consecutive whole segments of one task, packed as they lie in the ring, then their flags. It is written once;
-later snapshots name it again for as long as the ring holds any of it. A snapshot is there when all its shards' JSON
-files are. Nothing that is there is ever changed, so a snapshot that fails leaves those before it whole.
+A piece is consecutive whole segments of one task, packed as in the ring, followed by their flags. It is written once;
+later snapshots refer to it as long as the ring holds any of its rows. A snapshot is complete when the JSON files of all
+its shards exist. Existing files are never changed, so a failed snapshot leaves earlier ones whole.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from replay.urls import is_local, names_in, open_url, remove
 
 FORMAT = "brc-replay-2"
 PIECE_BYTES = 4 << 20
-MANIFEST = re.compile(r"shard-(\d+)\.json")  # the name of one
+MANIFEST = re.compile(r"shard-(\d+)\.json")  # file name of a manifest
 
 
 class SnapshotError(Exception):
-    """A snapshot that is missing, damaged or does not fit; the message names the file."""
+    """A snapshot is missing, is damaged or does not fit; the message names the file."""
 
 
 class Piece(NamedTuple):
-    """Rows [first, stop) of a task, `segments` whole ones, `bytes` long at `offset` of a pack."""
+    """Rows [first, stop) of a task, which are `segments` whole segments: `bytes` bytes at `offset` of a pack."""
 
     pack: str
     offset: int
@@ -51,18 +51,18 @@ class Piece(NamedTuple):
 
 
 class Place:
-    """Where the snapshots of a run are."""
+    """The folder or URL with the snapshots of a run."""
 
     def __init__(self, url: str) -> None:
         self.files, self.root = open_url(url)
         self.is_local = is_local(self.files)
 
     def snapshots(self) -> list[str]:
-        """Names of those that are whole, oldest first."""
+        """Return the names of complete snapshots, oldest first."""
         return [name for name in names_in(self.files, self.root) if self._is_whole(name)]
 
     def _is_whole(self, name: str) -> bool:
-        """Whether all shards have written their part; what it says may still turn out to be damaged."""
+        """Whether all shards have written their manifests. The pieces are not checked."""
         found = [match for file in names_in(self.files, f"{self.root}/{name}") if (match := MANIFEST.fullmatch(file))]
         try:
             return bool(found) and len(found) >= self.manifest(name, int(found[0][1]))["shards"]
@@ -70,7 +70,7 @@ class Place:
             return False
 
     def manifests(self, name: str) -> list[dict[str, Any]]:
-        """Of all shards of a snapshot."""
+        """Return the manifests of all shards of a snapshot."""
         first = self.manifest(name, 0)
         return [first, *(self.manifest(name, shard) for shard in range(1, first["shards"]))]
 
@@ -79,7 +79,7 @@ class Place:
         try:
             saved = json.loads(self.files.cat_file(path))
             body = saved["body"]
-            if saved["crc32"] != zlib.crc32(json.dumps(body).encode()):  # of what is there, infinities of old included
+            if saved["crc32"] != zlib.crc32(json.dumps(body).encode()):  # infinities of old files included
                 raise SnapshotError(f"{path} is damaged: it does not match its checksum")
         except FileNotFoundError:
             raise SnapshotError(f"{path} is missing") from None
@@ -93,7 +93,7 @@ class Place:
     def write_manifest(self, name: str, shard: int, body: dict[str, Any]) -> None:
         text = json_text({"crc32": zlib.crc32(json_text(body).encode()), "body": body}).encode()
         path = f"{self.root}/{name}/shard-{shard}.json"
-        if self.is_local:  # elsewhere a file is there when all of it is
+        if self.is_local:  # elsewhere a file appears only when it is complete
             self._write(path + ".part", text)
             os.replace(path + ".part", path)
         else:
@@ -105,15 +105,15 @@ class Place:
             self.sync(file)
 
     def home(self, shard: int) -> str | None:
-        """The token of the files that a shard was in last; None if that cannot be told."""
+        """Return the token of the files that a shard used last; None if it cannot be read."""
         try:
             text: bytes = self.files.cat_file(f"{self.root}/homes/{shard}")
-        except Exception:  # of whatever kind this file system has: files that are there are believed then
+        except Exception:  # any error of any file system: the caller then trusts the files that exist
             return None
         return text.decode()
 
     def move_in(self, shard: int, token: str) -> None:
-        """Files that it was in before, on another node, are out of date from now on."""
+        """Record the token of the files that a shard uses now. Its files on other nodes are then out of date."""
         self._write(f"{self.root}/homes/{shard}", token.encode())
 
     def open_new(self, path: str) -> Any:
@@ -121,13 +121,13 @@ class Place:
         return self.files.open(path, "wb")
 
     def sync(self, file: Any) -> None:
-        """Have a local file on disk; elsewhere closing it does that."""
+        """Sync a local file to disk. On other file systems, closing a file makes it persistent."""
         if self.is_local:
             file.flush()
             os.fsync(file.fileno())
 
     def read(self, manifest: dict[str, Any], pieces: list[Piece]) -> Iterator[tuple[Piece, np.ndarray, np.ndarray]]:
-        """(piece, packed rows, flags) of each; SnapshotError for the first that is not what was written."""
+        """Yield (piece, packed rows, flags) of each piece. Raises SnapshotError at a missing or damaged piece."""
         spec = spec_from_json(manifest["spec"])
         for piece in pieces:
             path = f"{self.root}/packs/{piece.pack}"
@@ -148,13 +148,13 @@ class Place:
             yield piece, content[: count * stride].reshape(count, stride), content[count * stride :]
 
     def verify(self, name: str) -> None:
-        """Read all of a snapshot; SnapshotError names what is missing or damaged."""
+        """Read a whole snapshot. Raises SnapshotError, naming the file, if any is missing or damaged."""
         for manifest in self.manifests(name):
             for _ in self.read(manifest, pieces_of(manifest)):
                 pass
 
     def prune(self, keep: list[str]) -> None:
-        """Remove all snapshots but those named, and every pack that they do not need. None may be under way."""
+        """Remove all snapshots but these, and the packs that these do not need. No snapshot may be in progress."""
         found = names_in(self.files, self.root)
         if not found:
             return
@@ -168,10 +168,11 @@ class Place:
 
 
 class Snapshotter:
-    """Writes one shard's snapshots, and knows which of its rows are written already.
+    """Writes the snapshots of one shard, and knows which of its rows are already written.
 
     Args:
-        manifest: of the snapshot that the shard holds exactly, from which to go on; None to begin with everything.
+        manifest: manifest of a snapshot whose content the shard holds exactly, to write only newer rows; None to write
+            all rows.
     """
 
     def __init__(self, place: Place, shard: int, shards: int, manifest: dict[str, Any] | None = None) -> None:
@@ -180,13 +181,13 @@ class Snapshotter:
         self.pieces = [] if manifest is None else pieces_of(manifest)
 
     def save(self, name: str, storage: Storage, capture: Callable[[], dict[str, Any]], lock: Any) -> int:
-        """Write a snapshot of what the storage holds now; returns the bytes that were new.
+        """Write a snapshot of the present content of the storage. Return the bytes that were new.
 
-        The lock is held for moments only: pushes and samples go on. Rows that are given up before they could be written
-        are left out; they are the oldest. Raises OSError when there is no room; what was there before stays whole.
+        The lock is held only briefly, so pushes and samples go on. Rows that the ring gives up before they are written
+        are left out; they are the oldest. Raises OSError when there is no room; earlier snapshots stay whole.
 
         Args:
-            capture: counters that belong to the content, as JSON can hold them; called under the lock.
+            capture: returns the counters that belong to the content, as JSON can hold them; called under the lock.
         """
         with lock:
             counters = capture()
@@ -222,7 +223,7 @@ class Snapshotter:
         return sum(piece.bytes for piece in new)
 
     def _unwritten(self, task: int, ring: TaskRing) -> list[tuple[int, int]]:
-        """Ranges of whole segments that no piece has yet, newest first."""
+        """Return ranges of rows, whole segments, that no piece has yet, newest first."""
         start = max([ring.tail, *(piece.stop for piece in self.pieces if piece.task == task)])
         step, ranges = max(1, PIECE_BYTES // (ring.stride + 1)), []
         while start < ring.head:
@@ -246,7 +247,7 @@ class Snapshotter:
             packed, flags = ring.copy(first, stop)
             with lock:
                 tail = ring.tail
-            if tail > first:  # some of what was copied may have been overwritten meanwhile
+            if tail > first:  # rows before the tail may have been overwritten during the copy
                 gone = min(tail, stop) - first
                 packed, flags, first = packed[gone:], flags[gone:], first + gone
                 bounds[task, 1] = max(bounds[task, 1], first)
@@ -261,7 +262,8 @@ class Snapshotter:
 
 
 def extremes_of(manifest: dict[str, Any]) -> np.ndarray:
-    """(2, tasks): the least and greatest return of each, null where no episode has ended: +inf and -inf."""
+    """Return (2, tasks): the least and greatest return of each task. Where no episode has ended, the manifest holds
+    null and the result is +inf and -inf."""
     found = np.array(manifest["extremes"], float)
     return np.where(np.isnan(found), np.array([[np.inf], [-np.inf]]), found)
 

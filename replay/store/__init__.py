@@ -1,1 +1,1 @@
-"""The rows of every task in memory, and drawing from them."""
+"""The rows of every task in memory, and sampling from them."""

@@ -1,6 +1,6 @@
-"""Copies rows at random places of an array, with the kernel of gather.c or, where none could be compiled, with numpy.
+"""Copies rows at random places of an array, with the kernel in gather.c or, where that is not compiled, with numpy.
 
-The kernel releases the interpreter's lock, so several threads sample at once and pushes are stored meanwhile.
+The kernel releases the interpreter's lock, so several threads can sample at once while pushes are stored.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import numpy as np
 
 
 class Piece(NamedTuple):
-    """Part of a row to copy: out[place[i]] = source[at[i]]. Rows of either side may be apart, but not their insides.
+    """Part of each row to copy: out[place[i]] = source[at[i]].
 
-    Both arrays have the same dtype and the same shape but for the first dimension; one row is contiguous.
+    Both arrays have the same dtype, and the same shape except for the first dimension. Each row is contiguous; there
+    may be gaps between rows.
     """
 
     source: np.ndarray
@@ -26,7 +27,7 @@ class Piece(NamedTuple):
 
 
 def load_kernel() -> Callable[[int, int, int, int], None] | None:
-    """The compiled gather.c; None where there is none that can be loaded."""
+    """Return the kernel of the compiled gather.c; None if it is missing or cannot be loaded."""
     found = importlib.util.find_spec("replay.store._gather")
     if found is None or found.origin is None:
         return None
@@ -43,7 +44,7 @@ KERNEL = load_kernel()
 
 
 def gather(pieces: Sequence[Piece], place: np.ndarray) -> None:
-    """Copy every piece of len(place) rows; `place` is int64. Indices are not checked: they must lie in the arrays."""
+    """Copy every piece for len(place) rows; `place` is int64. Indices are not checked: they must be in range."""
     if KERNEL is None:
         gather_numpy(pieces, place)
         return
@@ -65,7 +66,7 @@ def gather(pieces: Sequence[Piece], place: np.ndarray) -> None:
 
 
 def gather_numpy(pieces: Sequence[Piece], place: np.ndarray) -> None:
-    """The same in numpy, which takes about twice as long."""
+    """Do the same as `gather` with numpy, which takes about twice as long."""
     for piece in pieces:
         piece.out[place] = piece.source[piece.at]
 

@@ -1,4 +1,4 @@
-"""Where the files of shards go, in shared memory while that has room, else on a disk; and what room a machine has."""
+"""Chooses the folder of shards' files, in shared memory if it has room, else on a disk, and measures free memory."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 import psutil
 
-CGROUP = Path("/sys/fs/cgroup")  # of this process, in a container
-MOST_OF_PLACE = 1.1  # how much more than replay needs must be free for a place to be chosen
+CGROUP = Path("/sys/fs/cgroup")  # the cgroup of this process, in a container
+MOST_OF_PLACE = 1.1  # shared memory is chosen if its free bytes exceed this factor times the bytes of replay
 
 
 def choose_folder(directory: str, fallback: Path, run: str, nbytes: int) -> Path:
-    """The folder of a run's files: in `directory` if that is named, else in shared memory if it has room, else in
-    `fallback`; or where they are already. All of them outlive a process, but not the system.
+    """Return the folder of a run's files: in `directory` if it is given, else where they already are, else in shared
+    memory if it has room, else in `fallback`. Files outlive a process, but not a restart of the system.
     """
     first, *others = places(directory, fallback, run)
     if not others:
@@ -25,27 +25,27 @@ def choose_folder(directory: str, fallback: Path, run: str, nbytes: int) -> Path
 
 
 def places(directory: str, fallback: Path, run: str) -> list[Path]:
-    """All folders that a run's files may be in."""
+    """Return all folders that may hold a run's files."""
     if directory:
         return [Path(directory).absolute() / run]
     return [shared_folder() / run, fallback.absolute() / run]
 
 
 def has_room(shared: Path, nbytes: int) -> bool:
-    """Whether shared memory is there and has room, with some to spare for others."""
+    """Whether shared memory exists and has room, with a margin for other programs."""
     return shared_folder().parent.is_dir() and free_bytes(shared) > MOST_OF_PLACE * nbytes
 
 
 def shared_folder() -> Path:
-    """What this user's runs keep in shared memory."""
+    """Return the folder of this user's runs in shared memory."""
     return Path(f"/dev/shm/brc-{os.getuid()}")
 
 
 def left_behind(but: Path) -> list[tuple[Path, int]]:
-    """Folders of runs in shared memory, but for one, that no process works with, and their bytes."""
+    """Return the folders of runs in shared memory that no process uses, and their bytes. `but` is left out."""
     found = []
     for run in sorted(shared_folder().glob("*")):
-        with suppress(FileNotFoundError):  # its run is just ending
+        with suppress(FileNotFoundError):  # the run may be removing its files now
             files = [path for path in run.glob("shard-*/*") if path.is_file()]
             held = sum(path.stat().st_size for path in files)
             if run != but and held and not any(is_locked(path) for path in files if path.name == "lock"):
@@ -63,7 +63,7 @@ def is_locked(path: Path) -> bool:
 
 
 def existing(path: Path) -> Path:
-    """The path, or the nearest folder above it that exists."""
+    """Return the path, or the nearest folder above it that exists."""
     path = path.absolute()
     while not os.path.exists(path):
         path = path.parent
@@ -71,14 +71,14 @@ def existing(path: Path) -> Path:
 
 
 def free_bytes(path: Path) -> int:
-    """Free on the file system that `path` is, or would be, on."""
+    """Return the free bytes of the file system that holds, or would hold, `path`."""
     found = os.statvfs(existing(path))
     return found.f_bavail * found.f_frsize
 
 
 def node_memory() -> tuple[int, int]:
-    """Bytes of memory that are available, and that there are: of this machine, or of its container (cgroup v2) where
-    that is allowed less. Shared memory is part of what a container uses, the cache of files is not."""
+    """Return the available and the total bytes of memory of this machine, or of its container (cgroup v2) if its limit
+    is lower. Shared memory counts as used by a container, the file cache does not."""
     memory = psutil.virtual_memory()
     try:
         limit = int((CGROUP / "memory.max").read_text())  # it may be "max"
@@ -91,6 +91,6 @@ def node_memory() -> tuple[int, int]:
 
 
 def is_shared_memory(path: Path) -> bool:
-    """Whether files in a folder are memory, not on a disk."""
+    """Whether files in a folder are in shared memory, not on a disk."""
     shared = shared_folder().parent
     return shared.is_dir() and existing(path).stat().st_dev == shared.stat().st_dev

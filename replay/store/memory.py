@@ -1,4 +1,4 @@
-"""Where a shard's rows and counters are kept: in files that outlive its process, or in memory of its own."""
+"""Memory for a shard's rows and counters: files that outlive its process, or private memory of the process."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ LOCK_TIMEOUT_S = 20.0
 
 
 class FilesError(Exception):
-    """Files of a shard that are torn, foreign or in use; the message names the file."""
+    """Files of a shard cannot be used: they are damaged, of another shard, or in use. The message names the file."""
 
 
 class FilesInUse(FilesError):
-    """They are whole, but another process works with them."""
+    """Another process uses the files."""
 
 
 class PrivateMemory:
@@ -43,54 +43,56 @@ class PrivateMemory:
 
     Attributes:
         rows: (nbytes,) uint8.
-        state: a record of the given fields, zeroed at first; what it says is kept by `commit`.
-        sequences: the newest push of each writer.
-        recovered: whether there was something.
+        state: a record of the given fields, initially zero. `commit` makes its present values persistent.
+        sequences: sequence of the newest push of each writer.
+        recovered: whether earlier content was found.
     """
 
     def __init__(self, nbytes: int, state: list[tuple[Any, ...]]) -> None:
         self.rows = np.zeros(nbytes, np.uint8)
-        self.rows.fill(0)  # takes the memory now: a machine that has too little fails at once, not in mid-run
+        self.rows.fill(0)  # allocates the memory now: too small a machine fails at once, not in mid-run
         self.state: Any = np.zeros(1, state)[0]
         self.sequences: dict[str, int] = {}
         self.recovered = False
 
     def commit(self) -> None:
-        """Make the state last."""
+        """Make the state persistent. Private memory needs nothing for it."""
 
     def commit_push(self, writer: str, sequence: int) -> None:
-        """Make the state last, and with it that this push is part of it."""
+        """Make the state persistent, together with the fact that it includes this push."""
         self.sequences[writer] = sequence
 
     def remember(self, sequences: dict[str, int]) -> None:
-        """Take over the newest pushes of writers, to be made last by the next commit."""
+        """Set the sequences of the newest pushes of writers. The next commit makes them persistent."""
         self.sequences = dict(sequences)
 
     def close(self, remove: bool) -> None:
-        """Let go of the memory; `remove` gives it up for ever."""
+        """Release the memory; `remove` deletes it."""
 
 
 class ShardFiles(PrivateMemory):
-    """The files `header`, `rows` and `lock` in a folder, mapped into memory.
+    """The files `header`, `rows` and `lock` in a folder; `header` and `rows` are mapped into memory.
 
-    Its attributes are those of PrivateMemory. Writers' names have at most 48 bytes.
+    It has the attributes of PrivateMemory. Writers' names have at most 48 bytes.
 
     header: a description of the shard, two slots for the state, and a table of writers. A commit writes the slot that
-    is not in use, with a checksum and a number one higher; of slots whose checksum is valid, the higher number counts.
-    rows: a page that names the header, then the rows. Whoever overwrites rows that the state speaks of commits before a
-    state that does not. So when the process is killed, at any instruction, files are as after some commit.
+    is not in use, with a checksum and the next generation number. The valid state is the slot with a correct checksum
+    and the higher number.
+    rows: a page with the token of the header, then the rows. Before rows are overwritten, a state without them is
+    committed. So if the process is killed, at any instruction, the files are as after some commit.
 
-    The table of writers is behind the state by one push at most: the state holds that push, and opening repeats it.
-    When it is full, the writer that has not pushed for the longest is forgotten.
+    The table of writers lacks at most the last push of the state: the state holds that push, and opening the files adds
+    it to the table. When the table is full, the writer whose last push is the oldest is removed.
 
     Args:
-        folder: made if need be. This process holds its lock until it ends.
-        identity: what must be the same for files to be taken over, as JSON can hold it.
-        take: counts how often they have been, this time included. Those that were not the time before are out of date.
+        folder: made if needed. This process holds its lock until it ends.
+        identity: description that files must match to be taken over, as JSON can hold it.
+        take: how often the files have been taken over, this time included. Files that were not taken over the last time
+            are out of date.
 
     Raises:
-        FilesError: files are there and are damaged, out of date, or of something else; or another process holds them;
-            or there is no room for new ones.
+        FilesError: existing files are damaged, out of date, or of another shard; or another process holds them; or
+            there is no room for new files.
     """
 
     def __init__(
@@ -127,12 +129,12 @@ class ShardFiles(PrivateMemory):
         self._load()
 
     def _create(self) -> None:
-        """Rows first, the header last and by renaming: files that have a header are whole."""
+        """Make the files: rows first, and the header last, by renaming. So files that have a header are whole."""
         token = uuid.uuid4().hex.encode()
         rows, header = self.folder / "rows", self.folder / "header.new"
         try:
             with rows.open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, self.rows_size)  # on tmpfs this takes the memory now
+                os.posix_fallocate(file.fileno(), 0, self.rows_size)  # on tmpfs this allocates the memory now
                 file.write(token)
             head = MAGIC + struct.pack("<II", len(self.identity), zlib.crc32(self.identity)) + token + self.identity
             with header.open("wb") as file:
@@ -152,13 +154,13 @@ class ShardFiles(PrivateMemory):
         header.rename(self.folder / "header")
 
     def _check(self, rows: mmap.mmap) -> None:
-        """Whether header and rows are this shard's, and belong together."""
+        """Check that header and rows are this shard's and belong together, or raise FilesError."""
         file, start = self.folder / "header", len(MAGIC)
         if self.header[:start] != MAGIC:
             raise FilesError(f"{file} is not a shard's header")
         length, crc = struct.unpack("<II", self.header[start : start + 8])
         token = self.header[start + 8 : start + 40]
-        self.token = token.decode("latin-1")  # made with the files
+        self.token = token.decode("latin-1")  # new for each pair of files
         identity = self.header[start + 40 : start + 40 + length]
         if zlib.crc32(identity) != crc:
             raise FilesError(f"{file} is damaged: what it says of itself does not match its checksum")
@@ -170,7 +172,7 @@ class ShardFiles(PrivateMemory):
             raise FilesError(f"{self.folder / 'rows'} does not belong to {file}")
 
     def _load(self) -> None:
-        """The newest state that was committed."""
+        """Load the newest committed state. Raises FilesError if there is none."""
         found = {}
         for slot in (0, 1):
             start = self.slots_at + slot * self.slot_size
@@ -182,7 +184,7 @@ class ShardFiles(PrivateMemory):
             raise FilesError(f"{self.folder / 'header'} is damaged: neither of its two states matches its checksum")
         self.generation = max(found)
         self.recovered = self.generation > 0
-        if not self.recovered:  # killed before its first commit: the table of writers may have been begun
+        if not self.recovered:  # killed before the first commit: the table of writers may have entries
             self.table[:] = 0
         self.record[:] = np.frombuffer(found[self.generation], self.dtype)
         push = self.state["push"]
@@ -193,7 +195,7 @@ class ShardFiles(PrivateMemory):
         self.sequences = {name: int(self.table["sequence"][slot]) for name, slot in self.slot_of.items()}
 
     def _take(self, take: int) -> None:
-        """Note that the files are taken over. A process that is started again in one run does so at the same count."""
+        """Record the count `take`. A process that restarts within a run takes the files over with the same count."""
         if self.recovered and self.state["take"] not in (take - 1, take):
             raise FilesError(f"{self.folder} is out of date: the run has gone on without it")
         self.state["take"] = take
@@ -225,7 +227,7 @@ class ShardFiles(PrivateMemory):
             self.sequences[writer] = sequence
 
     def _slot_of(self, writer: str) -> int:
-        """A writer's place in the table, perhaps that of one that has not pushed for long."""
+        """Return a writer's index in the table. In a full table, a new writer replaces the one with the oldest push."""
         slot = self.slot_of.get(writer)
         if slot is None:
             slot = len(self.slot_of)
@@ -240,14 +242,15 @@ class ShardFiles(PrivateMemory):
         if remove:
             for name in ("header", "rows", "lock"):
                 (self.folder / name).unlink(missing_ok=True)
-            with suppress(OSError):  # they hold something else, or another shard has removed them
+            with suppress(OSError):  # the folders are not empty, or another shard has removed them
                 self.folder.rmdir()
                 self.folder.parent.rmdir()
         self.lock.close()
 
 
 def boot_id() -> str:
-    """Of the running system. What was mapped before a crash of all of it was written back in no order, if at all."""
+    """Return the boot id of the system ("" if it has none). Files from before a system crash cannot be used: mapped
+    memory was written back in no particular order, if at all."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -259,7 +262,8 @@ def checksum(generation: int, body: bytes) -> int:
 
 
 def take_lock(path: Path) -> Any:
-    """The open lock file. A process that was killed may take a moment to let go of it."""
+    """Lock the file and return it, open. Waits up to LOCK_TIMEOUT_S, since a killed process releases it with a delay;
+    then raises FilesInUse."""
     lock = path.open("a")
     deadline = time.monotonic() + LOCK_TIMEOUT_S
     while True:
@@ -286,7 +290,7 @@ def map_file(path: Path, size: int) -> mmap.mmap:
 
 
 def differences(found: dict[str, Any], expected: dict[str, Any]) -> str:
-    """What two descriptions disagree on, in words."""
+    """Return, in words, where two descriptions differ."""
     names = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
     return ", ".join(f"{name} is {found.get(name)!r}, not {expected.get(name)!r}" for name in names)
 

@@ -1,4 +1,4 @@
-"""The rows of one task, in memory that is given to it."""
+"""A ring of the rows of one task, in memory that the caller provides."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import numpy as np
 from replay.store.rows import LAST, NOT_DRAWN, TERMINAL, Rows
 
 LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
-SCAN_ROWS = 1024  # how much is looked at at once for the end of a segment
+SCAN_ROWS = 1024  # rows that are scanned at once for the end of a segment
 
 
 class TaskRing:
-    """A ring of whole segments. Rows are numbered from the first that was ever stored; those of [tail, head) are held.
+    """A ring of whole segments. Rows are numbered from the first row that was ever stored; it holds rows [tail, head).
 
-    A row is packed, so that one place in memory is waited for when it is sampled: reward, action, observation. Flags
-    lie in an array of their own, small enough to stay in cache while draws are tried against it.
+    A row is packed as reward, action, observation, so that sampling a row reads one place in memory. Flags are in a
+    separate array, small enough to stay in the cache while draws are checked against it.
 
-    To store rows: `evict`, `write`, `advance`. Between these steps what [tail, head) says is always whole, so a process
-    may be killed at any instruction, and readers may copy rows without a lock if they check afterwards that `tail` has
-    not passed them.
+    To store rows, call `evict`, `write` and `advance`. Rows [tail, head) are whole after each of these steps, so a
+    process may be killed at any instruction. Readers may copy rows without a lock if they check afterwards that `tail`
+    has not passed these rows.
 
     Args:
-        memory: (nbytes(...),) uint8, zero or what a ring of the same shape has left there.
-        bounds: (3,) int64 kept by the caller: head, tail, and the transitions in between.
+        memory: (bytes,) uint8, zero or as a ring of the same shape left it.
+        bounds: (3,) int64, owned by the caller: head, tail, and the number of transitions between them.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class TaskRing:
     ) -> None:
         self.rows = rows
         self.bounds = bounds
-        self.clipped = 0  # numbers of observations that were beyond float16's range, of those written by this process
+        self.clipped = 0  # how many numbers of observations this process has clipped to float16's range
         self.stride = row_stride(shape, dtype, action_size)
         self.packed = memory[: rows * self.stride].reshape(rows, self.stride)
         self.flags = memory[rows * self.stride : rows * (self.stride + 1)]
@@ -56,7 +56,7 @@ class TaskRing:
         return int(self.bounds[2])
 
     def evict(self, count: int) -> bool:
-        """Make room for `count` rows by giving up the oldest segments; whether any had to go."""
+        """Make room for `count` rows by removing the oldest segments. Return whether any were removed."""
         least = self.head + count - self.rows
         if least <= self.tail:
             return False
@@ -67,7 +67,7 @@ class TaskRing:
         return True
 
     def write(self, rows: Rows) -> None:
-        """Put rows behind the head, where they are not seen until `advance`."""
+        """Write rows after the head. The ring does not hold them until `advance`."""
         start, observations = 0, self._fitting(rows.observations)
         while start < len(rows.flags):
             place = (self.head + start) % self.rows
@@ -80,7 +80,7 @@ class TaskRing:
             start = stop
 
     def _fitting(self, observations: np.ndarray) -> np.ndarray:
-        """Observations within the range of their dtype here; what is beyond it would become infinite."""
+        """Return observations, clipped if stored as float16: finite numbers beyond its range would become infinite."""
         if self.observations.dtype != np.float16 or observations.dtype == np.float16:
             return observations
         beyond = (np.abs(observations) > LARGEST_FLOAT16) & np.isfinite(observations)
@@ -90,16 +90,17 @@ class TaskRing:
         return np.where(beyond, np.copysign(LARGEST_FLOAT16, observations), observations)
 
     def advance(self, count: int, transitions: int) -> None:
-        """Take in `count` rows that have been written."""
+        """Move the head past `count` written rows, which hold `transitions` transitions."""
         self.bounds[2] += transitions
         self.bounds[0] += count
 
     def draw(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        """Numbers of `count` rows, uniform over transitions, with replacement. There must be at least one."""
+        """Return the numbers of `count` rows, drawn uniformly over transitions, with replacement. The ring must hold a
+        transition."""
         head, tail = self.head, self.tail
         drawn: list[np.ndarray] = []
         missing = count
-        while missing or not drawn:  # about one row in a segment ends it: some more are drawn than are wanted
+        while missing or not drawn:  # some extra rows are drawn, since the last row of a segment is rejected
             number = rng.integers(tail, head, size=missing + missing // 8 + 8 * (missing > 0))
             number = number[(self.flags[number % self.rows] & NOT_DRAWN) == 0][:missing]
             drawn.append(number)
@@ -107,10 +108,10 @@ class TaskRing:
         return drawn[0] if len(drawn) == 1 else np.concatenate(drawn)
 
     def look_ahead(self, number: np.ndarray, steps: int, discount: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(rewards, masks, following) of transitions of up to `steps` steps, fewer where the episode or segment ends.
+        """Return (rewards, masks, following) of transitions of `steps` steps, fewer where the episode or segment ends.
 
         rewards: sum of discount^k r_k in float32. masks: 0 if terminal, else discount^(steps taken - 1), so that a
-        target is reward + discount * mask * value(following).
+        target is reward + discount * mask * value(following). following: number of the row of the next observation.
         """
         place = number % self.rows
         rewards = self.rewards[place].copy()
@@ -130,9 +131,9 @@ class TaskRing:
         return rewards, masks, following
 
     def look_back(self, number: np.ndarray, tail: int, frames: int) -> list[np.ndarray]:
-        """Numbers of the `frames` rows that make each row's stack, oldest first; a segment's first row is repeated.
+        """Return the numbers of the `frames` rows in each row's stack, oldest first. A segment's first row is repeated.
 
-        `tail` is what it was when the rows were drawn: it may have moved on since, but not the segments.
+        `tail` is the tail at the time of the draw. It may have moved since; the segments have not.
         """
         stack = [number]
         for _ in range(frames - 1):
@@ -142,24 +143,24 @@ class TaskRing:
         return stack[::-1]
 
     def copy(self, first: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        """(packed rows, flags) of [first, stop)."""
+        """Return copies of (packed rows, flags) of rows [first, stop)."""
         places = self.places(first, stop)
         return self.packed[places].copy(), self.flags[places].copy()
 
     def fill(self, first: int, packed: np.ndarray, flags: np.ndarray) -> None:
-        """Put rows that `copy` gave back at their numbers. The caller sets the bounds."""
+        """Write rows that `copy` returned, from number `first` on. The caller sets the bounds."""
         places = self.places(first, first + len(flags))
         self.packed[places], self.flags[places] = packed, flags
 
     def places(self, first: int, stop: int) -> slice | np.ndarray:
-        """Where rows [first, stop) lie: a slice, unless they go round the end."""
+        """Return the places of rows [first, stop) in memory: a slice, or indices if the rows wrap around."""
         place = first % self.rows
         if place + stop - first <= self.rows:
             return slice(place, place + stop - first)
         return np.arange(first, stop) % self.rows
 
     def segment_start(self, number: int) -> int:
-        """The first row at or behind `number` that begins a segment; the head if there is none."""
+        """Return the first row from `number` on that begins a segment; the head if there is none."""
         at = max(number - 1, self.tail)
         if number <= self.tail:
             return self.tail
@@ -173,13 +174,13 @@ class TaskRing:
 
 
 def unpack(packed: np.ndarray, flags: np.ndarray, shape: tuple[int, ...], dtype: str, action_size: int) -> Rows:
-    """Rows from what `TaskRing.copy` gave."""
+    """Return Rows from the result of `TaskRing.copy`."""
     memory = np.concatenate([packed.reshape(-1), flags])
     ring = TaskRing(memory, np.zeros(3, np.int64), len(flags), shape, dtype, action_size)
     return Rows(ring.observations, ring.actions, ring.rewards, ring.flags)
 
 
 def row_stride(shape: tuple[int, ...], dtype: str, action_size: int) -> int:
-    """Bytes of a packed row, its flag not counted: a multiple of 4."""
+    """Return the bytes of a packed row without its flag, a multiple of 4."""
     size = 4 + 4 * action_size + math.prod(shape) * np.dtype(dtype).itemsize
     return size + -size % 4

@@ -1,12 +1,12 @@
 """Rows: the unit in which transitions are pushed, stored and kept in order.
 
-A stream of experience s0 a0 r0 s1 a1 r1 ... is cut into segments. A segment of n transitions is n + 1 rows: row i holds
-s_i, a_i, r_i and whether s_{i+1} is terminal, and the final row, flagged LAST, holds only the observation that ends
-the segment. The next observation of any row that is not last is therefore the observation of the row after it.
+A stream of experience s0 a0 r0 s1 a1 r1 ... is cut into segments. A segment of n transitions is n + 1 rows. Row i holds
+s_i, a_i, r_i and whether s_{i+1} is terminal. The final row, flagged LAST, holds only the observation that ends the
+segment. So the next observation of any row that is not last is the observation of the following row.
 
-Where observations are stacks of frames a row holds the newest frame alone. A segment that begins within an episode then
-starts with the frames before it, in rows flagged CONTEXT that are never drawn; one that begins an episode has none, and
-its first frame is repeated.
+If observations are stacks of frames, a row holds only the newest frame. A segment that begins within an episode then
+starts with the earlier frames, in rows flagged CONTEXT, which are never drawn. A segment that begins an episode has no
+such rows; its first frame is repeated.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ import numpy as np
 
 TERMINAL = 1  # the next observation is terminal: no bootstrap
 LAST = 2  # the row only ends a segment
-CONTEXT = 4  # the row only holds a frame for the stacks of those after it
+CONTEXT = 4  # the row only holds a frame for the stacks of later rows
 NOT_DRAWN = LAST | CONTEXT
 
 
 class Rows(NamedTuple):
     """One or more whole segments of one task, one after another; the final row is always LAST."""
 
-    observations: np.ndarray  # (n, *observation) of the storage's dtype or one that is cast to it
+    observations: np.ndarray  # (n, *observation) of the storage's dtype, or a dtype that is cast to it
     actions: np.ndarray  # (n, action) float32, zero in rows that are not drawn
-    rewards: np.ndarray  # (n,) float32, raw, zero likewise
+    rewards: np.ndarray  # (n,) float32, raw, zero in rows that are not drawn
     flags: np.ndarray  # (n,) uint8
 
     @property
     def last(self) -> np.ndarray:
-        """(n,) bool: rows that only end a segment."""
+        """Mask of rows that only end a segment, (n,) bool."""
         found: np.ndarray = (self.flags & LAST) != 0
         return found
 
     @property
     def terminals(self) -> np.ndarray:
-        """(n,) bool: rows whose next observation is terminal."""
+        """Mask of rows whose next observation is terminal, (n,) bool."""
         found: np.ndarray = (self.flags & TERMINAL) != 0
         return found
 
@@ -51,10 +51,10 @@ class Rows(NamedTuple):
 
 
 def split(rows: Rows, transitions: int) -> tuple[Rows | None, Rows | None]:
-    """Cut rows after `transitions` transitions into two valid Rows; either is None when it would hold none.
+    """Cut rows after `transitions` transitions into two valid Rows. A part without transitions is None.
 
-    A cut within a segment repeats the observation there, which ends the first part and begins the second. The second
-    part's stacks of frames then begin there too: it is made only where a budget ends.
+    A cut within a segment repeats one observation, which ends the first part and begins the second. Stacks of frames in
+    the second part then begin there too. Such cuts are rare: they are made only where a budget ends.
     """
     if transitions >= rows.transitions:
         return rows, None
@@ -73,9 +73,9 @@ def split(rows: Rows, transitions: int) -> tuple[Rows | None, Rows | None]:
 
 
 class Push(NamedTuple):
-    """What an actor sends at once: rows by task index, and the return extremes of episodes that ended meanwhile.
+    """The data that an actor sends in one call: rows by task index, and the return extremes of episodes that ended.
 
-    The extremes travel with the data, so whoever samples a transition also knows the scale of its finished episode.
+    The extremes are sent with the rows, so a sampler of a transition also gets the scale of its finished episode.
     """
 
     rows: dict[int, Rows]
@@ -87,30 +87,30 @@ class Push(NamedTuple):
 
 
 class Batches(NamedTuple):
-    """Several batches of B transitions; rows of a batch are grouped by task.
+    """Several batches of B transitions. The rows of a batch are grouped by task.
 
-    Flat observations are padded with zeros to the widest task; others have one shape in all tasks.
+    Flat observations are padded with zeros to the size of the widest task; others have the same shape in all tasks.
     """
 
     observations: np.ndarray  # (batches, B, *observation) of the storage's dtype
     actions: np.ndarray  # (batches, B, action) float32
-    rewards: np.ndarray  # (batches, B) float32, raw; with n steps their discounted sum
+    rewards: np.ndarray  # (batches, B) float32, raw; for n-step transitions their discounted sum
     masks: np.ndarray  # (batches, B) float32: 0 where the next observation is terminal, else discount^(steps - 1)
-    next_observations: np.ndarray  # (batches, B, *observation), `steps` steps on
+    next_observations: np.ndarray  # (batches, B, *observation), `steps` steps later
     task_ids: np.ndarray  # (batches, B) int64
     return_minimum: np.ndarray  # (tasks,) float32, +inf before a task's first finished episode
-    return_maximum: np.ndarray  # (tasks,) float32, -inf likewise
+    return_maximum: np.ndarray  # (tasks,) float32, -inf before a task's first finished episode
 
     @property
     def num_batches(self) -> int:
         return len(self.rewards)
 
     def first(self, count: int) -> Batches:
-        """The first `count` batches, as views."""
+        """Return the first `count` batches, as views."""
         return self._some(slice(count))
 
     def rest(self, count: int) -> Batches:
-        """All but the first `count` batches, as views."""
+        """Return all but the first `count` batches, as views."""
         return self._some(slice(count, None))
 
     def _some(self, which: slice) -> Batches:

@@ -1,8 +1,8 @@
-"""What is a number to learn from; finds segments that hold others in what a shard takes over, and has them never drawn.
+"""Finds segments with bad numbers in files and snapshots that a shard loads, and excludes them from sampling.
 
-NaN and the infinite ones are none, and neither is what is so large that its square, or a sum of some, is infinite in
-float32: one of these makes a loss NaN as well. Actors let no such number through, but files and snapshots may be of a
-time when they did, and one row that is drawn reaches every parameter of the learner.
+Bad numbers are NaN, infinite numbers, and numbers so large that their square, or a sum of squares, is infinite in
+float32, which also makes a loss NaN. Actors reject bad numbers, but old files and snapshots may hold them. A single bad
+row in a batch affects every parameter of the learner.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ import numpy as np
 from replay.store.ring import TaskRing
 from replay.store.rows import CONTEXT, LAST, NOT_DRAWN
 
-LARGEST_NUMBER = 1e15  # in magnitude, of rewards and observations
+LARGEST_NUMBER = 1e15  # largest magnitude of a good number
 BYTES_AT_ONCE = 1 << 20
-EXPONENT = 0x7C00  # bits of a float16 that are all set in what is not finite
+EXPONENT = 0x7C00  # the exponent bits of a float16: all are set if it is not finite
 
 
 def are_numbers(values: np.ndarray) -> np.ndarray:
-    """Bool of the same shape: which can be learned from."""
+    """Return a bool array of the same shape that marks good numbers."""
     if values.dtype.kind != "f":
         return np.ones(values.shape, bool)
-    return np.asarray(np.abs(values) <= LARGEST_NUMBER)  # not so of NaN
+    return np.asarray(np.abs(values) <= LARGEST_NUMBER)  # False for NaN
 
 
 def all_numbers(*arrays: np.ndarray) -> bool:
-    """Whether all in them can be learned from. A sum of squares tells in one pass, mostly; where it is large, each
-    number is looked at."""
+    """Whether the arrays hold only good numbers. One pass for the sum of squares is usually enough; if the sum is
+    large, each number is checked."""
     total = 0.0
     for array in arrays:
         if array.dtype.kind == "f":
@@ -38,17 +38,17 @@ def all_numbers(*arrays: np.ndarray) -> bool:
 
 
 class Dropped(NamedTuple):
-    """What is not drawn any more."""
+    """Counts of segments and transitions that are excluded from sampling."""
 
     segments: int
     transitions: int
 
 
 def drop_bad_segments(ring: TaskRing) -> Dropped:
-    """Have no segment drawn that holds a bad number: its rows only keep their place until they are overwritten.
+    """Exclude segments with a bad number from sampling. Their rows keep their places until they are overwritten.
 
-    The caller makes the ring's bounds last. If the process is killed meanwhile, the next one does it again and finds
-    the same rows.
+    The caller makes the ring's bounds persistent. If the process is killed before, the next process repeats the search
+    and finds the same rows.
     """
     bad = np.fromiter(bad_rows(ring), np.int64)
     if not len(bad):
@@ -66,7 +66,7 @@ def drop_bad_segments(ring: TaskRing) -> Dropped:
 
 
 def bad_rows(ring: TaskRing) -> Iterator[int]:
-    """Numbers of held rows with a reward, an action or an observation that is no number to learn from."""
+    """Yield the row numbers of held rows that have a bad number in their reward, action or observation."""
     step = max(1, BYTES_AT_ONCE // ring.stride)
     start = ring.tail
     while start < ring.head:
@@ -77,15 +77,15 @@ def bad_rows(ring: TaskRing) -> Iterator[int]:
 
 
 def _bad(ring: TaskRing, place: slice) -> np.ndarray:
-    """(rows,) bool."""
+    """Return a mask (rows,) of rows with a bad number."""
     kind = ring.observations.dtype
-    if kind == np.float32:  # a packed row is nothing else
+    if kind == np.float32:  # then a packed row holds only float32 numbers
         rows = ring.packed[place].view(np.float32)
         if all_numbers(rows):
             return np.zeros(len(rows), bool)
         return np.asarray(~are_numbers(rows).all(axis=1))
     bad = ~(are_numbers(ring.rewards[place]) & are_numbers(ring.actions[place]).all(axis=1))
-    if kind == np.float16:  # numpy's own look at these is many times slower
+    if kind == np.float16:  # numpy's isfinite is many times slower for float16
         exponents = ring.observations[place].view(np.uint16) & EXPONENT
         if exponents.max() == EXPONENT:
             bad |= (exponents == EXPONENT).reshape(len(bad), -1).any(axis=1)

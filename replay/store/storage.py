@@ -1,7 +1,7 @@
-"""A ring of rows for every task, and batches drawn from them.
+"""A ring of rows for every task, and sampling of batches from the rings.
 
-Next observations are implicit: a transition is a row and the row after it. Storing only segment ends twice takes 46
-percent less memory than explicit next observations and costs nothing when sampling.
+Next observations are implicit: a transition is a row and the row after it. Only the observations at segment ends are
+stored twice. This takes 46 percent less memory than explicit next observations, and sampling costs no more.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from replay.store.rows import TERMINAL, Batches, Push, Rows
 from replay.store.soundness import LARGEST_NUMBER, Dropped, drop_bad_segments
 
 DTYPES = ("float32", "float16", "uint8")
-# Episodes that end inside a segment take a row more each; room is made for one in so many steps.
+# An episode that ends inside a segment takes one more row; a ring has room for one such end in this number of steps.
 STEPS_PER_EPISODE = 100
 
 
@@ -28,19 +28,19 @@ class StorageSpec:
     """Shapes and sizes of a storage.
 
     Attributes:
-        tasks: names, by which a snapshot's content finds its place.
-        observation_shapes: of one observation of each task, or one frame where they are stacked. They may differ only
-            if they are flat.
-        action_size: of the widest task; smaller tasks use the first of it.
+        tasks: names of the tasks, by which the content of a snapshot is matched.
+        observation_shapes: shape of one observation of each task, or of one frame if they are stacked. Shapes may
+            differ only if all are flat.
+        action_size: action size of the widest task; smaller tasks use the first columns.
         capacity: transitions kept of each task.
-        segment_length: transitions that a segment usually has.
-        push_rows: rows that a push may have of a task. So many are kept spare: storing a push takes nothing from the
-            capacity before it is whole.
-        dtype: of stored and sampled observations: float32, float16 or uint8.
-        stack: frames in an observation as it is sampled, on an axis before the frame's own; 1 adds none.
-        n_step: steps of a transition as it is sampled.
-        discount: of rewards within these steps.
-        weights: how often a task is drawn, relative to others; () for equally often.
+        segment_length: usual number of transitions of a segment.
+        push_rows: largest number of rows of a task in one push. The ring has this many spare rows, so that storing a
+            push does not reduce the capacity before the push is whole.
+        dtype: dtype of stored and sampled observations: float32, float16 or uint8.
+        stack: frames in a sampled observation, on a new first axis; 1 adds no axis.
+        n_step: environment steps of a sampled transition.
+        discount: discount of rewards within these steps.
+        weights: relative frequency of each task in samples; () for equal frequencies.
     """
 
     tasks: tuple[str, ...]
@@ -73,22 +73,23 @@ class StorageSpec:
 
     @property
     def probabilities(self) -> np.ndarray:
-        """(tasks,) float64: how likely each task is to be drawn."""
+        """The probability of drawing each task, (tasks,) float64."""
         weights = np.array(self.weights or [1.0] * self.num_tasks)
         found: np.ndarray = weights / weights.sum()
         return found
 
     @property
     def widest(self) -> tuple[int, ...]:
-        """Shape of an observation in a batch."""
+        """The shape of an observation in a batch."""
         shape = max(self.observation_shapes)
         return (self.stack, *shape) if self.stack > 1 else shape
 
     def rows(self, task: int) -> int:
-        """Rows that hold `capacity` transitions, a push more, and a segment that is given up only whole.
+        """Return the rows of a task's ring: for `capacity` transitions, one push, and one segment, since segments are
+        removed whole.
 
-        Counted in are a segment's last row and its frames of context, and a row more every STEPS_PER_EPISODE. With
-        shorter episodes, or shorter segments than `segment_length`, fewer transitions are kept.
+        The count includes the last row and the context frames of each segment, and one row per STEPS_PER_EPISODE. With
+        shorter episodes, or segments shorter than `segment_length`, fewer transitions are kept.
         """
         capacity = self.capacity[task]
         segments = -(-capacity // self.segment_length) * self.stack
@@ -97,17 +98,17 @@ class StorageSpec:
         )
 
     def ring_bytes(self, task: int) -> int:
-        """Bytes of a task's ring, rounded up to a page."""
+        """Return the bytes of a task's ring, rounded up to a page."""
         size = self.rows(task) * (row_stride(self.observation_shapes[task], self.dtype, self.action_size) + 1)
         return size + -size % 4096
 
     @property
     def nbytes(self) -> int:
-        """Bytes that a storage of this spec takes up front."""
+        """The bytes that a storage of this spec allocates at the start."""
         return sum(self.ring_bytes(task) for task in range(self.num_tasks))
 
     def layout(self) -> dict[str, Any]:
-        """What decides where in memory each row lies, as JSON gives it back."""
+        """Return the settings that determine the place of each row in memory, as JSON returns them."""
         return {
             "tasks": list(self.tasks),
             "observations": [list(shape) for shape in self.observation_shapes],
@@ -117,19 +118,20 @@ class StorageSpec:
         }
 
     def state_dtype(self) -> list[tuple[Any, ...]]:
-        """Of the record that holds all that a storage needs beside its rows."""
+        """Return the dtype of the record that holds the state of a storage besides its rows."""
         tasks = (self.num_tasks,)
         return [("bounds", "<i8", (*tasks, 3)), ("minimum", "<f4", tasks), ("maximum", "<f4", tasks)]
 
 
 class Storage:
-    """One TaskRing a task, the return extremes of finished episodes, and the generator that draws samples.
+    """One TaskRing per task, the return extremes of finished episodes, and the generator that draws samples.
 
-    `append` is called under a lock of the caller; `sample` takes that lock only to draw, not to copy.
+    `append` is called under a lock of the caller. `sample` takes that lock only to draw, not to copy.
 
     Args:
-        memory: (spec.nbytes,) uint8, zeroed, or as a storage of the same spec left it.
-        state: a record with the fields of spec.state_dtype(), zeroed or left likewise. Kept and written to.
+        memory: (spec.nbytes,) uint8, zero, or as a storage of the same spec left it.
+        state: a record with the fields of spec.state_dtype(), zero, or as such a storage left it. The storage keeps it
+            and writes to it.
     """
 
     def __init__(self, spec: StorageSpec, memory: np.ndarray, state: np.ndarray, seed: int) -> None:
@@ -149,22 +151,22 @@ class Storage:
             self.clear()
 
     def clear(self) -> None:
-        """Hold nothing."""
+        """Remove all content."""
         for ring in self.rings:
             ring.bounds[:] = 0
         self.return_minimum[:], self.return_maximum[:] = np.inf, -np.inf
 
     def drop_bad(self) -> Dropped:
-        """Have no segment drawn that holds a bad number, and forget return extremes that are none, until another
-        episode has finished. The caller makes the state last."""
-        largest = LARGEST_NUMBER / (1.0 - self.spec.discount)  # of all that rewards up to it can make
+        """Exclude segments with a bad number from sampling (soundness.py), and reset bad return extremes. The caller
+        makes the state persistent."""
+        largest = LARGEST_NUMBER / (1.0 - self.spec.discount)  # largest return of rewards up to LARGEST_NUMBER
         bad = ~((np.abs(self.return_minimum) <= largest) & (np.abs(self.return_maximum) <= largest))
         self.return_minimum[bad], self.return_maximum[bad] = np.inf, -np.inf
         found = [drop_bad_segments(ring) for ring in self.rings]
         return Dropped(sum(one.segments for one in found), sum(one.transitions for one in found))
 
     def check(self, task: int, rows: Rows) -> None:
-        """Raises ValueError for rows that no ring of a task would take, before any of a push is stored."""
+        """Raise ValueError if the ring of a task cannot store these rows. Call this before any of a push is stored."""
         if not 0 <= task < len(self.rings):
             raise ValueError(f"task {task} is not one of {len(self.rings)}")
         ring, count = self.rings[task], len(rows.flags)
@@ -181,10 +183,10 @@ class Storage:
                 raise ValueError(f"{name} of task {task} have shape {array.shape}, not {(count, *shape)}")
 
     def append(self, push: Push, commit: Callable[[], None] = lambda: None) -> None:
-        """Store a push that `check` has let pass: all of it or, if the process dies, nothing.
+        """Store a push that has passed `check`: all of it or, if the process dies, nothing.
 
-        `commit` makes `state` last; it is called when old rows have been given up, before they are overwritten. The
-        caller makes it last again afterwards.
+        `commit` makes `state` persistent. It is called when old rows have been removed, before they are overwritten.
+        The caller makes the state persistent again afterwards.
         """
         evicted = [self.rings[task].evict(len(rows.flags)) for task, rows in push.rows.items()]
         if any(evicted):
@@ -198,7 +200,7 @@ class Storage:
             self.return_maximum[task] = max(self.return_maximum[task], np.float32(greatest))
 
     def allocate(self, count: int, batch_size: int) -> Batches:
-        """Space for `count` batches."""
+        """Return space for `count` batches."""
         spec = self.spec
         return Batches(
             np.empty((count, batch_size, *spec.widest), spec.dtype),
@@ -219,15 +221,15 @@ class Storage:
         out: Batches | None = None,
         probabilities: np.ndarray | None = None,
     ) -> Batches:
-        """`count` batches: of every task its share of rows, to within one row in each batch, and within a task
-        transitions drawn uniformly with replacement.
+        """Return `count` batches. In each batch every task has its share of rows, to within one row. Within a task,
+        transitions are drawn uniformly with replacement.
 
-        A task that is drawn must hold a transition. Rows are copied without the lock; those that a push has overwritten
-        meanwhile are drawn again.
+        A task that is drawn must hold a transition. Rows are copied without the lock. Rows that a push overwrites
+        meanwhile are replaced by new draws.
 
         Args:
-            out: where to, with space for exactly these; allocated if None.
-            probabilities: (tasks,) of each task; the spec's if None.
+            out: space for exactly these batches, for the result; allocated if None.
+            probabilities: (tasks,), the probability of drawing each task; the spec's if None.
         """
         probabilities = self.spec.probabilities if probabilities is None else probabilities
         out = self.allocate(count, batch_size) if out is None else out
@@ -276,19 +278,19 @@ class Storage:
 
     @property
     def transitions(self) -> list[int]:
-        """Transitions stored, by task."""
+        """The number of transitions stored, by task."""
         return [ring.transitions for ring in self.rings]
 
 
 def new_state(spec: StorageSpec) -> np.ndarray:
-    """A zeroed record for a Storage whose process need not outlive its death."""
+    """Return a zero record for a Storage whose state need not outlive its process."""
     found: np.ndarray = np.zeros(1, spec.state_dtype())[0]
     return found
 
 
 def cut(rng: np.random.Generator, probabilities: np.ndarray, batch_size: int, count: int) -> np.ndarray:
-    """(count, tasks) int64: where in each batch the rows of each task end. Counts are `batch_size * probabilities`
-    rounded up or down, at random such that this is also their mean."""
+    """Return (count, tasks) int64: where the rows of each task end in each batch. The row counts are `batch_size *
+    probabilities`, rounded up or down at random so that this is also their mean."""
     if len(probabilities) == 1:
         return np.full((count, 1), batch_size)
     ends = np.floor(np.cumsum(probabilities) * batch_size + rng.random((count, 1))).astype(np.int64)
@@ -297,7 +299,7 @@ def cut(rng: np.random.Generator, probabilities: np.ndarray, batch_size: int, co
 
 
 def task_places(ends: np.ndarray) -> list[np.ndarray]:
-    """For each task, where its rows go in all batches laid end to end."""
+    """Return, for each task, the places of its rows in all batches, which are laid end to end."""
     count, tasks = ends.shape
     if tasks == 1:
         return [np.arange(int(ends.sum()))]
@@ -308,7 +310,7 @@ def task_places(ends: np.ndarray) -> list[np.ndarray]:
 
 
 def spec_from_json(saved: dict[str, Any]) -> StorageSpec:
-    """The spec that `dataclasses.asdict` and JSON have made lists of."""
+    """Return a spec from its `dataclasses.asdict` form after JSON, which turns tuples into lists."""
     known = {field.name for field in fields(StorageSpec)}
 
     def tuples(value: Any) -> Any:
