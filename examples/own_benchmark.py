@@ -1,7 +1,7 @@
 """05: a benchmark of your own: `python -m examples.own_benchmark`.
 
-Its file ends with a BENCHMARK. Another package registers it by an entry point of the group brc.benchmarks. Then
-`brc suites` shows it, and `brc train quickstart --tasks goals-2` trains on it.
+Its file ends with a BENCHMARK. This program registers it in its own process. An entry point of the group brc.benchmarks
+registers it for all: then `brc suites` shows it, and `brc train quickstart --tasks goals-2` trains on it.
 """
 
 from __future__ import annotations

@@ -14,12 +14,15 @@ class Task:
     Attributes:
         observation_keys: (key, size) in the order in which they are flattened; the key of a single array is "".
         episode_limit: steps after which an episode is cut.
-        library_id: its name in the benchmark's first backend.
+        library_id: its name in the benchmark's first backend; with gymnasium what `gymnasium.make` takes, such as
+            Hopper-v5 or package.module:Name-v0.
         options: further arguments of that backend's `make`.
-        success_key: the key of success in that backend's info; "" in tasks without success.
+        success_key: the key of success in envpool's info; "" in tasks without success. The backend gymnasium finds
+            success by itself, under `success` or `is_success`.
         num_actions: the number of discrete actions, 0 for continuous ones. A discrete action is one number, its index.
         image: (frames, height, width) of observations that are stacks of uint8 frames; otherwise empty.
-        bounds: the bounds of its actions, in words; "" if only the library knows them.
+        bounds: leave it empty. A `describe` fills it with actors.backends.actions.bounds of the environment that it
+            has looked at; the backend compares it with every copy.
     """
 
     name: str
@@ -67,12 +70,15 @@ def success_rate(task: Task, episode_return: float, success: float) -> float:
 class Benchmark:
     """A benchmark. Another project registers its own by an entry point of the group `brc.benchmarks`.
 
+    Raises ValueError for a task with bounds.
+
     Attributes:
         name: the beginning of its tasks' names.
         backends: the backends of actors/backends/ that run it, the usual one first.
         tasks: by their full names.
         suites: named lists of task names.
-        score: (task, return, success) -> the score of an episode, or of means over episodes; None if there is none.
+        score: (task, return, success) -> the score, or None if there is none. 0 is a beginner's and 1 a good result; it
+            is not clipped. It is called with the return and success of one episode, and with their means over episodes.
         by_success: whether curves show the share of episodes with success instead of returns.
         prepare: called before an environment of its library is made, once or more often.
         describe: makes a task from a name that `tasks` lacks, for a benchmark whose tasks depend on what is installed.
@@ -87,3 +93,8 @@ class Benchmark:
     by_success: bool = False
     prepare: Callable[[], None] = lambda: None
     describe: Callable[[str], Task] | None = None
+
+    def __post_init__(self) -> None:
+        for task in self.tasks.values():
+            if task.bounds:
+                raise ValueError(f"bounds {task.bounds!r} of {task.name}: leave them empty, the backend reads them")

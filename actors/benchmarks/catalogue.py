@@ -11,7 +11,16 @@ from importlib.metadata import entry_points
 
 from actors.benchmarks.benchmark import Benchmark, Task
 
-OURS = ("dmc", "dmc_extra_tasks", "metaworld", "atari", "humanoid_bench", "shadow_hand", "gymnasium_tasks")  # modules
+# Names of the modules of actors/benchmarks/ that have a BENCHMARK.
+OURS = (
+    "dmc",
+    "dmc_extra_tasks",
+    "metaworld",
+    "atari",
+    "humanoid_bench",
+    "shadow_hand",
+    "gymnasium_tasks",
+)
 GROUP = "brc.benchmarks"  # of entry points
 # Suites of several benchmarks.
 SUITES: dict[str, tuple[str, ...]] = {
