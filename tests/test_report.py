@@ -7,6 +7,7 @@ import json
 import math
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,14 +39,15 @@ SIZES = {"desktop": (1280, 900), "phone": (400, 800)}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs a and b, which differ in their seed, and c, which is another configuration, each in lock step."""
-    folder = tmp_path_factory.mktemp("r")
-    for name, *others in (("a", "--seed=0"), ("b", "--seed=1"), ("c", "--learner.width=32")):
-        done = tiny.train(folder, name, *OPTIONS, *others)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert str(folder / "runs" / name / "report.html") in done.stdout
-    return folder
+def folder() -> Iterator[Path]:
+    """Runs a and b, which differ in their seed, and c, which is another configuration, each in lock step. The path is
+    short, for Ray's sockets."""
+    with tempfile.TemporaryDirectory(prefix="brc-", ignore_cleanup_errors=True) as path:
+        for name, *others in (("a", "--seed=0"), ("b", "--seed=1"), ("c", "--learner.width=32")):
+            done = tiny.train(Path(path), name, *OPTIONS, *others)
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert str(Path(path) / "runs" / name / "report.html") in done.stdout
+        yield Path(path)
 
 
 def report(folder: Path, *words: str) -> str:

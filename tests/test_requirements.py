@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 from actors.benchmarks.catalogue import BACKENDS
 
 ROOT = Path(__file__).parent.parent
-OURS = {"actors", "benchmarks", "cluster", "dashboards", "learner", "replay", "tests"}
+OURS = {"actors", "benchmarks", "cluster", "dashboards", "docs", "examples", "learner", "replay", "tests"}
 # Modules of what is installed by itself, and looked for before it is imported.
 APART = {"humanoid_bench", "dex_envs", "gymnasium_robotics", "torchrl", "tensordict", "cpprb"}
 
