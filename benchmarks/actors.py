@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from unittest.mock import patch
 
 import numpy as np
@@ -38,6 +39,7 @@ from benchmarks.report import alternate, compare
 from cluster.backend.local_ray import local_ray
 from cluster.config.schema import ActorsConfig, Config, ReplayConfig
 from cluster.plan.plan import Plan, make_plan
+from learner.agents.catalogue import acting
 from learner.networks.modules import Critic, Policy
 from learner.networks.spec import NetworkSpec
 from learner.state.publishing import Outgoing
@@ -105,7 +107,7 @@ def plan_of(task: str, copies: int, threads: int, ray_folder: str = "") -> Plan:
 
 
 def compare_speed(plan: Plan, same_actions: bool, seconds: float, repeats: int) -> None:
-    spec = plan.actor(plan.everything())
+    spec = actor_spec(plan)
     handle = LocalShard(Shard(plan.shards[0]))
     store = PolicyStore()
     store.put(uniform_policy(plan))
@@ -165,17 +167,28 @@ def listening_environment(spec: ActorSpec) -> ListeningEnvironment:
     return ListeningEnvironment(task, seeds, spec.threads)
 
 
-def uniform_policy(plan: Plan) -> PolicyMessage:
-    """A policy of a run with NUM_TASKS tasks that acts close to uniformly, at the full cost of its network."""
-    # Of the critic only the task embeddings are published, so its width does not matter.
-    networks = NetworkSpec(
+def networks_of(plan: Plan) -> NetworkSpec:
+    """Networks of a run with NUM_TASKS tasks like the plan's. Of the critic only the task embeddings are published, so
+    its width does not matter."""
+    return NetworkSpec(
         observation_size=plan.observation_size, action_size=plan.action_size, num_tasks=NUM_TASKS, width=8
     )
+
+
+def actor_spec(plan: Plan) -> ActorSpec:
+    """The plan's only actor, as a part of a run with NUM_TASKS tasks."""
+    return replace(plan.actor(plan.everything()), acting=acting(networks_of(plan)))
+
+
+def uniform_policy(plan: Plan) -> PolicyMessage:
+    """A policy of a run with NUM_TASKS tasks that acts close to uniformly, at the full cost of its network."""
+    networks = networks_of(plan)
     policy = Policy(networks)
     with torch.no_grad():
         for name in ("mean.weight", "mean.bias", "log_std.weight"):
             policy.get_parameter(name).zero_()
-        # tanh of a normal draw of deviation 0.88 is all but uniform; log 0.88 = -4 + 6 tanh(0.767), spec section 1.
+        # tanh of a normal draw of deviation 0.88 is all but uniform. `registry.policy` makes log 0.88 of 0.767:
+        # -4 + 6 tanh(0.767).
         policy.get_parameter("log_std.bias").fill_(0.767)
     return Outgoing(policy, Critic(networks).embedding_table(), 0).message()
 
@@ -210,11 +223,11 @@ def memory_of_actor(plan: Plan) -> tuple[float, float]:
     shard = start_shard(plan.shards[0])
     store = ray.remote(PolicyStore).options(num_cpus=0, max_concurrency=2).remote(ray.put)
     process = ray.remote(MeasuredActorProcess).options(num_cpus=0, runtime_env={"env_vars": ACTOR_ENVIRONMENT})
-    actor = process.remote(plan.actor(plan.everything()), [RayShard(shard)], store)
+    actor = process.remote(actor_spec(plan), [RayShard(shard)], store)
     message, versions = uniform_policy(plan), itertools.count()
     ray.get(store.put.remote(message))
     ray.get(actor.start.remote())
-    while ray.get(actor.report.remote()).writer["pushes"] < PUSHES:
+    while ray.get(actor.report.remote()).writer.pushes < PUSHES:
         ray.get(store.put.remote(message._replace(version=next(versions))))
         time.sleep(0.1)
     ray.get(actor.stop.remote())

@@ -16,17 +16,17 @@ from learner.agents.losses import LOSSES, SquaredError
 
 @dataclass(frozen=True)
 class Huber(SquaredError):
-    """The Huber loss: squared for errors below 1, linear beyond. Single rows with a large error count less."""
+    """The Huber loss: half the square of errors below 1, linear beyond. Single rows with a large error count less."""
 
     def rows(self, outputs: Tensor, target: Tensor) -> Tensor:
-        values = self.values(outputs)
+        values = self.values(outputs)  # (heads, batch); the target is one for all heads
         return F.huber_loss(values, target.squeeze(-1).expand_as(values), reduction="none")
 
 
 def main(folder: Path) -> dict[str, float | None]:
     """Return the mean returns of the random policy and after training."""
     known = LOSSES["mse"]
-    LOSSES["mse"] = Huber  # a new name here would make it an option of its own
+    LOSSES["mse"] = Huber  # for this run; an option of its own also needs a name in learner/config.py
     try:
         random, learned = trained(config(folder, (TASK,), steps=3000, loss="mse"))
     finally:

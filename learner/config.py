@@ -39,7 +39,7 @@ class LearnerConfig:
     """What the critic learns: a distribution over returns by cross-entropy, as in the paper, or the mean return by
     squared error."""
     num_bins: int = setting(101, 2, 4096, resume="fixed")
-    """Atoms of the categorical value distribution; unused with mse."""
+    """Atoms of the categorical value distribution; unused with another loss."""
     value_limit: float = setting(10.0, 1e-06, 1000000.0, resume="fixed")
     """The value support is [-value_limit, value_limit]; rewards are scaled to fill it."""
     normalize_observations: bool = setting(False, resume="fixed")
@@ -98,4 +98,4 @@ class LearnerConfig:
     @property
     def outputs(self) -> int:
         """The number of outputs of a critic head for an action: its atoms, or 1 for the value itself."""
-        return 1 if self.loss == "mse" else self.num_bins
+        return self.num_bins if self.loss == "categorical" else 1

@@ -1,4 +1,4 @@
-"""One BRC update (spec section 2): critic, target, policy, temperature, in that order.
+"""One BRC update (docs/algorithm.md): critic, target, policy, temperature, in that order.
 
 `update` is a function of (state, batch, noise): it draws no random numbers and reads no clock, so equal inputs give
 equal outputs. It changes `state` in place: a second copy of a billion parameters would double the memory.

@@ -28,7 +28,7 @@ def project(probabilities: Tensor, targets: Tensor, value_limit: float) -> Tenso
         (batch, bins): y_j = sum_i p_i max(0, 1 - |t_i - j|), t the clipped target in units of bins.
 
     The lower bin and the fraction come from one computation, so rounding at the edge of a bin cannot pair the weight of
-    one bin with the index of another (spec section 5.9). Mass is conserved for every input.
+    one bin with the index of another. Mass is conserved for every input.
     """
     last = probabilities.shape[-1] - 1
     position = (targets.clamp(-value_limit, value_limit) + value_limit) * (last / (2.0 * value_limit))

@@ -24,7 +24,10 @@ class Loss(Protocol):
 
     def target(self, outputs: Tensor, rewards: Tensor, discounts: Tensor, costs: Tensor | None) -> Tensor:
         """Return the target (B, n), r + d * (Q' - c), from the target network's outputs (H, B, N) for the next action.
-        `rewards`, `discounts` and `costs` are (B,). Discounts are 0 where the next state is terminal."""
+
+        `rewards`, `discounts` and `costs` are (B,). Discounts are 0 where the next state is terminal. Costs are the
+        temperature times the log-density of the next action; None in an agent without entropy.
+        """
 
     def target_values(self, target: Tensor) -> Tensor:
         """Return the values that a target represents: (B, n) -> (B,)."""
@@ -35,8 +38,8 @@ class Loss(Protocol):
 
 @dataclass(frozen=True)
 class Categorical:
-    """Cross-entropy with the projected mean of the target heads' distributions (spec section 2). Outputs are logits
-    over atoms in [-limit, limit]. There is no minimum over heads: the reference has no pessimism."""
+    """Cross-entropy with the projected mean of the target heads' distributions (docs/algorithm.md, One update). Outputs
+    are logits over atoms in [-limit, limit]. There is no minimum over heads: the reference has no pessimism."""
 
     limit: float
 
@@ -62,10 +65,10 @@ class Categorical:
 
 @dataclass(frozen=True)
 class SquaredError:
-    """Squared distance, without a factor of 1/2, from the target of the mean over target heads (spec of critics,
-    section 2). The single output of a head is the value."""
+    """Squared distance, without a factor of 1/2, between the value of a head and the target. The target uses the mean
+    value of the target heads. The single output of a head is its value."""
 
-    limit: float  # the limit that returns are scaled to; values are not bounded
+    limit: float  # returns are scaled to [-limit, limit]; values are not bounded
 
     def values(self, outputs: Tensor) -> Tensor:
         return outputs.squeeze(-1)
@@ -81,7 +84,7 @@ class SquaredError:
         return (self.values(outputs) - target.squeeze(-1)).square()
 
 
-# The keys are values of --learner.loss. A loss is made from a value limit.
+# The keys are the values of --learner.loss. A loss is made from its one argument, the limit that returns are scaled to.
 LOSSES: dict[str, Callable[[float], Loss]] = {"categorical": Categorical, "mse": SquaredError}
 
 

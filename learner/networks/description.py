@@ -58,7 +58,7 @@ class LayerNorm:
 class RunningNorm:
     """Compute (x - mean) / sqrt(variance + epsilon), with running statistics of the learner's observations.
 
-    The statistics are buffers: they are published and saved with the parameters. Source: spec of critics, section 8.
+    The statistics are buffers: they are published and saved with the parameters.
     """
 
     name: str
