@@ -89,7 +89,7 @@ class EpisodeTracker:
 
 
 def discounted_return_extremes(rewards: np.ndarray, goes_on: bool, discount: float) -> tuple[float, float]:
-    """Return the least and the greatest discounted return from any step of an episode (docs/algorithm.md, Reward normaliser).
+    """Return the least and the greatest discounted return from any step of an episode (docs/algorithm.md).
 
     An episode that was only cut by its limit `goes_on`: it is taken to give its mean reward for ever, so G_n = mean(r)
     / (1 - discount). A terminated episode ends with G_n = 0, also if its limit fell on the same step. Both results are

@@ -63,7 +63,7 @@ def network_of(acting: Acting, message: PolicyMessage, row_tasks: np.ndarray) ->
 
 
 class TanhNormalPolicy:
-    """Acts with tanh of a normal draw. The network gives its mean and log standard deviation (docs/algorithm.md, Networks)."""
+    """Acts with tanh of a normal draw. The network gives its mean and log standard deviation (docs/algorithm.md)."""
 
     def __init__(self, acting: Acting, message: PolicyMessage, row_tasks: np.ndarray) -> None:
         self.version = message.version

@@ -1,4 +1,4 @@
-"""The reward scale of each task, from the running extremes of discounted returns (docs/algorithm.md, Reward normaliser).
+"""The reward scale of each task, from the running extremes of discounted returns (docs/algorithm.md).
 
 Actors compute the extremes of each finished episode, replay carries them with the transitions, and the learner merges
 them here. Merging is a minimum and a maximum, so order and repeats do not matter.
