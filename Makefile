@@ -18,7 +18,7 @@ ACTORS ?=
 RAY_UP = RAY_UP_enable_autoscaler_v2=0 RAY_AUTH_MODE=token $(BIN)/ray
 REMOTE = CLUSTER=$(CLUSTER) $(BIN)/brc remote
 
-.PHONY: dashboards secrets up down status scale report logs stop help setup install-humanoid-bench install-shadow-hand launch-train test lint proofs benchmark full-width docs clean cluster-proof
+.PHONY: fast dashboards secrets up down status scale report logs stop help setup install-humanoid-bench install-shadow-hand launch-train test lint proofs benchmark full-width docs clean cluster-proof
 
 help:
 	@echo "make launch-train [PRESET=quickstart] [ARGS=...]   set up, then train"
@@ -30,6 +30,7 @@ help:
 	@echo "make stop [RUN=...]                                stop a run; it can be resumed"
 	@echo "make down [CLUSTER=cluster.yaml]                   end the cluster and all that runs on it"
 	@echo "make dashboards GRAFANA_URL=... PROMETHEUS_URL=... put the dashboards there; the token is in GRAFANA_TOKEN"
+	@echo "make fast                                          tests of single parts, in a minute or two"
 	@echo "make test                                          set up, then lint, type check and test"
 	@echo "make proofs                                        the tests that take many minutes"
 	@echo "make cluster-proof                                 a cluster on several hosts of this machine, as root"
@@ -104,6 +105,10 @@ lint: setup
 
 test: lint
 	$(BIN)/python -m pytest -m "not long and not cluster"
+
+# Single parts, without Ray and without a run, in two processes.
+fast: setup
+	$(BIN)/python -m pytest tests/unit -n 2 --dist loadfile -m "not long" -q
 
 # Several hosts on this machine: needs root, and what tests/cluster/test_proof.py names.
 cluster-proof: setup

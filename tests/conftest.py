@@ -13,8 +13,8 @@ import pytest
 from actors.backends.here import CALLED_IN
 from learner.scale.waiting import ENVIRONMENT
 from replay.store.locations import shared_folder
-from tests.skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401 (pytest finds them here)
-from tests.usual_signals import give_children_the_usual_signals
+from tests.support.skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401 (pytest finds them here)
+from tests.support.usual_signals import give_children_the_usual_signals
 
 give_children_the_usual_signals()
 os.environ.setdefault("MUJOCO_GL", "disabled")

@@ -19,8 +19,8 @@ from typing import Any
 
 from dashboards.sinks import records
 from tests.cluster.hosts import BUCKET, REDIS, ROOT, S3, Hosts, description, tell
-from tests.live import wait_until
-from tests.usual_signals import give_children_the_usual_signals
+from tests.support.live import wait_until
+from tests.support.usual_signals import give_children_the_usual_signals
 
 RUN = "proof"
 TRAIN = [

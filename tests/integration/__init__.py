@@ -1,0 +1,1 @@
+"""Tests of parts together: runs, processes, Ray, other programs."""

@@ -1,0 +1,1 @@
+"""Tests of single parts, without Ray and without a run: `make fast`."""
