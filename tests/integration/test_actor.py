@@ -33,9 +33,9 @@ from replay.shard import Shard, ShardSpec
 from replay.store.rows import Rows
 from replay.store.storage import StorageSpec
 from tests.integration.test_conformance import FIVE
+from tests.integration.test_environments import task
 from tests.support import golden_vectors as golden
 from tests.support.streams import held
-from tests.unit.test_environments import task
 
 
 def short(name: str, limit: int) -> Task:

@@ -13,15 +13,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.benchmarks import atari
 from actors.benchmarks.atari import HUMAN, configured, human_normalized
 from actors.benchmarks.benchmark import Task
 from actors.benchmarks.catalogue import resolve, suites
 from actors.environments import Step
 from actors.policies.greedy import GreedyPolicy
 from actors.segments import SegmentBuilder
-from cluster.config.schema import AtariConfig, Config, EvaluationConfig, ExplorationConfig
-from dashboards.sinks import records
+from cluster.config.schema import AtariConfig
 from learner.agents import discrete
 from learner.agents.acting import Epsilon
 from learner.agents.catalogue import acting
@@ -37,8 +35,6 @@ from learner.state.publishing import Outgoing
 from learner.state.transfer import MEAN, RANDOM, Origin, begin_from
 from replay.store.rows import Push
 from replay.store.storage import Storage, StorageSpec, new_state
-from tests.integration.test_serial import StopAt, run
-from tests.support import tiny
 from tests.support.specs import learner_spec
 from tests.unit.test_learner import save
 
@@ -291,53 +287,3 @@ def test_games_are_played_as_configured() -> None:
     assert dict(other.options)["full_action_space"] is False and other.observation_size == 3 * 84 * 84
     assert (len(suites()["atari-26"]), len(suites()["atari-57"]), len(HUMAN)) == (26, 57, 57)
     assert human_normalized(pong, -20.7) == 0.0 and human_normalized(pong, 14.6) == pytest.approx(1.0)
-
-
-def configuration(folder: Path, name: str, **changes: Any) -> Config:
-    base = tiny.config(runs_folder=str(folder), name=name)
-    learner = replace(base.learner, n_step=3, learning_rate=1e-3, batch_size=64, width=64, updates_per_step=1.0)
-    values: dict[str, Any] = {
-        "tasks": ("gymnasium/CartPole-v1", "gymnasium/Acrobot-v1"),
-        "steps": 2000,
-        "learner": learner,
-        "exploration": ExplorationConfig(0.02, 1000),
-        "evaluation": EvaluationConfig(0, 5),
-    }
-    return replace(base, **(values | changes))
-
-
-def test_one_agent_learns_cartpole_beside_another_task(tmp_path: Path) -> None:
-    """Random play lasts 20 steps. Other actions, another size: acrobot is in the same batches."""
-    made = run(configuration(tmp_path, "learns"))
-    before, *_, after = records.read(made.session.folder.path / "eval.jsonl")
-    assert before["policy"] == "random"
-    lengths = [row["return"]["gymnasium/CartPole-v1"] for row in (before, after)]
-    assert lengths[0] < 50 and lengths[1] > 100
-
-
-def test_a_serial_run_stopped_and_resumed_ends_like_one_that_was_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Bit for bit, with frames in replay once, exploration and all."""
-    monkeypatch.setattr(atari, "FRAMES_OF_AN_EPISODE", 4 * 25)
-    game = {"tasks": ("atari/pong",), "steps": 60, "atari": AtariConfig(stack=3, sticky=0.0)}
-    whole, stopped = (small(configuration(tmp_path, name, **game)) for name in ("whole", "stopped"))
-    expected = run(whole)
-    run(stopped, StopAt(50))
-    made = run(replace(stopped, resume=True))
-    for name, module in made.learner.state.modules().items():
-        theirs = expected.learner.state.modules()[name]
-        assert all(torch.equal(one, two) for one, two in zip(module.parameters(), theirs.parameters(), strict=True))
-    assert made.learner.updates == 20
-
-
-def small(config: Config) -> Config:
-    """For games: a convolution takes its time."""
-    learner = replace(config.learner, batch_size=8, width=16, updates_per_step=1.0)
-    return replace(
-        config,
-        learner=learner,
-        actors=replace(config.actors, copies=1),
-        replay=replace(config.replay, capacity=2000, warmup=40, segment_length=10),
-        evaluation=EvaluationConfig(0, 1),
-    )
