@@ -1,4 +1,4 @@
-"""The agent for discrete actions: what its update computes, what acts of it, and that it learns."""
+"""The agent for discrete actions: what its update computes, and what acts of it."""
 
 from __future__ import annotations
 
