@@ -75,8 +75,8 @@ def succeed(command: list[str], timeout: float = 280) -> None:
 
 
 def script(module: str, folder: Path) -> None:
-    """Run `python -m tests.MODULE FOLDER`, which is to succeed."""
-    succeed([sys.executable, "-m", f"tests.{module}", str(folder)])
+    """Run `python -m tests.support.MODULE FOLDER`, which is to succeed."""
+    succeed([sys.executable, "-m", f"tests.support.{module}", str(folder)])
 
 
 def environment() -> dict[str, str]:
