@@ -130,7 +130,7 @@ class Crowd:
     """A process that answers for several actors."""
 
     def report(self, task: int) -> ActorReport:
-        """As one that has ended an episode since it was asked last; `push_s` says when that was."""
+        """Report one episode that ended since the last report; `push_s` is the time of this report."""
         writer = WriterStats(pushes=1, transitions=32, bytes=4096, push_s=time.monotonic())
         seconds = {"act": 1.0, "step": 1.0, "record": 1.0, "push": 1.0}
         return ActorReport([Episode(task, 100.0, 1000, False)], 32, 32, 1, 0.0, seconds, writer, False)
@@ -162,12 +162,12 @@ def busy(process: psutil.Process) -> float:
 
 
 def learner(tasks: int) -> LearnerReport:
-    """What one says of itself."""
+    """Return the report of a learner with this number of tasks."""
     return LearnerReport(1000, {}, [1.0] * tasks, Seconds(), 1, 10, SamplerStats())
 
 
 def shard(tasks: int) -> ShardStats:
-    """Likewise."""
+    """Return the stats of a shard with this number of tasks."""
     zeros = [0] * tasks
     return ShardStats(
         shard=0,

@@ -11,7 +11,7 @@ from replay.store.rows import Push
 
 
 def peer_transitions(push: Push) -> dict[str, np.ndarray]:
-    """The same transitions with their next observations, as peers want them."""
+    """Return the transitions of a push with their next observations, as the other libraries take them."""
     rows = push.rows[0]
     drawn = np.flatnonzero(rows.flags == 0)
     return {

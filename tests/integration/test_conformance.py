@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import Any
 
-import envpool
-import gymnasium
 import numpy as np
 import pytest
 
-from actors.backends.actions import mujoco_scaler
-from actors.benchmarks import humanoid_bench, shadow_hand
 from actors.benchmarks.atari import configured
 from actors.benchmarks.benchmark import Task
 from actors.benchmarks.catalogue import BACKENDS, UnknownNameError, all_tasks, benchmarks, resolve, suites
 from actors.environments import make_environment
 from cluster.config.schema import AtariConfig
+from tests.support.by_hand import BY_HAND, COPIES, LIMIT, SEEDS
 
 FIVE = ["cartpole-swingup", "cheetah-run", "walker-walk", "humanoid-run", "dog-run"]
 TEN = """
@@ -42,11 +37,6 @@ USUAL = [
     if task.benchmark not in ("metaworld", "atari")
 ]
 REST = [case for case in USUAL if case not in CASES]
-COPIES, LIMIT, SEEDS = 3, 40, [11, 22, 33]
-NEVER = np.zeros(COPIES, bool)
-# One step of all copies by hand: actions -> (observations, rewards, terminated, truncated, successes), and the reset of
-# one copy -> its observation.
-ByHand = tuple[np.ndarray, Callable[[np.ndarray], tuple[Any, ...]], Callable[[int], np.ndarray]]
 
 
 def short(name: str) -> Task:
@@ -59,175 +49,6 @@ def drawn(task: Task, rng: np.random.Generator, copies: int) -> np.ndarray:
     if task.num_actions:
         return rng.integers(0, task.num_actions, (copies, 1)).astype(np.float32)
     return rng.uniform(-1, 1, (copies, task.action_size)).astype(np.float32)
-
-
-def flat(task: Task, observed: Any) -> np.ndarray:
-    """One copy's observation."""
-    parts = [np.ravel(observed[key] if key else observed) for key, _ in task.observation_keys]
-    return np.concatenate(parts).astype(np.float32)
-
-
-def envpool_by_hand(task: Task) -> ByHand:
-    """Its own reset takes the place of a step, and gives a reward that belongs to no transition."""
-    pool = envpool.make(
-        task.library_id,
-        env_type="gymnasium",
-        num_envs=COPIES,
-        seed=SEEDS,
-        num_threads=1,
-        max_episode_steps=task.episode_limit,
-        **dict(task.options),
-    )
-
-    def rows(observed: Any) -> np.ndarray:
-        if task.image:
-            return np.asarray(observed)
-        if not isinstance(observed, dict):
-            found: np.ndarray = observed.astype(np.float32)
-            return found
-        return np.stack([flat(task, {key: value[i] for key, value in observed.items()}) for i in range(COPIES)])
-
-    def scale(actions: np.ndarray) -> np.ndarray:
-        if task.num_actions:
-            return actions[:, 0].astype(np.int32)
-        return mujoco_scaler(pool.action_space.low, pool.action_space.high)(actions)
-
-    def step(actions: np.ndarray) -> tuple[Any, ...]:
-        observed, rewards, terminated, truncated, info = pool.step(scale(actions))
-        assert (info["elapsed_step"] > 0).all()
-        success = info[task.success_key] > 0.5 if task.success_key else NEVER
-        return rows(observed), rewards, terminated, truncated, success
-
-    # All copies end together at their limit: the next step resets every one of them, whatever the action.
-    cached: list[np.ndarray] = []
-
-    def reset(copy: int) -> np.ndarray:
-        if copy == 0:
-            observed, _, _, _, info = pool.step(scale(np.zeros((COPIES, task.action_size), np.float32)))
-            assert (info["elapsed_step"] == 0).all()
-            cached[:] = [rows(observed)]
-        return np.asarray(cached[0][copy])
-
-    return rows(pool.reset()[0]), step, reset
-
-
-def dm_control_by_hand(task: Task) -> ByHand:
-    from actors.backends.dm_control import load
-
-    made = [load(task, seed) for seed in SEEDS]
-    counts = [0] * COPIES
-
-    def step(actions: np.ndarray) -> tuple[Any, ...]:
-        found = [environment.step(action) for environment, action in zip(made, actions, strict=True)]
-        counts[:] = [count + 1 for count in counts]
-        rewards = np.array([one.reward for one in found], np.float32)
-        truncated = np.array([count == task.episode_limit for count in counts])
-        return (
-            np.stack([flat(task, one.observation) for one in found]),
-            rewards,
-            ~truncated & False,
-            truncated,
-            ~truncated & False,
-        )
-
-    def reset(copy: int) -> np.ndarray:
-        counts[copy] = 0
-        return flat(task, made[copy].reset().observation)
-
-    return np.stack([reset(copy) for copy in range(COPIES)]), step, reset
-
-
-def ale_py_by_hand(task: Task) -> ByHand:
-    """A vector of all copies, whose own reset takes the place of a step."""
-    from ale_py.vector_env import AtariVectorEnv
-
-    made = AtariVectorEnv(
-        task.short_name.replace("-", "_"),
-        COPIES,
-        max_num_frames_per_episode=4 * task.episode_limit,
-        repeat_action_probability=0.25,
-        full_action_space=True,
-        reward_clipping=False,
-    )
-
-    age = 0  # all copies end together
-
-    def filled(observed: np.ndarray) -> np.ndarray:
-        """With the first frame of an episode where the vector has black ones."""
-        first = np.repeat(observed[:, -1 - age, None], 3 - age, axis=1)
-        return np.concatenate([first, observed[:, -1 - age :]], axis=1)
-
-    def step(actions: np.ndarray) -> tuple[Any, ...]:
-        nonlocal age
-        age = min(age + 1, 3)
-        observed, rewards, terminated, truncated, _ = made.step(actions[:, 0].astype(np.int64))
-        return filled(observed), rewards, terminated, truncated, NEVER
-
-    cached: list[np.ndarray] = []
-
-    def reset(copy: int) -> np.ndarray:
-        nonlocal age
-        age = 0
-        if copy == 0:
-            cached[:] = [filled(made.step(np.zeros(COPIES, np.int64))[0])]
-        return np.asarray(cached[0][copy])
-
-    return filled(made.reset(seed=np.array(SEEDS))[0]), step, reset
-
-
-def humanoid_bench_by_hand(task: Task) -> ByHand:
-    """Its resets draw from numpy's global generator too: of each copy, as if it had the process to itself."""
-    humanoid_bench.prepare()
-    return gymnasium_by_hand(task)
-
-
-def shadow_hand_by_hand(task: Task) -> ByHand:
-    shadow_hand.prepare()
-    return gymnasium_by_hand(task)
-
-
-def gymnasium_by_hand(task: Task) -> ByHand:
-    options = {"max_episode_steps": task.episode_limit} | dict(task.options)
-    made = [gymnasium.make(task.library_id, **options) for _ in SEEDS]
-    space: Any = made[0].action_space
-
-    def step(actions: np.ndarray) -> tuple[Any, ...]:
-        if task.num_actions:
-            found = [environment.step(int(action[0])) for environment, action in zip(made, actions, strict=True)]
-            return results(found)
-        # By hand: from [-1, 1] to the bounds.
-        scaled = (space.low + space.high) / 2 + (space.high - space.low) / 2 * actions.reshape(COPIES, *space.shape)
-        found = [environment.step(action.astype(np.float32)) for environment, action in zip(made, scaled, strict=True)]
-        return results(found)
-
-    def results(found: list[Any]) -> tuple[Any, ...]:
-        rewards = np.array([one[1] for one in found], np.float32)
-        success = np.array([bool(one[4].get("is_success", one[4].get("success", False))) for one in found])
-        ends = [np.array([one[place] for one in found]) for place in (2, 3)]
-        return np.stack([flat(task, one[0]) for one in found]), rewards, *ends, success
-
-    alone: list[Any] = [None] * COPIES
-
-    def reset(copy: int, seed: int | None = None) -> np.ndarray:
-        if seed is not None:
-            np.random.seed(seed)
-        else:
-            np.random.set_state(alone[copy])
-        observed = made[copy].reset(seed=seed)[0]
-        alone[copy] = np.random.get_state()
-        return flat(task, observed)
-
-    return np.stack([reset(copy, seed) for copy, seed in enumerate(SEEDS)]), step, reset
-
-
-BY_HAND = {
-    "envpool": envpool_by_hand,
-    "ale-py": ale_py_by_hand,
-    "dm_control": dm_control_by_hand,
-    "gymnasium": gymnasium_by_hand,
-    "humanoid-bench": humanoid_bench_by_hand,
-    "shadow-hand": shadow_hand_by_hand,
-}
 
 
 def needs(backend: str) -> None:

@@ -106,6 +106,6 @@ def continuous(learner: Learner) -> BRCState:
 
 
 def critics(learner: Learner) -> dict[str, Critic]:
-    """By their names in checkpoints."""
+    """Return critic and target by their names in checkpoints."""
     state = continuous(learner)
     return {"critic": state.critic, "target": state.target}

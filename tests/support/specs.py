@@ -14,7 +14,7 @@ SMALL = LearnerConfig(batch_size=32, batches_per_request=4, precision="float32",
 
 
 def learner_spec(networks: NetworkSpec, **changes: Any) -> LearnerSpec:
-    """Of a learner of float32 on one thread; `changes` are fields of LearnerConfig and of LearnerSpec."""
+    """Return the spec of a float32 learner on one thread; `changes` are fields of LearnerConfig and of LearnerSpec."""
     options = {key: value for key, value in changes.items() if key in OF_CONFIG}
     rest = {"seed": 0} | {key: value for key, value in changes.items() if key not in OF_CONFIG}
     return LearnerSpec(networks=networks, config=replace(SMALL, **options), **rest)
