@@ -10,8 +10,9 @@ alive.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from replay.lazy import lazily
 
 if TYPE_CHECKING:
     from actors.actor import Actor as Actor
@@ -31,18 +32,5 @@ PUBLIC = {
     "make_environment": "actors.environments",
     "make_environments": "actors.actor",
 }
-__all__ = [
-    "Actor",
-    "ActorSpec",
-    "Benchmark",
-    "Evaluator",
-    "Task",
-    "make_environment",
-    "make_environments",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(PUBLIC[name]), name)
+__all__ = tuple(PUBLIC)
+__getattr__ = lazily(__name__, PUBLIC)

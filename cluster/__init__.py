@@ -14,8 +14,9 @@ other packages; none of them imports this package.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from replay.lazy import lazily
 
 if TYPE_CHECKING:
     from cluster.config.presets import PRESETS as PRESETS
@@ -29,15 +30,5 @@ PUBLIC = {
     "make_plan": "cluster.plan.plan",
     "train": "cluster.training",
 }
-__all__ = [
-    "PRESETS",
-    "Config",
-    "make_plan",
-    "train",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(PUBLIC[name]), name)
+__all__ = tuple(PUBLIC)
+__getattr__ = lazily(__name__, PUBLIC)

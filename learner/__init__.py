@@ -10,8 +10,9 @@ jobs.py does the jobs that other threads request between updates.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from replay.lazy import lazily
 
 if TYPE_CHECKING:
     from learner.config import LearnerConfig as LearnerConfig
@@ -27,16 +28,5 @@ PUBLIC = {
     "LearnerConfig": "learner.config",
     "make_learner": "learner.learner",
 }
-__all__ = [
-    "Learner",
-    "LearnerConfig",
-    "LearnerSpec",
-    "NetworkSpec",
-    "make_learner",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(PUBLIC[name]), name)
+__all__ = tuple(PUBLIC)
+__getattr__ = lazily(__name__, PUBLIC)

@@ -10,8 +10,9 @@ placement.py import Ray.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from replay.lazy import lazily
 
 if TYPE_CHECKING:
     from replay.client.handle import LocalShard as LocalShard
@@ -33,19 +34,5 @@ PUBLIC = {
     "StorageSpec": "replay.store.storage",
     "Writer": "replay.client.writer",
 }
-__all__ = [
-    "LocalShard",
-    "PolicyStore",
-    "RateLimit",
-    "Sampler",
-    "Shard",
-    "ShardSpec",
-    "StorageSpec",
-    "Writer",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(PUBLIC[name]), name)
+__all__ = tuple(PUBLIC)
+__getattr__ = lazily(__name__, PUBLIC)

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Literal
 
 from learner.agents.acting import ALWAYS_GREEDY, Acting, Epsilon
 from learner.networks import registry
 from learner.networks.description import Network
 from learner.networks.spec import NetworkSpec
+from learner.registered import registered
 
 if TYPE_CHECKING:
     from learner.agents.interface import Agent
@@ -67,13 +67,7 @@ def description(name: str, actions: Literal["continuous", "discrete"]) -> Descri
     names, if there is none."""
     if name == AUTO:
         return next(one for one in AGENTS.values() if one.actions == actions)
-    if name in AGENTS:
-        return AGENTS[name]
-    others = {point.name: point for point in entry_points(group=GROUP)}
-    if name not in others:
-        raise ValueError(f"there is no agent {name!r}; there are {', '.join([AUTO, *AGENTS, *others])}")
-    found: Description = others[name].load()
-    return found
+    return registered("agent", name, AGENTS, GROUP, also=[AUTO])
 
 
 def described(spec: NetworkSpec) -> Description:

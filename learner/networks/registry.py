@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from importlib.metadata import entry_points
 
 from learner.networks.description import (
     ACTION,
@@ -29,6 +28,7 @@ from learner.networks.description import (
     Shape,
 )
 from learner.networks.spec import IMPALA_CHANNELS, NetworkSpec
+from learner.registered import registered
 
 LOG_STD_MIN, LOG_STD_MAX = -10.0, 2.0
 
@@ -70,13 +70,7 @@ GROUP = "brc.networks"  # the group of entry points by which other packages regi
 def trunk(name: str) -> Trunk:
     """Return the network of this name, from which critics and policies are built. Raises ValueError, with the known
     names, if there is none."""
-    if name in TRUNKS:
-        return TRUNKS[name]
-    others = {point.name: point for point in entry_points(group=GROUP)}
-    if name not in others:
-        raise ValueError(f"there is no network {name!r}; there are {', '.join([*TRUNKS, *others])}")
-    found: Trunk = others[name].load()
-    return found
+    return registered("network", name, TRUNKS, GROUP)
 
 
 def inputs(spec: NetworkSpec, *names: str) -> tuple[tuple[str, Shape], ...]:
