@@ -80,10 +80,10 @@ class Builder:
                 return [self._dense(prefix + name, isinstance(behind, LayerNorm))]
             case LayerNorm(name, epsilon):
                 scale, offset = self._array(prefix + name, "weight").copy(), self._array(prefix + name, "bias").copy()
-                self.owned = True
+                self.owned, small = True, np.float32(epsilon)
                 if isinstance(before, Dense):  # its weights are centred
-                    return [lambda x: normalize(x, scale, offset, np.float32(epsilon))]
-                return [lambda x: normalize(x - x.mean(axis=1, keepdims=True), scale, offset, np.float32(epsilon))]
+                    return [lambda x: normalize(x, scale, offset, small)]
+                return [lambda x: normalize(x - x.mean(axis=1, keepdims=True), scale, offset, small)]
             case RunningNorm(name, epsilon):
                 mean, variance = self._array(prefix + name, "mean").copy(), self._array(prefix + name, "variance")
                 factor = np.float32(1.0) / np.sqrt(variance + np.float32(epsilon))
@@ -93,7 +93,8 @@ class Builder:
                 owned, self.owned = self.owned, True
                 return [(lambda x: np.maximum(x, 0.0, out=x)) if owned else (lambda x: np.maximum(x, 0.0))]
             case Bounded(low, high):
-                return [lambda x: bounded(x, np.float32(low), np.float32(high))]
+                half, middle = np.float32((high - low) / 2), np.float32((high + low) / 2)
+                return [lambda x: bounded(x, half, middle)]
             case Group(name, inner) if has_convolutions(inner):
                 from actors.policies.torch_layers import TorchLayers
 
@@ -212,9 +213,9 @@ def normalize(x: np.ndarray, scale: np.ndarray, offset: np.ndarray, epsilon: np.
     return x
 
 
-def bounded(x: np.ndarray, low: np.float32, high: np.float32) -> np.ndarray:
-    """Compute low + (high - low) / 2 * (1 + tanh(x)) in place."""
+def bounded(x: np.ndarray, half: np.float32, middle: np.float32) -> np.ndarray:
+    """Compute middle + half * tanh(x) in place."""
     np.tanh(x, out=x)
-    x *= (high - low) / 2
-    x += (high + low) / 2
+    x *= half
+    x += middle
     return x
