@@ -18,6 +18,7 @@ import numpy as np
 from actors.actor import room
 from actors.backends import gl
 from actors.backends.gl import NoRenderer
+from actors.benchmarks.catalogue import backend_of
 from actors.camera import Camera
 from actors.closing import close_in_time
 from actors.environments import copy_seed, make_filmable
@@ -27,7 +28,6 @@ from replay.policy_store import PolicyMessage
 
 FRAMES_PER_SECOND = 25
 MOST_FRAMES = 1500  # a minute; an episode of Atari may last half an hour
-DRAWN_OTHERWISE = ("atari", "gymnasium")  # benchmarks in which some tasks or all need no OpenGL
 INSTALL = "what gymnasium's own renderers need comes with pip install -e '.[film]'"
 MARK = b"\0filmed\0"  # separates the answer from the output of libraries before it
 
@@ -98,7 +98,7 @@ def draw(spec: EvaluatorSpec, task: int, *rest: Any) -> None:
         os.environ["MUJOCO_GL"] = renderer = gl.usable(os.environ.get("MUJOCO_GL", ""))
         gl.load(renderer)
     except NoRenderer as error:
-        if what.benchmark not in DRAWN_OTHERWISE:
+        if not what.image and backend_of(what, spec.backend) != "gymnasium":  # these may need no OpenGL
             raise
         trouble = error
     try:

@@ -19,7 +19,7 @@ from learner.agents.interface import Batch, State
 from learner.agents.reward_normalizer import RewardNormalizer
 from learner.config import LearnerConfig
 from learner.networks.modules import Critic
-from learner.networks.spec import NetworkSpec, from_json, to_json
+from learner.networks.spec import NetworkSpec, from_json, network_spec, to_json
 from learner.networks.torch_network import ResidualSum, RunningNormalizer
 from learner.nonfinite import NonFinite, way_out
 from learner.scale.cuda_graph import Recorded
@@ -133,12 +133,31 @@ def finish(trained: Trained, batches: Batches, folder: Path) -> dict[str, float]
         raise NonFinite(f"{error}; the batches that led there {where}; {way_out(batches)}") from None
 
 
-def make_learner(networks: NetworkSpec, seed: int = 0, **options: Any) -> Learner:
-    """Return a learner in this process, in float32 on one CPU thread. `options` are fields of LearnerConfig.
+def make_learner(
+    *,
+    observation_size: int,
+    action_size: int,
+    num_tasks: int = 1,
+    num_actions: tuple[int, ...] = (),
+    image: tuple[int, ...] = (),
+    seed: int = 0,
+    **options: Any,
+) -> Learner:
+    """Return a learner in this process, in float32 on one CPU thread.
 
-    learner = make_learner(NetworkSpec(observation_size=5, action_size=1, num_tasks=1, width=64), batch_size=256)
+    The sizes are those of NetworkSpec, and `options` are fields of LearnerConfig.
+
+    learner = make_learner(observation_size=5, action_size=1, width=64, batch_size=256)
     """
     config = replace(LearnerConfig(precision="float32", device="cpu", threads=1), **options)
+    networks = network_spec(
+        config,
+        observation_size=observation_size,
+        action_size=action_size,
+        num_tasks=num_tasks,
+        num_actions=num_actions,
+        image=image,
+    )
     return Learner(LearnerSpec(networks=networks, config=config, seed=seed))
 
 
@@ -248,10 +267,13 @@ class Learner:
         """Add the rows of a batch, over all ranks, to the statistics of networks that normalise observations."""
         if not self.observed:
             return
-        mean, square = observations.mean(dim=0), observations.square().mean(dim=0)
-        average_over_ranks([mean, square], self.ranks)
+        mean = observations.mean(dim=0)
+        average_over_ranks([mean], self.ranks)
+        # About the mean of all ranks: a difference of squares may be negative after rounding.
+        variance = (observations - mean).square().mean(dim=0)
+        average_over_ranks([variance], self.ranks)
         for norm in self.observed:
-            norm.observe(mean, square - mean.square(), self.spec.config.batch_size)
+            norm.observe(mean, variance, self.spec.config.batch_size)
 
     def _updates(self, *tensors: Tensor) -> dict[str, Tensor]:
         """Make all updates of a full request. This is the function that is recorded."""

@@ -131,7 +131,8 @@ def resolve(names: Iterable[str]) -> tuple[Task, ...]:
     for name in names:
         members = suites().get(name, (name,))
         for member in members:
-            describe = benchmarks()[member.split("/")[0]].describe if member.split("/")[0] in benchmarks() else None
+            name_of, slash, _ = member.partition("/")
+            describe = benchmarks()[name_of].describe if slash and name_of in benchmarks() else None
             if member not in known and describe is not None:
                 with chdir("."):  # the environment is made once here, and may change the folder
                     tasks[member] = describe(member)

@@ -68,13 +68,16 @@ class Builder:
     def steps(self, layers: Layers, prefix: str) -> list[Step]:
         found: list[Step] = []
         for before, layer, behind in zip((None, *layers), layers, (*layers[1:], None), strict=False):
+            if self.behind is not None and isinstance(layer, (LayerNorm, RunningNorm, ReLU, Bounded, Residual)):
+                found.append(self._appended())
             found += self._steps(before, layer, behind, prefix)
         return found
 
     def _steps(self, before: Layer | None, layer: Layer, behind: Layer | None, prefix: str) -> list[Step]:
         match layer:
             case Concat(names):
-                self.behind = np.concatenate([self.constants[name] for name in names], axis=1)
+                pending = [] if self.behind is None else [self.behind]
+                self.behind = np.concatenate([*pending, *(self.constants[name] for name in names)], axis=1)
                 return []
             case Dense(name):
                 return [self._dense(prefix + name, isinstance(behind, LayerNorm))]
@@ -111,6 +114,12 @@ class Builder:
                 return [self._heads(branches, prefix)]
             case _:
                 raise ValueError(f"{layer} outside of a group with convolutions has no numpy form")
+
+    def _appended(self) -> Step:
+        """Return the step that appends the pending columns, for a layer that needs them in x."""
+        assert self.behind is not None
+        columns, self.behind, self.owned = self.behind, None, True
+        return lambda x: np.concatenate((x, columns), axis=1)
 
     def _array(self, name: str, part: str) -> np.ndarray:
         return self.arrays[f"{name}.{part}"]

@@ -17,7 +17,7 @@ from actors.policies.policy import unpack
 from cluster.cli.onnx_graph import policy_graph
 from cluster.plan.plan import Plan
 from cluster.run.manifest import Manifest
-from learner.networks import registry
+from learner.agents.catalogue import acting
 from replay.json_text import json_text
 from replay.policy_store import PolicyMessage
 
@@ -76,7 +76,7 @@ def export(plan: Plan, message: PolicyMessage, manifest: Manifest, folder: Path)
     arrays = {name: np.ascontiguousarray(array) for name, array in unpack(message).items()}
     paths = [folder / name for name in ("policy.safetensors", "policy.onnx", "policy.json", "example.py")]
     save_file(arrays, paths[0], {"about": json_text(about)})
-    onnx.save(policy_graph(registry.policy(plan.networks), arrays), paths[1])
+    onnx.save(policy_graph(acting(plan.networks).network, arrays), paths[1])
     paths[2].write_text(json_text(about, indent=1))
     paths[3].write_text(EXAMPLE)
     return paths

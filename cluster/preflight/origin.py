@@ -79,17 +79,17 @@ def check_origin(plan: Plan) -> None:
         old, new = getattr(begun.atari, name), getattr(config.atari, name)
         if plan.networks.image and old != new:
             raise ConfigError(f"--atari.{name.replace('_', '-')}: the origin {config.origin} has {old}, not {new}")
-    for field in fields(NetworkSpec):
-        old, new = getattr(saved, field.name), getattr(plan.networks, field.name)
-        if old != new and field.name not in SIZES:
-            option = "--learner." + field.name.replace("_", "-")
-            raise ConfigError(f"{option} {new}: the origin {config.origin} has {old}; use that")
-    for name in ("value_limit", "discount"):  # they define what the critic's values mean
+    for name in ("loss", "value_limit", "discount"):  # they define what the critic's outputs mean
         old, new = getattr(begun.learner, name), getattr(config.learner, name)
         if old != new:
             raise ConfigError(
                 f"--learner.{name.replace('_', '-')} {new}: the origin {config.origin} has {old}; use that"
             )
+    for field in fields(NetworkSpec):
+        old, new = getattr(saved, field.name), getattr(plan.networks, field.name)
+        if old != new and field.name not in SIZES:
+            option = "--learner." + field.name.replace("_", "-")
+            raise ConfigError(f"{option} {new}: the origin {config.origin} has {old}; use that")
     known = ["mean", "random", *manifest.tasks]
     if config.origin_embedding not in known:
         raise ConfigError(

@@ -6,6 +6,7 @@ from contextlib import chdir
 from pathlib import Path
 
 from actors.backends.returned import BadEnvironment
+from actors.benchmarks.catalogue import backend_of
 from cluster.errors import ConfigError
 from cluster.plan.plan import Plan
 from cluster.run.folder import existing_run, load_config
@@ -18,7 +19,7 @@ def strays(plan: Plan) -> list[str]:
     tasks is to be resumed, and for a task that cannot make these steps.
     """
     config = plan.config
-    tasks = [task for task in plan.tasks if task.benchmark == "gymnasium"]
+    tasks = [task for task in plan.tasks if backend_of(task, config.actors.backend) == "gymnasium"]
     if config.execution != "serial" or not tasks:
         return []
     from actors.backends.gymnasium import is_led_back

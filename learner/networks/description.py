@@ -226,3 +226,22 @@ def residuals(layers: Layers, prefix: str = "") -> Iterator[tuple[str, Residual]
                     yield from residuals(inner, prefix)
             case _:
                 pass
+
+
+def dense_ends(layers: Layers, last: bool = False, prefix: str = "") -> list[str]:
+    """Return the full names of the Dense layers that come first, or last, on the way through the layers.
+
+    There are several where they divide. Of an ensemble the first member is named.
+    """
+    for layer in reversed(layers) if last else layers:
+        match layer:
+            case Dense(name):
+                return [prefix + name]
+            case Group(name, inner):
+                if found := dense_ends(inner, last, f"{prefix}{name}."):
+                    return found
+            case Ensemble(name, _, inner):
+                return dense_ends(inner, last, f"{prefix}{name}.0.")
+            case Heads(branches):
+                return [name for _, inner in branches for name in dense_ends(inner, last, prefix)]
+    return []

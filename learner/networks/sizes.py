@@ -10,8 +10,10 @@ from learner.networks.description import (
     LayerNorm,
     Network,
     Placed,
+    ReLU,
     RunningNorm,
     placed,
+    residuals,
 )
 
 
@@ -30,7 +32,7 @@ def parameters_of(place: Placed) -> int:
 
 def buffers_of(place: Placed) -> int:
     """Return the number of buffer elements of one copy of a layer."""
-    return 2 * math.prod(place.before) + 1 if isinstance(place.layer, RunningNorm) else 0
+    return 3 * math.prod(place.before) if isinstance(place.layer, RunningNorm) else 0
 
 
 def parameters(network: Network) -> int:
@@ -51,3 +53,34 @@ def operations(network: Network) -> int:
             case _:
                 pass
     return found
+
+
+def activations(network: Network) -> int:
+    """Return how many numbers the flat layers keep of one row for the backward pass: the output of each hidden Dense,
+    and that of each ReLU or, where no ReLU follows, LayerNorm."""
+    found, places = 0, placed(network)
+    for place, following in zip(places, [*places[1:], None], strict=True):
+        behind = None if following is None else following.layer
+        if len(place.before) > 1:
+            continue
+        match place.layer:
+            case ReLU():
+                kept = True
+            case LayerNorm():
+                kept = not isinstance(behind, ReLU)
+            case Dense():
+                kept = isinstance(behind, (LayerNorm, ReLU))
+            case _:
+                kept = False
+        found += place.copies * place.after[0] * kept
+    return found
+
+
+def largest_residual(network: Network) -> int:
+    """Return the number of parameters of the largest residual, of one member of an ensemble; 0 without any."""
+    places = placed(network)
+    sizes = [
+        sum(parameters_of(place) for place in places if place.path.startswith(f"{name}."))
+        for name, _ in residuals(network.layers)
+    ]
+    return max(sizes, default=0)

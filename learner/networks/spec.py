@@ -52,16 +52,6 @@ class NetworkSpec:
         return self.image or (self.observation_size,)
 
     @property
-    def features(self) -> int:
-        """The number of observation features that the heads of a discrete critic receive."""
-        if not self.image:
-            return self.observation_size
-        _, height, width = self.image
-        for _ in IMPALA_CHANNELS:  # each stage halves height and width, rounding up
-            height, width = -(-height // 2), -(-width // 2)
-        return IMPALA_CHANNELS[-1] * self.encoder_width * height * width
-
-    @property
     def embedding_inputs(self) -> int:
         """The number of columns that the task embedding adds to an input; 0 for a single task."""
         return self.embedding_size if self.num_tasks > 1 else 0

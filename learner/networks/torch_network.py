@@ -127,7 +127,10 @@ class Branches(nn.Module):
 
 
 class RunningNormalizer(nn.Module):
-    """Compute (x - mean) / sqrt(variance + epsilon). The statistics cover all rows given to `observe` (Chan's rule)."""
+    """Compute (x - mean) / sqrt(variance + epsilon). The statistics cover all rows given to `observe` (Chan's rule).
+
+    Each number of an observation has a count of its own: after a transfer, new numbers begin at the start.
+    """
 
     mean: Tensor
     variance: Tensor
@@ -138,7 +141,7 @@ class RunningNormalizer(nn.Module):
         self.epsilon = epsilon
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("variance", torch.ones(size))
-        self.register_buffer("count", torch.tensor(1e-4))
+        self.register_buffer("count", torch.full((size,), 1e-4))
 
     def forward(self, x: Tensor) -> Tensor:
         found: Tensor = (x - self.mean) * torch.rsqrt(self.variance + self.epsilon)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from learner.agents.catalogue import described
-from learner.networks.sizes import parameters
+from learner.networks.sizes import activations, largest_residual, parameters
 from learner.networks.spec import IMPALA_CHANNELS, NetworkSpec
 
 BFLOAT16 = 2
@@ -59,13 +59,13 @@ def footprint(
     parts = ranks // replicas if sharded else 1
     critic, policy = critic_parameters(spec), policy_parameters(spec)
     rows = batch_size // ranks
-    # For the backward pass a layer keeps the input of its LayerNorm and the output of the ReLU after it.
-    layers = spec.heads * (1 + 2 * spec.depth) * 2 * spec.width + (1 + 2 * spec.policy_depth) * 2 * spec.policy_width
+    networks = described(spec).networks(spec)
+    layers = sum(activations(network) for name, network in networks.items() if name != "target")
     # Logits, softmaxes and their gradients.
     outputs = 6 * spec.heads * spec.outputs * number
     outputs += encoder_activations(spec) * number
     row = (2 if spec.image else 8) * spec.observation_size + 4 * (spec.action_size + 2) + 8
-    block = 2 * (spec.width + 3) * spec.width
+    block = largest_residual(networks["critic"])
     found = {
         "critic": critic * number // parts,
         "target": critic * number // parts,

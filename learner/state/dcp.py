@@ -150,7 +150,9 @@ def load_policy(networks: NetworkSpec, url: str) -> PolicyMessage:
     """Return the policy message of a checkpoint: the acting network and the task embeddings. Nothing else is loaded."""
     agent = agent_of(networks)
     part = described(networks).acts
-    acts = agent.modules(networks)[part]
+    with torch.device("meta"):  # of the other networks nothing is made: a critic may be larger than this machine
+        modules = agent.modules(networks)
+    acts = modules[part].to_empty(device="cpu")
     wanted: dict[str, dict[str, Any]] = {part: dict(acts.state_dict())}
     table = wanted[part].get("task_embeddings")
     if networks.num_tasks > 1 and table is None:

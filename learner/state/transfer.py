@@ -6,6 +6,7 @@ agents have. Optimisers, counters and replay are new.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from learner.agents.catalogue import described
 from learner.learner import Learner
-from learner.networks.description import ACTION, TASK, Concat, Dense, Network, placed
+from learner.networks.description import ACTION, TASK, Concat, Dense, Ensemble, Network, dense_ends, placed
 from learner.networks.modules import normalized
 from learner.networks.spec import NetworkSpec
 from learner.state.dcp import plain_errors
@@ -68,7 +69,7 @@ def begin_from(learner: Learner, origin: Origin) -> None:
         for key, parameter in module.named_parameters():
             if key == "task_embeddings":
                 continue
-            put(parameter, grow(key, saved[name][key], fresh(parameter), columns))
+            put(parameter, grow(key, saved[name][key], fresh(parameter), columns, networks[1][name]))
         for key, statistic in module.named_buffers():
             if key in saved[name]:  # statistics of observations
                 statistic.copy_(grown_statistic(saved[name][key], statistic))
@@ -92,13 +93,16 @@ def begin_from(learner: Learner, origin: Origin) -> None:
 
 def fold_embedding(saved: dict[str, dict[str, Tensor]], ours: dict[str, nn.Module], origin: Origin) -> None:
     """Add the contribution of the origin's embedding to the biases of first layers: a single task has no embedding."""
+    networks = described(origin.networks).networks(origin.networks)
     for name, module in ours.items():
         table = saved["target" if name == "target" else "critic"]["task_embeddings"]
         kind = origin.embeddings[0]
         row = normalized(table.mean(dim=0) if kind == MEAN else table[kind], origin.networks.embedding_norm)
+        first = dense_ends(networks[name].layers)
         for key, parameter in module.named_parameters():
-            if key.endswith("input.bias"):
-                weight = saved[name][key.replace("bias", "weight")][:, -origin.networks.embedding_inputs :]
+            layer, _, part = of_first_member(key, networks[name]).rpartition(".")
+            if layer in first and part == "bias":
+                weight = saved[name][key.removesuffix("bias") + "weight"][:, -origin.networks.embedding_inputs :]
                 put(parameter, saved[name][key] + weight @ row)
 
 
@@ -112,12 +116,22 @@ def columns_of(network: Network) -> list[int]:
     return [begins, *(network.shape(name)[0] if name in behind else 0 for name in (ACTION, TASK))]
 
 
-def grow(key: str, saved: Tensor, begun: Tensor, columns: Sequence[tuple[int, int]]) -> Tensor:
+def of_first_member(key: str, network: Network) -> str:
+    """Return the name of the same parameter in the first member of the network's ensemble, if it has one."""
+    for layer in network.layers:
+        if isinstance(layer, Ensemble):
+            key = re.sub(rf"^{re.escape(layer.name)}\.\d+\.", f"{layer.name}.0.", key)
+    return key
+
+
+def grow(key: str, saved: Tensor, begun: Tensor, columns: Sequence[tuple[int, int]], network: Network) -> Tensor:
     """Return a saved parameter in the shape of `begun`, the same parameter of the new agent.
 
-    `columns`: number of columns of each input, (in the saved parameter, in the new one).
+    `columns`: number of columns of each input, (in the saved parameter, in the new one). `network` is the new agent's.
+    Raises ValueError for a layer that is neither first nor last and whose shape depends on the tasks.
     """
-    if key.endswith("input.weight"):
+    layer, _, part = of_first_member(key, network).rpartition(".")
+    if layer in dense_ends(network.layers) and part == "weight":
         grown = torch.zeros_like(begun)
         source = target = 0
         for was, becomes in columns:
@@ -125,18 +139,21 @@ def grow(key: str, saved: Tensor, begun: Tensor, columns: Sequence[tuple[int, in
             grown[:, target : target + width] = saved[:, source : source + width]
             source, target = source + was, target + becomes
         return grown
-    if key.split(".")[0] in ("mean", "log_std") or ".output." in key:  # one or more rows for every action
+    if layer in dense_ends(network.layers, last=True):  # one or more rows for every action
         grown = begun.clone()
         rows = min(len(saved), len(begun))
         grown[:rows] = saved[:rows]
         return grown
+    if saved.shape != begun.shape:
+        raise ValueError(
+            f"{key} has the shape {tuple(saved.shape)} in the origin and {tuple(begun.shape)} here, and only first and "
+            "last Dense layers can be enlarged: train on the origin's tasks, or with a network that begins with a Dense"
+        )
     return saved
 
 
 def grown_statistic(saved: Tensor, begun: Tensor) -> Tensor:
-    """Return a saved statistic of observations, (size,) or a 0-d count, in the size of the new agent's."""
-    if not saved.ndim:
-        return saved
+    """Return a saved statistic of observations, (size,), in the size of the new agent's. New numbers keep `begun`."""
     grown, size = begun.clone(), min(len(saved), len(begun))
     grown[:size] = saved[:size]
     return grown

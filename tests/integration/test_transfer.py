@@ -13,6 +13,8 @@ import torch
 from cluster.cli import main as cli
 from dashboards.sinks import records
 from learner.learner import Learner
+from learner.networks import registry
+from learner.networks.description import Dense, LayerNorm, Layers, ReLU
 from learner.networks.spec import NetworkSpec
 from learner.state.transfer import MEAN, RANDOM, Origin, begin_from
 from tests.support import golden_vectors as golden
@@ -66,6 +68,53 @@ def test_what_was_learned_of_a_task_is_the_same_in_the_larger_agent(tmp_path: Pa
     for key, parameter in new.state.modules()["critic"].named_parameters():
         if "embeddings" not in key and "input.weight" not in key:
             assert torch.equal(parameter, dict(old.state.modules()["critic"].named_parameters())[key])
+
+
+def plainly(width: int, depth: int, outputs: int) -> Layers:
+    """A trunk whose layers have names of their own."""
+    end = (Dense("end", outputs),) if outputs else ()
+    return (Dense("begin", width), ReLU(), Dense("middle", width), ReLU(), *end)
+
+
+def test_layers_of_any_names_are_enlarged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry.TRUNKS, "plainly", plainly)
+    old, new = (replace(one, network="plainly") for one in (OLD, WIDER))
+    one, other = trained(tmp_path, old), grown(tmp_path, old, new, (MEAN, 2, RANDOM, 0))
+    alone = grown(tmp_path, old, replace(old, num_tasks=1), (2,))
+    observations, actions = torch.randn(6, 5), torch.rand(6, 2)
+    more = torch.cat([observations, torch.randn(6, 2)], dim=1), torch.cat([actions, torch.randn(6, 2)], dim=1)
+    theirs = golden.critics(one)["critic"]
+    expected = theirs(observations, actions, theirs.embed(torch.full((6,), 2)))
+    ours = golden.critics(other)["critic"]
+    torch.testing.assert_close(ours(*more, ours.embed(torch.full((6,), 1))), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        golden.critics(alone)["critic"](observations, actions, None), expected, rtol=1e-5, atol=1e-5
+    )
+
+
+def test_a_layer_that_cannot_be_enlarged_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry.TRUNKS, "normed", lambda *sizes: (LayerNorm("norm"), *plainly(*sizes)))
+    old, new = (replace(one, network="normed") for one in (OLD, WIDER))
+    trained(tmp_path, old)
+    with pytest.raises(
+        ValueError, match=r"heads\.0\.norm\.weight has the shape \(39,\) in the origin and \(43,\) here"
+    ):
+        grown(tmp_path, old, new, (MEAN, 2, RANDOM, 0))
+
+
+def test_statistics_of_new_numbers_begin_anew(tmp_path: Path) -> None:
+    """What the origin saw for long stays as it was, and what it never saw is soon known."""
+    old, new = (replace(one, normalize_observations=True) for one in (OLD, WIDER))
+    learner = trained(tmp_path, old)
+    for norm in learner.observed:
+        norm.count.fill_(1e9)
+    save(learner, tmp_path)
+    (norm, *_) = grown(tmp_path, old, new, (0, 1, 2, RANDOM)).observed
+    before = norm.mean[:5].clone()
+    norm.observe(torch.full((7,), 50.0), torch.full((7,), 4.0), 1000)
+    torch.testing.assert_close(norm.mean[:5], before, rtol=0, atol=1e-3)
+    torch.testing.assert_close(norm.mean[5:], torch.full((2,), 50.0), rtol=0, atol=1e-2)
+    torch.testing.assert_close(norm.variance[5:], torch.full((2,), 4.0), rtol=0, atol=1e-2)
 
 
 SINGLE = replace(OLD, num_tasks=1)

@@ -50,6 +50,7 @@ TABLE: list[tuple[str, list[str]]] = [
         ["--tasks atari/pong has images and gymnasium/CartPole-v1 has none"],
     ),
     ("train quickstart --tasks atari/pong --execution serial", ["--atari.sticky 0.25", "use 0"]),
+    ("train quickstart --tasks gymnasium", ["unknown task or suite 'gymnasium'"]),
     ("train quickstart --learner.network bronette", ["--learner.network bronette", "there are bronet"]),
     ("train quickstart --learner.agent sac", ["--learner.agent sac", "there are auto, brc, discrete-brc"]),
     ("train quickstart --learner.agent discrete-brc", ["--learner.agent discrete-brc", "continuous: use auto"]),

@@ -14,7 +14,7 @@ from torch import nn
 from learner.agents import brc
 from learner.agents.reward_normalizer import RewardNormalizer
 from learner.config import LearnerConfig
-from learner.learner import Learner, LearnerSpec, finish
+from learner.learner import Learner, LearnerSpec, finish, make_learner
 from learner.networks.modules import Critic
 from learner.networks.spec import NetworkSpec
 from learner.nonfinite import NonFinite
@@ -334,3 +334,30 @@ def test_recorded_updates_are_the_updates(precision: Precision, tolerance: float
     assert torch.equal(eager.generator.get_state(), recorded.generator.get_state())
     for one, other in zip(parameters(eager), parameters(recorded), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize(("center", "spread"), [(100.0, 0.01), (5000.0, 1.0), (1.3, 1e-4), (9.81, 0.0)])
+def test_observations_far_from_zero_are_normalised(center: float, spread: float) -> None:
+    """A variance is not the difference of two rounded squares, which may be negative."""
+    networks = NetworkSpec(observation_size=39, action_size=2, num_tasks=3, width=16, normalize_observations=True)
+    learner, rng = Learner(spec(networks=networks, batch_size=256)), np.random.default_rng(0)
+    seen = [(center + spread * rng.standard_normal((4, 256, 39))).astype(np.float32) for _ in range(8)]
+    for part in seen:
+        for batch in part:
+            learner._observe(torch.from_numpy(batch))
+    (norm, *_) = learner.observed
+    expected = np.concatenate(seen).reshape(-1, 39).astype(np.float64)
+    mean, rows, begun = expected.mean(axis=0), len(expected), 1e-4  # it begins with that many rows around 0
+    variance = (rows * expected.var(axis=0) + begun + mean**2 * begun) / rows
+    np.testing.assert_allclose(norm.mean.numpy(), mean, rtol=1e-5)
+    np.testing.assert_allclose(norm.variance.numpy(), variance, rtol=0.01)
+    assert torch.isfinite(norm(torch.from_numpy(seen[0][0]))).all()
+
+
+def test_a_learner_is_made_of_options_alone() -> None:
+    learner = make_learner(
+        observation_size=5, action_size=2, num_tasks=3, width=32, heads=3, policy_width=16, loss="mse", batch_size=8
+    )
+    networks = learner.spec.networks
+    assert (networks.width, networks.heads, networks.num_bins) == (32, 3, 1)
+    assert np.isfinite(learner.train(batches(0)).finish()["critic_loss"])

@@ -14,7 +14,7 @@ from actors.policies.network import NumpyNetwork
 from cluster.cli.onnx_graph import model_of
 from examples.own_network import simba
 from learner.networks import registry
-from learner.networks.description import OBSERVATION, Concat, Dense, Network, Residual, placed
+from learner.networks.description import OBSERVATION, TASK, Concat, Dense, LayerNorm, Network, ReLU, Residual, placed
 from learner.networks.sizes import buffers_of, parameters
 from learner.networks.spec import NetworkSpec
 from learner.networks.torch_network import RunningNormalizer, TorchNetwork
@@ -45,6 +45,8 @@ registry.TRUNKS["simba"] = simba  # LayerNorms in other places
 NETWORKS |= {
     f"{name} of simba": getattr(registry, name)(replace(SPEC, network="simba")) for name in ("critic", "policy")
 }
+LATE = (Concat((TASK,)), LayerNorm("norm"), Dense("first", 8), Concat((TASK,)), ReLU(), Dense("second", 3))
+NETWORKS["inputs before a LayerNorm and a ReLU"] = Network(((OBSERVATION, (7,)), (TASK, (5,))), LATE)
 EACH = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS.keys())
 
 
