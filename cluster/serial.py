@@ -38,7 +38,7 @@ from dashboards.rows import Row
 from learner.config import Device
 from learner.learner import finish
 from learner.nonfinite import NonFinite
-from learner.reports import LearnerReport, Ready, Seconds
+from learner.reports import LearnerReport, Seconds
 from learner.scale.crew import Crew
 from learner.scale.trace import Trace
 from learner.state.transfer import begin_from
@@ -115,9 +115,7 @@ class SerialRun:
 
     def _conduct(self, stop: threading.Event) -> bool:
         session, spec = self.session, self.learner.spec
-        session.learner_ready(
-            Ready(self.learner.updates, spec.config.device, spec.config.precision, spec.config.threads)
-        )
+        session.learner_ready(self.learner.ready(spec.config.threads))
         if not session.random_is_scored:
             self._evaluate("random", stop)
         while not stop.is_set():

@@ -117,6 +117,8 @@ def cause_of(error: BaseException) -> Cause:
     """Return why a run failed, as a Cause."""
     if isinstance(error, RunFailed):
         return error.cause
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # of torch, or of Ray
+        return Cause.OUT_OF_MEMORY
     return Cause.DIED if isinstance(error, OSError) else Cause.RAISED
 
 

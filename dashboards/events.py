@@ -16,7 +16,19 @@ from dashboards.codec import FLAT, Float, decode, encode
 from learner.reports import Ready
 from replay.stats import Content
 
-SCHEMA = 2  # of rows, checkpoints and kept states; data without a number has schema 1
+SCHEMA = 2  # of events.jsonl, in the first event of a run; without a number it is 1
+# Schema 1 has no causes: words in the reason of a death, of which the first that is found counts.
+WORDS = (
+    ("its node has died", Cause.NODE_LOST),
+    ("unavailable", Cause.OUT_OF_REACH),
+    ("OutOfMemory", Cause.OUT_OF_MEMORY),
+    ("it has grown to", Cause.OUT_OF_MEMORY),
+    ("has not made a step", Cause.HUNG),
+    ("not answer", Cause.HUNG),
+    ("bad numbers", Cause.BAD_NUMBERS),
+    ("_loss became ", Cause.LOSS_NOT_FINITE),
+    ("Traceback", Cause.RAISED),
+)
 KINDS: dict[str, type[Event]] = {}
 
 
@@ -280,6 +292,9 @@ def from_row(row: dict[str, Any]) -> Entry:
     """Return the entry of a row of events.jsonl. Its event is Foreign if kind or form is unknown."""
     kind = row["event"]
     event: Event | None = None
+    if "cause" not in row and (kind == "failed" or kind.endswith("_died")):
+        reason = row.get("reason", "")
+        row = row | {"cause": next((cause for words, cause in WORDS if words in reason), Cause.DIED).value}
     if kind in KINDS:
         with suppress(ValueError):
             event = decode(KINDS[kind], row | {"how": kind})

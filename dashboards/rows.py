@@ -117,7 +117,7 @@ class Row:
     steps_ahead: Float
     learner_wait_share: Float
     actor_wait_share: Float
-    learner_threads: int
+    learner_threads: int = 0
     learner_seconds: Seconds
     actor_seconds: dict[str, Float]
     limiter: LimiterRow
@@ -149,7 +149,7 @@ class EvaluationRow:
     """
 
     time: Float
-    elapsed_s: Float
+    elapsed_s: Float | None = None
     env_steps: int
     updates: int
     policy: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from learner.networks.modules import Critic
 from learner.networks.spec import NetworkSpec, from_json, network_spec, to_json
 from learner.networks.torch_network import ResidualSum, RunningNormalizer
 from learner.nonfinite import NonFinite, way_out
+from learner.reports import Measured, Ready
 from learner.scale.cuda_graph import Recorded
 from learner.scale.memory import footprint, in_words
 from learner.scale.precision import (
@@ -302,6 +303,20 @@ class Learner:
 
     def _parameters_dtype(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
+
+    def ready(self, threads: int, measured: Sequence[Measured] = ()) -> Ready:
+        """Return its description. `threads` are those that it uses now; `measured` are the ways that were tried."""
+        return Ready(
+            updates=self.updates,
+            device=str(self.device),
+            precision=self.spec.config.precision,
+            threads=threads,
+            measured=list(measured),
+            ranks=self.ranks.count,
+            sharding=self.ranks.sharding,
+            critic_parameters=sum(p.numel() for p in self.state.modules()["critic"].parameters()),
+            consumed=list(self.consumed),
+        )
 
     def outgoing(self) -> Outgoing:
         """Return a copy of the current policy, to be sent to actors. A GPU may still be copying it."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
+import torch
 from ray.actor import ActorHandle
 from ray.util.placement_group import PlacementGroup, placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -82,7 +83,7 @@ class RankProcess:
         self.loop = loop
         self.ranks = replace(loop.ranks, rank=rank)
         self.failure: str | None = None
-        self.diverged = False  # whether it failed because a loss was not finite
+        self.failed_with: type[Exception] = RuntimeError  # what tells callers why: NonFinite, MemoryError, or neither
         self.meeting: TCPStore | None = None  # in the first rank only
         self.ended = False
         self.watches = 0  # number of calls of `watch`
@@ -115,7 +116,7 @@ class RankProcess:
 
     def _failed(self) -> Exception:
         """Return the exception for callers when the training thread has failed."""
-        return (NonFinite if self.diverged else RuntimeError)(f"learner failed:\n{self.failure}")
+        return self.failed_with(f"learner failed:\n{self.failure}")
 
     def ping(self) -> tuple[str, int]:
         """Return the node id and the process id, to show that this process is alive."""
@@ -138,7 +139,10 @@ class RankProcess:
             self.crew = Crew(self.learner, self.loop.deadline_s)
             self._work()
         except BaseException as error:
-            self.diverged = isinstance(error, NonFinite)
+            if isinstance(error, NonFinite):
+                self.failed_with = NonFinite
+            elif isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+                self.failed_with = MemoryError
             self.failure = traceback.format_exc()
         finally:
             with self.changed:
@@ -172,16 +176,9 @@ class LearnerProcess(RankProcess):
     def ready(self) -> Ready:
         """Wait until the learner is made or restored, and return its description."""
         return self._ask(
-            lambda: Ready(
-                updates=self.learner.updates,
-                device=str(self.learner.device),
-                precision=self.spec.config.precision,
-                threads=self.pace.settled,
-                measured=[Measured(way.precision, way.threads, seconds) for way, seconds in self.ways.items()],
-                ranks=self.ranks.count,
-                sharding=self.ranks.sharding,
-                critic_parameters=sum(p.numel() for p in self.learner.state.modules()["critic"].parameters()),
-                consumed=list(self.learner.consumed),
+            lambda: self.learner.ready(
+                self.pace.settled,
+                [Measured(way.precision, way.threads, seconds) for way, seconds in self.ways.items()],
             )
         )
 

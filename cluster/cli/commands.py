@@ -32,6 +32,7 @@ from cluster.run.folder import (
 from cluster.run.manifest import Manifest
 from cluster.run.registry import FileRegistry, Registry, find_registry, known_run
 from dashboards.sinks.console import duration, number
+from dashboards.sinks.records import RowUnreadable
 from learner.agents.catalogue import described
 from replay.json_text import json_text
 from replay.policy_store import PolicyMessage
@@ -147,6 +148,8 @@ def report(runs: Names = (), output: str = "", apart: bool = False, runs_folder:
         loaded = [load(path, state_of(registry, name)) for path, name in found]
     except OSError as error:
         raise ConfigError(f"{error.filename} cannot be read: {error.strerror}") from error
+    except RowUnreadable as error:
+        raise ConfigError(str(error)) from error
     try:
         write(loaded, file, apart)
     except OSError as error:

@@ -12,8 +12,9 @@ from cluster.deploy.remote import RAY, described
 from cluster.errors import ConfigError
 from dashboards.sinks.view import shown
 
-NODE = "~/brc-at-scale/cluster/deploy/node.sh"
-STOP = f"test ! -x {NODE} || {NODE} stop"  # a host without node.sh runs nothing of ours
+# The second is where version 0.1.0 has it. A host without either runs nothing of ours.
+NODES = "~/brc-at-scale/cluster/deploy/node.sh ~/brc-at-scale/cluster/node.sh"
+STOP = f"for node in {NODES}; do test ! -x $node || exec $node stop; done"
 SSH = ("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR")
 SSH_S = 120.0
 

@@ -233,7 +233,8 @@ def check_resume(path: Path, plan: Plan) -> tuple[str, Manifest]:
                     f"{flag(field)}: run {path.name} goes on in lock step from {old}, not {new}; resume with "
                     f"{flag(field)} {old}, or with --execution distributed"
                 )
-    done = manifest.env_steps == config.steps and manifest.updates >= plan.total_updates and has_score(path, plan)
+    scored = has_score(path, plan)
+    done = manifest.env_steps == config.steps and manifest.updates >= plan.total_updates and scored
     if done or config.steps < manifest.env_steps:
         raise ConfigError(
             f"--steps {config.steps}: run {path.name} has done {manifest.env_steps} already; ask for more"
@@ -250,10 +251,14 @@ def check_resume(path: Path, plan: Plan) -> tuple[str, Manifest]:
 
 
 def has_score(path: Path, plan: Plan) -> bool:
-    """Whether the final policy of a run has been evaluated."""
+    """Whether the final policy of a run has been evaluated. Raises ConfigError for evaluations that cannot be read: the
+    run that goes on would read them too."""
     from dashboards.sinks import records
 
-    rows = records.read_evaluations(path)
+    try:
+        rows = records.read_evaluations(path)
+    except records.RowUnreadable as error:
+        raise ConfigError(str(error)) from error
     return any(not row.is_random and row.updates >= plan.total_updates for row in rows)
 
 

@@ -23,9 +23,12 @@ def commit() -> str:
     """Return the short commit of a checkout, with + behind it where files differ from it; "" without a checkout."""
     if not (ROOT / ".git").exists():
         return ""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--exclude=*", "--dirty=+"]
+    git = ["git", "--no-optional-locks", "-C", str(ROOT)]  # it writes nothing: others may use the checkout
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
+        head, changes = (
+            subprocess.run([*git, *words], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+            for words in (("rev-parse", "--short", "HEAD"), ("status", "--porcelain", "--untracked-files=no"))
+        )
+    except (OSError, subprocess.SubprocessError):
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return head + ("+" if changes else "")

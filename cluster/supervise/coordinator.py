@@ -12,6 +12,8 @@ from pathlib import Path
 
 from ray.exceptions import RayTaskError
 
+from actors.backends.returned import BadEnvironment
+from actors.causes import Cause
 from actors.deaths import answered, cause_of
 from actors.fleet import FleetFailed, Poll
 from cluster.backend.parts import Parts
@@ -187,6 +189,8 @@ class Coordinator:
             return self.fleet.poll()
         except FleetFailed as error:
             raise RunFailed(f"an actor failed: {error}", error.cause) from error
+        except BadEnvironment as error:
+            raise RunFailed(f"an actor failed: {error}", Cause.RAISED) from error
         except RayTaskError as error:
             raise RunFailed(f"an actor failed: {error}", cause_of(error)) from error
 

@@ -80,8 +80,8 @@ class Seat:
             with suppress(psutil.NoSuchProcess):
                 self.process.kill()
 
-    def trouble(self, patience: Patience) -> str:
-        """Return why a living evaluator must be replaced, or "". Its death shows in its answers instead."""
+    def trouble(self, patience: Patience) -> tuple[Cause, str] | None:
+        """Return why a living evaluator must be replaced, if it must. Its death shows in its answers instead."""
         now = time.monotonic()
         try:
             if self.placed is not None:
@@ -91,19 +91,19 @@ class Seat:
                     if node == ray.get_runtime_context().get_node_id():
                         self.process = psutil.Process(pid)
                 elif now - self.begun_at > BUILD_TIMEOUT_S:
-                    return f"no node has had room for it for {BUILD_TIMEOUT_S:.0f} s"
+                    return Cause.DIED, f"no node has had room for it for {BUILD_TIMEOUT_S:.0f} s"
             elif self.asked is None:
                 self.asked, self.asked_at = self.handle.report.remote(), now
             elif answered(self.asked):
                 asked, self.asked = self.asked, None
                 self.report = ray.get(asked)
                 if self.report.silent_s > patience.most(self.report):
-                    return silence(self.report)
+                    return Cause.HUNG, silence(self.report)
             elif now - self.asked_at > patience.most(self.report):
-                return "it has not answered for its deadline"
+                return Cause.HUNG, "it has not answered for its deadline"
         except (RayError, psutil.NoSuchProcess):
             self.asked = None
-        return ""
+        return None
 
 
 def silence(report: EvaluatorReport) -> str:
@@ -181,7 +181,7 @@ class EvaluatorGroup:
             answer = first.answers[benchmark]
             if not answered(answer):
                 if trouble := seat.trouble(self.patience[benchmark]):
-                    self._replace(benchmark, Cause.HUNG, trouble)
+                    self._replace(benchmark, *trouble)
                     break
                 continue
             try:

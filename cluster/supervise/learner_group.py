@@ -147,9 +147,10 @@ class LearnerGroup:
             # When one rank fails, the others report a closed connection: collect the failures of all.
             ended, _ = ray.wait(self.watches, num_returns=len(self.watches), timeout=PING_TIMEOUT_S)
             failures = [failure for watch in ended if (failure := failure_of(watch)) is not None] or [error]
-            diverged = any(isinstance(one, RayTaskError) and isinstance(one.cause, NonFinite) for one in failures)
-            reason = "\n".join(map(str, failures))
-            raise RunFailed(reason, Cause.LOSS_NOT_FINITE if diverged else Cause.RAISED) from error
+            raised = [one.cause for one in failures if isinstance(one, RayTaskError)]
+            causes = ((NonFinite, Cause.LOSS_NOT_FINITE), (MemoryError, Cause.OUT_OF_MEMORY))
+            cause = next((cause for kind, cause in causes for one in raised if isinstance(one, kind)), Cause.RAISED)
+            raise RunFailed("\n".join(map(str, failures)), cause) from error
         raise AssertionError(f"rank {rank} did not fail")
 
     def _lost(self, rank: int, error: Exception) -> LearnerLost:

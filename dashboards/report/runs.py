@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ import yaml
 from dashboards.events import ActorDied, Begun, Entry, EvaluationLost, Event, GoneBack, LearnerDied, ShardDied
 from dashboards.rows import EvaluationRow, Row
 from dashboards.sinks import records
+from learner.config import LearnerConfig
 
 POINTS = 400  # points of a curve over time
 DEATHS = (ActorDied, ShardDied, LearnerDied, EvaluationLost)
@@ -55,16 +56,21 @@ def is_marked(event: Event) -> bool:
 
 
 def load(path: Path, state: str) -> Run:
-    """Load the run in a folder. Raises OSError, which names the file, if a file cannot be read."""
+    """Load the run in a folder. Raises OSError, which names the file, if a file cannot be read, and RowUnreadable.
+
+    Options of the learner that the run's version did not have get their defaults: the run was trained as if with them.
+    """
     evaluations = records.read_evaluations(path)
     random = [row for row in evaluations if row.is_random]
     learned = [row for row in evaluations if not row.is_random]
     events = records.read_events(path)
     rows = records.decoded(Row, path / "metrics.jsonl", records.sample(path / "metrics.jsonl", POINTS))
+    config = yaml.safe_load((path / "config.yaml").read_text())
+    config["learner"] = asdict(LearnerConfig()) | config.get("learner", {})
     return Run(
         path.name,
         state,
-        yaml.safe_load((path / "config.yaml").read_text()),
+        config,
         standing(rows, events, lambda row: row.elapsed_s, lambda event: event.from_elapsed_s),
         standing(learned, events, lambda row: row.env_steps, lambda event: event.from_steps),
         random[-1] if random else None,

@@ -195,21 +195,25 @@ def read(file: Path) -> list[dict[str, Any]]:
     return rows
 
 
+class RowUnreadable(Exception):
+    """A row of a run's records has a form that this version does not know."""
+
+
 def read_events(folder: Path) -> list[Entry]:
     """Return all events of the run in a folder, oldest first."""
     return [from_row(row) for row in read(folder / "events.jsonl")]
 
 
 def read_evaluations(folder: Path) -> list[EvaluationRow]:
-    """Return all evaluations of the run in a folder, oldest first."""
+    """Return all evaluations of the run in a folder, oldest first. Raises RowUnreadable."""
     file = folder / "eval.jsonl"
     return decoded(EvaluationRow, file, read(file))
 
 
 def decoded(kind: type[T], file: Path, rows: Sequence[dict[str, Any]]) -> list[T]:
-    """Return the dataclasses of a file's rows. Raises ValueError, which names the file, for an unknown form of row."""
+    """Return the dataclasses of a file's rows. Raises RowUnreadable, which names the file, for one of another form."""
     try:
         return [decode(kind, row) for row in rows]
     except ValueError as error:
         reason = " ".join(str(error).split()[:20])
-        raise ValueError(f"{file} has a row that this version cannot read ({reason}): move the file away") from error
+        raise RowUnreadable(f"{file} has a row that this version cannot read ({reason}): move the file away") from error
