@@ -31,7 +31,7 @@ from benchmarks.end_to_end import train
 from benchmarks.reference import ReferenceUnavailable, compare_updates
 from benchmarks.report import alternate, compare
 from learner.config import Device, LearnerConfig
-from learner.learner import Learner, LearnerSpec
+from learner.learner import Learner
 from learner.networks import registry
 from learner.networks.description import Dense, Network, placed
 from learner.networks.sizes import operations
@@ -40,7 +40,8 @@ from learner.scale.crew import Crew, allocate
 from learner.scale.cuda_graph import WARM_UP
 from learner.scale.memory import footprint
 from learner.scale.precision import Precision, multiplies_bfloat16
-from learner.scale.sharding import Ranks, Sharding, join, meet
+from learner.scale.sharding import join, meet
+from learner.spec import LearnerSpec, Ranks, Sharding
 from replay.store.rows import Batches
 
 OBSERVATION_SIZE, ACTION_SIZE, NUM_TASKS = 78, 21, 8

@@ -150,8 +150,8 @@ def serve(width: int, batch_size: int, side: Side, pipe: Connection) -> None:
     from learner.learner import Learner
     from learner.scale.crew import Crew
     from learner.scale.pace import Pace, steps
-    from learner.scale.sharding import ALONE
     from learner.scale.tuning import choose, sample, train_at
+    from learner.spec import ALONE
 
     spec: Any = learner_spec(width, batch_size, side.precision, "cpu", side.threads or os.cpu_count() or 1)  # type: ignore[arg-type]
     most = spec.config.threads

@@ -1,18 +1,36 @@
-"""Work of a learner's training thread: jobs that other threads request, and batches to update with."""
+"""Work of a learner's training thread: what other threads request of it, and batches to update with."""
 
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from learner.learner import Trained
 from learner.nonfinite import NonFinite
 from replay.store.rows import Batches
 
+if TYPE_CHECKING:
+    from learner.learner import Trained
+
 Jobs = queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]]
+
+
+@dataclass(frozen=True)
+class Requests:
+    """What other threads ask of the training thread.
+
+    Attributes:
+        jobs: done between two updates.
+        pauses: jobs that are done when no update is under way.
+        training: whether to make updates.
+    """
+
+    jobs: Jobs = field(default_factory=queue.SimpleQueue)
+    pauses: Jobs = field(default_factory=queue.SimpleQueue)
+    training: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from learner.agents.interface import Batch, State
 from learner.agents.reward_normalizer import RewardNormalizer
 from learner.config import LearnerConfig
 from learner.networks.modules import Critic
-from learner.networks.spec import NetworkSpec, from_json, network_spec, to_json
+from learner.networks.spec import from_json, network_spec, to_json
 from learner.networks.torch_network import ResidualSum, RunningNormalizer
 from learner.nonfinite import NonFinite, way_out
 from learner.reports import Measured, Ready
@@ -32,36 +32,13 @@ from learner.scale.precision import (
     run_in_bfloat16,
     set_products,
 )
-from learner.scale.sharding import ALONE, Ranks, average_gradients, average_over_ranks, shard
+from learner.scale.sharding import average_gradients, average_over_ranks, shard
+from learner.spec import ALONE, LearnerSpec, Ranks
 from learner.state.publishing import Outgoing
 from replay.policy_store import PolicyMessage
 from replay.store.rows import Batches
 
 NOISE_SEED = 1 << 31  # added to the seed of a run, which is smaller; torch uses 32 bits of a seed
-
-
-@dataclass(frozen=True, kw_only=True)
-class LearnerSpec:
-    """Everything a learner is made from.
-
-    Attributes:
-        config: the run's learner section, with a device and a number of CPU threads. `batches_per_request` is the
-            largest number of batches in one call of `train`.
-        num_shards: number of replay shards.
-        observation_dtype: dtype of the observations in batches.
-        tuned: whether to use the fastest number of threads, up to the configured number (learner.scale.tuning).
-    """
-
-    networks: NetworkSpec
-    config: LearnerConfig
-    num_shards: int = 1
-    seed: int
-    observation_dtype: str = "float32"
-    tuned: bool = False
-
-    def changed(self, **options: Any) -> LearnerSpec:
-        """Return a copy with these options of its configuration changed."""
-        return replace(self, config=replace(self.config, **options))
 
 
 class Trained:

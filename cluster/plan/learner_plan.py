@@ -6,8 +6,7 @@ from dataclasses import replace
 
 from cluster.plan.plan import Plan, learner_threads
 from learner.config import Device
-from learner.learner import LearnerSpec
-from learner.scale.sharding import Ranks
+from learner.spec import LearnerSpec, Ranks
 
 
 def ranks(plan: Plan) -> Ranks:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import os
+
 from cluster.errors import RunFailed
 from cluster.preflight.machine import this_machine
 from learner.config import Device
+
+# Drivers of GPUs that torch may use: NVIDIA's, WSL2's, Jetson's and AMD's. Where none of these files exists there is no
+# need to ask torch, which takes seconds to load, and which a coordinator does not need for anything else.
+DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/nvmap", "/dev/kfd")
 
 
 def learner_device(asked: str) -> Device:
     """Return cpu or cuda, given cpu, cuda or auto. Raises RunFailed where there is a GPU that torch cannot use: on the
     CPU the run would take a hundred times longer."""
+    gpus = this_machine().gpus
+    if asked == "cpu" or (asked == "auto" and not gpus and not any(map(os.path.exists, DRIVERS))):
+        return "cpu"
     import torch
 
-    gpus = this_machine().gpus
-    if asked == "cpu" or (asked == "auto" and not gpus and not torch.cuda.is_available()):
+    if asked == "auto" and not gpus and not torch.cuda.is_available():
         return "cpu"
     if torch.cuda.is_available():
         return "cuda"

@@ -18,7 +18,7 @@ from learner.networks.spec import NetworkSpec, from_json
 from learner.state.checkpoint import Checkpoints
 
 if TYPE_CHECKING:
-    from learner.state.transfer import Origin
+    from learner.spec import Origin
 
 SIZES = ("observation_size", "action_size", "num_tasks", "num_actions")  # fields that may differ from the origin's
 
@@ -102,7 +102,7 @@ def find_origin(plan: Plan) -> Origin | None:
     """Return the origin for the learner, which may need it several times; None for a run without an origin."""
     if not plan.config.origin:
         return None
-    from learner.state.transfer import MEAN, RANDOM, Origin
+    from learner.spec import MEAN, RANDOM, Origin
 
     checkpoints, name, manifest = newest(plan.config)
     known = manifest.tasks

@@ -29,7 +29,8 @@ from cluster.supervise.learner_group import LearnerGroup
 from cluster.supervise.recovery import Survivors, actor_name, living_actors, rank_name
 from cluster.supervise.shards import ShardGroup
 from learner.config import Device
-from learner.process import LoopSpec, start_ranks
+from learner.process import start_ranks
+from learner.spec import LoopSpec
 from replay.client.handle import ShardHandle
 from replay.policy_store import PolicyStore
 

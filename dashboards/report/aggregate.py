@@ -22,10 +22,15 @@ def iqm(scores: np.ndarray) -> float:
 
 
 def middle_half(scores: np.ndarray, axis: int | None) -> Any:
-    """Return the mean of the middle half, along an axis or over all values."""
-    from scipy.stats import trim_mean  # takes a second to load; refusals of settings must not wait for it
+    """Return the mean of the middle half, along an axis or over all values: a quarter is cut at each end, rounded down.
 
-    return trim_mean(scores, proportiontocut=0.25, axis=axis)
+    This is scipy.stats.trim_mean with a cut of 0.25. Loading scipy.stats takes every run two seconds of CPU.
+    """
+    if axis is None:
+        scores, axis = scores.ravel(), 0
+    ordered = np.moveaxis(np.sort(scores, axis=axis), axis, 0)
+    cut = len(ordered) // 4
+    return ordered[cut : len(ordered) - cut].mean(axis=0)
 
 
 def iqm_interval(

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from learner.learner import Learner, LearnerSpec, Trained
+from learner.learner import Learner, Trained
 from learner.nonfinite import NonFinite
+from learner.spec import LearnerSpec
 from learner.state import dcp
 from replay.store.rows import Batches
 

@@ -10,9 +10,8 @@ parameters.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -24,32 +23,9 @@ from torch.distributed.tensor import DTensor
 
 from learner.networks.modules import Critic
 from learner.networks.torch_network import Members, ResidualSum
+from learner.spec import Ranks
 
-Sharding = Literal["replicate", "shard"]
 MEETING_S = 300.0
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """The rank of this process, the number of ranks, and how they share the critic.
-
-    Attributes:
-        replicas: copies of the sharded critic, a divisor of `count`. With one copy for each node, parameters are
-            gathered within nodes, and only gradients cross between nodes (HSDP).
-    """
-
-    rank: int = 0
-    count: int = 1
-    sharding: Sharding = "replicate"
-    replicas: int = 1
-
-    def rows(self, batch_size: int) -> slice:
-        """Return this rank's rows of a batch. `count` must divide `batch_size`."""
-        size = batch_size // self.count
-        return slice(self.rank * size, (self.rank + 1) * size)
-
-
-ALONE = Ranks()
 
 
 def meet(ranks: Ranks, host: str, port: int) -> TCPStore:

@@ -21,9 +21,10 @@ from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
 from torch.distributed.checkpoint.state_dict_saver import async_save
 
 from learner.agents.catalogue import agent_of, described
-from learner.learner import Learner, LearnerSpec
+from learner.learner import Learner
 from learner.networks.modules import normalized
 from learner.networks.spec import NetworkSpec
+from learner.spec import LearnerSpec
 from learner.state.publishing import Outgoing
 from replay.json_text import json_text
 from replay.policy_store import PolicyMessage

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -19,28 +18,8 @@ from learner.agents.catalogue import described
 from learner.learner import Learner
 from learner.networks.description import ACTION, TASK, Concat, Dense, Ensemble, Network, dense_ends, placed
 from learner.networks.modules import normalized
-from learner.networks.spec import NetworkSpec
+from learner.spec import MEAN, RANDOM, Origin
 from learner.state.dcp import plain_errors
-
-MEAN, RANDOM = -1, -2
-
-
-@dataclass(frozen=True)
-class Origin:
-    """The trained agent from which a new agent begins.
-
-    Attributes:
-        url: folder or URL of the learner's part of a checkpoint.
-        networks: networks of the agent in the checkpoint.
-        embeddings: for every task of the new agent, its first embedding: the index of a task of the trained agent,
-            MEAN of all of them, or RANDOM for a new one.
-        scales: for every task of the new agent, the index of the task whose reward scale it keeps, or RANDOM for none.
-    """
-
-    url: str
-    networks: NetworkSpec
-    embeddings: tuple[int, ...]
-    scales: tuple[int, ...]
 
 
 @torch.no_grad()

@@ -25,7 +25,8 @@ from learner.jobs import Jobs, do
 from learner.learner import Learner
 from learner.networks.spec import NetworkSpec
 from learner.nonfinite import NonFinite
-from learner.process import LoopSpec, RankProcess
+from learner.process import RankProcess
+from learner.spec import LoopSpec
 from learner.state import dcp
 from learner.state.checkpoint import Checkpoints
 from tests.support import tiny

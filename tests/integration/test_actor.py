@@ -281,7 +281,7 @@ def test_evaluation_is_deterministic_and_counts_one_episode_a_copy() -> None:
         ("learner.learner, learner.agents.brc, learner.state.checkpoint, replay.store.storage", "ray"),
         ("learner.learner, replay.shard, replay.client.sampler", "actors"),
         ("learner.learner, actors.actor, replay.shard, dashboards.sinks.console", "cluster"),
-        ("cluster.cli.main, cluster.training", "torch"),
+        ("cluster.cli.main, cluster.training, cluster.process, cluster.preflight.origin", "torch"),
         ("cluster.cli.main, cluster.training", "ray"),
     ],
 )

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from learner.learner import Learner, LearnerSpec
+from learner.learner import Learner
 from learner.networks.spec import NetworkSpec
 from learner.scale import sharding
 from learner.scale.crew import Crew
-from learner.scale.sharding import Ranks
+from learner.spec import LearnerSpec, Ranks
 from learner.state import dcp
 from replay.store.rows import Batches
 from tests.support.specs import learner_spec

@@ -16,7 +16,8 @@ from learner.learner import Learner
 from learner.networks import registry
 from learner.networks.description import Dense, LayerNorm, Layers, ReLU
 from learner.networks.spec import NetworkSpec
-from learner.state.transfer import MEAN, RANDOM, Origin, begin_from
+from learner.spec import MEAN, RANDOM, Origin
+from learner.state.transfer import begin_from
 from tests.support import golden_vectors as golden
 from tests.support import tiny
 from tests.unit.test_learner import batches, save, spec

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 
 from cluster.plan.learner_plan import learner_spec
 from cluster.preflight.validation import validate
-from learner.learner import Learner, LearnerSpec, settled
+from learner.learner import Learner, settled
 from learner.scale import sharding
 from learner.scale.crew import Crew
 from learner.scale.precision import fastest, multiplies_bfloat16
-from learner.scale.sharding import ALONE, Ranks
 from learner.scale.tuning import BUDGET_S, Way, agreed, choose, in_turns, is_measured, ways
+from learner.spec import ALONE, LearnerSpec, Ranks
 from learner.state import dcp
 from tests.integration.test_crew import batches, spec
 from tests.integration.test_serial import StopAt, assert_identical, config, run

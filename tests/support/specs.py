@@ -6,8 +6,8 @@ from dataclasses import fields, replace
 from typing import Any
 
 from learner.config import LearnerConfig
-from learner.learner import LearnerSpec
 from learner.networks.spec import NetworkSpec
+from learner.spec import LearnerSpec
 
 OF_CONFIG = {field.name for field in fields(LearnerConfig)}
 SMALL = LearnerConfig(batch_size=32, batches_per_request=4, precision="float32", device="cpu", threads=1)

@@ -30,9 +30,10 @@ from learner.config import LearnerConfig
 from learner.learner import Learner
 from learner.networks.spec import NetworkSpec
 from learner.scale.memory import critic_parameters
+from learner.spec import MEAN, RANDOM, Origin
 from learner.state import dcp
 from learner.state.publishing import Outgoing
-from learner.state.transfer import MEAN, RANDOM, Origin, begin_from
+from learner.state.transfer import begin_from
 from replay.store.rows import Push
 from replay.store.storage import Storage, StorageSpec, new_state
 from tests.support.specs import learner_spec

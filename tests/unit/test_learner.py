@@ -14,12 +14,13 @@ from torch import nn
 from learner.agents import brc
 from learner.agents.reward_normalizer import RewardNormalizer
 from learner.config import LearnerConfig
-from learner.learner import Learner, LearnerSpec, finish, make_learner
+from learner.learner import Learner, finish, make_learner
 from learner.networks.modules import Critic
 from learner.networks.spec import NetworkSpec
 from learner.nonfinite import NonFinite
 from learner.scale.memory import critic_parameters
 from learner.scale.precision import Precision, autocast, parameter_dtype, round_factors
+from learner.spec import LearnerSpec
 from learner.state import dcp
 from learner.state.checkpoint import CheckpointError, Checkpoints
 from replay.store.rows import Batches
