@@ -57,7 +57,7 @@ def report(folder: Path, *words: str) -> str:
 
 
 def test_a_live_run_has_a_report_and_says_that_it_is_live(folder: Path) -> None:
-    with live(folder, "d", "--steps=100000") as process:
+    with live(folder, "d", "--execution=serial", "--steps=100000") as process:
         wait_for(process, lambda: len(tiny.rows(folder, "d", "metrics")) > 3)
         page = Path(report(folder, "d"))
         assert page == folder / "runs" / "d" / "report.html"

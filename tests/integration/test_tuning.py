@@ -30,6 +30,7 @@ from tests.integration.test_serial import StopAt, assert_identical, config, run
 from tests.support import tiny
 
 CHOICES = [Way(precision, threads) for precision in ("float32", "bf16") for threads in (1, 2, 4)]
+OPEN = ["--learner.threads=0", "--learner.precision=auto"]
 
 
 @given(costs=st.lists(st.floats(1e-3, 3.0), min_size=6, max_size=6), busy=st.integers(0, 8))
@@ -185,7 +186,7 @@ def open_ways(precision: str) -> list[Way]:
 
 
 def test_a_run_tells_what_it_chose_and_a_resumed_one_keeps_it(folder: Path) -> None:
-    first = tiny.train(folder, "a", "--learner.threads=0", "--steps=400")
+    first = tiny.train(folder, "a", *OPEN, "--steps=400")
     assert first.returncode == 0, first.stdout + first.stderr
     (ready,) = [row for row in events(folder / "runs" / "a") if row["event"] == "learner_ready"]
     measured = {Way(row["precision"], row["threads"]): row["seconds"] for row in ready["measured"]}
@@ -197,7 +198,7 @@ def test_a_run_tells_what_it_chose_and_a_resumed_one_keeps_it(folder: Path) -> N
     assert f"updates in {ready['precision']} on {number}" in first.stdout
     cores = range(1, (os.cpu_count() or 1) + 1)
     assert all(row["learner_threads"] in cores for row in tiny.rows(folder, "a", "metrics"))
-    again = tiny.train(folder, "a", "--learner.threads=0", "--steps=500", "--resume")
+    again = tiny.train(folder, "a", *OPEN, "--steps=500", "--resume")
     assert again.returncode == 0, again.stdout + again.stderr
     second = [row for row in events(folder / "runs" / "a") if row["event"] == "learner_ready"][-1]
     assert second["precision"] == ready["precision"]
