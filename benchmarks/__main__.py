@@ -1,4 +1,4 @@
-"""`python -m benchmarks [name ...]`: every benchmark, or those named, one after another."""
+"""Runs every benchmark, or the named ones, one after another: `python -m benchmarks [name ...]`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tyro
 
-# Name -> options of a run that takes seconds: to see that it works, not to trust its numbers.
+# Name -> options of a run that takes seconds. It shows that the benchmark works; do not trust its numbers.
 BENCHMARKS: dict[str, list[str]] = {
     "learner": ["--widths", "256", "--seconds", "0.3", "--repeats", "2"],
     "tuning": ["--widths", "64", "--batches", "64", "--neighbours", "1", "--seconds", "0.3", "--settle", "0.5"],
@@ -22,11 +22,11 @@ BENCHMARKS: dict[str, list[str]] = {
 
 
 def main(names: tyro.conf.Positional[tuple[str, ...]] = (), quick: bool = False, reference: Path | None = None) -> int:
-    """Run benchmarks; one JSON object a line. The exit code is that of the first that failed, else 0.
+    """Run benchmarks, which print one JSON object a line. Return the exit code of the first that failed, else 0.
 
     Args:
-        names: learner, tuning, actors, replay, fleet, crowd, monitoring, end_to_end; all when none is named.
-        quick: seconds instead of minutes, to see that they work.
+        names: learner, tuning, actors, replay, fleet, crowd, monitoring, end_to_end; all if none is named.
+        quick: run for seconds instead of minutes, to see that they work.
         reference: checkout of naumix/BiggerRegularizedCategorical, to compare the learner with.
     """
     unknown = [name for name in names if name not in BENCHMARKS]
@@ -38,7 +38,7 @@ def main(names: tyro.conf.Positional[tuple[str, ...]] = (), quick: bool = False,
         options = BENCHMARKS[name] if quick else []
         if name == "learner" and reference is not None:
             options = [*options, "--reference", str(reference)]
-        # Each in a process of its own: thread pools and environment variables of one would change another.
+        # Each runs in its own process: its thread pools and environment variables would affect the others.
         code = subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *options], check=False).returncode
         failed = failed or code
     return failed

@@ -1,14 +1,14 @@
-"""What an actor costs on top of its environments.
+"""Measures what an actor costs on top of its environments.
 
 Cases "<task>": environment steps/s of the whole actor loop (policy in numpy, recording, segments, pushes into a real
 shard in this process) against raw envpool stepped with random actions generated beforehand: the same pool settings and
-seeds, the same number of steps, the same process, alternately. The policy is one whose actions are close to uniform,
-because physics itself is slower or faster under other actions: dogs that lie still have more contacts to resolve.
+seeds, the same number of steps, the same process, alternately. The policy's actions are close to uniform too, because
+physics itself is slower or faster under other actions: dogs that lie still have more contacts to resolve.
 
-Cases "<task>-same-actions": the raw pool repeats the actions that the actor just took, so nothing but the actor's own
-overhead is left.
+Cases "<task>-same-actions": the raw pool repeats the actions that the actor just took, so only the actor's own overhead
+is left.
 
-Cases "<task>-private-memory": memory that is an actor process's own (USS) without what loading envpool and
+Cases "<task>-private-memory": private memory (USS) of an actor process, without the memory that loading envpool and
 making its pool took; theirs is the limit of 100 MB.
 """
 
@@ -50,9 +50,9 @@ from replay.process import RayShard, start_shard
 from replay.shard import Shard
 
 TASKS = ("dog-run", "humanoid-run", "cartpole-swingup")
-NUM_TASKS = 4  # of the run that the actor is part of: they decide the size of its policy's input
+NUM_TASKS = 4  # tasks of the actor's run: they decide the size of its policy's input
 MEMORY_LIMIT_MB = 100.0
-PUSHES = 3  # before memory is measured
+PUSHES = 3  # pushes before memory is measured
 
 
 def main(
@@ -63,7 +63,7 @@ def main(
     repeats: int = 9,
     memory_repeats: int = 3,
 ) -> None:
-    """Actor loop against raw envpool, and the private memory of an actor process.
+    """Compare the actor loop with raw envpool, and the private memory of an actor process with its limit.
 
     Args:
         tasks: dm_control tasks, such as dog-run.
@@ -93,7 +93,7 @@ def main(
 
 
 def plan_of(task: str, copies: int, threads: int, ray_folder: str = "") -> Plan:
-    """A run of one task whose shard takes whatever is pushed."""
+    """Return the plan of a run of one task whose shard accepts every push."""
     return make_plan(
         Config(
             tasks=(f"dmc/{task}",),
@@ -135,7 +135,7 @@ def compare_speed(plan: Plan, same_actions: bool, seconds: float, repeats: int) 
             raw.pool.step(action)
         return len(actions) * spec.copies / (time.perf_counter() - started)
 
-    ours(), theirs()  # the first touches of memory
+    ours(), theirs()  # warm-up: memory is touched for the first time
     case = plan.tasks[0].short_name + ("-same-actions" if same_actions else "")
     result = compare("actors", case, "environment steps/s", *alternate(ours, theirs, repeats))
     report = actor.report()
@@ -149,7 +149,7 @@ def compare_speed(plan: Plan, same_actions: bool, seconds: float, repeats: int) 
 
 
 class ListeningEnvironment(EnvpoolEnvironment):
-    """Keeps the actions that it was sent."""
+    """An environment that keeps the actions sent to it."""
 
     def __init__(self, task: Task, seeds: Sequence[int], threads: int) -> None:
         super().__init__(task, seeds, threads)
@@ -161,33 +161,33 @@ class ListeningEnvironment(EnvpoolEnvironment):
 
 
 def listening_environment(spec: ActorSpec) -> ListeningEnvironment:
-    """The actor's pool, with the settings and seeds that it would have in a run."""
+    """Return the actor's pool, with the settings and seeds that it would have in a run."""
     ((_, task),) = spec.tasks
     seeds = [copy_seed(spec.seed, spec.incarnation, spec.first_copy + copy) for copy in range(spec.copies)]
     return ListeningEnvironment(task, seeds, spec.threads)
 
 
 def networks_of(plan: Plan) -> NetworkSpec:
-    """Networks of a run with NUM_TASKS tasks like the plan's. Of the critic only the task embeddings are published, so
-    its width does not matter."""
+    """Return the networks of a run with NUM_TASKS tasks like the plan's. The critic's width does not matter: only its
+    task embeddings are published."""
     return NetworkSpec(
         observation_size=plan.observation_size, action_size=plan.action_size, num_tasks=NUM_TASKS, width=8
     )
 
 
 def actor_spec(plan: Plan) -> ActorSpec:
-    """The plan's only actor, as a part of a run with NUM_TASKS tasks."""
+    """Return the spec of the plan's only actor, as a part of a run with NUM_TASKS tasks."""
     return replace(plan.actor(plan.everything()), acting=acting(networks_of(plan)))
 
 
 def uniform_policy(plan: Plan) -> PolicyMessage:
-    """A policy of a run with NUM_TASKS tasks that acts close to uniformly, at the full cost of its network."""
+    """Return a policy of a run with NUM_TASKS tasks that acts nearly uniformly, at the full cost of its network."""
     networks = networks_of(plan)
     policy = Policy(networks)
     with torch.no_grad():
         for name in ("mean.weight", "mean.bias", "log_std.weight"):
             policy.get_parameter(name).zero_()
-        # tanh of a normal draw of deviation 0.88 is all but uniform. `registry.policy` makes log 0.88 of 0.767:
+        # tanh of a normal draw of deviation 0.88 is nearly uniform. `registry.policy` turns 0.767 into log 0.88:
         # -4 + 6 tanh(0.767).
         policy.get_parameter("log_std.bias").fill_(0.767)
     return Outgoing(policy, Critic(networks).embedding_table(), 0).message()
@@ -201,7 +201,7 @@ def compare_memory(plan: Plan, repeats: int) -> None:
 
 
 class MeasuredActorProcess(ActorProcess):
-    """The process of an actor, which also says what its pools took."""
+    """The process of an actor that also measures the memory of its pools."""
 
     def build(self) -> None:
         def measured(spec: ActorSpec) -> list[Environment]:
@@ -214,12 +214,12 @@ class MeasuredActorProcess(ActorProcess):
             super().build()
 
     def private_memory(self) -> tuple[float, float]:
-        """MB without its pools, and MB that they took."""
+        """Return the MB without its pools, and the MB that the pools took."""
         return private_megabytes() - self.pools_mb, self.pools_mb
 
 
 def memory_of_actor(plan: Plan) -> tuple[float, float]:
-    """USS in MB of a Ray actor process that has pushed and taken over policies, without its pools, and theirs."""
+    """Return the USS in MB of a Ray actor process that has pushed and got policies: without its pools, and of these."""
     shard = start_shard(plan.shards[0])
     store = ray.remote(PolicyStore).options(num_cpus=0, max_concurrency=2).remote(ray.put)
     process = ray.remote(MeasuredActorProcess).options(num_cpus=0, runtime_env={"env_vars": ACTOR_ENVIRONMENT})

@@ -1,10 +1,10 @@
-"""What five hundred actors cost the coordinator: its fleet over real Ray actors, of which each stands for several.
+"""Measures what five hundred actors cost the coordinator: its fleet, with Ray actors that each stand for several.
 
-A process that only pretends to step costs no less memory than one that does, and five hundred do not fit on a small
-machine. So some processes make up the reports of many: to the fleet, which asks each of five hundred in turn and takes
-in what it says, nothing differs. Everything else is what a coordinator does between two ticks: metrics rows of hundreds
-of tasks, records on disk, and Prometheus' questions. Prints its share of a core, that of metrics alone, its memory, how
-old the oldest report was, how many series Prometheus got, and how long a question took.
+A process that only pretends to step needs as much memory as an actor, and five hundred do not fit on a small machine.
+So each of a few processes makes up the reports of many actors. The fleet works as always: it asks each of the five
+hundred in turn, and uses its report. Everything else is what a coordinator does between two ticks: metrics rows of
+hundreds of tasks, records on disk, and answers to Prometheus. Prints the coordinator's share of a core, the share of
+metrics alone, its memory, the age of the oldest report, the number of series in an answer, and the time of an answer.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ from learner.networks.spec import NetworkSpec
 from learner.reports import LearnerReport, Seconds
 from replay.stats import LimiterStats, SamplerStats, ShardStats, WriterStats
 
-TICK_S = 0.25  # of the coordinator
+TICK_S = 0.25  # seconds between two ticks of the coordinator
 REPORT_S = 5.0
 
 
 def main(actors: int = 500, processes: int = 25, tasks: int = 100, minutes: float = 5.0) -> None:
-    """Ask a fleet for as long as that.
+    """Poll a fleet, and measure its costs.
 
     Args:
-        actors: to the fleet.
-        processes: that answer for them.
-        tasks: of the run, which the actors share.
-        minutes: how long, once all of them collect.
+        actors: number of actors that the fleet sees.
+        processes: number of processes that answer for them.
+        tasks: number of tasks of the run, which the actors share.
+        minutes: length of the measurement, after all actors collect.
     """
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     ray.init(num_cpus=processes, include_dashboard=False, log_to_driver=False, logging_level="WARNING")
@@ -105,7 +105,7 @@ def main(actors: int = 500, processes: int = 25, tasks: int = 100, minutes: floa
                 time.sleep(TICK_S)
             seconds.append((busy(process) - started) / 10.0)
             memory.append(float(process.memory_info().rss))
-        # Of making rows, writing them and answering; the last is counted as long as it takes whom it answers.
+        # Cores for making rows, writing them and answering. An answer counts for as long as the caller waits for it.
         monitoring = (telling + sum(asked)) / (time.monotonic() - began)
         records.close()
     half = len(memory) // 2

@@ -1,7 +1,7 @@
-"""A whole run, distributed against serial: the same tiny configuration, each in processes of its own, alternately.
+"""Compares whole runs, distributed against serial: the same tiny configuration, in separate processes, alternately.
 
-"wall-time" is the whole command, start-up and evaluation included. "steps-per-s" and "updates-per-s" are of the
-training phase alone: from the first to the last row of metrics.jsonl between the first update and the last.
+"wall-time" is the time of the whole command, including start-up and evaluation. "steps-per-s" and "updates-per-s" are
+rates of the training phase: from the first to the last row of metrics.jsonl between the first update and the last.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from dashboards.sinks import records
 
 
 class Run(NamedTuple):
-    """What one run gave."""
+    """Measurements of one run."""
 
     wall_s: float
-    steps_per_s: float  # of all tasks
+    steps_per_s: float  # of all tasks together
     updates_per_s: float
 
 
 def main(preset: str = "quickstart", steps: int = 3000, warmup: int = 1000, repeats: int = 2, threads: int = 1) -> None:
-    """Distributed against serial execution of the same configuration.
+    """Compare distributed with serial execution of the same configuration.
 
     Args:
         preset: configuration to start from.
         steps: environment steps of each task.
-        warmup: of these, the steps before the first update.
+        warmup: how many of these steps come before the first update.
         repeats: runs of each execution.
         threads: threads of the learner; 0 takes every core. 1 is the quickstart preset's own.
     """
@@ -56,7 +56,7 @@ def main(preset: str = "quickstart", steps: int = 3000, warmup: int = 1000, repe
 
 
 def run(preset: str, steps: int, warmup: int, threads: int, execution: Literal["distributed", "serial"]) -> Run:
-    """Train, without scoring or saving anything."""
+    """Train without scoring or saving anything, and return the measurements."""
     options = {
         "--execution": execution,
         "--steps": steps,
@@ -72,9 +72,9 @@ def run(preset: str, steps: int, warmup: int, threads: int, execution: Literal["
 
 
 def train(preset: str, options: dict[str, Any], *flags: str) -> list[dict[str, Any]]:
-    """Rows of metrics, two a second, of a run whose folder is removed afterwards.
+    """Train, and return the rows of metrics, two a second. The folder of the run is removed afterwards.
 
-    Raises RuntimeError with what the run said when it fails.
+    Raises RuntimeError with the output of the run if it fails.
     """
     # Below /tmp, because the sockets in Ray's folder may have paths of 107 characters at most.
     with tempfile.TemporaryDirectory(prefix="brc-", dir="/tmp", ignore_cleanup_errors=True) as folder:
@@ -89,7 +89,7 @@ def train(preset: str, options: dict[str, Any], *flags: str) -> list[dict[str, A
 
 
 def training_rates(rows: list[dict[str, Any]]) -> tuple[float, float]:
-    """Environment steps/s and updates/s. The last row is left out: it is written after the final evaluation."""
+    """Return environment steps/s and updates/s. The last row is left out: it is written after the final evaluation."""
     training = [row for row in rows[:-1] if 0 < row["updates"] < rows[-1]["updates"]]
     if len(training) < 2:
         raise RuntimeError("training was over within two rows of metrics; raise --steps")

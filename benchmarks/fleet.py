@@ -1,9 +1,9 @@
-"""A fleet in a real run: scaled up and down under load, and a crowd of a hundred actors for minutes.
+"""Measures a fleet in a real run: scaled up and down under load, and a crowd of a hundred actors for minutes.
 
-"scale" asks for other numbers of actors five times and says how long each took to be so, against the 20 seconds that it
-may take; the run then ends at its budget to the step. "crowd" keeps many actors, each with one copy of a small task,
-and says what memory all processes of the run took together, and which share of a core the coordinator. What was lost
-is what replay had not taken of an actor when that gave up: nothing, unless something is wrong.
+"scale" asks for another number of actors five times, and prints how long each change took; the limit is 20 seconds. The
+run then ends at its budget to the step. "crowd" keeps many actors, each with one copy of a small task. It prints the
+memory of all processes of the run together, and the coordinator's share of a core. `lost_pushes` counts pushes whose
+shard did not answer, and that are sent again: 0, unless something is wrong.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ def main(
     """Scale a fleet, and keep a crowd.
 
     Args:
-        counts: of actors, one after another; none leaves the case out.
+        counts: numbers of actors, one after another; none leaves the case out.
         crowd: actors to keep together; 0 leaves the case out.
-        minutes: how long, once all of them collect.
+        minutes: length of the measurement, after all actors of the crowd collect.
         steps: environment steps of each task in the run that is scaled.
     """
     if counts:
@@ -70,7 +70,7 @@ def scale(counts: tuple[int, ...], steps: int) -> None:
             command = [sys.executable, "-m", "cluster", "scale", "run", f"dmc={count}", *options]
             started = time.monotonic()
             said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            took.append(time.monotonic() - started)  # the command waits until it is so
+            took.append(time.monotonic() - started)  # the command returns when the fleet has this size
             if f"{count} of {count} actors" not in said:
                 raise RuntimeError(f"asked for {count} actors: {said}")
             wait_for_steps(process, folder, begun + 200)
@@ -127,7 +127,7 @@ def keep(count: int, minutes: float) -> None:
 
 @contextmanager
 def run(actors: int, options: dict[str, Any]) -> Iterator[tuple[psutil.Popen, Path]]:
-    """A run under way and its folder; what is left of it is killed, and its folder removed."""
+    """Start a run; yield its process and folder. At the end its processes are killed and its folder is removed."""
     with tempfile.TemporaryDirectory(prefix="brc-", dir="/tmp", ignore_cleanup_errors=True) as place:
         places = {"--name": "run", "--runs-folder": f"{place}/runs", "--ray-folder": f"{place}/ray"}
         command = [sys.executable, "-m", "cluster", "train", "quickstart"]
@@ -158,12 +158,12 @@ def wait_for_steps(process: psutil.Popen, folder: Path, steps: int) -> None:
 
 
 def newest(folder: Path) -> dict[str, Any]:
-    """The last row of metrics, or nothing."""
+    """Return the last row of metrics; an empty one if there is none."""
     return next(iter(records.tail(folder / "metrics.jsonl", 1)), {})
 
 
 def together(process: psutil.Popen) -> int:
-    """Bytes of memory that all processes of a run take, what several share counted once."""
+    """Return the bytes of memory of all processes of a run. Memory that several share counts once."""
     total = 0
     for one in [process, *process.children(recursive=True)]:
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):

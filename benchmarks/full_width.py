@@ -1,9 +1,9 @@
-"""The paper's width on this machine's GPU, in one command: speed against the JAX reference, and dogs over its curve.
+"""Measures the paper's width on this machine's GPU: speed against the JAX reference, and dogs over the paper's curves.
 
-First the rows of `benchmarks.learner` for every precision, compiled or not, against the reference in float32 and in its
-fastest precision; then what kernels an update spends its time in; then `brc train dmc-dogs` for as many minutes as are
-given, and its evaluations drawn over the published ones. A point of theirs stands for 25,000 environment steps of each
-task.
+First come the rows of `benchmarks.learner` for every precision, compiled or not, against the reference in float32 and
+in its fastest precision. Then come the kernels that take most of an update's time. Then `brc train dmc-dogs` runs for
+the given minutes, and its evaluations are drawn over the published ones. A published point stands for 25,000
+environment steps of each task.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ def main(
     figure: Path = Path("full-width.png"),
     train: str = "",
 ) -> int:
-    """Measure, then train. Exit code 2 when something that is needed is not there.
+    """Measure, then train. Exit code 2 if a GPU or the reference is missing.
 
     Args:
-        reference: checkout of naumix/BiggerRegularizedCategorical; without it that comparison is left out.
+        reference: checkout of naumix/BiggerRegularizedCategorical; without it the comparison is left out.
         python: interpreter that has jax, flax, optax and distrax.
         device: cuda, or cpu with a small width to see that this works.
-        width: of the critic.
+        width: width of the critic.
         batch_size: rows in an update.
-        repeats: of each measurement.
-        minutes: of training; it is stopped then, with a checkpoint, and the same command goes on with it.
+        repeats: repeats of each measurement.
+        minutes: minutes of training. It then stops with a checkpoint, from which the same command resumes.
         run: name of the run.
-        runs_folder: where it goes.
-        figure: PNG to draw into.
+        runs_folder: folder of the run's folder.
+        figure: PNG file to draw into.
         train: more options of `brc train`, as in --train="--steps=100000 --seed=1".
     """
     if device == "cuda" and not torch.cuda.is_available():
@@ -83,7 +83,7 @@ def main(
 
 
 def kernels(width: int, batch_size: int, device: Device, count: int = 12) -> dict[str, Any]:
-    """Shares of the device's time in an update by kernel, on a GPU, or by operation; the largest ones."""
+    """Return the largest shares of the device's time in an update: by kernel on a GPU, else by operation."""
     spec = learner_spec(width, batch_size, "bf16" if device == "cuda" else "float32", device, torch.get_num_threads())
     learner, batches = Learner(spec), noise(spec)
     update(learner, batches)
@@ -99,7 +99,7 @@ def kernels(width: int, batch_size: int, device: Device, count: int = 12) -> dic
 
 
 def learn(run: str, runs_folder: Path, minutes: float, options: list[str]) -> int:
-    """Train for so long, or go on with the run if it is there; the exit code of `brc train`."""
+    """Train for `minutes`, or resume the run if it exists. Return the exit code of `brc train`."""
     command = [sys.executable, "-m", "cluster", "train", "dmc-dogs", f"--name={run}", f"--runs-folder={runs_folder}"]
     if (runs_folder / run / "config.yaml").exists():
         command.append("--resume")
@@ -113,7 +113,7 @@ def learn(run: str, runs_folder: Path, minutes: float, options: list[str]) -> in
 
 
 def over_published(evaluations: list[dict[str, Any]]) -> Curves:
-    """Ours and the paper's curves of every task."""
+    """Return our curves and the paper's, of every task."""
     curves: Curves = {}
     for task in evaluations[0]["return"]:
         paper = published.curve(task)

@@ -1,13 +1,13 @@
-"""Updates by width, batch, precision, compilation and number of ranks, and what share of the matmul rate they use.
+"""Measures updates by width, batch, precision, compilation and number of ranks, and their share of the matmul rate.
 
-Ours is the rate at which updates get through the floating-point operations of their dense layers, theirs that of
-torch.mm of (batch x width) and (width x width) in the same precision with the same threads, or float32's where the
-device has no instructions for bfloat16. The ratio is the fraction reached; LayerNorms, losses, optimisers and the
-target's step are what is missing to 1. With several ranks on one machine the threads are divided among them.
+Ours is the rate of the floating-point operations in the dense layers of updates. Theirs is the rate of torch.mm of
+(batch x width) and (width x width) in the same precision with the same threads, or in float32 where the device has no
+instructions for bfloat16. The ratio is the fraction reached; LayerNorms, losses, optimisers and the target's step take
+the rest of the time. With several ranks on one machine the threads are divided among them.
 
 With --reference, a second row compares each kind of update on one rank with the JAX reference's on the same device.
-With --data-wait, a short run of the quickstart's tasks at that width tells what share of its time the learner waits
-for replay.
+With --data-wait, a short run of the quickstart's tasks at that width measures the share of time in which the learner
+waits for replay.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from learner.spec import LearnerSpec, Ranks, Sharding
 from replay.store.rows import Batches
 
 OBSERVATION_SIZE, ACTION_SIZE, NUM_TASKS = 78, 21, 8
-BATCHES = 4  # in a request
+BATCHES = 4  # batches in a request
 
 
 def main(
@@ -64,23 +64,23 @@ def main(
     reference_products: tuple[str, ...] = ("float32",),
     python: str = sys.executable,
 ) -> int:
-    """Updates/s of the learner and the fraction of the matmul rate that they reach. Exit code 2 when the reference
-    cannot be run.
+    """Measure updates/s of the learner and the fraction of the matmul rate that they reach. Exit code 2 if the
+    reference cannot be run.
 
     Args:
         widths: widths of the critic.
         batches: rows in an update.
-        precisions: of the products.
+        precisions: precisions of the matrix products.
         compile: whether blocks are compiled and, on a GPU, updates recorded.
         ranks: processes that make an update together.
-        sharding: how they share the critic; replicate or shard.
-        seconds: length of a repeat of updates; one of matmuls takes half of it.
+        sharding: how the ranks share the critic; replicate or shard.
+        seconds: length of a repeat of updates; a repeat of matmuls takes half of it.
         repeats: repeats of each side.
         threads: threads of torch for all ranks together; 0 takes every core, as a run does.
         device: cpu or cuda.
         data_wait: add the share of a run in which its learner waits for replay.
         reference: checkout of naumix/BiggerRegularizedCategorical, to compare with.
-        reference_products: precisions of its products, such as float32 or bfloat16, as JAX names them.
+        reference_products: precisions of the reference's products, such as float32 or bfloat16, as JAX names them.
         python: interpreter that has jax, flax, optax and distrax.
     """
     threads = threads or os.cpu_count() or 1
@@ -92,7 +92,7 @@ def main(
         if reference is None or count > 1:
             continue
         for products in reference_products:
-            torch._dynamo.reset()  # it compiles a block for a few sizes only
+            torch._dynamo.reset()  # torch compiles a block for a few sizes only
             try:
                 compare_updates(
                     reference,
@@ -119,7 +119,8 @@ def case_name(spec: LearnerSpec) -> str:
 
 
 def data_wait_share(spec: LearnerSpec) -> float:
-    """Of the learner's time from its first updates to its last ones, in a run of about half a minute."""
+    """Return the share of the learner's time, from its first to its last updates, in which it waits for replay. The run
+    takes about half a minute."""
     options = {
         "--learner.width": spec.networks.width,
         "--learner.batch-size": spec.config.batch_size,
@@ -164,7 +165,7 @@ def learner_spec(
 
 
 def measure(spec: LearnerSpec, ranks: Ranks, seconds: float, repeats: int, threads: int, extra: dict[str, Any]) -> None:
-    """One row of the table. The process is a fresh one, so that its peak memory is this row's."""
+    """Measure and print one row, in new processes, so that the peak of memory is this row's."""
     context = multiprocessing.get_context("spawn")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -241,7 +242,7 @@ def member(
         1,
         config.device,
     )
-    del expected["checkpoint"]  # none is written here
+    del expected["checkpoint"]  # no checkpoint is written here
     result.print(
         updates_per_s=result.ours / gigaflop,
         gigaflop_per_update=gigaflop,
@@ -251,20 +252,20 @@ def member(
         device=torch.cuda.get_device_name() if spec.config.device == "cuda" else "cpu",
         **extra,
     )
-    os._exit(0)  # threads of a process group may abort an interpreter that ends in its own time
+    os._exit(0)  # in a normal exit, threads of a process group may abort the interpreter
 
 
 def peak_bytes(device: str) -> int:
-    """The most that this process has held so far, on the device or, for a CPU, at all."""
+    """Return the most bytes that this process has held so far: on the GPU, or for a CPU in all."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
-    # Of this program alone: what getrusage tells was perhaps its parent's, before the program began.
+    # VmHWM is of this program alone. The peak of getrusage may be the parent's, from before the program began.
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
     return 1024 * int(line.split()[1])
 
 
 def noise(spec: LearnerSpec) -> Batches:
-    """Batches of normal numbers, with finished episodes of every task."""
+    """Return batches of normal numbers, with finished episodes of every task."""
     batches, rng = allocate(spec, spec.config.batch_size), np.random.default_rng(0)
     for array in (batches.observations, batches.rewards, batches.next_observations):
         array[...] = rng.standard_normal(array.shape)
@@ -276,22 +277,22 @@ def noise(spec: LearnerSpec) -> Batches:
 
 
 def update(learner: Learner, batches: Batches) -> None:
-    """BATCHES updates, as they are made in a run."""
+    """Make BATCHES updates, as a run does."""
     learner.train(batches).finish()
 
 
 def update_flops(spec: NetworkSpec, batch_size: int) -> int:
-    """Floating-point operations in the dense layers of an update: two for each weight and row they meet."""
+    """Return the floating-point operations in the dense layers of an update: two for each weight and row."""
 
     critic, policy = registry.critic(spec), registry.policy(spec)
     critic_input, policy_input = first_layers(critic), first_layers(policy)
     weights = (
-        # Target forward; critic forward, its weights' gradients and its inputs'; then in the policy's loss forward and
-        # the inputs' gradients alone.
+        # Target: forward. Critic's loss: forward, and gradients of weights and inputs. Policy's loss: forward, and
+        # gradients of inputs alone.
         6 * operations(critic)
         # Without task embeddings nothing below the first layer learns from the critic's loss.
         - (0 if spec.embedding_inputs else critic_input)
-        # Forward for the target and for the loss, the weights' gradients, the inputs' but for the first layer's.
+        # Forward for the target and for the loss; gradients of weights, and of inputs except the first layer's.
         + 4 * operations(policy)
         - policy_input
     )
@@ -299,7 +300,7 @@ def update_flops(spec: NetworkSpec, batch_size: int) -> int:
 
 
 def first_layers(network: Network) -> int:
-    """Operations of one row in the dense layer, or layers, that take the network's inputs."""
+    """Return the operations of one row in the dense layer, or layers, that take the network's inputs."""
     first = next(place for place in placed(network) if isinstance(place.layer, Dense))
     return first.copies * 2 * first.before[0] * first.after[0]
 

@@ -1,6 +1,6 @@
-"""What a learner takes of each GPU's memory, by width and number of ranks: arithmetic, nothing is measured.
+"""Prints the memory that a learner takes of each GPU, by width and number of ranks. It is computed, not measured.
 
-`python -m benchmarks.learner` prints beside every row what its process took and what is reckoned here.
+`python -m benchmarks.learner` prints in every row the memory that its process took and the memory computed here.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from learner.scale.memory import critic_parameters, footprint
 def main(
     widths: tuple[int, ...] = (4096, 11264), ranks: tuple[int, ...] = (1, 2, 4, 8), precision: str = "bf16"
 ) -> None:
-    """A table in gigabytes.
+    """Print a table in gigabytes.
 
     Args:
-        widths: of the critic.
+        widths: widths of the critic.
         ranks: numbers of GPUs; the critic is sharded over more than one.
         precision: float32, tf32 or bf16.
     """

@@ -1,7 +1,7 @@
-"""What it costs a run to answer Prometheus: the same run with metrics, asked every second, and without, alternately.
+"""Measures what answers to Prometheus cost: the same run with metrics, asked every second, and without, alternately.
 
-Prometheus asks every fifteen seconds. A run's speed differs from time to time by more than what this measures, which
-the spread of the ratios shows.
+Prometheus itself asks every fifteen seconds. The speed of a run varies by more than this cost, as the spread of the
+ratios shows.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ASK_S = 1.0
 
 
 class Asker(threading.Thread):
-    """Asks the run that is written to a folder of targets, until it is stopped."""
+    """A thread that asks a run for its metrics until it is stopped. The folder of targets has the run's address."""
 
     def __init__(self, targets: Path) -> None:
         super().__init__(daemon=True)
@@ -40,18 +40,18 @@ class Asker(threading.Thread):
                 with urllib.request.urlopen(f"http://{target}/metrics", timeout=10) as answer:
                     answer.read()
                 self.seconds.append(time.perf_counter() - began)
-            except (OSError, HTTPException):  # it has not begun, or has ended
+            except (OSError, HTTPException):  # the run has not begun, or has ended
                 continue
 
 
 def main(preset: str = "quickstart", steps: int = 4000, warmup: int = 1000, repeats: int = 3) -> None:
-    """Steps and updates a second, with and without.
+    """Compare steps and updates a second, with and without metrics.
 
     Args:
         preset: configuration to start from.
         steps: environment steps of each task.
-        warmup: of these, the steps before the first update.
-        repeats: runs of each.
+        warmup: how many of these steps come before the first update.
+        repeats: runs of each side.
     """
     options = {
         "--steps": steps,

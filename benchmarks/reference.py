@@ -1,8 +1,8 @@
-"""Time of an update, ours against the jitted update of the JAX reference, naumix/BiggerRegularizedCategorical.
+"""Compares the time of our update with the jitted update of the JAX reference, naumix/BiggerRegularizedCategorical.
 
 The reference runs from a checkout given by its path, in a process of its own (reference_process.py), so that the two
-libraries do not share thread pools; while one side computes, the other waits. Both make the same number of updates of
-the same shapes and draw their own noise; batches are at hand on both sides. Ours normalises the rewards too.
+libraries do not share thread pools. While one side computes, the other waits. Both make the same number of updates of
+the same shapes, from batches that are in memory, and draw their own noise. Our updates also normalise the rewards.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from learner.networks.spec import NetworkSpec
 from learner.scale.cuda_graph import WARM_UP
 from replay.json_text import json_text
 
-UPDATES = 2  # in one call of the reference, all compiled together: what the paper makes per step
-WARM_UP_CALLS = 2  # the reference compiles in its first call and, its step counter then being an array, in its second
-XLA_THREADS = 8  # with fewer the reference was seen to hang at widths of 512 and more on a machine of two cores
+UPDATES = 2  # updates in one call of the reference, compiled together; the paper makes as many per step
+WARM_UP_CALLS = 2  # it compiles in its first call, and again in its second, where its step counter is an array
+XLA_THREADS = 8  # with fewer, the reference hung at widths of 512 and more on a machine with two cores
 
 
 class ReferenceUnavailable(Exception):
@@ -64,7 +64,7 @@ class Reference:
             | {
                 "NPROC": str(XLA_THREADS),
                 "JAX_PLATFORMS": device,
-                "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # ours is on the same GPU
+                "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # our learner is on the same GPU
                 "MUJOCO_GL": "disable",
             },
         )
@@ -81,14 +81,14 @@ class Reference:
             raise
 
     def seconds_of(self, calls: int) -> float:
-        """Seconds that the reference took for `calls` calls of its update."""
+        """Return the seconds that the reference takes for `calls` calls of its update."""
         assert self.process.stdin is not None
         self.process.stdin.write(f"{calls}\n")
         self.process.stdin.flush()
         return float(self._read()["seconds"])
 
     def close(self) -> None:
-        """Closing its standard input ends the process, if it is not computing."""
+        """Close the standard input of the process, which then ends. Kill it if it is still computing after 10 s."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         try:
@@ -127,7 +127,7 @@ def compare_updates(
     seconds: float,
     repeats: int,
 ) -> None:
-    """Print a row. `train` makes so many of our `updates`; `products` is the precision of the reference's."""
+    """Print a row. A call of `train` makes `updates` of ours; `products` is the precision of the reference."""
 
     def ours_of(calls: int) -> float:
         started = time.perf_counter()
@@ -137,7 +137,7 @@ def compare_updates(
 
     with Reference(path, python, networks, batch_size, products, device) as reference:
         reference.seconds_of(WARM_UP_CALLS)
-        ours_of(WARM_UP + 1)  # the last of them is recorded
+        ours_of(WARM_UP + 1)  # the last call records a CUDA graph, if updates are recorded
         ours = milliseconds_per_update(ours_of, updates, seconds)
         theirs = milliseconds_per_update(reference.seconds_of, UPDATES, seconds)
         result = compare(
@@ -157,6 +157,6 @@ def compare_updates(
 
 
 def milliseconds_per_update(seconds_of: Callable[[int], float], updates: int, seconds: float) -> Callable[[], float]:
-    """A measurement of about `seconds`: as many calls as one call's time says."""
+    """Return a measurement of about `seconds`. The time of one call decides the number of calls."""
     calls = max(1, round(seconds / seconds_of(1)))
     return lambda: 1000 * seconds_of(calls) / (calls * updates)

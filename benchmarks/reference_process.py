@@ -1,7 +1,7 @@
-"""The reference's process: holds its agent, makes updates when told to, and says how long they took.
+"""The reference's process: it holds the agent, makes updates when told to, and reports how long they took.
 
-Its argument is a JSON object of settings. It writes one JSON object a line: first what packages are missing or which
-versions are there, then, for each number that it reads from a line of its standard input, the seconds of so many calls.
+Its argument is a JSON object of settings. It writes one JSON object a line: first the missing packages, or the versions
+if none is missing. Then it reads numbers of calls, one a line, from its standard input, and writes the seconds of each.
 """
 
 from __future__ import annotations
@@ -55,9 +55,10 @@ def updater(
     updates: int,
     products: str,
 ) -> Callable[[], None]:
-    """One call of the reference's update, done when it returns. `products` is jax_default_matmul_precision."""
+    """Return a function that makes one call of the reference's update and waits until it is done. `products` is
+    jax_default_matmul_precision."""
     sys.path.insert(0, reference)
-    sys.modules["wandb"] = types.ModuleType("wandb")  # its logger imports it; nothing is logged here
+    sys.modules["wandb"] = types.ModuleType("wandb")  # the reference's logger imports it; nothing is logged here
     jax, np = importlib.import_module("jax"), importlib.import_module("numpy")
     agents, utils = importlib.import_module("jaxrl.agent.brc_learner"), importlib.import_module("jaxrl.utils")
     jax.config.update("jax_default_matmul_precision", products)

@@ -1,18 +1,18 @@
-"""How fast replay stores and samples, against torch.index_select, memcpy, two libraries, and Ray's own limits.
+"""Measures how fast replay stores and samples, against torch.index_select, memcpy, two libraries, and Ray's limits.
 
 Transitions are a dog's: observations of 223 and actions of 38 floats, about 2 kB each with the next observation. Sides
 run alternately in one process, with one thread. Cases:
 
 sample-vs-index-select  the kernel and torch.index_select copy the same random rows of the same array; share_of_memcpy
-                        is against a contiguous copy of as many bytes
-sample-vs-best-peer     a whole batch drawn and copied: ours into space that is used again, as a shard does it; those of
-                        TorchRL and cpprb as they document it. Theirs is the faster of the two in each repeat
+                        is the share of the speed of a contiguous copy of as many bytes
+sample-vs-best-peer     a whole batch is drawn and copied. Ours copies into space that is used again, as a shard does;
+                        TorchRL and cpprb are used as documented. Theirs is the faster of the two in each repeat
 insert-vs-best-peer     pushes of 16 segments of 32 transitions
 pull                    a learner's sampler and a shard in two processes, two requests in flight, batches copied out;
-                        theirs is an actor that returns an array which is ready, pulled likewise
+                        theirs is an actor that returns a ready array, pulled in the same way
 push                    a writer and a shard; theirs is an actor that does nothing with the same pushes
-latency-...             p50 and p99 of one batch asked of a shard in another process, alone, under pushes at full speed,
-                        and during a snapshot; ratio is p99 alone over p99 then
+latency-...             p50 and p99 of one batch from a shard in another process: alone, under pushes at full speed,
+                        and during a snapshot; ratio is p99 alone over p99 of the case
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main(
     repeats: int = 9,
     batches: int = 16,
 ) -> None:
-    """Rates of replay beside those of others.
+    """Compare the rates of replay with the rates of others.
 
     Args:
         cases: sample (against index_select), peers (libraries), processes (pull, push, latency over Ray).
@@ -109,7 +109,7 @@ def filled(rows: int) -> Storage:
 
 
 def timed(sides: Sides, calls: int, repeats: int) -> dict[str, list[float]]:
-    """Seconds of a call, median over `calls` in a row, for each repeat. Sides take turns, repeat by repeat."""
+    """Return the seconds of a call, median over `calls` in a row, for each repeat. Sides take turns in each repeat."""
     found: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(repeats):
         for name, call in sides.items():
@@ -124,7 +124,7 @@ def timed(sides: Sides, calls: int, repeats: int) -> dict[str, list[float]]:
 
 def sample_rows(rows: int, calls: int, repeats: int) -> None:
     ring = filled(rows).rings[0]
-    # Every row and the one after it, as overlapping rows of a matrix.
+    # Each row of this matrix is a row of the ring and the one after it, so rows overlap.
     floats = torch.from_numpy(ring.packed.reshape(-1).view(np.float32))
     width = ring.stride // 4
     window = torch.as_strided(floats, (ring.rows - 1, WINDOW // 4), (width, 1))
@@ -177,7 +177,7 @@ def against_peers(rows: int, calls: int, repeats: int) -> None:
 
 
 class ForgetfulShard(ShardProcess):
-    """A shard that can be had to write all of a snapshot again."""
+    """A shard that can be made to write a whole snapshot again."""
 
     def forget_snapshots(self) -> None:
         assert self.place is not None
@@ -185,7 +185,7 @@ class ForgetfulShard(ShardProcess):
 
 
 class Ready:
-    """An actor that has its answer ready, and takes what it is given."""
+    """An actor whose answer is ready, and that accepts every push."""
 
     def __init__(self, nbytes: int) -> None:
         self.array = np.ones(nbytes, np.uint8)
@@ -198,7 +198,7 @@ class Ready:
 
 
 class Pusher:
-    """Pushes at full speed in a thread, while it is told to."""
+    """Pushes at full speed in a thread, while this is switched on."""
 
     def __init__(self, name: str, shard: RayShard) -> None:
         self.writer, self.push, self.working = Writer(name, [shard]), push_of(2), threading.Event()
@@ -210,7 +210,7 @@ class Pusher:
             self.writer.push(self.push)
 
     def work(self, on: bool) -> int:
-        """Returns the pushes made so far."""
+        """Switch pushing on or off. Return the number of pushes made so far."""
         if on:
             self.working.set()
         else:

@@ -1,4 +1,4 @@
-"""Replay buffers of two libraries, used as these document it."""
+"""Replay buffers of TorchRL and cpprb, used as their documentation shows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def peer_transitions(push: Push) -> dict[str, np.ndarray]:
 
 
 def torchrl_buffer(rows: int, batch: int, push: Push) -> tuple[Callable[[], object], Callable[[], object]]:
-    """TorchRL's, holding `rows` transitions: what samples a batch of it, and what inserts the push once more."""
+    """Fill TorchRL's buffer of `rows` transitions. Return two functions: sample a batch, and insert the push again."""
     from tensordict import TensorDict
     from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
 
@@ -38,7 +38,7 @@ def torchrl_buffer(rows: int, batch: int, push: Push) -> tuple[Callable[[], obje
 
 
 def cpprb_buffer(rows: int, batch: int, push: Push) -> tuple[Callable[[], object], Callable[[], object]]:
-    """cpprb's, likewise."""
+    """Like `torchrl_buffer`, for cpprb."""
     import cpprb
 
     transitions = peer_transitions(push)

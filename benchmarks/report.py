@@ -1,4 +1,4 @@
-"""What every benchmark shares: running two sides alternately, and printing a case as one JSON object a line."""
+"""Code that all benchmarks share: it runs two sides alternately, and prints a case as one JSON object a line."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from replay.json_text import json_text
 T = TypeVar("T")
 
 LIBRARIES = ("torch", "numpy", "envpool", "ray")
-LOAD_AT_START = os.getloadavg()  # what was running before the benchmark added to it
+LOAD_AT_START = os.getloadavg()  # load of the machine without the benchmark's own
 
 
 @dataclass(frozen=True)
 class Result:
-    """One case. `ratio` above 1 is better for us; where the other side is a limit, it is the fraction of the limit."""
+    """Result of one case. `ratio` above 1 is better for us; if the other side is a limit, it is the fraction of it."""
 
     benchmark: str
     case: str
@@ -31,13 +31,13 @@ class Result:
     spread: tuple[float, float]  # least and greatest ratio over the repeats
 
     def print(self, **extra: Any) -> None:
-        """One line of JSON, ending with `extra` fields that only this benchmark has."""
+        """Print one line of JSON, which ends with the `extra` fields of this benchmark."""
         machine = {"versions": versions(), "load": LOAD_AT_START, "cores": os.cpu_count()}
         print(json_text(rounded(asdict(self) | machine | extra)), flush=True)
 
 
 def alternate(ours: Callable[[], T], theirs: Callable[[], T], repeats: int) -> tuple[list[T], list[T]]:
-    """Run both sides in turn, ours first, `repeats` times each; what each call returned, by side."""
+    """Run both sides in turn, ours first, `repeats` times each. Return the results of all calls, by side."""
     pairs = [(ours(), theirs()) for _ in range(repeats)]
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
 
@@ -45,14 +45,14 @@ def alternate(ours: Callable[[], T], theirs: Callable[[], T], repeats: int) -> t
 def compare(
     benchmark: str, case: str, unit: str, ours: Sequence[float], theirs: Sequence[float], less_is_better: bool = False
 ) -> Result:
-    """Medians of both sides and the median of the ratios of neighbouring repeats, which cancels slow drifts of load."""
+    """Return medians of both sides, and the median ratio of neighbouring repeats, which cancels slow drifts of load."""
     pairs = list(zip(ours, theirs, strict=True))
     ratios = [b / a if less_is_better else a / b for a, b in pairs]
     return Result(benchmark, case, unit, median(ours), median(theirs), median(ratios), (min(ratios), max(ratios)))
 
 
 def versions() -> dict[str, str | None]:
-    """Versions of what decides speed; None for what is not installed."""
+    """Return the versions of Python and of the libraries that decide speed; None for one that is not installed."""
     found: dict[str, str | None] = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -63,7 +63,7 @@ def versions() -> dict[str, str | None]:
 
 
 def rounded(value: Any) -> Any:
-    """Floats to four significant digits, in nested containers."""
+    """Return a value with its floats rounded to four significant digits, in nested containers too."""
     if isinstance(value, float):
         return float(f"{value:.4g}")
     if isinstance(value, dict):

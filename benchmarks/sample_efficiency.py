@@ -1,13 +1,14 @@
-"""What a budget of environment steps buys: evaluation returns of several seeds, against the reference's own runs.
+"""Measures returns at a budget of environment steps: evaluations of several seeds, against the reference's own runs.
 
 `python -m benchmarks.sample_efficiency reference` trains on the tasks and configuration of reference_small_run.json,
-which holds learning curves of the published JAX code. `theirs` is the mean over the reference's seeds, `ours` over
-ours, both of the mean of the last three evaluations, and `spread` the ratios of our single seeds.
+which holds learning curves of the published JAX code. The return of a seed is the mean of its last three evaluations.
+`theirs` is the mean over the reference's seeds, `ours` the median over our seeds, and `spread` the ratios of our
+single seeds.
 
 `python -m benchmarks.sample_efficiency quickstart` trains the preset as a newcomer does. `ours` is the mean score over
-tasks of the last evaluation, `theirs` the 0.5 that it is to reach with every seed.
+tasks of the last evaluation. `theirs` is the score of 0.5 that it must reach with every seed.
 
-Takes hours, so `python -m benchmarks` leaves it out. Runs that are finished already are not made again.
+This takes hours, so `python -m benchmarks` leaves it out. Runs that are finished already are not made again.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from benchmarks.report import compare
 from dashboards.sinks import records
 
 REFERENCE = json.loads((Path(__file__).parent / "reference_small_run.json").read_text())
-# That file's configuration in our options. One actor with one copy a task is what comes closest to its lock step.
+# That file's configuration in our options. One actor with one copy of each task is closest to its lock step.
 REFERENCE_OPTIONS = [
     "--tasks",
     "dmc/cartpole-swingup",
@@ -47,8 +48,8 @@ REFERENCE_OPTIONS = [
     "--actors.copies=1",
     "--checkpoint-interval=0",
 ]
-LAST = 3  # evaluations that count
-NEEDED = 0.5  # mean score over the quickstart's tasks
+LAST = 3  # number of last evaluations that count
+NEEDED = 0.5  # mean score to reach over the quickstart's tasks
 Curves = dict[str, dict[str, list[list[tuple[int, float]]]]]  # by task and group of seeds: (step, return) by seed
 
 
@@ -58,7 +59,7 @@ def reference(
     runs_folder: Path = Path("runs/sample-efficiency"),
     figure: Path | None = None,
 ) -> None:
-    """Our returns against the reference implementation's at equal environment steps.
+    """Compare our returns with the reference implementation's at equal environment steps.
 
     Args:
         execution: serial or distributed.
@@ -91,11 +92,11 @@ def quickstart(
     runs_folder: Path = Path("runs/quickstart-seeds"),
     figure: Path | None = None,
 ) -> None:
-    """The preset's mean score over tasks in its last evaluation, against what it is to reach.
+    """Compare the preset's mean score over tasks in its last evaluation with the score that it must reach.
 
     Args:
         seeds: one run each.
-        precision: of the learner's products.
+        precision: precision of the learner's matrix products.
         runs_folder: where the runs go.
         figure: PNG to draw the curves into.
     """
@@ -114,7 +115,7 @@ def quickstart(
 
 
 def evaluations(name: str, seed: int, options: list[str], runs_folder: Path) -> list[dict[str, Any]]:
-    """Rows of eval.jsonl of a finished run, which is made now if there is none."""
+    """Return the rows of eval.jsonl of a finished run. If there is none, make it now."""
     finished = any(row["event"] == "finished" for row in records.read(runs_folder / name / "events.jsonl"))
     if not finished:
         command = [sys.executable, "-m", "cluster", "train", "quickstart", *options]
@@ -131,7 +132,7 @@ def last_mean(curve: list[tuple[int, float]]) -> float:
 
 
 def draw(curves: Curves, file: Path) -> None:
-    """One panel a task; of every group of seeds the single curves thin and their mean thick."""
+    """Draw one panel a task. Of every group of seeds, single curves are thin and their mean is thick."""
     figure, axes = plt.subplots(1, len(curves), figsize=(5 * len(curves), 3.6), squeeze=False)
     for axis, (task, groups) in zip(axes.flat, curves.items(), strict=True):
         for number, (name, seeds) in enumerate(groups.items()):

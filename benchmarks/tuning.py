@@ -1,11 +1,11 @@
-"""The precision and threads that a run chooses by itself, against every fixed choice, beside busy processes.
+"""Compares the precision and threads that a run chooses by itself with every fixed choice, beside busy processes.
 
-A case is a width and a number of neighbours, processes that never rest. Ours is an update as a run makes it: the choice
-is made by `learner.scale.tuning` and followed by `learner.scale.pace`. `fresh` has chosen beside these neighbours;
-`kept` chose before the first case of its width and has lived through all cases since, of which it has `settle` seconds
-to take notice. Theirs is the fixed choice that is the fastest in this case, of both precisions, every number of
-threads, and all threads as torch has them wait by itself (`spinning`), which runs do not do. All sides take turns in
-one run, in processes of their own that rest while it is not their turn.
+A case is a width and a number of neighbours: processes that never rest. Ours is an update as a run makes it, where
+`learner.scale.tuning` chooses and `learner.scale.pace` adapts the choice. `fresh` has chosen beside these neighbours.
+`kept` has chosen before the first case of its width and has run in all cases since; in each it has `settle` seconds to
+adapt. Theirs is the fastest fixed choice in this case. The fixed choices are both precisions with every number of
+threads, and with all threads waiting as torch lets them by default (`spinning`), which runs do not do. All sides take
+turns, in processes of their own that rest while it is not their turn.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ import tyro
 from benchmarks.report import compare
 from learner.scale.waiting import ENVIRONMENT
 
-HOPELESS = 3.0  # times the best of the first turns: such a choice has no further turn
+HOPELESS = 3.0  # a choice that takes more than this factor times the best of the first turns has no further turn
 NEIGHBOUR = "while True: sum(range(1000))"
 
 
 @dataclass(frozen=True)
 class Side:
-    """How updates are made: by their own choice for "auto" and 0 threads."""
+    """How updates are made. With "auto" and 0 threads, they choose by themselves."""
 
     precision: str
     threads: int
@@ -52,15 +52,15 @@ def main(
     settle: float = 4.0,
     repeats: int = 31,
 ) -> None:
-    """Milliseconds of an update by our choice and by the best fixed one. The ratio is theirs by ours: 0.87 and above is
-    at most 1.15 times slower. `times_slower` is the median of neighbouring turns, and `times_slower_in_all` the ratio
-    of the sums of all turns, in which the trials of other threads weigh as much as they last.
+    """Compare milliseconds of an update by our choice and by the best fixed one. The ratio is theirs by ours: 0.87 and
+    above means at most 1.15 times slower. `times_slower` is the median over neighbouring turns. `times_slower_in_all`
+    is the ratio of the sums of all turns; in it, trials of other numbers of threads count with all the time they take.
 
     Args:
-        widths: of the critic.
-        batches: rows of an update, of each width.
-        neighbours: busy processes, case after case.
-        seconds: of a turn.
+        widths: widths of the critic.
+        batches: rows of an update, for each width.
+        neighbours: numbers of busy processes, case after case.
+        seconds: length of a turn.
         settle: seconds of updates before the turns of a case.
         repeats: turns of each side.
     """
@@ -78,7 +78,7 @@ def main(
 
 
 def sides() -> list[Side]:
-    """Every fixed choice."""
+    """Return every fixed choice."""
     from learner.scale.pace import steps
     from learner.scale.precision import multiplies_bfloat16
 
@@ -89,7 +89,7 @@ def sides() -> list[Side]:
 
 
 def report(case: str, ours: dict[str, Part], fixed: list[Part], seconds: float, repeats: int) -> None:
-    """Have all sides take turns, and print a row for each of ours."""
+    """Let all sides take turns, and print a row for each of ours."""
     turns: dict[str, list[float]] = {name: [] for name in ours}
     theirs: dict[str, list[float]] = {part.side.name: [] for part in fixed}
     for _ in range(repeats):
@@ -110,7 +110,7 @@ def report(case: str, ours: dict[str, Part], fixed: list[Part], seconds: float, 
 
 
 class Part:
-    """One side, in a process of its own, so that its threads wait as it says."""
+    """One side, in a process of its own, because the way its threads wait is set by the environment."""
 
     def __init__(self, width: int, batch_size: int, side: Side) -> None:
         context = multiprocessing.get_context("spawn")
@@ -127,13 +127,13 @@ class Part:
         self.pipe.recv()  # it has chosen
 
     def updates(self, seconds: float) -> float:
-        """Make some, one at least; milliseconds of one."""
+        """Make updates for `seconds`, at least one. Return the milliseconds of one."""
         self.pipe.send(seconds)
         taken: float = self.pipe.recv()
         return taken
 
     def chosen(self) -> str:
-        """Its precision and threads now."""
+        """Return its precision and threads now."""
         self.pipe.send(None)
         words: str = self.pipe.recv()
         return words
@@ -144,8 +144,8 @@ class Part:
 
 
 def serve(width: int, batch_size: int, side: Side, pipe: Connection) -> None:
-    """What a side's process does: choose, then make updates whenever it is asked to."""
-    # What loads torch comes after its environment has been set.
+    """Run the process of a side: choose, then make updates whenever asked to."""
+    # These load torch, so they are imported after the environment has been set.
     from benchmarks.learner import learner_spec
     from learner.learner import Learner
     from learner.scale.crew import Crew
@@ -175,7 +175,7 @@ def serve(width: int, batch_size: int, side: Side, pipe: Connection) -> None:
 
 @contextmanager
 def busy(count: int) -> Iterator[None]:
-    """So many processes that never rest."""
+    """Run `count` processes that never rest."""
     processes = [subprocess.Popen([sys.executable, "-c", NEIGHBOUR]) for _ in range(count)]
     try:
         yield

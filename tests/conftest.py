@@ -19,21 +19,21 @@ from tests.support.usual_signals import give_children_the_usual_signals
 give_children_the_usual_signals()
 os.environ.setdefault("MUJOCO_GL", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.update(ENVIRONMENT)  # runs in this process are beside others too
+os.environ.update(ENVIRONMENT)  # runs in this process share the machine too
 
 
 @pytest.fixture(autouse=True)
 def called_nowhere() -> Iterator[None]:
-    """What `brc` notes of the folder that it is called in ends with the test that calls it."""
+    """Remove, after every test, the environment variable in which `brc` notes the folder where it was called."""
     yield
     os.environ.pop(CALLED_IN, None)
 
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """Runs and Ray's sessions, in a short path: Ray's sockets have a limit of 107 bytes.
+    """A folder for runs and Ray's sessions, with a short path: Ray's sockets have a limit of 107 bytes.
 
-    What runs that were killed have left in shared memory goes with them.
+    At the end the shared memory that killed runs have left is removed too.
     """
     with tempfile.TemporaryDirectory(prefix="brc-", ignore_cleanup_errors=True) as path:
         yield Path(path)

@@ -1,4 +1,4 @@
-"""Several hosts on this machine (fakehosts.sh), and a cluster on them as an operator would bring it up."""
+"""Several hosts on this machine (fakehosts.sh), and the description with which an operator starts a cluster on them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import yaml
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 ADDRESSES = {"op": "10.77.0.10", "head": "10.77.0.1", "w1": "10.77.0.2", "w2": "10.77.0.3", "store": "10.77.0.4"}
-# These train. Where there is more than one CPU they leave some to the head, which Ray gives 30 s to start.
+# Hosts that train. If there are several CPUs, they leave some to the head: Ray gives the head 30 s to start.
 BUSY = ("w1", "w2")
 REDIS = f"{ADDRESSES['store']}:6380"
 S3 = f"http://{ADDRESSES['store']}:5000"
 BUCKET = "brc"
-# What every host that writes to the store has in its environment.
+# Environment variables of every host that writes to the store.
 STORE = {
     "AWS_ENDPOINT_URL": S3,
     "AWS_ACCESS_KEY_ID": "test",
@@ -30,7 +30,7 @@ STORE = {
 
 
 class Hosts:
-    """Those of ADDRESSES. Their files lie in memory, below `folder`; use as a context manager."""
+    """The hosts of ADDRESSES, as a context manager. Their files are in memory, below `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -62,11 +62,11 @@ class Hosts:
         self._script("kill", host)
 
     def again(self, host: str) -> None:
-        """A host that was killed is back, empty."""
+        """Start a killed host again. Its files are gone."""
         self._script("up", described(host))
 
     def command(self, host: str, line: str) -> list[str]:
-        """What runs a line in a login shell of a host."""
+        """Return the command that runs a line in a login shell of a host."""
         return [str(HERE / "fakehosts.sh"), "in", host, "bash", "--login", "-i", "-c", f"cd {ROOT}; {line}"]
 
     def run(self, host: str, line: str, check: bool = True, timeout: float = 300.0) -> str:
@@ -95,11 +95,11 @@ class Hosts:
             )
 
     def file(self, host: str, path: str) -> Path:
-        """Of what a host has written, as seen from here."""
+        """Return where a file that a host has written is on this machine."""
         return self.folder / "tmpfs" / host / "upper" / path.lstrip("/")
 
     def processes(self, host: str) -> list[str]:
-        """Process ids and command lines of a host, but for the shell that it consists of, its ssh daemon, this look."""
+        """Return process ids and command lines of a host, without its first shell, its ssh daemon and this `ps`."""
         lines = self.run(host, "ps -eo pid,args --no-headers").splitlines()
         own = (
             "/usr/sbin/sshd",
@@ -109,11 +109,11 @@ class Hosts:
             "/bin/bash -c /usr/sbin/sshd",
             "bash --login -i -c cd",
         )
-        found = [line.strip() for line in lines if line.split()[0].isdigit()]  # the shell may complain
+        found = [line.strip() for line in lines if line.split()[0].isdigit()]  # other lines are warnings of the shell
         return [line for line in found if not any(word in line for word in own)]
 
     def state(self, run: str) -> Iterator[str]:
-        """What is known of the hosts after a failure: ends of logs, processes, and where the coordinator waits."""
+        """Yield the state of the hosts after a failure: the coordinator's stacks, processes, and ends of logs."""
         head = self.file("head", "/root/.brc")
         coordinator = "py-spy dump --pid $(pgrep -f ray::Coordinator) || true"
         yield f"--- coordinator\n{self.run('head', coordinator, check=False)}"
@@ -127,14 +127,14 @@ class Hosts:
 
 
 def described(host: str) -> str:
-    """A host as fakehosts.sh is told of it."""
+    """Return the argument of fakehosts.sh for a host: name, address and CPUs."""
     cpus = sorted(os.sched_getaffinity(0))
     own = cpus[: max(1, len(cpus) // 2)] if host in BUSY else cpus
     return f"{host}:{ADDRESSES[host]}:{','.join(map(str, own))}"
 
 
 def description(path: Path) -> None:
-    """cluster/deploy/on-prem.yaml for these hosts: their addresses, and the environment that is there already."""
+    """Write cluster/deploy/on-prem.yaml with the addresses of these hosts, whose environment needs no setup."""
     found = yaml.safe_load((ROOT / "cluster" / "deploy" / "on-prem.yaml").read_text())
     found["provider"] |= {"head_ip": ADDRESSES["head"], "worker_ips": [ADDRESSES["w1"], ADDRESSES["w2"]]}
     found["auth"] = {"ssh_user": "root", "ssh_private_key": "~/.ssh/id_fakehosts"}

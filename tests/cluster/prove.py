@@ -1,9 +1,9 @@
-"""`python -m tests.cluster.prove FOLDER`: a cluster on hosts of this machine, from `make up` to `make down`.
+"""Test of a cluster on hosts of this machine, from `make up` to `make down`: `python -m tests.cluster.prove FOLDER`.
 
-Operator, head, two workers, and a host with Redis and an S3 server. A run of two tasks with two shards is launched,
-scaled, followed, told to stop, and resumed to its end; meanwhile each part of the system is lost once. Prints a JSON
-line for each step, with its seconds. Needs root, and what fakehosts.sh and Redis need; exits with 1 when a promise is
-broken. FOLDER is where the hosts keep their state, and must have a short path.
+The hosts are an operator, a head, two workers, and a host with Redis and an S3 server. A run of two tasks with two
+shards is launched, scaled, followed, stopped, and resumed to its end. Meanwhile each part of the system is lost once.
+The program prints a JSON line for each step, with its seconds, and exits with 1 when a check fails. It needs root, and
+all that fakehosts.sh and Redis need. The hosts keep their state in FOLDER, whose path must be short.
 """
 
 from __future__ import annotations
@@ -68,13 +68,13 @@ class Proof:
         return [row for row in records.read(self.run_folder / "events.jsonl") if row["event"] == kind]
 
     def inserts(self) -> list[int]:
-        """Of each shard: one that was away has taken less."""
+        """Return the inserts of each shard, for its task with the most. A shard that was away has fewer."""
         line = "redis-cli -p 6380 -a $(cat ~/.brc/redis_password) --no-auth-warning hget brc:run:proof kept"
         state = json.loads(self.hosts.run("store", line).splitlines()[-1])
         return [max(shard["inserts_by_task"]) for shard in state["shards"]]
 
     def trains(self, since: float) -> dict[str, Any] | None:
-        """A row after a time in which both sides have got on since the first row after it."""
+        """Return a row after the time `since` with more steps and updates than the first row after it; None so far."""
         after = [row for row in self.metrics() if row["time"] > since]
         return next(
             (row for row in after if row["env_steps"] > after[0]["env_steps"] and row["updates"] > after[0]["updates"]),
@@ -82,7 +82,7 @@ class Proof:
         )
 
     def recovers(self, what: str, fault: Callable[[], float], **more: Any) -> None:
-        """Do harm; `fault` returns when that was over. Training must go on without a hand."""
+        """Cause a fault, then wait until training goes on by itself. `fault` returns the time at which it was over."""
         before = self.metrics()[-1]
         over = fault()
         row = wait_until(lambda: self.trains(over), PATIENCE_S, f"training after: {what}")
@@ -120,7 +120,7 @@ class Proof:
         return self.hosts.start("op", line, self.hosts.folder / f"{name}.log")
 
     def workers(self) -> dict[str, str]:
-        """Where each shard, and the learner, are: host by part."""
+        """Return the hosts of the first shard and of the learner, by the name of their processes."""
         found: dict[str, str] = {}
         for host in ("w1", "w2"):
             for line in self.hosts.processes(host):
@@ -129,15 +129,15 @@ class Proof:
         return found
 
     def tunnels(self) -> list[str]:
-        """The shells that followers hold open on the head."""
+        """Return the shells that followers hold open on the head."""
         return [line for line in self.hosts.processes("head") if "sh -c while true; do sleep 86400" in line]
 
     def follow_and_end(self, number: str) -> None:
-        """A second follower, ended by a signal: its tunnel goes with it, and the first one's stays."""
+        """End a second follower by a signal. Its tunnel must end with it, and that of the first follower must stay."""
         second = self.launch(f"second-{number}")
         log = self.hosts.folder / f"second-{number}.log"
         wait_until(lambda: "this follows it" in log.read_text(), 120.0, "the second to follow")
-        # The shell of a host has its commands in groups of their own: the follower is asked, as the newest of its name.
+        # A host's shell gives each command a process group, so the signal goes to the newest follower by name.
         self.hosts.run("op", f"pkill -{number} -n -f '[b]in/brc remote train'")
         second.wait(timeout=60)
         wait_until(lambda: len(self.tunnels()) == 1, 60.0, f"the tunnel of who was ended by SIG{number} to end")
@@ -147,7 +147,7 @@ class Proof:
         return time.time()
 
     def kill_head(self) -> float:
-        """Every process of the head but its supervisor, which is stopped for as long, so that nothing comes back."""
+        """Kill every process of the head but its supervisor. That is suspended, so that it restarts nothing."""
         keep = "kill -STOP -- -$(cat ~/.brc/head.pid); pkill -9 -f 'ray|gcs_server|dashboard|monitor'"
         self.hosts.run("head", keep, check=False)
         time.sleep(15.0)
@@ -155,7 +155,7 @@ class Proof:
         return time.time()
 
     def kill_redis(self) -> float:
-        """Which ends the head too, within seconds: its tables are there. Both come back by themselves."""
+        """Kill Redis. It holds the head's tables, so the head ends within seconds too. Both come back by themselves."""
         self.hosts.run("store", "pkill -9 redis-server")
         time.sleep(10.0)
         return time.time()
@@ -196,7 +196,7 @@ class Proof:
         self.recovers("redis killed", self.kill_redis)
         shard_host = self.workers()["ShardProcess"]
         self.recovers(f"worker {shard_host} cut off for 40 s", lambda: self.cut(shard_host, 40.0))
-        shard_host = self.workers()["ShardProcess"]  # it may have moved
+        shard_host = self.workers()["ShardProcess"]  # the shard may have moved
         lost = time.time()
         self.recovers(f"worker {shard_host} lost, with a shard", lambda: self.lose(shard_host))
         back = wait_until(
@@ -205,7 +205,7 @@ class Proof:
         written = [event for event in self.events("checkpoint") if event["time"] < back["time"]][-1]
         tell("its shard", back_after_s=round(back["seconds"], 1), lost=back["lost"], snapshot_at=written["env_steps"])
         assert back["origin"].startswith("snapshot"), back
-        # Its snapshot holds what it had taken before; tasks may be far ahead of the slowest.
+        # The snapshot holds the inserts before it began. They are of all tasks, some of which may be far ahead.
         inserts = [
             [row["shards"][back["shard"]]["inserts"] for row in self.metrics() if row["time"] < at][-1]
             for at in (written["time"] - written["seconds"], back["time"])
@@ -225,14 +225,14 @@ class Proof:
         (page,) = [line for line in self.make("report", f"RUN={RUN}").split() if line.endswith("/report.html")]
         hosts.run("op", f".venv/bin/ray rsync-down {CLUSTER} {page} /root/report.html")
         assert "dmc/cartpole-swingup" in hosts.file("op", "/root/report.html").read_text()
-        steps = 2 * max(self.inserts()) + 2000  # neither shard has more than its half
+        steps = 2 * max(self.inserts()) + 2000  # so that no shard has more than half of the budget yet
         ended = self.launch("resume", "--resume", f"--steps={steps}")
         assert ended.wait(timeout=900) == 0, (hosts.folder / "resume.log").read_text()[-3000:]
         last = self.metrics()[-1]
         tell("resumed to its end", steps=last["env_steps"], updates=last["updates"], ratio=last["samples_per_insert"])
         assert last["env_steps"] == steps and last["updates"] == (steps - 1000) // 4, last["updates"]
         assert abs(last["samples_per_insert"] / last["samples_per_insert_target"] - 1) < 0.02
-        # As one leaves behind whose operator lost the network.
+        # A shell that a follower leaves behind when its operator loses the network.
         hosts.start("head", "bash -c 'while true; do sleep 86400; done'", hosts.folder / "lost-tunnel.log")
         wait_until(self.tunnels, 30.0, "a lost tunnel")
         self.make("down")

@@ -1,4 +1,4 @@
-"""The whole of tests/cluster/prove.py, where this machine can be several hosts."""
+"""Test that runs all of tests/cluster/prove.py, if this machine can make several hosts."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_cluster_from_its_first_host_to_its_last_process() -> None:
 
 
 def no_hosts() -> str | None:
-    """Why this machine does not let root make network and mount namespaces; None if it does."""
+    """Return why root cannot make network and mount namespaces on this machine; None if it can."""
     name = f"brc-{os.getpid()}"
     attempts = (
         ["ip", "netns", "add", name],

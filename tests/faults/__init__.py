@@ -1,1 +1,1 @@
-"""Tests of what fails: processes that are killed or hang, disks that are full, numbers that are not finite."""
+"""Tests of failures: processes that are killed or hang, full disks, numbers that are not finite."""

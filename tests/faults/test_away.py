@@ -1,4 +1,4 @@
-"""Stores that fail in ways of their own."""
+"""Tests of checkpoint stores that cannot be reached for a while, or that hang."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.support.live import ended_well, events, live, ray_process, wait_for
 
 
 class Outage(Exception):
-    """Like those of botocore: no OSError."""
+    """A store's error that is not an OSError, like the errors of botocore."""
 
 
 class Away(MemoryFileSystem):  # type: ignore[misc]
-    """A store that is away while `outages` last: one ends with every file that is opened for writing."""
+    """A store that refuses to open `outages` files for writing, from the fifth file on."""
 
     protocol = "away"
     store: ClassVar[dict[str, Any]] = {}
@@ -47,7 +47,7 @@ def test_a_store_that_is_away_for_a_while_costs_a_checkpoint(folder: Path, monke
 
 
 def test_a_checkpoint_that_takes_unusually_long_is_told_once(folder: Path) -> None:
-    """Its learner hears nothing for a while, as when its store hangs."""
+    """The learner is suspended for a while, as if its store hung. The late checkpoint is told once, then written."""
     options = ("--steps=3000", "--checkpoint-interval=200")
     with live(folder, "a", *options, before="import cluster.supervise.saver as s; s.CALL_TIMEOUT_S = 5.0") as process:
         wait_for(process, lambda: events(folder, "a", "learner_ready"))
@@ -56,7 +56,7 @@ def test_a_checkpoint_that_takes_unusually_long_is_told_once(folder: Path) -> No
         wait_for(process, lambda: events(folder, "a", "checkpoint_late"))
         learner.resume()
         ended_well(process)
-    late, *others = events(folder, "a", "checkpoint_late")  # others may be late too on a busy machine
+    late, *others = events(folder, "a", "checkpoint_late")  # on a busy machine others may be late too
     assert late["env_steps"] not in [other["env_steps"] for other in others]
     assert "not all parts have written their share after" in late["reason"]
     assert late["env_steps"] in [event["env_steps"] for event in events(folder, "a", "checkpoint")]

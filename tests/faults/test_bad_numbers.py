@@ -1,4 +1,4 @@
-"""NaN, infinite and huge numbers stop at the door: none is pushed or taken over, and nothing sound goes with them."""
+"""Tests of NaN, infinite and huge numbers: none is pushed or taken over, and no sound data is dropped with them."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ from replay.store.rows import CONTEXT, LAST, Push
 from tests.support import streams, tiny
 from tests.support.live import events
 
-LENGTH = 7  # of an episode
+LENGTH = 7  # steps of an episode
 WORLD = "gymnasium/tests.support.odd_envs_numbers:"
 BAD = (math.nan, math.inf, -math.inf, 1e16, -1e38)
 
 
 class Scripted:
-    """Copies whose observation says which it is, which episode, and how far it is; bad where a script says so.
+    """An environment whose observations are (copy, episode, step of the episode). A script makes some numbers bad.
 
-    `script` maps (copy, steps so far) to what is bad then, reward, observation or reset, and the value.
+    `script` maps (copy, steps so far) to what is bad then (reward, observation or reset) and the value (a reset: NaN).
     """
 
     def __init__(self, copies: int, script: dict[tuple[int, int], tuple[str, float]]) -> None:
@@ -167,7 +167,7 @@ def test_what_is_pushed_is_finite_and_happened_and_other_copies_lose_nothing(
     assert all((np.abs(array) < 1e3).all() for array in rows[:3])
     drawn = np.flatnonzero((rows.flags & (LAST | CONTEXT)) == 0)
     now, following = rows.observations[drawn], rows.observations[drawn + 1]
-    np.testing.assert_array_equal(now[:, :2], following[:, :2])  # of one copy and one episode
+    np.testing.assert_array_equal(now[:, :2], following[:, :2])  # of the same copy and episode
     np.testing.assert_array_equal(now[:, 2] + 1, following[:, 2])
     spoilt = {copy for copy, _ in script}
     for copy in set(range(3)) - spoilt:
@@ -201,7 +201,7 @@ def test_a_first_observation_that_stays_bad_is_not_asked_for_for_ever() -> None:
 
 
 def test_tasks_of_one_actor_do_not_wait_for_each_other_when_one_gives_nothing() -> None:
-    """The sound one would be far ahead of the other, whose rows only this actor could bring."""
+    """The sound task may be further ahead than `max_ahead`: only this actor could bring rows of the other task."""
     bad = Scripted(1, {(0, step): ("reward", math.nan) for step in range(1, 400) if step % (4 * LENGTH)})
     actor, shard = actor_on([Scripted(1, {}), bad], length=2)
     shard.limiter.limit = replace(shard.limiter.limit, max_ahead=4)
@@ -220,7 +220,7 @@ def test_tasks_of_one_actor_do_not_wait_for_each_other_when_one_gives_nothing() 
     ),
 )
 def test_the_door_finds_what_numpy_finds(values: list[float]) -> None:
-    """Also of numbers whose squares overflow, and just within the largest."""
+    """The door also judges numbers whose squares overflow, and numbers close to the limit, as numpy does."""
     none, zeros = np.zeros(len(values), bool), np.zeros(len(values), np.float32)
     step = Step(np.array(values, np.float32)[:, None], zeros, none, none, none, zeros[:, None])
     found: deque[BadNumber] = deque()
@@ -237,7 +237,7 @@ def test_the_door_finds_what_numpy_finds(values: list[float]) -> None:
 @given(
     lengths=st.lists(st.integers(1, 6), min_size=1, max_size=8),
     where=st.lists(st.tuples(st.integers(0, 60), st.sampled_from(["rewards", "observations"])), max_size=4),
-    value=st.sampled_from(BAD),  # all of them infinite in float16
+    value=st.sampled_from(BAD),  # in float16, the finite ones become infinite
 )
 def test_replay_that_is_taken_over_loses_its_bad_segments_and_no_other(
     tmp_path_factory: pytest.TempPathFactory,
@@ -306,7 +306,7 @@ def test_observations_beyond_float16_are_clipped_and_counted() -> None:
 
 @pytest.mark.parametrize("bad", [math.inf, 1e20])
 def test_return_extremes_that_are_no_numbers_are_forgotten(tmp_path: Path, bad: float) -> None:
-    """Rewards would be divided by them, and be 0 from then on."""
+    """Rewards are divided by the return extremes, and would be 0 from then on."""
     shard = streams.shard(str(tmp_path))
     shard.insert("a", 0, Push({task: streams.segments(0, [3]) for task in (0, 1)}, {0: (-1.0, bad), 1: (-1, 2)}))
     shard.save("x")
@@ -315,7 +315,7 @@ def test_return_extremes_that_are_no_numbers_are_forgotten(tmp_path: Path, bad: 
 
 
 def test_an_evaluation_of_bad_numbers_has_no_return_and_does_not_fail() -> None:
-    """The environment refuses NaN as an action, which a policy makes of NaN."""
+    """A policy turns NaN into the action NaN, which the environment refuses. The evaluation goes on all the same."""
     network = NetworkSpec(observation_size=3, action_size=2, num_tasks=1, width=16, policy_width=16)
     message = Outgoing(Policy(network), None, 3).message()
     for name, are_bad in (("Sound", False), ("AlwaysBad", True), ("BadReset", None)):
@@ -336,7 +336,7 @@ def test_an_evaluation_of_bad_numbers_has_no_return_and_does_not_fail() -> None:
 
 @pytest.mark.parametrize("execution", ["serial", "distributed"])
 def test_a_run_goes_on_without_what_was_bad(folder: Path, execution: str) -> None:
-    """It meets its budget and its ratio to the step, and says once for each task what was wrong."""
+    """The run meets its budget and its ratio to the step, and reports the bad number of each task once."""
     tasks = [f"{WORLD}{name}-v0" for name in ("BadReward", "BadLastObservation", "BadReset", "Huge")]
     done = tiny.train(folder, "a", "--tasks", *tasks, "--steps=900", f"--execution={execution}")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -351,7 +351,7 @@ def test_a_run_goes_on_without_what_was_bad(folder: Path, execution: str) -> Non
 
 @pytest.mark.parametrize("execution", ["serial", "distributed"])
 def test_a_task_that_gives_nothing_else_ends_the_run_with_its_name(folder: Path, execution: str) -> None:
-    """Though the other task of the same actor is sound."""
+    """The run ends although the other task of the same actor is sound."""
     tasks = ["--tasks", f"{WORLD}Sound-v0", f"{WORLD}AlwaysBad-v0"]
     done = tiny.train(folder, "a", *tasks, "--steps=5000", f"--execution={execution}")
     assert done.returncode == 1, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""Evaluators of real runs that hang, raise and are killed; stops while something hangs; what failures leave."""
+"""Tests of real runs: evaluators hang, raise and are killed; stops while a process hangs; what failed runs save."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tests.support.live import (
 )
 
 TASK = "--tasks=gymnasium/tests.support.odd_envs_evaluator:Faulty-v0"
-MINUTE_S = 75.0  # in which a stop is obeyed, on a busy machine
+MINUTE_S = 75.0  # a stop must end the run within this time, even on a busy machine
 
 
 @pytest.fixture
 def faults(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that says what goes wrong."""
+    """Return the folder whose files say which faults occur."""
     path = folder / "faults"
     path.mkdir()
     monkeypatch.setenv("FAULTS", str(path))
@@ -34,7 +34,7 @@ def faults(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def stopped(process: subprocess.Popen[str], code: int = 130) -> str:
-    """Ctrl-C, once; what the run has said when it has ended, within the minute."""
+    """Send one Ctrl-C to the run, which must end within MINUTE_S. Return its output."""
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=MINUTE_S)
     assert process.returncode == code, said
@@ -46,8 +46,8 @@ def state(folder: Path) -> str:
 
 
 def test_whatever_happens_to_evaluators_no_evaluation_is_lost(folder: Path, faults: Path) -> None:
-    """One raises, hangs and is killed, while actor and learner die too. No evaluation is lost a third time: the random
-    policy's is lost to the first two faults, and is told before the others begin."""
+    """Evaluators raise, hang and are killed, and actor and learner die too. No evaluation fails three times: the random
+    policy's fails at the first two faults, and its result is written before the other faults begin."""
     (faults / "once-step-Evaluator").touch()
     (faults / "hang-step-Evaluator").touch()
     options = ("--steps=5000", "--evaluation.interval=2000", "--checkpoint-interval=1000", "--actors.deadline=5")
@@ -71,7 +71,7 @@ def test_whatever_happens_to_evaluators_no_evaluation_is_lost(folder: Path, faul
 
 
 def test_a_run_goes_on_without_evaluations_that_always_fail(folder: Path, faults: Path) -> None:
-    """Three losses each, of the random policy's and of the last one; a resume makes up for the last."""
+    """The random policy's and the last evaluation fail three times each and are lost. A resume makes the last."""
     (faults / "raise-step-Evaluator").touch()
     with live(folder, "a", TASK, "--steps=1000") as process:
         said = ended_well(process)
@@ -89,7 +89,7 @@ def test_a_run_goes_on_without_evaluations_that_always_fail(folder: Path, faults
 
 
 def test_evaluations_that_take_longer_than_their_interval_do_not_gather(folder: Path, faults: Path) -> None:
-    """The last one of the run is made whatever waits."""
+    """The last evaluation of the run is made, however many others wait."""
     (faults / "hang-step-Evaluator").touch()
     options = ("--steps=3000", "--evaluation.interval=200", "--actors.deadline=60")
     with live(folder, "a", TASK, *options) as process:
@@ -135,7 +135,7 @@ def test_a_stop_is_obeyed_in_the_last_evaluation_which_a_resume_makes(folder: Pa
 
 @pytest.mark.parametrize("kind", ["ShardProcess", "LearnerProcess"])
 def test_a_stop_is_obeyed_while_a_part_does_not_answer(folder: Path, kind: str) -> None:
-    """There is no last checkpoint then, which is said; the one before stays."""
+    """The run reports that it could not write its last checkpoint, and keeps the one before."""
     with live(folder, "a", "--steps=100000", "--checkpoint-interval=500") as process:
         wait_for(process, lambda: events(folder, "a", "checkpoint"))
         ray_process(process, kind).send_signal(signal.SIGSTOP)
@@ -145,7 +145,7 @@ def test_a_stop_is_obeyed_while_a_part_does_not_answer(folder: Path, kind: str) 
 
 
 def test_a_stop_is_obeyed_by_a_learner_whose_requests_take_minutes(folder: Path) -> None:
-    """Its last checkpoint has the updates that it has made of one."""
+    """The last checkpoint holds the updates of an unfinished request that were made so far."""
     options = ("--learner.width=1024", "--learner.batch-size=1024", "--learner.batches-per-request=128")
     with live(folder, "a", *options, "--steps=100000", "--learner.updates-per-step=10") as process:
         wait_for(process, lambda: any(row["updates"] for row in tiny.rows(folder, "a", "metrics")))

@@ -1,4 +1,4 @@
-"""Ranks that die or stop in the midst of a run, checkpoints that are cut off, and losses that are no number."""
+"""Tests of ranks that die or are suspended during a run, checkpoints that are cut off, and losses that are NaN."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ KINDS = [pytest.param(kind, marks=pytest.mark.long) for kind in ("RankProcess", 
 
 
 def test_a_loss_that_is_no_number_ends_the_thread_that_finds_it_in_a_job() -> None:
-    """A stop finds such a loss in a job: no last checkpoint may be made of that state."""
+    """When a run is stopped, a job may find a NaN loss. No last checkpoint may be made of that state."""
 
     def found() -> None:
         raise NonFinite("critic_loss became nan")
@@ -67,7 +67,7 @@ def test_a_loss_that_is_no_number_ends_the_thread_that_finds_it_in_a_job() -> No
 
 
 def back_after(folder: Path, cause: str) -> float:
-    """Seconds from the death that was noticed to the first row that has more updates than the new ranks began with."""
+    """Return the seconds from the reported death to the first row with more updates than the new ranks began with."""
     (died,) = events(folder, "a", "learner_died")
     assert cause in died["reason"], died
     (restarted,) = events(folder, "a", "learner_restarted")
@@ -75,7 +75,8 @@ def back_after(folder: Path, cause: str) -> float:
     assert restarted["updates"] == written[-1]["updates"]
     rows = [row for row in tiny.rows(folder, "a", "metrics") if row["time"] > restarted["time"]]
     again = next(row for row in rows if row["updates"] > restarted["updates"])
-    # What was lost is no more than what a checkpoint interval holds, at an update for two steps, and the way there.
+    # A checkpoint interval holds 250 updates, at an update for two steps. The other 250 allow for the delay until the
+    # checkpoint is written.
     assert restarted["lost_updates"] <= 250 + 250
     return float(again["time"] - died["time"])
 
@@ -89,7 +90,7 @@ def test_a_killed_rank_takes_all_back_to_the_last_checkpoint(folder: Path, kind:
         ended_well(process)
     seconds = back_after(folder, "rank 1 died" if kind == "RankProcess" else "rank 0 died")
     print(f"{kind} killed: updates again after {seconds:.1f} s")
-    assert seconds < 60  # 30 s is the aim, on a machine that does nothing else
+    assert seconds < 60  # the aim is 30 s, on a machine that is otherwise idle
     assert_whole(folder, "a", 2400)
 
 
@@ -110,7 +111,7 @@ def test_a_stopped_rank_is_found_by_its_deadline(folder: Path, kind: str) -> Non
 
 
 def test_only_the_newest_watch_is_waiting(tmp_path: Path) -> None:
-    """Coordinators die without a word: their watches would take all threads in the end, and nobody could ask."""
+    """Coordinators die without notice: their watches would in the end occupy all threads, and no call would get one."""
     network = NetworkSpec(observation_size=5, action_size=1, num_tasks=1, width=16, policy_width=16)
     spec = learner_spec(network)
     process = RankProcess(
@@ -131,13 +132,13 @@ def test_only_the_newest_watch_is_waiting(tmp_path: Path) -> None:
             wait_until(lambda: process.watches == len(watches), PATIENCE_S, "it to be asked")
         assert [watch.result(PATIENCE_S) for watch in watches[:-1]] == [None, None]
         assert not watches[-1].done()
-        process.begin(None)  # without its checkpoint
+        process.begin(None)  # fails, since there is no checkpoint
         with pytest.raises(RuntimeError, match="learner failed"):
             watches[-1].result(PATIENCE_S)
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_leaves_its_batches(folder: Path) -> None:
-    """Poisoned parameters, in a checkpoint that is whole otherwise."""
+    """The run resumes from a checkpoint that is whole, but has a NaN parameter."""
     done = tiny.train(folder, "a", "--steps=1000", "--execution=serial")
     assert done.returncode == 0, done.stdout + done.stderr
     run = folder / "runs" / "a"
@@ -150,7 +151,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_leaves_its_batches(folder: Pa
             while process.poll() is None:
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(timeout=0.2)
-                with suppress(OSError):  # it does not answer yet, or any more
+                with suppress(OSError):  # it does not answer yet, or no longer answers
                     causes |= {labels["cause"] for labels, _ in scrape(address(folder, name)).get("brc_failed", [])}
             said, _ = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 1, said
@@ -171,7 +172,7 @@ def poison(folder: Path) -> None:
     )
     dcp.load(learner, checkpoints.url(name))
     learner.tensors()["target"]["heads.0.output.bias"][0] = torch.nan
-    with warnings.catch_warnings(action="ignore"):  # it says that it overwrites what is there
+    with warnings.catch_warnings(action="ignore"):  # torch warns that existing files are overwritten
         dcp.save_counters(learner, checkpoints.url(name))
         dcp.save(learner, checkpoints.url(name)).result()
     checkpoints.commit(name, {key: value for key, value in manifest.items() if key not in ("format", "files")}, keep=9)
@@ -197,7 +198,7 @@ def write_for_ever(folder: str, begun: Any) -> None:
 
 
 def test_a_process_killed_while_it_writes_leaves_whole_checkpoints_only(tmp_path: Path) -> None:
-    """Twenty times, at random moments of a loop that does nothing else."""
+    """The process only writes checkpoints, and is killed twenty times at random moments."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.faults.test_learner_faults", str(tmp_path)],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Files that outlive a shard's process: killed anywhere, torn, foreign, in use, too large."""
+"""Tests of a shard's files, which outlive its process: after a kill at any line, torn, foreign, in use, too large."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_killed_at_any_line_nothing_acknowledged_is_lost(folder: Path, kind: str
 
 
 def test_a_state_that_is_half_written_is_not_taken(folder: Path) -> None:
-    """The bytes of a commit cut off at every place: files open with the state before or after it, never another."""
+    """A commit is cut off after every byte. The files open with the state before or after it, never with another."""
     one = files(folder)
     for value in (7, 8):
         one.state["value"] = value
@@ -175,7 +175,7 @@ def test_files_that_the_run_has_gone_on_without_are_out_of_date(tmp_path: Path) 
     one = shard(tmp_path, take=3)
     one.insert("a", 1, push(1, 5))
     one.close(remove=False)
-    for take in (3, 4, 4):  # the same time, as after a death; then the next, which may die before it is noted
+    for take in (3, 4, 4):  # 3 again, as after a death; then 4, twice: a process may die before 4 is noted
         again = shard(tmp_path, take=take)
         assert again.origin == "files"
         again.close(remove=False)
@@ -225,7 +225,7 @@ def test_where_files_go(tmp_path: Path) -> None:
 
 
 def test_what_is_held_is_what_was_pushed(folder: Path) -> None:
-    """More pushes than fit, with a process for each few."""
+    """There are more pushes than fit, and the files are opened anew after every seven pushes."""
     numbers: list[float] = []
     for life in range(12):
         one = shard(folder)

@@ -1,4 +1,4 @@
-"""Shards as real Ray processes, killed at random while actors push and a learner samples as fast as they can."""
+"""Tests of shards in Ray processes, killed at random while actors push and a learner samples at full speed."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def local_ray() -> Iterator[None]:
 
 
 def numbered(first: int) -> Rows:
-    """A push of one task: every value of a row follows from its number, so that each row checks itself."""
+    """Return the rows of a push. All values of a row follow from its number, so each row can be checked by itself."""
     number = np.arange(first, first + COPIES * (LENGTH + 1), dtype=np.float32)
     flags = np.zeros(len(number), np.uint8)
     flags[LENGTH :: LENGTH + 1] = LAST
@@ -85,7 +85,7 @@ class Pusher:
             self.next += COPIES * (LENGTH + 1)
 
     def stop(self) -> tuple[int, WriterStats]:
-        """Once all is acknowledged: the first number that was not pushed, and counts."""
+        """Stop, and wait until all is acknowledged. Return the first number that was not pushed, and counts."""
         self.stopping.set()
         self.thread.join()
         while self.writer.busy or self.writer.stuck:
@@ -111,7 +111,7 @@ class Learner:
                 reply = self.sampler.next(timeout=1.0)
                 if reply is None or reply.batches is None:
                     if self.stopping.is_set():
-                        return  # it has all that is due
+                        return  # it has received all that is due
                     continue
                 batches = reply.batches
                 number = batches.rewards
@@ -126,7 +126,7 @@ class Learner:
             self.failure = error
 
     def stop(self) -> None:
-        """When nothing more is due."""
+        """Stop when nothing more is due. Raise the failure of the thread, if any."""
         self.stopping.set()
         self.thread.join()
         if self.failure is not None:
@@ -134,7 +134,7 @@ class Learner:
 
 
 def stats(shard: RayShard) -> ShardStats:
-    """What a shard says, once it is there."""
+    """Return the stats of a shard, as soon as it answers."""
     deadline = time.monotonic() + 60
     while True:
         try:
@@ -180,8 +180,8 @@ def test_killed_shards_lose_nothing(local_ray: None, tmp_path: Path, place: str,
         saves: list[Any] = []
         seconds = []
         for number in range(rounds):
-            time.sleep(rng.uniform(0.1, 1.0))  # a random moment is what is wanted
-            if rng.random() < 0.5:  # so that it dies while it writes a snapshot
+            time.sleep(rng.uniform(0.1, 1.0))  # the kill comes at a random moment
+            if rng.random() < 0.5:  # the shard then dies while it writes a snapshot
                 saves = [shard.call("save", f"{number:03d}") for shard in shards]
                 time.sleep(rng.uniform(0.0, 0.01))
             victim = rng.choice(shards)
@@ -212,12 +212,13 @@ def test_killed_shards_lose_nothing(local_ray: None, tmp_path: Path, place: str,
 
 
 def try_save(save: Any) -> None:
-    with suppress(ShardUnavailable):  # it may have died while it wrote
+    with suppress(ShardUnavailable):  # the shard may have died while it wrote
         save.result(0.0)
 
 
 def check_content(shards: list[RayShard], url: str, ends: list[int]) -> None:
-    """Byte for byte what was acknowledged, each transition once; what is missing is older than all its shard has."""
+    """Check that shards hold every acknowledged transition byte for byte and once. Missing ones must be older than all
+    that a full shard holds."""
     for shard in shards:
         shard.call("save", "zzz").result(timeout=60)
     place = Place(url)
@@ -245,13 +246,14 @@ def check_content(shards: list[RayShard], url: str, ends: list[int]) -> None:
         assert max(found) < end, "never pushed, or not acknowledged"
         pushed = {n for n in range(end) if n % (LENGTH + 1) != LENGTH}
         missing = pushed - found.keys()
-        # A push that waited for its shard comes behind one pushed after it: by one push of a writer, no more.
+        # A push that waited for its shard may arrive after the next push of its writer, but not after a later one.
         assert max(missing, default=-1) < max(oldest) + 2 * COPIES * (LENGTH + 1), "lost within the capacity"
         assert len(found) >= min(len(pushed), CAPACITY)
 
 
 def check_limiters(after: list[ShardStats], learner: Learner, ends: list[int]) -> None:
-    """All inserts are counted, and every shard has granted what arrived: no more than is due, no less but a request."""
+    """Check that all inserts are counted, that no shard granted more samples than are due, and that all granted samples
+    arrived, except for those of requests in flight."""
     inserts = np.sum([said.inserts_by_task for said in after], axis=0)
     assert inserts.tolist() == [end // (LENGTH + 1) * LENGTH for end in ends]
     for index, said in enumerate(after):

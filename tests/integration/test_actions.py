@@ -1,4 +1,4 @@
-"""Actions reach the whole of their space and nothing outside it."""
+"""Tests of action scaling: actions reach all of their space and nothing outside it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from actors.environments import make_environment
 
 FLOATS = (np.float16, np.float32, np.float64)
 WHOLE = (np.int8, np.uint8, np.int16, np.int32, np.uint32, np.int64)
-MOST_TRIED = 2000  # values of a small box of whole numbers, each of which must be reached
+MOST_TRIED = 2000  # in dimensions of whole numbers that span less than this, every value is tried
 
 
 @st.composite
 def boxes(draw: st.DrawFn) -> spaces.Box:
-    """Boxes of every dtype, of bounds from denormal to the greatest there are, on both sides, on one or on none."""
+    """Draw boxes of every dtype. Bounds go from denormal to the largest, and are on both sides, one side or none."""
     dtype = np.dtype(draw(st.sampled_from(FLOATS + WHOLE)))
     shape = draw(st.sampled_from([(), (1,), (3,), (2, 2), (2, 1, 3)]))
     size = math.prod(shape)
@@ -30,22 +30,22 @@ def boxes(draw: st.DrawFn) -> spaces.Box:
         number: Any = st.floats(width=8 * dtype.itemsize, allow_nan=False, allow_infinity=False)
         infinity: Any = math.inf
     else:
-        # gymnasium's Box takes bounds of 64 bits up to 2^63 - 2.
+        # gymnasium's Box takes 64-bit bounds up to 2^63 - 2.
         info = np.iinfo(dtype)
         number = st.integers(int(info.min), int(info.max) - (dtype.itemsize == 8)) | st.integers(0, 6)
-        infinity = None if dtype.kind == "u" or dtype.itemsize == 8 else math.inf  # which it casts wrongly
+        infinity = None if dtype.kind == "u" or dtype.itemsize == 8 else math.inf  # gymnasium casts inf wrongly here
     low, high = [], []
     for _ in range(size):
         least, most = sorted([draw(number), draw(number)])
         low.append(-infinity if infinity and draw(st.integers(0, 3)) == 0 else least)
         high.append(infinity if infinity and draw(st.integers(0, 3)) == 0 else most)
     whole_bounds = dtype.kind == "f" or not any(math.isinf(bound) for bound in low + high)
-    kind = dtype if whole_bounds else np.dtype(np.float64)  # infinities of whole numbers are said in floats
+    kind = dtype if whole_bounds else np.dtype(np.float64)  # a box of whole numbers takes infinities as floats
     return spaces.Box(np.array(low, kind).reshape(shape), np.array(high, kind).reshape(shape), dtype=dtype.type)
 
 
 def taken(scaler: ActionScaler, space: spaces.Box, actions: Any) -> np.ndarray:
-    """What one action of the policy, or one number in every dimension, becomes."""
+    """Return the action of the space for one action of the policy, or for one number in every dimension."""
     size = math.prod(space.shape)
     found: np.ndarray = scaler(np.broadcast_to(np.asarray(actions, np.float32), (1, size)))[0].reshape(space.shape)
     return found

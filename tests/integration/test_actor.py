@@ -1,4 +1,4 @@
-"""The actor: what it pushes is what happened, its policy is the learner's, its episodes and extremes are right."""
+"""Tests of the actor: it pushes what happened, acts with the learner's policy, and reports the right episodes."""
 
 from __future__ import annotations
 
@@ -84,8 +84,8 @@ def actor_on(tasks: list[Task], copies: int = 2, length: int = 8) -> tuple[Actor
 
 @pytest.mark.parametrize("name", FIVE)
 def test_pushed_transitions_are_those_of_the_pool_driven_by_hand(name: str) -> None:
-    """Bit-equal observations, actions, rewards, terminal flags and next observations, across truncations that fall
-    inside and at the edges of segments."""
+    """Pushed observations, actions, rewards, terminal flags and next observations are bit-equal to those of envpool.
+    Truncations fall inside segments and at their edges."""
     copies, limit, length, steps = 2, 20, 8, 64
     one = short(name, limit)
     actor, shard, _ = actor_on([one], copies, length)
@@ -95,7 +95,7 @@ def test_pushed_transitions_are_those_of_the_pool_driven_by_hand(name: str) -> N
     for _ in range(steps):
         actor.step()
     rows = held(shard.storage.rings[0])
-    # One push a segment length, in it one copy after the other.
+    # Every segment length there is one push. It holds one copy after the other.
     streams: list[list[tuple[np.ndarray, ...]]] = [[] for _ in range(copies)]
     copy, filled = 0, 0
     for i in range(len(rows.flags)):
@@ -135,7 +135,7 @@ def test_one_policy_call_serves_tasks_of_different_sizes() -> None:
         actor.step()
     report = actor.report()
     assert report.policy_version == 3 and report.transitions == 24 * 4
-    # Freshly initialised, the policy is nearly deterministic, so its actions repeat those of its mean.
+    # A freshly initialised policy is nearly deterministic, so its actions are close to its mean.
     for index in (0, 1):
         rows = held(shard.storage.rings[index])
         acted = np.flatnonzero(~rows.last)[32:]  # the policy came with the second push
@@ -183,7 +183,7 @@ def test_numpy_policy_equals_torch_policy(tasks: int) -> None:
     ),
 )
 def test_segments_keep_every_step_of_every_copy(copies: int, length: int, ends: list[list[str]]) -> None:
-    """Against streams kept as plain lists, for any pattern of episode ends."""
+    """Segments equal streams kept as plain lists, for any pattern of episode ends."""
     builder = SegmentBuilder(
         copies, Task(name="", observation_keys=(("", 1),), action_size=1, episode_limit=1000, library_id=""), 1, length
     )
@@ -226,7 +226,7 @@ def collect(rows: Rows, found: list[list[tuple[float, ...]]]) -> None:
 
 
 def test_return_extremes_follow_the_reference() -> None:
-    """Golden file f: the running extremes after every step, float32."""
+    """The extremes equal the running extremes in golden file f after every step, in float32."""
     arrays = {key: value.numpy() for key, value in golden.load("f_reward_normalizer", torch.float64).items()}
     ends = arrays["terminals"] | arrays["truncations"]
     for index in range(arrays["rewards"].shape[1]):
@@ -291,7 +291,8 @@ def test_dependencies_point_one_way(modules: str, forbidden: str) -> None:
 
 
 def test_a_limit_that_means_no_end_takes_no_room() -> None:
-    """The room grows with the episodes; what is saved of them is what they have, and what is read may be more."""
+    """The tracker's memory grows with the episodes, not with their limit. A saved state holds only the steps made, and
+    a loaded state may be longer."""
     copies, rng = 2, np.random.default_rng(0)
     none = np.zeros(copies, bool)
     long, exact = EpisodeTracker(0, copies, 0.99, 10**12), EpisodeTracker(0, copies, 0.99, 5000)

@@ -1,4 +1,4 @@
-"""cluster.yaml against moto: what Ray's own code for AWS would ask it for, from the network to the last node's end."""
+"""Tests of cluster.yaml against moto: the requests of Ray's code for AWS, from the network to the last node's end."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tests.support.launcher import LAUNCHER, ROOT, Config, load, node_types
 
 
 def profiles() -> str:
-    """The commands at the end of cluster.yaml that make the two instance profiles."""
+    """Return the commands at the end of cluster.yaml that make the two instance profiles."""
     comment = (ROOT / LAUNCHER["aws"]).read_text().split("BUCKET=your-bucket\n", 1)[1]
     return "BUCKET=brc\n" + "\n".join(line.removeprefix("#") for line in comment.splitlines())
 
 
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
-    """An AWS in this process, in which the commands of cluster.yaml have made the instance profiles."""
+    """Yield an EC2 client of a simulated AWS. The commands of cluster.yaml have made its instance profiles."""
     boto3, moto = pytest.importorskip("boto3"), pytest.importorskip("moto")
     monkeypatch.setenv("HOME", str(tmp_path))  # the key pair goes to ~/.ssh
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
@@ -32,7 +32,7 @@ def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     region = load("aws")["provider"]["region"]
 
-    # The commands are run with a program in the place of `aws` that writes down what it is asked for.
+    # The commands run with a program in place of `aws` that records its arguments.
     stub = tmp_path / "bin" / "aws"
     stub.parent.mkdir()
     stub.write_text(
@@ -58,9 +58,9 @@ def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
 
 @pytest.mark.long
 def test_on_aws_ray_makes_the_nodes_and_ends_them(aws: Any, tmp_path: Path) -> None:
-    """Ray's code for AWS against moto: what `ray up`, the autoscaler and `ray down` would ask AWS for.
+    """Ray's code for AWS makes and ends all nodes, as `ray up`, the autoscaler and `ray down` do.
 
-    moto takes any image and any field of boto3's; that the images exist in a region only AWS can tell.
+    moto takes any image and any field of boto3's. Only AWS can tell whether the images exist in a region.
     """
     from ray.autoscaler._private import commands as launcher
     from ray.autoscaler._private.event_summarizer import EventSummarizer
@@ -81,10 +81,10 @@ def test_on_aws_ray_makes_the_nodes_and_ends_them(aws: Any, tmp_path: Path) -> N
 
     written = load("aws")
     config = launcher._bootstrap_config(copy.deepcopy(written), no_config_cache=True)
-    launcher.try_logging_config(config)  # what `ray up` prints, which trips over fields that are missing
+    launcher.try_logging_config(config)  # `ray up` prints this, and fails on missing fields
     kinds = node_types(config)
 
-    # a key pair of its own, which only its owner reads
+    # the cluster has its own key pair, which only the owner of the file can read
     (pair,) = aws.describe_key_pairs()["KeyPairs"]
     key = tmp_path / ".ssh" / f"{pair['KeyName']}.pem"
     assert Path(config["auth"]["ssh_private_key"]) == key and key.stat().st_mode & 0o777 == 0o600
@@ -98,7 +98,7 @@ def test_on_aws_ray_makes_the_nodes_and_ends_them(aws: Any, tmp_path: Path) -> N
     assert [(rule["FromPort"], rule["ToPort"], rule["IpProtocol"]) for rule in outside] == [(22, 22, "tcp")]
     assert [[pair["GroupId"] for pair in rule["UserIdGroupPairs"]] for rule in inside] == [list(group)]
 
-    # the resources that are written are those that the instance types have
+    # the resources in cluster.yaml are those of the instance types
     instances = {kind["node_config"]["InstanceType"] for kind in kinds.values()}
     types = {t["InstanceType"]: t for t in aws.describe_instance_types(InstanceTypes=list(instances))["InstanceTypes"]}
     for name, kind in kinds.items():
@@ -127,7 +127,7 @@ def test_on_aws_ray_makes_the_nodes_and_ends_them(aws: Any, tmp_path: Path) -> N
             tags |= {"ray-launch-config": hash_launch_conf(kinds[name]["node_config"], config["auth"])}
             provider.create_node(kinds[name]["node_config"], tags, count)
         else:
-            # As the autoscaler does, what is missing is asked for again: moto gives one at a time.
+            # Like the autoscaler, ask again for the missing nodes: moto gives one at a time.
             for missing in range(count, 0, -1):
                 pending.inc(name, missing)
                 node_launcher.launch_node(config, missing, name)
@@ -154,7 +154,7 @@ def test_on_aws_ray_makes_the_nodes_and_ends_them(aws: Any, tmp_path: Path) -> N
         assert request["BlockDeviceMappings"] == node_config["BlockDeviceMappings"]
         assert request.get("InstanceMarketOptions") == ({"MarketType": "spot"} if "actors" in name else None)
 
-    # one goes when it is idle, all when the cluster ends; none is stopped, which would keep its disk
+    # an idle node is terminated, and all nodes when the cluster ends; a node that is only stopped keeps its disk
     node = provider.non_terminated_nodes({"ray-user-node-type": "actors_intel"})[0]
     provider.set_node_tags(node, {TAG_RAY_NODE_STATUS: "up-to-date"})
     assert provider.node_tags(node)[TAG_RAY_NODE_STATUS] == "up-to-date"

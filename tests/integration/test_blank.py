@@ -1,4 +1,4 @@
-"""A run that came to nothing leaves no replay and no Ray behind, and its name is free for the same command."""
+"""Tests of runs that end before they learn anything: no replay and no Ray is left, and the name is free again."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ SAME = "nothing was learned yet: the same command begins it anew"
 
 
 def ray_in(folder: Path) -> list[str]:
-    """Processes of a Ray whose sessions are there."""
+    """Return the command lines of Ray processes with sessions in a folder."""
     return [line for line in map(command_line, psutil.process_iter()) if f"{folder}/ray/session_" in line]
 
 
 @pytest.mark.parametrize("where", ["ray", "shared", "disk"])
 def test_a_start_that_fails_leaves_nothing_and_can_be_tried_again(folder: Path, where: str) -> None:
-    """Ray does not start, or an environment cannot be made by actors, with replay in shared memory or on a disk."""
+    """If Ray does not start or actors cannot make an environment, no process and no replay is left, in shared memory
+    or on a disk, and the same command begins the run again."""
     here = beside.prepare(folder / "h")
     options = ["--steps=400", "--actors.deadline=60", f"--ray-folder={folder}/ray"]
     options += ["--replay.directory=disk"] if where == "disk" else []
@@ -52,7 +53,7 @@ def test_a_start_that_fails_leaves_nothing_and_can_be_tried_again(folder: Path, 
 
 
 def test_a_start_that_was_killed_can_be_tried_again(tmp_path: Path) -> None:
-    """With what it held in shared memory."""
+    """A new run replaces a killed run that learned nothing, and removes its replay in shared memory."""
     plan = validate(tiny.config(name="r", runs_folder=str(tmp_path), execution="distributed"))
     with open_run(plan, "quickstart") as killed:
         live = live_folder(plan, killed)
@@ -76,7 +77,7 @@ def test_what_has_learned_something_is_not_removed(tmp_path: Path) -> None:
 
 
 def test_a_run_that_has_written_a_checkpoint_is_not_blank(tmp_path: Path) -> None:
-    """Its checkpoints may be where this command does not look, and its metrics lost."""
+    """A checkpoint event is enough: the checkpoints may be in another place, and the metrics may be lost."""
     with open_run(validate(tiny.config(name="r", runs_folder=str(tmp_path))), "quickstart") as run:
         (run.path / "events.jsonl").write_text('{"time": 1.0, "event": "start"}\n')
         assert is_blank(run.path, run.checkpoints)
@@ -87,7 +88,7 @@ def test_a_run_that_has_written_a_checkpoint_is_not_blank(tmp_path: Path) -> Non
 
 
 def leave_checkpoint(folder: Path) -> None:
-    """Leaves what a checkpoint is known by."""
+    """Write the manifest by which a checkpoint is recognised."""
     place = folder / "checkpoints" / "000000000600"
     place.mkdir(parents=True)
     (place / "manifest.json").write_text("{}")

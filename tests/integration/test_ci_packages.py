@@ -1,4 +1,4 @@
-""".ci/packages, with programs in the place of Debian's: what it installs, what it names, what it puts back."""
+"""Tests of .ci/packages with stand-ins for Debian's programs: it installs or names packages and restores a policy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SCRIPT = Path(__file__).parents[2] / ".ci" / "packages"
 PROGRAMS = {
     "id": "echo ${USER_ID:-0}",
     "dpkg-query": 'grep -qx "${!#}" $THERE && echo installed',
-    # Like apt-get it installs all of what it is asked for or, when one cannot be had, nothing.
+    # Like apt-get, it installs all requested packages, or none if one is unavailable.
     "apt-get": """
       [ "$1" = install ] || exit 0
       [ "$($POLICY_RC_D; echo $?)" = 101 ] || exit 1
@@ -26,7 +26,7 @@ PROGRAMS = {
 
 @pytest.fixture
 def machine(tmp_path: Path) -> dict[str, str]:
-    """The environment of a Debian machine that has redis-server and curl."""
+    """Return the environment variables of a Debian machine that has redis-server and curl."""
     (tmp_path / "bin").mkdir()
     for name, text in PROGRAMS.items():
         (tmp_path / "bin" / name).write_text(f"#!/bin/bash\n{text}\n")

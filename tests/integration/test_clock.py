@@ -1,4 +1,4 @@
-"""A wall clock that is set back, or forward, by an hour: durations, rates and orders do not notice."""
+"""Tests with a wall clock set back or forward by an hour: durations, rates and orders stay right."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.integration.test_serial import StopAt
 from tests.support import tiny
 
 ROOT = Path(__file__).parents[2]
-# What may ask the wall clock, to stamp what people read; and to say how long ago a stamp is.
+# Files that may read the wall clock: for timestamps that people read, and for the age of a timestamp.
 STAMPS = {
     "cluster/cli/commands.py",
     "cluster/run/evaluation_row.py",
@@ -42,7 +42,7 @@ STAMPS = {
 
 
 class Wall:
-    """A wall clock that can be set; with `step_s`, it goes back by so much whenever it is read."""
+    """A wall clock that can be set. It goes back by `step_s` whenever it is read."""
 
     def __init__(self) -> None:
         self.real = time.time
@@ -74,7 +74,7 @@ def test_only_stamps_are_of_the_wall_clock() -> None:
 
 
 def run(folder: Path, name: str, wall: Wall, stop_at: int = 1 << 60, **changes: object) -> None:
-    """A serial run whose wall clock goes back an hour with every look at it."""
+    """Make a serial run whose wall clock goes back an hour whenever it is read."""
     wall.step_s = 3600.0
     plan = validate(tiny.config(runs_folder=str(folder), name=name, report_interval=0.1, **changes))
     opened, stop = open_run(plan, "quickstart"), StopAt(stop_at)
@@ -136,7 +136,7 @@ def test_status_of_what_is_yet_to_come_is_that_it_was_just_now(tmp_path: Path, w
 
 
 def test_what_crosses_to_another_host_is_an_age() -> None:
-    """Where the learner's clock says something else than the store's."""
+    """The age of a policy is right even if the clocks of learner and store differ."""
     store = PolicyStore()
     message = PolicyMessage(3, 1e9, (), np.zeros(1, np.float32))
     store.put(message, age_s=2.0)

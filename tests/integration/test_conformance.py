@@ -1,4 +1,4 @@
-"""What every backend does with every benchmark: transitions are those of the library driven by hand, bit for bit."""
+"""Tests of every backend and benchmark: transitions equal those of the library driven by hand, bit for bit."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def short(name: str) -> Task:
 
 
 def drawn(task: Task, rng: np.random.Generator, copies: int) -> np.ndarray:
-    """Random actions of copies of a task."""
+    """Draw random actions for copies of a task."""
     if task.num_actions:
         return rng.integers(0, task.num_actions, (copies, 1)).astype(np.float32)
     return rng.uniform(-1, 1, (copies, task.action_size)).astype(np.float32)
@@ -85,7 +85,7 @@ def drive_both(backend: str, name: str) -> None:
         assert step.terminated.dtype == step.truncated.dtype == step.successes.dtype == bool
         over = np.flatnonzero(terminated | truncated)
         assert (lengths[truncated] == task.episode_limit).all() and (lengths <= task.episode_limit).all()
-        # Nothing of a reset, its reward least of all, is in the step; those that go on are not touched by it.
+        # The step holds nothing of a reset, not even its reward. A reset does not change the other copies.
         assert (step.next_inputs is step.observations) == (len(over) == 0)
         following = observed.copy()
         for copy in over:
@@ -123,12 +123,12 @@ def test_steps_are_those_of_the_library_driven_by_hand_in_every_other_task(backe
 def test_streams_follow_seeds_and_fast_forward_leads_back(backend: str, name: str) -> None:
     needs(backend)
     task = replace(short(name), episode_limit=10)
-    if task.image:  # sticky actions are drawn by the emulator, which nothing leads back to where it was
+    if task.image:  # the emulator draws sticky actions and cannot be led back to an earlier state
         task = replace(task, options=tuple((dict(task.options) | {"repeat_action_probability": 0.0}).items()))
     environment, again, other = (make_environment(backend, task, seeds) for seeds in ([5, 6], [5, 6], [7, 8]))
     first = environment.reset()
     np.testing.assert_array_equal(first, again.reset())
-    if not task.image:  # games begin alike but for the frames in which nothing is done
+    if not task.image:  # games begin alike except for the number of frames without action
         assert len(np.unique(np.concatenate([first, other.reset()]).round(5), axis=0)) == 4, "streams are shared"
     rng = np.random.default_rng(0)
     resets = [1, 1]
@@ -155,9 +155,9 @@ def test_streams_follow_seeds_and_fast_forward_leads_back(backend: str, name: st
 
 @pytest.mark.parametrize("game", GAMES)
 def test_envpool_and_ale_py_play_the_same_game(game: str) -> None:
-    """Every frame, reward and end of 1,500 steps over at least one whole episode, without what either draws itself.
+    """Frames, rewards and ends of 1,500 steps are equal. They include a whole episode, and neither backend draws here.
 
-    Of an episode's last frame a few pixels may differ: they do not agree on the frame before it, which shows in it too.
+    An episode's last frame may differ in a few pixels: it also shows the frame before, where the backends disagree.
     """
     (made,) = resolve([f"atari/{game}"])
     options = asdict(AtariConfig(sticky=0.0, noop_max=1))
@@ -180,7 +180,7 @@ def test_envpool_and_ale_py_play_the_same_game(game: str) -> None:
 
 
 def test_metaworld_shows_the_goal_draws_it_anew_and_tells_success() -> None:
-    """A hand that goes to the goal it sees succeeds at Reach, in episodes of 200 steps that success does not end."""
+    """At Reach, a hand that moves to the observed goal succeeds. Success does not end an episode of 200 steps."""
     (task,) = resolve(["metaworld/reach"])
     environment = make_environment("envpool", task, [0, 1, 2])
     inputs = environment.reset()

@@ -1,4 +1,4 @@
-"""Several ranks make the updates that one would have made, and what they save any number of ranks can load."""
+"""Tests of crews: several ranks make the same updates as one, and any number of ranks can load their checkpoints."""
 
 from __future__ import annotations
 
@@ -72,9 +72,9 @@ def member(
     crew = Crew(learner)
     if rank == 0:
         lead(crew, SAVED_AFTER if first else 0, folder)
-        os._exit(0)  # threads of a process group may abort an interpreter that ends in its own time
+        os._exit(0)  # a normal exit may abort: the process group still has threads
     else:
-        with suppress(RuntimeError):  # when the first has done its work it leaves
+        with suppress(RuntimeError):  # rank 0 exits when it is done
             crew.follow()
 
 
@@ -154,7 +154,7 @@ def test_a_checkpoint_of_four_goes_on_at_two(tmp_path: Path) -> None:
 
 
 def test_bfloat16_over_ranks_is_near_bfloat16_alone(tmp_path: Path) -> None:
-    """Sharded, the gathered LayerNorms are rounded too, so this is near and not equal."""
+    """Sharded parameters are close to those of one rank, not equal: gathered LayerNorms are rounded too."""
     run(tmp_path, 2, "shard", precision="bf16")
     ours, theirs = loaded(tmp_path / "end", "bf16").tensors(), alone("bf16").tensors()
     for name, parameter in theirs["critic"].items():

@@ -1,4 +1,4 @@
-"""Runs of the discrete agent: it learns, and a run that was stopped ends like one that was not."""
+"""Tests of runs of the discrete agent: it learns, and a resumed run ends like an unbroken one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def configuration(folder: Path, name: str, **changes: Any) -> Config:
 
 
 def test_one_agent_learns_cartpole_beside_another_task(tmp_path: Path) -> None:
-    """Random play lasts 20 steps. Other actions, another size: acrobot is in the same batches."""
+    """CartPole is learned: random play lasts 20 steps. Acrobot, of other actions and sizes, is in the same batches."""
     made = run(configuration(tmp_path, "learns"))
     before, *_, after = records.read(made.session.folder.path / "eval.jsonl")
     assert before["policy"] == "random"
@@ -41,7 +41,7 @@ def test_one_agent_learns_cartpole_beside_another_task(tmp_path: Path) -> None:
 def test_a_serial_run_stopped_and_resumed_ends_like_one_that_was_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bit for bit, with frames in replay once, exploration and all."""
+    """The runs end bit-identical, with exploration, and with each frame once in replay."""
     monkeypatch.setattr(atari, "FRAMES_OF_AN_EPISODE", 4 * 25)
     game = {"tasks": ("atari/pong",), "steps": 60, "atari": AtariConfig(stack=3, sticky=0.0)}
     whole, stopped = (small(configuration(tmp_path, name, **game)) for name in ("whole", "stopped"))
@@ -55,7 +55,7 @@ def test_a_serial_run_stopped_and_resumed_ends_like_one_that_was_not(
 
 
 def small(config: Config) -> Config:
-    """For games: a convolution takes its time."""
+    """Return a smaller configuration for games, because convolutions are slow."""
     learner = replace(config.learner, batch_size=8, width=16, updates_per_step=1.0)
     return replace(
         config,

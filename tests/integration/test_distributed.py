@@ -1,4 +1,4 @@
-"""The real thing, small: `brc train` in a process of its own, with Ray's, and faults injected into them."""
+"""Tests of small distributed runs: `brc train` and its Ray processes, with faults injected into them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_second_ctrl_c_stops_at_once_and_leaves_no_process(folder: Path) -> No
         assert process.returncode == 130
         _, alive = psutil.wait_procs(ours, timeout=60)
         assert not alive, [command_line(p) for p in alive]
-    # Its lock went with it: the name can be used, and what it wrote is whole. It was no accident.
+    # The run's lock is released and its files are whole. It counts as stopped, not as died.
     status = tiny.command(["status", "a", f"--runs-folder={folder}/runs"])
     done = subprocess.run(status, capture_output=True, text=True, timeout=60)
     assert "a: stopped" in done.stdout, done.stdout + done.stderr
@@ -86,7 +86,7 @@ def test_a_killed_actor_is_replaced_and_the_run_ends_as_if_nothing_had_been(fold
         after = wait_for_steps(process, folder, "a", before["env_steps"] + 1000)
         ended_well(process)
     assert after["updates"] >= before["updates"]
-    assert back["time"] - died["time"] < 60  # 15 s is the aim, on a machine that does nothing else
+    assert back["time"] - died["time"] < 60  # the aim is 15 s on an idle machine
     assert_whole(folder, "a", 4000)
 
 
@@ -95,7 +95,8 @@ def test_a_killed_actor_is_replaced_and_the_run_ends_as_if_nothing_had_been(fold
     [pytest.param(1000, id="checkpointed"), pytest.param(0, id="never checkpointed", marks=pytest.mark.long)],
 )
 def test_a_killed_learner_goes_on_from_the_last_checkpoint(folder: Path, interval: int) -> None:
-    """Two learners one after the other, the second perhaps before its first update, and the evaluator with them."""
+    """Two learners are killed, the second perhaps before its first update, and the evaluator. The run goes on from its
+    last checkpoint, if there is one, and loses no evaluation."""
     with live(
         folder, "a", "--steps=4000", f"--checkpoint-interval={interval}", "--evaluation.interval=1250"
     ) as process:
@@ -132,7 +133,7 @@ def test_a_killed_shard_comes_back_with_everything(folder: Path) -> None:
 
 
 def test_a_run_killed_as_a_whole_resumes_with_all_that_was_pushed(folder: Path) -> None:
-    """No checkpoint since step 1200, and nothing is asked before the kill: replay is in its files."""
+    """It is killed without warning, with no checkpoint since step 1200: replay's files hold every pushed transition."""
     options = ["--steps=4000", "--checkpoint-interval=1200", f"--replay.directory={folder}/live"]
     with live(folder, "a", *options) as process:
         wait_for(process, lambda: events(folder, "a", "checkpoint"))
@@ -161,16 +162,17 @@ def test_a_resume_with_other_shards_and_capacity_begins_full(folder: Path) -> No
     assert_whole(folder, "a", 4200)
 
 
-@pytest.mark.long  # tests/cluster loses one with its host
+@pytest.mark.long  # tests/cluster loses a node with its host
 def test_a_node_is_lost(folder: Path) -> None:
-    """One of three, with a shard and actors: the run goes on, and the shard comes back elsewhere from its snapshot."""
+    """A run loses one of three nodes, with a shard and actors. It goes on, and the shard comes back on another node
+    from its snapshot."""
     tiny.script("lose_a_node", folder)
     removed_at = float((folder / "removed").read_text())
     (died,) = events(folder, "a", "shard_died")
     (back,) = events(folder, "a", "shard_back")
     print(f"noticed after {died['time'] - removed_at:.1f} s, back {back['time'] - removed_at:.1f} s after it")
     assert back["origin"].startswith("snapshot") and back["transitions"] > 0
-    assert back["time"] - removed_at < 60  # 30 s is the aim, on a machine that does nothing else
+    assert back["time"] - removed_at < 60  # the aim is 30 s on an idle machine
     between = [row["updates"] for row in tiny.rows(folder, "a", "metrics") if removed_at < row["time"] < back["time"]]
     assert between and between[-1] > between[0], "training went on"
     last = tiny.rows(folder, "a", "metrics")[-1]
@@ -180,7 +182,7 @@ def test_a_node_is_lost(folder: Path) -> None:
 
 @pytest.mark.long
 def test_a_serial_run_goes_on_distributed_and_back(folder: Path) -> None:
-    """One checkpoint format: the debugging mode can take over a run and hand it back."""
+    """Both executions share one checkpoint format: each can resume a run of the other."""
     for steps, execution in ((1000, "serial"), (2000, "distributed"), (3000, "serial")):
         resume = [] if execution == "serial" and steps == 1000 else ["--resume"]
         done = tiny.train(folder, "a", f"--steps={steps}", f"--execution={execution}", *resume)

@@ -1,4 +1,4 @@
-"""The images have what their processes need and no more, and the compose file starts nothing unprotected."""
+"""Tests of docker/: images hold just what their processes need, and compose starts nothing without its secrets."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ COMPOSE = ROOT / "docker" / "compose.yaml"
 SECRETS = ("REDIS_PASSWORD", "RAY_AUTH_TOKEN", "GRAFANA_PASSWORD")
 NODE = "/opt/brc/cluster/deploy/node.sh"
 
-# What actors/ imports that the actor image lacks: torch and ale_py are for tasks with images, which need the learner
-# image, the others for benchmarks that are installed by themselves.
+# Packages that actors/ imports and the actor image lacks. torch and ale_py are for tasks with images, which need the
+# learner image. The others are for benchmarks that are installed separately.
 ELSEWHERE = {"torch", "ale_py", "humanoid_bench", "gymnasium_robotics"}
-# The modules that cannot be imported there.
+# Modules that cannot be imported in the actor image.
 OF_IMAGES = {"actors.policies.torch_layers", "actors.backends.ale"}
 
-# Imports every module of actors/ and replay/ but for OF_IMAGES, with the modules of argv[1] out of reach.
+# Imports every module of actors/ and replay/ except OF_IMAGES. argv[1] names the modules that cannot be imported.
 IMPORTS = """
 import importlib, json, pkgutil, sys
 blocked, left_out = map(set, json.loads(sys.argv[1]))
@@ -56,7 +56,7 @@ def listed() -> list[Requirement]:
 
 
 def brought(requirement: Requirement, found: set[str]) -> None:
-    """Adds the distributions that pip would install for it here."""
+    """Add to `found` the distributions that pip would install here for a requirement."""
     found.add(canonicalize_name(requirement.name))
     for line in metadata.requires(requirement.name) or ():
         needed = Requirement(line)
@@ -79,9 +79,8 @@ def test_the_actor_image_has_what_its_modules_import() -> None:
     }
     ray = importlib.util.find_spec("ray")
     assert ray is not None and ray.origin is not None
-    blocked -= {
-        path.name for path in (Path(ray.origin).parent / "thirdparty_files").iterdir()
-    }  # Ray brings these along
+    # Ray contains these.
+    blocked -= {path.name for path in (Path(ray.origin).parent / "thirdparty_files").iterdir()}
     assert {"torch", "ale_py", "tyro"} <= blocked
     names = json.dumps([sorted(blocked), sorted(OF_IMAGES)])
     done = subprocess.run([sys.executable, "-c", IMPORTS, names], cwd=ROOT, capture_output=True, text=True)
@@ -96,12 +95,13 @@ def test_the_actor_image_has_just_what_is_imported_there() -> None:
                 imported |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 imported.add(node.module.split(".")[0])
-    others = imported - set(sys.stdlib_module_names) - {"actors", "learner", "replay"}  # its wheel is there too
+    others = imported - set(sys.stdlib_module_names) - {"actors", "learner", "replay"}  # the image has their wheel
     asked = {Requirement(line) for line in metadata.requires("dm_control") or ()}
     beside = {canonicalize_name(one.name) for one in asked if one.marker is None and one.name != "labmaze"}
     assert {requirement.name for requirement in listed()} == others - ELSEWHERE | beside
     pins = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines()]
-    names = {canonicalize_name(requirement.name) for requirement in listed()} - {"setuptools"}  # which pip leaves out
+    # constraints.txt has no setuptools: pip leaves it out.
+    names = {canonicalize_name(requirement.name) for requirement in listed()} - {"setuptools"}
     assert names <= {canonicalize_name(pin.name) for pin in pins}
 
 
@@ -133,7 +133,7 @@ Compose = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def compose(tmp_path: Path) -> Compose:
-    """Calls docker-compose with all secrets but `without`, and nothing of docker/.env."""
+    """Return a function that calls docker-compose with all secrets except `without`, and ignores docker/.env."""
     if shutil.which("docker-compose") is None:
         pytest.skip("needs docker-compose")
     empty = tmp_path / "empty"
@@ -172,7 +172,7 @@ def test_services_are_supervised_and_reached_from_this_host_only(compose: Compos
         assert service["healthcheck"]["test"], name
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
         assert not any("value-of" in str(part) for part in service.get("command", [])), name
-    assert not {"ports", "container_name"} & set(services["actors"])  # or there could be only one
+    assert not {"ports", "container_name"} & set(services["actors"])  # these allow only one container
     for name in "head", "learner", "actors":
         command = " ".join(services[name]["command"])
         assert f"{NODE} run " in command and services[name]["shm_size"] and services[name]["init"]
@@ -183,7 +183,7 @@ def test_services_are_supervised_and_reached_from_this_host_only(compose: Compos
 
 
 class Builder:
-    """buildah with a storage of its own. Needs root, and no engine."""
+    """buildah with its own storage. It needs root, but no container engine."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -201,7 +201,7 @@ class Builder:
         return done.stdout
 
     def base(self, name: str, packages: str) -> str:
-        """An image of Debian, made of packages: registries may be out of reach."""
+        """Build an image of Debian from packages, because registries may be unreachable. Return its name."""
         archive = self.folder / f"{name}.tar"
         made = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={packages}", "bookworm", str(archive)]
         subprocess.run(made, check=True, capture_output=True)
@@ -212,7 +212,7 @@ class Builder:
         return f"localhost/{name}"
 
     def pip_settings(self) -> list[str]:
-        """Mounts that let pip in the build find packages where pip here does."""
+        """Return options with mounts that let pip in the build use the indexes of pip here."""
         printed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True)
         found = re.findall(r"^(?:global|user|site|install|:env:)\.([\w-]+)='(.*)'$", printed.stdout, re.MULTILINE)
         settings = {name: value for name, value in found if name in ("index-url", "extra-index-url", "find-links")}
@@ -220,7 +220,7 @@ class Builder:
         for word in " ".join(settings.values()).split():
             path = Path(word.removeprefix("file://"))
             if path.is_absolute() and path.exists():
-                path = path.parent if path.name == "simple" else path  # an index links to files beside it
+                path = path.parent if path.name == "simple" else path  # an index links to files in its parent folder
                 mounts.append(f"{path}:{path}")
         certificates = Path("/etc/ssl/certs/ca-certificates.crt")
         if certificates.exists():
@@ -273,4 +273,4 @@ for task in resolve(["dmc/dog-run", "metaworld/reach", "dmc-extra/cheetah-jump",
     assert np.isfinite(environment.recv().rewards).all()
 """
     inside(f"python -c '{steps.replace(chr(39), chr(34))}'")
-    assert inside(f"{NODE} 2>&1; echo $?").endswith("\n2")  # with no role: `ray stop` would end Ray outside as well
+    assert inside(f"{NODE} 2>&1; echo $?").endswith("\n2")  # without a role: `ray stop` would also end a Ray outside

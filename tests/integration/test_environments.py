@@ -1,4 +1,4 @@
-"""The dm_control suite: sizes and key order, physics of both backends; seeds and names of every benchmark."""
+"""Tests of dm_control (sizes, key order, physics of both backends) and of the seeds and names of every benchmark."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def task(name: str) -> Task:
 
 @pytest.mark.parametrize("gl", ["disabled", "osmesa"])
 def test_the_table_agrees_with_dm_control_for_all_51_tasks(gl: str) -> None:
-    """In a process of its own: quadruped-escape renders, and GL is chosen before dm_control loads."""
+    """A new process loads dm_control: quadruped-escape renders, and GL must be chosen before the import."""
     if gl == "osmesa" and not ctypes.util.find_library("OSMesa"):
         pytest.skip("needs OSMesa: apt install libosmesa6")
     script = (
@@ -66,7 +66,7 @@ def test_sizes_that_the_literature_names() -> None:
 
 
 def test_copies_that_end_at_different_steps_are_reset_alone() -> None:
-    """The pool's copies begin in different places of their episodes; each does what it does in a pool of its own."""
+    """Copies that begin at different steps of their episodes act as each does in a pool of its own."""
     short = replace(task("walker-walk"), episode_limit=7)
     alone = [make_environment("envpool", short, [seed]) for seed in (5, 6)]
     together = make_environment("envpool", short, [5, 6])
@@ -93,7 +93,7 @@ def test_copies_that_end_at_different_steps_are_reset_alone() -> None:
 def test_envpool_steps_like_dm_control(name: str, parts: int) -> None:
     """From the same state the same action leads to the same observation and reward, through a whole episode.
 
-    These are the tasks whose state can be set from what is observed.
+    The state of these tasks can be set from their observations.
     """
     from dm_control import suite
 
@@ -119,7 +119,7 @@ def test_envpool_steps_like_dm_control(name: str, parts: int) -> None:
         environment.send(action[None].astype(np.float32))
         step = environment.recv()
         expected = np.concatenate([np.ravel(timestep.observation[key]) for key, _ in task(name).observation_keys])
-        # Observations are float32 here, and the state was set from them: errors are of that size, times the dynamics.
+        # The state was set from float32 observations: their rounding errors grow with the dynamics.
         error = np.abs(step.observations[0] - expected).max() / max(1.0, np.abs(expected).max())
         bounds_lost += error > 2e-4
         assert abs(step.rewards[0] - timestep.reward) < 1e-3
@@ -150,7 +150,7 @@ ONE_A_DOMAIN = sorted({t.short_name.split("-")[0]: t.short_name for t in ALL if 
 def compare_random_returns(name: str) -> None:
     ours, theirs = (random_returns(backend, name, 50, seed=100) for backend in ("envpool", "dm_control"))
     error = np.sqrt(ours.var() / len(ours) + theirs.var() / len(theirs))
-    # Four standard errors: a false alarm in 16,000 comparisons. A floor for tasks that hardly ever pay anything.
+    # Four standard errors give a false alarm in 16,000 comparisons. The 0.5 is for tasks that give hardly any reward.
     assert abs(ours.mean() - theirs.mean()) < 4 * error + 0.5, (ours.mean(), theirs.mean(), error)
 
 
@@ -165,7 +165,7 @@ def test_envpool_and_dm_control_agree_in_random_return_in_every_domain(name: str
     compare_random_returns(name)
 
 
-# Sums over the first 60 steps of what TD-MPC2's own tasks paid, at commit e9f5932, for the same seed and actions.
+# Sums of rewards over the first 60 steps of TD-MPC2's own tasks, at commit e9f5932, for the same seed and actions.
 EXTRA = {
     "ball_in_cup-spin": 0.286380,
     "cheetah-run-backwards": 0.540715,

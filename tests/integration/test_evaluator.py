@@ -1,4 +1,4 @@
-"""How an evaluator plays: how many copies at a time, and that it does not matter; episodes that do not end."""
+"""Tests of the evaluator: the number of copies at a time does not change results, and endless episodes are cut."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HEAVY = ("gymnasium/tests.support.odd_envs_evaluator:Heavy-v0", "gymnasium/tests
 
 
 def evaluator(names: tuple[str, ...], episodes: int) -> tuple[Evaluator, PolicyMessage]:
-    """One that plays all of these tasks, of at most 60 steps, and a policy for them."""
+    """Return an evaluator of these tasks, with episodes of at most 60 steps, and a policy for it."""
     tasks = tuple(replace(task, episode_limit=min(task.episode_limit, 60)) for task in resolve(names))
     observed, acted = max(task.observation_size for task in tasks), max(task.action_size for task in tasks)
     networks = NetworkSpec(
@@ -59,7 +59,7 @@ def test_at_most_so_many_copies_live_at_a_time(tmp_path: Path, monkeypatch: pyte
 
 
 def test_fewer_where_memory_is_short_and_the_same_comes_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """55 MB hold five copies of 10 MB each, and the one that was begun."""
+    """In 55 MB, which hold five copies of 10 MB and one just begun, the results are the same."""
     monkeypatch.setenv("ALIVE", str(tmp_path / "alive"))
     made, message = evaluator(HEAVY, 20)
     whole = made.evaluate(message, 3)
@@ -74,7 +74,7 @@ def test_fewer_where_memory_is_short_and_the_same_comes_of_it(tmp_path: Path, mo
 def test_copies_that_grow_while_they_play_give_way_and_the_same_comes_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They seem to cost little when they are made."""
+    """Copies that are small when made and grow in play are given up. The results are the same."""
     monkeypatch.setenv("ALIVE", str(tmp_path / "alive"))
     names = ("gymnasium/tests.support.odd_envs_evaluator:Growing-v0",)
     made, message = evaluator(names, 20)
@@ -90,7 +90,7 @@ def test_copies_that_grow_while_they_play_give_way_and_the_same_comes_of_it(
 
 
 def test_episodes_that_gave_way_are_played_with_their_own_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More episodes than can be played at a time, of two tasks that alternate."""
+    """Two tasks alternate, with more episodes than fit at a time. Given-up episodes keep their task."""
     monkeypatch.setenv("ALIVE", str(tmp_path / "alive"))
     names = tuple(f"gymnasium/tests.support.odd_envs_evaluator:{kind}-v0" for kind in ("Growing", "Waxing"))
     made, message = evaluator(names, 50)
@@ -103,7 +103,7 @@ def test_episodes_that_gave_way_are_played_with_their_own_task(tmp_path: Path, m
 
 @pytest.mark.parametrize("most", [1, 3, 7])
 def test_what_is_found_does_not_depend_on_how_many_play_at_a_time(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also in the chaotic ones, where the last bit of an action soon shows."""
+    """Results are equal also in chaotic tasks, where the last bit of an action soon matters."""
     names = ("dmc/cheetah-run", "dmc/hopper-hop", "gymnasium/tests.support.odd_envs_evaluator:Faulty-v0")
     made, message = evaluator(names, 5)
 

@@ -1,4 +1,4 @@
-"""Every example runs, and learns something."""
+"""Tests of the examples: each runs, and learns something."""
 
 from __future__ import annotations
 

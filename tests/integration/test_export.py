@@ -1,4 +1,4 @@
-"""What `brc export` writes acts as the policy does, in a program that knows nothing of this project."""
+"""Tests of `brc export`: an exported policy acts like the policy of the run, in a program without this project."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_run_is_exported_and_its_example_runs_alone(tmp_path: Path, capsys: py
 
 
 def test_the_example_scales_actions_to_the_bounds_of_their_task(tmp_path: Path) -> None:
-    """A policy that always does the utmost, on bounds of a thousand, half bounds and whole numbers."""
+    """Extreme actions reach the ends: of bounds of 1,000, of one-sided bounds and of whole numbers."""
     kinds = ("Newtons", "Switches")
     plan = check(tiny.config(tasks=tuple(f"gymnasium/tests.support.odd_envs_actions:{kind}-v0" for kind in kinds)))
     spec = NetworkSpec(

@@ -1,4 +1,4 @@
-"""Films: written by a process of their own, which may die of it."""
+"""Tests of films: a separate process writes each film, because drawing may kill that process."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def message(plan: Plan) -> PolicyMessage:
 
 
 def filmed(*tasks: str) -> tuple[EvaluatorSpec, int, PolicyMessage]:
-    """The first of these tasks, and a policy for it."""
+    """Return an evaluator's specification, the index of its first task, and a policy."""
     plan = make_plan(tiny.config(tasks=tasks) if tasks else tiny.config())
     return plan.evaluator(), 0, message(plan)
 
@@ -71,7 +71,7 @@ def test_what_a_renderer_lacks_is_named(tmp_path: Path, kind: str, said: str) ->
 
 @pytest.mark.parametrize("how", ["grey", "flat", "clear", "list", "floats", "bright", "wide", "deep", "same"])
 def test_pictures_of_every_kind_are_filmed(tmp_path: Path, how: str) -> None:
-    """Also of an environment that draws into the same array again."""
+    """All pictures are filmed, also if an environment draws each into the same array."""
     file = tmp_path / "film.gif"
     done = film_apart(*filmed(f"gymnasium/tests.support.odd_envs_pictures:Painted_{how}-v0"), 5, file)
     frames = imageio.imread(file)
@@ -82,7 +82,7 @@ def test_pictures_of_every_kind_are_filmed(tmp_path: Path, how: str) -> None:
 def test_training_that_would_fail_of_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MUJOCO_GL", "nonsense")
     config = tiny.config()
-    check(config)  # envpool does not read it
+    check(config)  # envpool does not read MUJOCO_GL
     with pytest.raises(ConfigError, match=r"MUJOCO_GL=nonsense is no renderer.*leave it unset"):
         check(replace(config, actors=replace(config.actors, backend="dm_control")))
 

@@ -1,4 +1,4 @@
-"""Actors of several benchmarks: who does what, scaling while a run goes on, and replacement of those that fail."""
+"""Tests of actors of several benchmarks: their tasks, scaling during a run, and replacement of failed actors."""
 
 from __future__ import annotations
 
@@ -114,8 +114,8 @@ def newest(folder: Path) -> dict[str, Any]:
 
 
 def test_actors_come_and_go_while_the_run_goes_on(folder: Path) -> None:
-    """More than fit wait for room, and those of before go on with what nobody else does yet. Nothing that replay took
-    is lost or taken twice, and the ratio holds."""
+    """Actors that do not fit wait for room, and the earlier actors go on with tasks that have no other actor yet.
+    Replay loses no transition and takes none twice, and the ratio of samples to inserts holds."""
     with live(folder, "a", "--steps=8000", "--tasks", *THREE, "--actors.cpus=1") as process:
         wait_for(process, lambda: [row for row in tiny.rows(folder, "a", "metrics") if row["updates"] > 10])
         assert "dmc: 2 of 2 actors collect" in scale(folder, "dmc=2")
@@ -145,7 +145,7 @@ def test_actors_come_and_go_while_the_run_goes_on(folder: Path) -> None:
 def test_an_actor_of_no_more_use_is_replaced_and_says_why(
     folder: Path, fault: str, option: str, cause: Cause, reason: str
 ) -> None:
-    """The other benchmark of the run, and the evaluators of both, are not touched by it."""
+    """The failed actor does not affect the other benchmark of the run, or the evaluators of both."""
     tasks = ("--tasks", f"gymnasium/tests.support.counting:{fault}-v0", "dmc/cartpole-swingup")
     with live(folder, "a", *tasks, "--steps=1500", option) as process:
         died = wait_for(process, lambda: events(folder, "a", "actor_died"))[0]
@@ -156,9 +156,10 @@ def test_an_actor_of_no_more_use_is_replaced_and_says_why(
     assert json.loads((folder / "runs" / "a" / "registry" / "desired").read_text()) == {"gymnasium": 1, "dmc": 1}
 
 
-@pytest.mark.long  # Ray takes 15 seconds to miss a node
+@pytest.mark.long  # Ray notices a lost node after 15 seconds
 def test_deaths_with_a_node_do_not_count(folder: Path) -> None:
-    """Of an actor that has nothing for replay yet; by itself it dies three times, and then the fleet gives up."""
+    """Deaths with a node do not count, even for an actor that has nothing for replay yet. When the actor dies three
+    times by itself, the fleet gives up."""
     tiny.script("lose_nodes", folder)
     with_node, by_itself, raised = json.loads((folder / "told.json").read_text())
     assert with_node == [Cause.NODE_LOST] * MOST_DEATHS_IN_A_ROW
@@ -184,6 +185,6 @@ def test_a_benchmark_may_have_packages_of_its_own(tmp_path: Path) -> None:
         file.write_text(text)
         with pytest.raises(ConfigError, match=sentence):
             runtime(actors, "dmc")
-    # What comes with the project.
+    # The project's own file of packages.
     packages = {"dmc": "actors/humanoid_bench.yaml"}
     assert runtime(ActorsConfig(runtime=packages), "dmc")["pip"] == ["mujoco==3.1.6"]

@@ -1,4 +1,4 @@
-"""Modules are found in the folder that `brc` is called in, hide nothing of ours there, and may leave it."""
+"""Tests of the current folder: `brc` finds modules in it, they hide none of our packages, and they may leave it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support import beside
 
 
 def test_every_command_finds_a_module_in_the_current_folder(tmp_path: Path) -> None:
-    """Though its environment leaves that folder."""
+    """The module is found even if its environment leaves the folder."""
     here = beside.prepare(tmp_path / "projekt ä日")
     done = beside.train(here, "Wandering", "fer-1", "--execution=serial", "--steps=400", "--checkpoint-interval=200")
     assert done.returncode == 0, done.stderr + done.stdout
@@ -32,7 +32,7 @@ def test_every_command_finds_a_module_in_the_current_folder(tmp_path: Path) -> N
 
 
 def test_rays_processes_find_it_too(folder: Path) -> None:
-    """Where paths are not ASCII, the environment goes elsewhere, and TMPDIR is too long for Ray's sockets."""
+    """Paths are not ASCII here, the environment leaves the folder, and TMPDIR is too long for Ray's sockets."""
     here = beside.prepare(folder / "projekt ä日")
     long = here / "scratch/users/a-rather-long-name/jobs/slurm-1234567/tmp"
     long.mkdir(parents=True)
@@ -56,7 +56,7 @@ def test_what_hides_a_package_of_ours_is_named(tmp_path: Path, name: str, kind: 
 
 
 def test_a_folder_of_records_hides_nothing(tmp_path: Path) -> None:
-    """One that is no package, as where somebody keeps replays."""
+    """A folder with a package's name but without modules, such as a folder of replays, hides nothing."""
     for name in PACKAGES:
         (tmp_path / name).mkdir()
     done = beside.brc(tmp_path, "presets", PYTHONPATH=f"{tmp_path}:{beside.ROOT}")

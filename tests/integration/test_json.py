@@ -1,4 +1,4 @@
-"""JSON files hold null for what is no number, and whoever reads them takes that for what it was."""
+"""Tests of JSON files: null stands for NaN and infinite numbers, and all readers understand it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_all_json_is_written_by_one_function() -> None:
         for node in ast.walk(ast.parse((ROOT / file).read_text())):
             if isinstance(node, ast.Attribute) and ast.unparse(node) in ("json.dump", "json.dumps"):
                 found.add(file)
-    # The second checks what is there already against its checksum.
+    # snapshot.py only checks an existing file against its checksum.
     ours = {file for file in found if not file.startswith("tests/")}
     assert ours == {"replay/json_text.py", "replay/snapshots/snapshot.py"}
 
@@ -66,7 +66,7 @@ def json_files(folder: Path) -> list[Path]:
 
 
 def test_a_run_writes_no_other_number(folder: Path) -> None:
-    """Its snapshot has a task without an episode, whose least and greatest return are infinite."""
+    """All files of a run are strict JSON. Its snapshot has a task without an episode, whose extremes are infinite."""
     done = tiny.train(folder, "a", "--execution=serial", "--steps=400")
     assert done.returncode == 0, done.stdout + done.stderr
     files = json_files(folder)

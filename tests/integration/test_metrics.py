@@ -1,4 +1,4 @@
-"""Metrics of a run: what is declared is served, counters do not go back, and a mirror that fails stops nothing."""
+"""Tests of a run's metrics: all declared ones are served, counters never fall, and a failing mirror stops nothing."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.support import tiny
 from tests.support.live import address, ended_well, live, scrape, wait_for
 from tests.support.rows import entry, evaluation, row, shard_stats
 
-# Of what has not happened, or is not there, in a short run of one task on a CPU.
+# Metrics without a value in a short run of one task on a CPU.
 ABSENT = {
     "brc_failed",
     "brc_restart_timestamp_seconds",
@@ -84,7 +84,7 @@ def test_a_live_run_answers_and_all_that_is_declared_is_there(folder: Path) -> N
 
 
 def test_a_run_that_dies_stays_a_target_and_a_resumed_one_knows_its_past(folder: Path) -> None:
-    """Prometheus finds that nobody answers, which is what an alert is for. Another asks for the newest checkpoint."""
+    """One alert needs the missing answer of a dead run. Another needs the newest checkpoint of a resumed run."""
     options = ("--steps=100000", "--execution=serial", "--checkpoint-interval=500")
     with live(folder, "a", *options) as process:
         wait_for(process, lambda: [row for row in tiny.rows(folder, "a", "events") if row["event"] == "checkpoint"])
@@ -132,11 +132,11 @@ def test_who_asks_is_told_of_a_failure_before_the_run_ends(tmp_path: Path) -> No
     exporter = Exporter("a", Tally(State(10, 10, 1)), "127.0.0.1", 0, tmp_path)
     failed = entry(Failed(reason="RunFailed: an actor failed"), time=1.0)
     exporter.event(failed)
-    exporter.wait_until_heard(threading.Event())  # nobody has asked: nobody is waited for
+    exporter.wait_until_heard(threading.Event())  # there was no scrape, so this does not wait
     assert scrape(exporter.url)["brc_failed"] == [({"run": "a", "cause": "died"}, 1.0)]
     exporter.event(entry(Begun(how="resume"), time=2.0))
     assert "brc_failed" not in scrape(exporter.url)
-    exporter.asked.appendleft(exporter.asked[0] - 60.0)  # as one who asks every minute
+    exporter.asked.appendleft(exporter.asked[0] - 60.0)  # as if scrapes came every minute
     exporter.event(failed)
     stop = threading.Event()
     stop.set()
@@ -152,7 +152,8 @@ def test_who_asks_is_told_of_a_failure_before_the_run_ends(tmp_path: Path) -> No
 
 
 def test_deaths_are_counted_from_none_and_their_time_is_told(tmp_path: Path) -> None:
-    """Prometheus sees no growth in a series that begins with 1, and a mark that is true for a moment is missed."""
+    """Counters begin with 0, because Prometheus sees no growth in a series that begins with 1. The time of a death is
+    served, because a scrape can miss a short mark."""
     exporter = Exporter("a", Tally(State(10, 10, 1)), "127.0.0.1", 0, tmp_path)
     before = scrape(exporter.url)["brc_restarts_total"]
     assert {value for _, value in before} == {0.0}
@@ -167,7 +168,7 @@ def test_deaths_are_counted_from_none_and_their_time_is_told(tmp_path: Path) -> 
 
 
 def test_series_are_bounded_by_tasks_and_shards(tmp_path: Path) -> None:
-    """300 tasks, 8 shards and 500 actors; docs/metrics.md states the number."""
+    """docs/metrics.md states the number of series with 300 tasks, 8 shards and 500 actors."""
     tasks = [f"dmc/task-{index}" for index in range(300)]
     numbers = dict.fromkeys(tasks, 1.0)
     tally = Tally(State(10, 10, 1), lambda task, steps: 1.0)
@@ -200,7 +201,7 @@ def test_the_bottleneck_is_who_is_waited_for(learner_waits: float, actors_wait: 
 
 
 class Broken:
-    """A mirror whose service is away."""
+    """A mirror whose service is unreachable."""
 
     def __init__(self) -> None:
         self.closed = threading.Event()

@@ -1,4 +1,4 @@
-"""node.sh refuses what cannot work, keeps a process running whatever kills it, and leaves nothing behind."""
+"""Tests of node.sh: it starts nothing without its secrets, restarts a killed process, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_without_its_secrets_nothing_is_started(
 
 
 def servers(keeper: psutil.Process) -> list[psutil.Process]:
-    """Those that live; what else it starts may be gone when it is looked at."""
+    """Return the living Redis servers of a keeper. Its other children may end while this looks at them."""
     found = []
     for one in keeper.children():
         with suppress(psutil.NoSuchProcess):
@@ -54,7 +54,7 @@ def servers(keeper: psutil.Process) -> list[psutil.Process]:
 
 
 def test_what_it_keeps_comes_back_when_it_is_killed_and_not_when_it_is_ended(tmp_path: Path) -> None:
-    """Redis, where there is no systemd."""
+    """Without systemd, a killed Redis is restarted, and Redis ends with its keeper."""
     if Path("/run/systemd/system").exists():
         pytest.skip("needs a machine without systemd")
     if shutil.which("redis-server") is None:
@@ -65,7 +65,7 @@ def test_what_it_keeps_comes_back_when_it_is_killed_and_not_when_it_is_ended(tmp
         keeper = psutil.Process(int((tmp_path / ".brc" / "redis.pid").read_text()))
         (server,) = servers(keeper)
         assert node(tmp_path, "redis", **options).returncode == 0
-        assert server.is_running() and keeper.is_running()  # asking again changes nothing
+        assert server.is_running() and keeper.is_running()  # a second start changes nothing
         server.kill()
         (again,) = wait_until(lambda: [one for one in servers(keeper) if one != server])
         for file in (tmp_path / ".brc").rglob("*"):

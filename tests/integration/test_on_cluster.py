@@ -1,4 +1,4 @@
-"""A run on a cluster: its coordinator may die at any time, and its command may be given twice."""
+"""Tests of runs on a cluster: a coordinator may die at any time, and a command may be given twice."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ from tests.support.live import (
 
 @dataclass
 class Cluster:
-    """One node, as `cluster/deploy/node.sh head` would start it, with CPUs."""
+    """A cluster of one node, as `cluster/deploy/node.sh head` would start it, with CPUs."""
 
     folder: Path
     process: subprocess.Popen[bytes]
 
     def part(self, kind: str) -> psutil.Process:
-        """The Ray process of one part of a run."""
+        """Return the Ray process of one part of a run."""
         found: psutil.Process = wait_until(
             lambda: next((p for p in relatives(self.process.pid) if f"ray::{kind}" in command_line(p)), None)
         )
@@ -91,7 +91,7 @@ def running(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
 
 
 def test_a_killed_coordinator_comes_back_and_finds_everything_as_it_was(cluster: Cluster) -> None:
-    """Shards, learner and actors are the same processes; nothing is done twice or left out; the follower stays."""
+    """Shards, learner and actors stay the same processes, no work is repeated or left out, and the follower stays."""
     folder = cluster.folder
     options = ["--steps=4500", "--checkpoint-interval=1000", "--replay.shards=2", "--actors.cpus=0.5"]
     with live(folder, "a", *options) as follower:
@@ -126,7 +126,7 @@ def test_a_killed_coordinator_comes_back_and_finds_everything_as_it_was(cluster:
 
 @pytest.mark.long
 def test_a_run_is_stopped_and_resumed_from_afar(cluster: Cluster) -> None:
-    """Who follows may leave; `brc stop` and `brc logs` are other processes."""
+    """The follower may leave. `brc stop` and `brc logs` are other processes."""
     folder = cluster.folder
     with live(folder, "b", "--steps=2000", "--actors.cpus=0.5") as follower:
         wait_for_steps(follower, folder, "b", 600)
@@ -223,7 +223,7 @@ def test_what_describes_no_cluster_is_refused(tmp_path: Path, text: str) -> None
     [
         ("nowhere.yaml", 2, "CLUSTER nowhere.yaml is not there: name the file that `ray up` was given"),
         (str(ROOT / "cluster" / "deploy" / "kuberay.yaml"), 2, "is not what `ray up` takes"),
-        (str(ROOT / "cluster.yaml"), 0, "quickstart"),  # nobody has an account here, so no cluster
+        (str(ROOT / "cluster.yaml"), 0, "quickstart"),  # there is no account here, so no cluster
     ],
 )
 def test_a_command_runs_here_when_no_cluster_is_up(tmp_path: Path, description: str, code: int, said: str) -> None:

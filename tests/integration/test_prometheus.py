@@ -1,4 +1,4 @@
-"""Prometheus' side: its configuration and rules, with promtool, and a real server that finds and asks a live run."""
+"""Tests with Prometheus: promtool checks the configuration and rules, and a server finds and scrapes a live run."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ def test_rules_ask_only_for_what_there_is() -> None:
         assert asked <= known, asked - known
 
 
-# What a short run on a machine without a GPU does not have: the paper's curves begin at 25,000 steps.
+# Metrics that a short run without a GPU does not have: the paper's curves begin at 25,000 steps.
 EMPTY = ("brc_published", "ray_node_gpus_utilization", "ray_node_gram_used")
 
 
 def queries() -> list[str]:
-    """Of every panel of every dashboard, with everything chosen."""
+    """Return the queries of every panel of every dashboard, with all values of its variables chosen."""
     found = []
     for board in BOARDS:
         for expression in (query for row in board.rows.values() for panel in row for query, _ in panel.queries):
@@ -87,7 +87,7 @@ def queries() -> list[str]:
 
 @contextmanager
 def prometheus(folder: Path) -> Iterator[Callable[[str], list[dict[str, Any]]]]:
-    """A server with this folder's configuration, but for the places and for how often it asks; what asks it in turn."""
+    """Run a server with our configuration, except for paths and intervals. Yield a function that queries it."""
     for file in FOLDER.iterdir():
         shutil.copy(file, folder)
     config = yaml.safe_load((folder / "prometheus.yml").read_text())
@@ -144,7 +144,7 @@ def test_a_server_finds_a_live_run_and_follows_it(folder: Path) -> None:
             wait_for(process, lambda: ask('up{run="a"} == 0') and ask('up{run="b"} == 1'))
 
 
-# Side -> a run in which it is the one that is waited for.
+# Side -> options of a run in which this side is the bottleneck.
 STAGED: dict[str, list[str]] = {
     "actors": [
         "--tasks",
@@ -154,7 +154,7 @@ STAGED: dict[str, list[str]] = {
         "--learner.updates-per-step=0.05",
     ],
     "learner": ["--learner.width=256", "--learner.updates-per-step=1"],
-    # Not ahead by more than makes an update due: neither has anything to do while the other does it.
+    # Actors may be ahead by one update only: actors and learner take turns, and each waits for the other.
     "limiter": ["--actors.copies=1", "--learner.updates-per-step=0.04", "--replay.max-ahead=25"],
 }
 
@@ -171,7 +171,7 @@ def test_the_overview_names_the_bottleneck_of_staged_runs(folder: Path) -> None:
         for side, options in STAGED.items():
             with live(folder, side, "--steps=1000000", "--replay.capacity=200000", *options) as process:
                 wait_for(process, partial(ask, f'increase(brc_updates_total{{run="{side}"}}[5s]) > 0'))
-                # What the panel has shown of late, a second apart.
+                # The values of the panel in the last 20 s, one a second.
                 told = f"count_over_time(({query.replace('$run', side)})[20s:1s])"
                 shown = wait_for(process, lambda: (found := ask(told)) and total(found) >= 15 and found)  # noqa: B023
                 (of_side,) = [one for one in shown if one["metric"]["side"] == side]

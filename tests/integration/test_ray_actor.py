@@ -1,4 +1,4 @@
-"""The Ray process of an actor: what it answers before it has made its environments, and what it measures."""
+"""Tests of the Ray process of an actor: its answers before it has made its environments, and its measured memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.live import wait_until
 
 @pytest.fixture(scope="module")
 def plan() -> Iterator[Plan]:
-    """Of a tiny run, with a local Ray to have its parts in."""
+    """Start a local Ray, and yield the plan of a tiny run in it."""
     with tempfile.TemporaryDirectory(prefix="brc-", ignore_cleanup_errors=True) as folder:
         ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, _temp_dir=folder)
         made = make_plan(tiny.config())
@@ -36,7 +36,7 @@ def plan() -> Iterator[Plan]:
 
 @pytest.fixture
 def actor(plan: Plan) -> Iterator[ActorHandle]:
-    """One that is not built."""
+    """Yield an actor that is not built."""
     shard = start_shard(plan.shards[0])
     store = ray.remote(PolicyStore).options(num_cpus=0, max_concurrency=2).remote(ray.put)
     handle = start_actor(plan.actor(plan.everything()), [RayShard(shard)], store, {}, num_cpus=0)

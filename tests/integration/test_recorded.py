@@ -1,4 +1,4 @@
-"""Serial runs go on exactly, whatever of the usual generators their environments draw from; for others this is said."""
+"""Tests of serial runs that resume exactly if environments draw from the usual generators; others are reported."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def name(source: str) -> str:
 
 @pytest.mark.parametrize("source", SAVED)
 def test_copies_are_led_back_and_draw_on_as_they_would_have(source: str) -> None:
-    """After several episodes, in the middle of one, beside a copy that draws from the same."""
+    """The copies have made several episodes and are in the middle of one. Both may draw from the same generator."""
     (task,) = resolve([name(source)])
     assert is_led_back(task, 0)
     environment = RecordedEnvironment(make_environment("", task, [1, 2], exact=True))
@@ -62,7 +62,7 @@ def test_what_an_environment_calls_env_may_be_anything(to: str) -> None:
     ("kind", "said"), [("Tires", "cannot be stepped: RuntimeError: it is tired"), ("Leaves", r"called sys.exit\(7\)")]
 )
 def test_what_cannot_be_stepped_is_refused_and_closed(monkeypatch: pytest.MonkeyPatch, kind: str, said: str) -> None:
-    """Also one that would end the process, and one that cannot be closed."""
+    """A task that would end the process, and a task whose `close` fails, are refused and closed too."""
     monkeypatch.setattr(odd_envs_actions.Tires, "closed", 0)
     plan = validate(tiny.config(tasks=(f"gymnasium/tests.support.odd_envs_actions:{kind}-v0",), execution="serial"))
     before = odd_envs_actions.Tires.closed

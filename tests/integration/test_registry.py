@@ -1,4 +1,4 @@
-"""The registry and its lease: files on one machine and a real Redis behave alike."""
+"""Tests of the registry and its leases: files on one machine and a real Redis behave alike."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SECRET = "a-password"
 
 
 class Server:
-    """A Redis of the test's own, which can be killed and started again with what it had."""
+    """A Redis server of one test. It can be killed, and started again with its data."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -149,13 +149,13 @@ def test_a_lease_that_is_not_renewed_expires_and_its_holder_learns_who_has_it(se
     taken = other.lease("a")
     with pytest.raises(LeaseLost, match="process"):
         lease.renew()
-    lease.release()  # which is not its to give
+    lease.release()  # changes nothing: `taken` holds the lease
     assert other.owner("a")
     taken.release()
 
 
 def test_a_lease_and_what_was_said_outlive_redis(server: Server) -> None:
-    """Killed and started again; meanwhile the run may go on acting, as long as its lease would have lasted."""
+    """Redis is killed and started again. Meanwhile the run may act as long as its lease would have lasted."""
     registry = RedisRegistry(server.address, SECRET)
     with Presence(registry, "a", registry.lease("a"), Stop()) as presence:
         presence.say(state="running", line="before")
@@ -209,7 +209,7 @@ def test_redis_that_is_not_there_is_said_so() -> None:
 def test_a_run_whose_folder_is_lost_is_known_by_redis(
     server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """As when a head comes back without its disk: it is the same run, and knows what was kept last."""
+    """A head may come back without its disk. The run then has the same id, and the values kept last."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BRC_REDIS", server.address)
     monkeypatch.setenv("BRC_REDIS_PASSWORD", SECRET)
@@ -224,5 +224,5 @@ def test_a_run_whose_folder_is_lost_is_known_by_redis(
         assert (run.id, run.kept, run.takes) == (first, kept, 3)
         assert (run.path / "config.yaml").exists()
     shutil.rmtree("runs")
-    with open_run(plan, "quickstart") as run:  # it left nothing to go on with, so its name is free
+    with open_run(plan, "quickstart") as run:  # the run left nothing to resume, so its name is free
         assert run.id != first

@@ -1,4 +1,4 @@
-"""The report: what it makes of runs' folders, and the page itself in a browser."""
+"""Tests of the report: its content for the folders of runs, and its page in a browser."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SIZES = {"desktop": (1280, 900), "phone": (400, 800)}
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """Runs a and b, which differ in their seed, and c, which is another configuration, each in lock step. The path is
+    """Yield a folder with runs in lock step: a and b differ in their seed, and c has another configuration. Its path is
     short, for Ray's sockets."""
     with tempfile.TemporaryDirectory(prefix="brc-", ignore_cleanup_errors=True) as path:
         for name, *others in (("a", "--seed=0"), ("b", "--seed=1"), ("c", "--learner.width=32")):
@@ -84,7 +84,7 @@ def test_curves_are_means_over_runs_with_their_interval(folder: Path) -> None:
     assert curve is not None and curve.steps[-1] == 1200
     finals = finite(run.evaluations[-1].mean_return[task] for run in runs)
     assert curve.mean[-1] == pytest.approx(np.mean(finals))
-    assert (curve.low[-1], curve.high[-1]) == pytest.approx((min(finals), max(finals)))  # of two, all that there is
+    assert (curve.low[-1], curve.high[-1]) == pytest.approx((min(finals), max(finals)))  # for two runs, their range
     alone = task_curve(group(runs[:1])[0], task)
     episodes = finite(runs[0].evaluations[-1].returns[task])
     assert alone is not None and (alone.low[-1], alone.high[-1]) == pytest.approx((min(episodes), max(episodes)))
@@ -92,7 +92,7 @@ def test_curves_are_means_over_runs_with_their_interval(folder: Path) -> None:
     assert score is not None
     assert score.mean[-1] == pytest.approx(np.mean([run.evaluations[-1].score_mean for run in runs]))
     assert score.low[-1] <= score.mean[-1] <= score.high[-1]
-    assert task_curve(series, "metaworld/reach") is not None  # by success
+    assert task_curve(series, "metaworld/reach") is not None  # a curve of success
 
 
 @given(st.lists(st.floats(-100, 100), min_size=1, max_size=12))
@@ -164,7 +164,7 @@ def test_speed_is_unknown_where_nobody_counted() -> None:
 
 
 def evaluated(name: str, *evaluations: tuple[int, dict[str, list[float]]], **config: Any) -> Run:
-    """A run with these returns, which are also scores when divided by a thousand."""
+    """Return a run with these returns. Its scores are the returns divided by a thousand."""
     rows = [evaluation(returns, env_steps=steps) for steps, returns in evaluations]
     return Run(name, "live", {"preset": "p", "seed": 0, "steps": 9, **config}, [], rows, None, [])
 
@@ -196,7 +196,7 @@ def test_places_do_not_make_another_experiment_but_rates_do() -> None:
 
 
 def test_interquartile_means_of_one_run_and_of_several_are_of_the_same_kind() -> None:
-    """Of tasks' means, not of single episodes, of which those of a rate of success are 0 or 1."""
+    """Both kinds are over the means of tasks, not over single episodes, whose success is 0 or 1."""
     rates = {"a/x": 8, "a/y": 5, "a/z": 2, "a/w": 9}
     returns = {task: [1000.0] * rate + [0.0] * (10 - rate) for task, rate in rates.items()}
     run = evaluated("a", (100, returns))
@@ -282,7 +282,7 @@ def test_what_cannot_be_reported_is_one_sentence(folder: Path, words: list[str],
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Chromium, which tells what it asks the network for and what its console says."""
+    """Yield a driver of Chromium that logs its network requests and its console."""
     if not (CHROMIUM and DRIVER):
         pytest.skip("needs chromium and chromedriver")
     from selenium import webdriver
@@ -318,7 +318,7 @@ def test_the_page_needs_nobody_and_fits(browser: Any, page: Path, size: str) -> 
     asked = [one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"]
     assert page.as_uri() in asked and all(url.startswith(("file:", "data:")) for url in asked), asked
     wide = browser.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    assert wide <= 0  # nothing but tables is scrolled sideways
+    assert wide <= 0  # only tables scroll sideways
     assert len(browser.find_elements("css selector", "figure.task svg")) == 2
 
 

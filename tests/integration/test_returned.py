@@ -1,4 +1,4 @@
-"""What environments return is taken where its meaning is plain, and else refused in a sentence with the task's name."""
+"""Tests of values that environments return: clear ones are taken, others are refused with the task's name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def task(kind: str) -> Task:
 
 
 def played(kind: str, steps: int, seeds: tuple[int, ...] = (1, 2)) -> tuple[np.ndarray, list[Step]]:
-    """The first observations of copies of a task and some steps of them."""
+    """Return the first observations of copies of a task, and their next `steps` steps."""
     environment = make_environment("", task(kind), seeds)
     first, found = environment.reset(), []
     for _ in range(steps):
@@ -48,7 +48,7 @@ def test_what_is_plainly_meant_is_taken(kind: str) -> None:
 
 
 def test_signatures_of_before_gymnasium_are_those_of_today() -> None:
-    """Episodes are seeded as they were then, and what was only cut is not terminal."""
+    """Old environments are seeded by their `seed` method, and an episode cut by a limit is not terminal."""
     first, found = played("OldSignatures", 10, (4, 5))
     again, _ = played("OldSignatures", 1, (4, 5))
     np.testing.assert_array_equal(first, again)
@@ -72,7 +72,7 @@ def test_a_success_that_is_no_number_is_told_once(capsys: pytest.CaptureFixture[
 
 @pytest.mark.filterwarnings("error")
 def test_numbers_beyond_all_floats_are_infinite() -> None:
-    """Also where warnings are errors."""
+    """Numbers beyond all floats become infinite, even where warnings are errors."""
     _, found = played("Immense", 3)
     assert [step.rewards[0] for step in found] == [np.inf, -np.inf, np.inf]
     assert found[0].observations[0].tolist() == [np.inf, -np.inf, 1.0]
@@ -140,7 +140,7 @@ def test_copies_that_are_not_alike_are_refused(kind: str, said: str) -> None:
 
 @pytest.mark.parametrize(("execution", "code"), [("serial", 2), ("distributed", 1)])
 def test_a_run_ends_with_that_sentence(folder: Path, execution: str, code: int) -> None:
-    """A serial run does not begin: it first tries whether it could be resumed."""
+    """A serial run does not begin, because it first tests whether it could be resumed."""
     done = tiny.train(folder, "a", f"--tasks={name('LateShort')}", f"--execution={execution}", "--steps=600")
     said = done.stdout + done.stderr
     assert done.returncode == code and "Traceback" not in said, said

@@ -1,4 +1,4 @@
-"""Serial execution: exact counters, bit-identical for a seed, bit-identical across a stop and a resume."""
+"""Tests of serial runs: counters are exact, and runs are bit-identical for a seed and across a stop and a resume."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support.live import live, read_so_far, wait_for, wait_for_steps
 
 
 class StopAt(threading.Event):
-    """Set once a run has inserted so many environment steps: a stop at a known place."""
+    """An event that is set once a run has inserted `steps` environment steps: it stops the run at a known place."""
 
     def __init__(self, steps: int) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class StopAt(threading.Event):
 
 
 def run(config: Config, stop: StopAt | None = None) -> SerialRun:
-    """A whole serial run; its folder stays."""
+    """Make a whole serial run, and keep its folder."""
     plan = validate(config)
     folder = open_run(plan, "quickstart")
     stop = stop or StopAt(1 << 60)
@@ -108,7 +108,7 @@ def test_a_resumed_run_is_bit_identical_to_an_unbroken_one(tmp_path: Path, stop_
 @pytest.mark.parametrize("changes", [{"loss": "mse"}, {"normalize_observations": True}], ids=["mse", "normalised"])
 @pytest.mark.parametrize("task", ["dmc/cartpole-swingup", "gymnasium/CartPole-v1"])
 def test_other_losses_and_networks_are_resumed_exactly_too(tmp_path: Path, task: str, changes: dict[str, Any]) -> None:
-    """What acts has the statistics that the learner has."""
+    """The acting policy has the statistics of the learner."""
     learner = replace(tiny.config().learner, **changes)
     unbroken = run(config(tmp_path, "unbroken", tasks=(task,), learner=learner, steps=900))
     run(config(tmp_path, "broken", tasks=(task,), learner=learner, steps=900), StopAt(500))
@@ -168,7 +168,7 @@ def test_a_resumed_run_counts_its_episodes_and_hours_on(tmp_path: Path) -> None:
     run(config(tmp_path, "a", steps=4100), StopAt(2100))
     run(config(tmp_path, "a", steps=4100, resume=True))
     rows = records.read(tmp_path / "a" / "metrics.jsonl")
-    assert rows[-1]["episodes"] == {"dmc/cartpole-swingup": 4}  # of 2 copies with 2050 steps each, 2 before the stop
+    assert rows[-1]["episodes"] == {"dmc/cartpole-swingup": 4}  # 2 copies of 2050 steps; 2 episodes before the stop
     elapsed = [row["elapsed_s"] for row in rows]
     assert elapsed == sorted(elapsed)
 
@@ -205,7 +205,7 @@ def test_dm_control_backend_trains(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_costs_checkpoints_and_says_so(tmp_path: Path) -> None:
-    """No file may grow beyond 60 kB, as if the disk were full: the run trains on, and ends with exit code 1."""
+    """Files cannot grow beyond 60 kB, as on a full disk. The run trains on, and ends with exit code 1."""
     train = tiny.train_command(tmp_path, "a", "--execution=serial", "--steps=900", "--checkpoint-interval=400")
     limited = f"ulimit -f 60; exec {shlex.join(train)}"
     done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, timeout=240)
@@ -220,7 +220,7 @@ FAULTY = "gymnasium/tests.support.odd_envs_evaluator:Faulty-v0"
 
 
 class FailAt(StopAt):
-    """Has the environments of this process fail once a run has inserted so many steps."""
+    """An event that is never set, and makes environments of this process fail once a run has inserted `steps` steps."""
 
     def __init__(self, steps: int, file: Path) -> None:
         super().__init__(steps)
@@ -235,7 +235,7 @@ class FailAt(StopAt):
 def test_a_failing_environment_leaves_a_checkpoint_that_goes_on_exactly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also a run that has none before. The step that failed is made again."""
+    """A run without an earlier checkpoint leaves one too. The resumed run makes the failed step again."""
     monkeypatch.setenv("FAULTS", str(tmp_path / "faults"))
     (tmp_path / "faults").mkdir()
     unbroken = run(config(tmp_path, "unbroken", tasks=(FAULTY, "dmc/cartpole-swingup")))
@@ -246,7 +246,7 @@ def test_a_failing_environment_leaves_a_checkpoint_that_goes_on_exactly(
 
 
 def test_a_serial_run_goes_on_without_evaluations_that_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One loss is made up for; three are told. Neither changes what is learned."""
+    """A lost evaluation is repeated with the same returns. It does not change what is learned."""
     monkeypatch.setenv("FAULTS", str(tmp_path / "faults"))
     (tmp_path / "faults").mkdir()
     wanted = {"tasks": (FAULTY,), "steps": 600}
@@ -263,7 +263,7 @@ def test_a_serial_run_goes_on_without_evaluations_that_fail(tmp_path: Path, monk
 def test_a_thread_of_an_environment_does_not_hold_a_run_that_has_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, obeys: bool
 ) -> None:
-    """One that its close ends; and one that goes on, of an environment whose close hangs in the end."""
+    """The environment's `close` either ends the thread, or leaves it running and hangs in the end."""
     task = f"gymnasium/tests.support.odd_envs_actions:Threaded_{obeys}-v0"
     monkeypatch.setenv("NOTED", str(tmp_path / "noted"))
     done = tiny.train(tmp_path, "a", f"--tasks={task}", "--execution=serial", "--steps=400")
@@ -276,7 +276,7 @@ def test_a_thread_of_an_environment_does_not_hold_a_run_that_has_ended(
 def test_a_serial_run_in_a_hanging_environment_ends_with_the_second_ctrl_c(
     folder: Path, monkeypatch: pytest.MonkeyPatch, signals: int
 ) -> None:
-    """The first is enough where it comes back."""
+    """The first Ctrl-C is enough if the environment returns from its step."""
     monkeypatch.setenv("FAULTS", str(folder / "faults"))
     (folder / "faults").mkdir()
     options = (f"--tasks={FAULTY}", "--execution=serial", "--steps=1000000")

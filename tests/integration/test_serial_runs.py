@@ -1,4 +1,4 @@
-"""A seed gives what it gave: short serial runs of three presets end in the recorded parameters, bit for bit."""
+"""Tests of recorded runs: short serial runs of three presets end with the recorded parameters, bit for bit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.serial_runs import GOLDEN, RUNS, machine, made
 
 @pytest.mark.parametrize("preset", RUNS)
 def test_a_seed_gives_what_it_gave(folder: Path, preset: str) -> None:
-    """On a kind of machine that is not recorded, sums are ordered otherwise: sizes are nearly those of the others."""
+    """A kind of machine without a record sums in another order: its norms are close to the recorded norms."""
     recorded = json.loads(GOLDEN.read_text())[preset]
     found = made(folder, preset)
     if machine() in recorded:

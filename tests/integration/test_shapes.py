@@ -1,4 +1,4 @@
-"""A run goes on only with environments that are as they were, and with its tasks in their order."""
+"""Tests of resumes: a run goes on only with unchanged environments, and with its tasks in the same order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHANGES = [
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a run of two tasks."""
+    """Return a folder with a run of two tasks."""
     folder = beside.prepare(tmp_path_factory.mktemp("shapes"))
     done = beside.train(folder, "Still", "r", "--execution=serial", "--steps=400", *tasks("Still", "Wandering"))
     assert done.returncode == 0, done.stderr + done.stdout

@@ -1,4 +1,4 @@
-"""What is skipped where CI=true."""
+"""Tests of skips where CI=true: a skip fails unless its reason is allowed."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def run_file(tmp_path: Path, text: str, ci: str) -> subprocess.CompletedProcess[
 @pytest.mark.parametrize(
     ("ci", "needed", "summary", "code"),
     [
-        ("true", "redis-server", "3 failed, 1 passed, 1 xfailed, 3 errors", 1),  # errors are those before their call
+        ("true", "redis-server", "3 failed, 1 passed, 1 xfailed, 3 errors", 1),  # errors are skips before a test's call
         ("true", "a GPU", "1 passed, 6 skipped, 1 xfailed", 0),
         ("", "redis-server", "1 passed, 6 skipped, 1 xfailed", 0),
     ],
@@ -84,7 +84,7 @@ def test_each_way_to_skip_a_whole_file(tmp_path: Path, way: str) -> None:
 
 
 def test_our_tests_do_not_skip_what_is_installed_for_them(tmp_path: Path) -> None:
-    """As on a machine that has no program at all."""
+    """A missing program fails our test in CI. PATH is empty, as on a machine without programs."""
     done = run_pytest("tests/integration/test_prometheus.py", CI="true", PATH=str(tmp_path))
     assert done.returncode == 1 and "and was: needs Prometheus and its promtool" in done.stdout, done.stdout
     assert "skipped" not in done.stdout.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""Checkpoints and snapshots at an S3 server: written, pruned, lost and gone on from."""
+"""Tests of checkpoints and snapshots on an S3 server: they are written and pruned, and runs resume from them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.live import events, free_port, live, relatives, wait_for, wai
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A URL on a server of the test's own."""
+    """Yield a URL on a new S3 server."""
     pytest.importorskip("moto")
     pytest.importorskip("s3fs")
     port = free_port()
@@ -54,7 +54,7 @@ def answers(endpoint: str) -> bool:
 
 
 def test_a_run_that_lost_its_machine_goes_on_from_s3(folder: Path, bucket: str) -> None:
-    """Killed as a whole, replay's files gone: networks and replay are those of the newest checkpoint."""
+    """After all processes and replay files are lost, networks and replay are those of the newest checkpoint."""
     import s3fs
 
     stores = [f"--learner.checkpoints={bucket}", f"--replay.snapshots={bucket}"]

@@ -1,4 +1,4 @@
-"""An agent for other tasks that begins with what one has learned: nothing that was learned changes, and it helps."""
+"""Tests of transfer: an agent for other tasks begins with all that a trained agent has learned, and learns faster."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_what_was_learned_of_a_task_is_the_same_in_the_larger_agent(tmp_path: Pa
 
 
 def plainly(width: int, depth: int, outputs: int) -> Layers:
-    """A trunk whose layers have names of their own."""
+    """Return the layers of a trunk, with names that no built-in trunk uses."""
     end = (Dense("end", outputs),) if outputs else ()
     return (Dense("begin", width), ReLU(), Dense("middle", width), ReLU(), *end)
 
@@ -104,7 +104,7 @@ def test_a_layer_that_cannot_be_enlarged_is_named(tmp_path: Path, monkeypatch: p
 
 
 def test_statistics_of_new_numbers_begin_anew(tmp_path: Path) -> None:
-    """What the origin saw for long stays as it was, and what it never saw is soon known."""
+    """Statistics of numbers that the origin saw for long do not change, and those of new numbers are soon right."""
     old, new = (replace(one, normalize_observations=True) for one in (OLD, WIDER))
     learner = trained(tmp_path, old)
     for norm in learner.observed:
@@ -136,7 +136,7 @@ def test_any_number_of_tasks_of_any_size(
     width = min(old.observation_size, new.observation_size)
     ours = dict(made.state.modules()["critic"].named_parameters())["heads.0.input.weight"]
     assert torch.equal(ours[:, :width], saved[:, :width])
-    if new == SINGLE:  # its embedding is part of the bias now
+    if new == SINGLE:  # the task's embedding is part of the bias now
         observations, actions, task = torch.randn(4, 5), torch.rand(4, 2), torch.full((4,), 1)
         for name in ("critic", "target"):
             one, other = golden.critics(learner)[name], golden.critics(made)[name]
@@ -156,7 +156,7 @@ def brc(*words: str) -> tuple[int, str]:
 
 
 def test_brc_add_task_trains_on_with_more_tasks(tmp_path: Path) -> None:
-    """From the command line, in lock step: kept and new task, another observation size, and what is refused."""
+    """A command in lock step adds a task of another observation size to a kept task. Bad commands are refused."""
     runs = f"--runs-folder={tmp_path}"
     options = [*tiny.OPTIONS, runs, "--execution=serial", "--steps=600"]
     code, said = brc("train", "quickstart", *options, "--name=a")
@@ -176,7 +176,8 @@ def test_brc_add_task_trains_on_with_more_tasks(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_a_new_task_is_learned_faster_than_from_scratch(tmp_path: Path) -> None:
-    """Three seeds: who can balance a pole, beside another task, soon balances one that is twice as long and heavier."""
+    """For three seeds, an agent that can balance a pole, and knows another task, learns to balance a pole that is twice
+    as long and heavier."""
     runs = [f"--runs-folder={tmp_path}", "--checkpoint-interval=0", "--evaluation.episodes=5"]
     small = [
         "--execution=serial",
@@ -207,14 +208,14 @@ def test_a_new_task_is_learned_faster_than_from_scratch(tmp_path: Path) -> None:
             assert code == 0, said
         for name, found in returns.items():
             rows = records.read(tmp_path / f"{name}-{seed}" / "eval.jsonl")
-            # Over the whole run, as single evaluations of agents this young are a matter of luck.
+            # The mean over the whole run: single evaluations of agents this young vary too much.
             found.append(sum(row["return"][new] for row in rows[1:]) / len(rows[1:]))
     print(returns)
     assert all(begun > 1.5 * scratch for begun, scratch in zip(*returns.values(), strict=True))
 
 
 def test_an_agent_of_other_actions_is_no_origin(tmp_path: Path) -> None:
-    """Its critic is of another kind: that is said before anything is loaded."""
+    """Its critic is of another kind: the agent is refused before anything is loaded."""
     options = [*tiny.OPTIONS, f"--runs-folder={tmp_path}", "--execution=serial", "--steps=400"]
     with contextlib.redirect_stdout(io.StringIO()):
         assert cli.main(["train", "quickstart", *options, "--name=old"]) == 0

@@ -1,4 +1,4 @@
-"""How updates are made is measured before a run, without a trace in it; runs in lock step measure nothing."""
+"""Tests of the measurement before a run (precision, threads): it leaves no trace, and runs in lock step skip it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OPEN = ["--learner.threads=0", "--learner.precision=auto"]
 
 @given(costs=st.lists(st.floats(1e-3, 3.0), min_size=6, max_size=6), busy=st.integers(0, 8))
 def test_the_way_that_takes_least_is_taken(costs: list[float], busy: int) -> None:
-    """Also if the machine was busy for a round, which made all ways ten times as slow."""
+    """The fastest way is taken even if the machine was busy for a round, with all ways ten times as slow."""
     turns = dict.fromkeys(CHOICES, 0)
 
     def updates(way: Way) -> tuple[float, int]:
@@ -49,7 +49,7 @@ def test_the_way_that_takes_least_is_taken(costs: list[float], busy: int) -> Non
 
 @given(costs=st.lists(st.floats(1e-3, 60.0), min_size=6, max_size=6))
 def test_a_measurement_ends(costs: list[float]) -> None:
-    """Each way has two turns at least, the first to warm up; there is no third round when time is up."""
+    """Each way has at least two turns, the first for warm-up. There is no third round when time is up."""
     spent = 0.0
 
     def updates(way: Way) -> tuple[float, int]:
@@ -117,7 +117,7 @@ def test_lock_step_measures_nothing(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_keeps_its_precision(tmp_path: Path) -> None:
-    """Also one that the rule, or a measurement on another machine, would not choose now."""
+    """A resumed run keeps a precision that the rule, or a measurement on another machine, would not choose now."""
     begun = run(serial(tmp_path, "a", precision="bf16"), StopAt(350))
     assert begun.learner.updates > 0
     resumed = run(replace(serial(tmp_path, "a", precision="auto"), resume=True))
@@ -133,7 +133,7 @@ def test_a_named_precision_is_taken_whatever_was_saved(tmp_path: Path) -> None:
 
 
 def member(rank: int, port: int, folder: Path) -> None:
-    """Each finds other costs; both choose alike, and the second follows the first."""
+    """Run one of two ranks. They measure different costs and choose alike, and rank 1 follows rank 0."""
     ranks = Ranks(rank, 2)
     sharding.join(ranks, sharding.meet(ranks, "127.0.0.1", port), "cpu", timeout_s=60)
     tables: list[dict[Way, float]] = [
@@ -153,10 +153,10 @@ def member(rank: int, port: int, folder: Path) -> None:
         crew.use_threads(1)
         crew.train(batches(0), 0, False, lambda: None).finish()
     else:
-        with suppress(RuntimeError):  # when the first has done its work it leaves
+        with suppress(RuntimeError):  # rank 0 exits when it is done
             crew.follow()
     (folder / f"{rank}.json").write_text(json.dumps([*found, torch.get_num_threads()]))
-    os._exit(0)  # threads of a process group may abort an interpreter that ends in its own time
+    os._exit(0)  # a normal exit may abort: the process group still has threads
 
 
 def test_ranks_agree(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The tunnel to a cluster's head ends with whoever opened it, however that ends."""
+"""Tests of the tunnel to a cluster's head: it ends with the process that opened it, however that process ends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.live import wait_until
 
-# In the place of Ray is a program that listens as `ray dashboard` does, with a child in the place of ssh.
+# A program in place of Ray: it listens as `ray dashboard` does, with a child in place of ssh.
 LISTENER = """
 import socket, subprocess, sys, time
 child = subprocess.Popen(["sleep", "600"])
@@ -46,7 +46,7 @@ with remote.tunnel(Path("cluster.yaml")):
 
 
 def open_tunnel(then: str) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
-    """Who opened it, and what it started: a shell, what waits for the end, the listener and its child."""
+    """Return the opener and its processes: a shell, the process that waits for the end, the listener and its child."""
     command = [sys.executable, "-c", OPENER, then]
     opener = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=os.environ)
     assert opener.stdout is not None
@@ -88,7 +88,7 @@ def test_one_that_cannot_be_opened_says_why_and_leaves_nothing() -> None:
 
 
 def test_node_stop_ends_what_tunnels_keep_open(tmp_path: Path) -> None:
-    """As root on a machine with a Ray of its own this would end that too: the function alone is called."""
+    """Only the function is called: `node.sh stop` as root would also end a Ray of this machine."""
     script = Path(__file__).parents[2] / "cluster" / "deploy" / "node.sh"
     function = script.read_text().split("end_tunnels() {", 1)[1].split("\n}\n", 1)[0]
     shell = subprocess.Popen(["sh", "-c", "while true; do sleep 86400; done"])

@@ -1,4 +1,4 @@
-"""Tests that were started in the background by a shell have children that obey."""
+"""Tests that children obey signals even if a shell started the tests in the background."""
 
 from __future__ import annotations
 
@@ -27,6 +27,6 @@ signal.raise_signal(int(sys.argv[1]))
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_children_obey_what_their_parent_ignores(number: int) -> None:
-    """And the parent goes on to ignore it."""
+    """A child obeys the signal, and the parent goes on to ignore it."""
     done = subprocess.run([sys.executable, "-c", SCRIPT, str(int(number))], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""A run goes on when nobody watches: closed pipes and terminals, full disks, output that was never there."""
+"""Tests of runs without a reader: closed pipes and terminals, full disks and closed output do not stop them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EXECUTIONS = [pytest.param(SERIAL, id="serial"), pytest.param(DISTRIBUTED, id="d
 
 
 def shell(line: str) -> subprocess.CompletedProcess[str]:
-    """What a command line of bash says on standard error, and the exit code of its first command."""
+    """Run a command line of bash. Return its output, with the exit code of its first command."""
     command = ["bash", "-c", f"{line}; exit ${{PIPESTATUS[0]}}"]
     return subprocess.run(
         command, capture_output=True, text=True, timeout=PATIENCE_S, env=tiny.environment(), check=False
@@ -51,7 +51,7 @@ def test_a_run_whose_reader_ends_goes_on_to_its_end(folder: Path, options: list[
 def test_a_run_whose_reader_rests_goes_on_to_its_end(folder: Path, options: list[str]) -> None:
     ours, its = os.pipe()
     fcntl.fcntl(its, fcntl.F_SETPIPE_SZ, 4096)
-    os.write(its, b"x" * 4096)  # nothing more has room
+    os.write(its, b"x" * 4096)  # the pipe is full
     command = tiny.train_command(folder, "a", *options)
     done = subprocess.run(command, stdout=its, stderr=its, timeout=PATIENCE_S, env=tiny.environment(), check=False)
     os.close(its)
@@ -86,14 +86,14 @@ def test_a_run_that_cannot_print_goes_on_to_its_end(folder: Path, redirected: st
 
 
 def hearing(hang_ups: signal.Handlers, command: list[str], *first: str) -> list[str]:
-    """A command that takes SIGHUP in this way, whatever the tests' own processes do. `first` are lines of Python."""
+    """Return a command with this handler of SIGHUP, whatever handler the tests have. `first` are lines of Python."""
     lines = ["import os, signal, sys", *first, f"signal.signal(signal.SIGHUP, {int(hang_ups)})"]
     return [sys.executable, "-c", "; ".join([*lines, "os.execv(sys.argv[1], sys.argv[1:])"]), *command]
 
 
 @contextmanager
 def in_terminal(folder: Path, *options: str, ignores_hang_up: bool) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """A run in the foreground of a terminal of its own, and the terminal's other end, to be closed."""
+    """Yield a run in the foreground of a new terminal, and the terminal's other end, which the caller closes."""
     ours, its = pty.openpty()
     takes_it = ["import fcntl, termios", "os.setsid()", "fcntl.ioctl(0, termios.TIOCSCTTY, 0)"]
     heard = signal.SIG_IGN if ignores_hang_up else signal.SIG_DFL
@@ -109,7 +109,7 @@ def in_terminal(folder: Path, *options: str, ignores_hang_up: bool) -> Iterator[
 
 
 def closed_when_it_trains(folder: Path, process: subprocess.Popen[str], terminal: int) -> None:
-    """Read the terminal, as whoever looks at it does, until the run trains; then close it."""
+    """Read the terminal, as a terminal window does, until the run trains. Then close it."""
     os.set_blocking(terminal, False)
 
     def trains() -> bool:
@@ -123,7 +123,7 @@ def closed_when_it_trains(folder: Path, process: subprocess.Popen[str], terminal
 
 @pytest.mark.parametrize("options", [["--execution=serial"], []], ids=["serial", "distributed"])
 def test_a_closed_terminal_stops_a_run_cleanly(folder: Path, options: list[str]) -> None:
-    """It sends SIGHUP to all processes that it has: Ray's live until the checkpoint is written."""
+    """The terminal sends SIGHUP to all its processes. Ray's processes live until the checkpoint is written."""
     with in_terminal(folder, *options, "--steps=1000000", ignores_hang_up=False) as (process, terminal):
         closed_when_it_trains(folder, process, terminal)
         assert process.wait(PATIENCE_S) == 130
@@ -209,7 +209,7 @@ def test_bad_input_has_its_exit_code_wherever_it_is_told() -> None:
 
 
 class Failing(io.StringIO):
-    """A stream that counts what is written, and raises its error as long as it has one."""
+    """A stream that counts writes, and raises `error` in each unless it is None."""
 
     def __init__(self, error: Exception | None = None) -> None:
         super().__init__()
@@ -233,7 +233,7 @@ def test_a_view_is_silent_from_its_first_failure_on(error: Exception) -> None:
         stream.error = error
         console.say("second")
         tried = stream.tried
-        stream.error = None  # the disk has room again, but what would be shown has gaps
+        stream.error = None  # the disk has room again, but the output would have a gap
         console.say("third")
     assert console.lost == str(error) and stream.tried == tried and stream.getvalue() == "first\n"
 
@@ -245,7 +245,7 @@ def small_pipe() -> tuple[int, int]:
 
 
 def small_socket() -> tuple[int, int]:
-    """A socket, as ssh gives to a command without a terminal."""
+    """Return both ends of a socket, which is what ssh gives to a command without a terminal."""
     ours, its = socket.socketpair()
     its.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     return ours.detach(), its.detach()
@@ -256,7 +256,7 @@ def test_a_view_leaves_out_what_its_reader_has_no_room_for(ends: Callable[[], tu
     ours, its = ends()
     with os.fdopen(its, "w") as stream:
         view = View(stream)
-        for _ in range(1000):  # more than any of them holds
+        for _ in range(1000):  # more than any of the three holds
             view.write("a" * 1000)
         assert view.leaves_out and os.get_blocking(its), "other processes share it"
         os.set_blocking(ours, False)

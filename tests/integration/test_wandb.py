@@ -1,4 +1,4 @@
-"""Weights & Biases, as far as it goes without its server: what a run hands over, which wandb keeps in a file."""
+"""Tests of Weights & Biases without its server: the rows of a run, which wandb keeps in a file."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tests.support import tiny
 from tests.support.live import free_port
 
 wandb = pytest.importorskip("wandb")
-BLOCK, HEAD = 32768, 7  # of the file's format, LevelDB's log
+BLOCK, HEAD = 32768, 7  # bytes of a block and of a header in LevelDB's log, the file's format
 
 
 def history(file: Path) -> list[dict[str, Any]]:
-    """What was logged."""
+    """Return the logged rows of a file."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     data, at, whole, found = file.read_bytes(), HEAD, b"", []
@@ -32,7 +32,7 @@ def history(file: Path) -> list[dict[str, Any]]:
         size, kind = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
         whole += data[at + HEAD : at + HEAD + size]
         at += HEAD + size
-        if kind in (1, 4):  # whole, or the last part
+        if kind in (1, 4):  # a whole record, or its last part
             record = Record.FromString(whole)
             if record.WhichOneof("record_type") == "history":
                 items = record.history.item
@@ -60,7 +60,7 @@ def test_every_row_is_handed_over_under_its_name(tmp_path: Path) -> None:
     assert len(logged) == len(rows) + len(evaluations) + len(others)
     of_metrics = [row for row in logged if "updates" in row]
     for row, found in zip(rows, of_metrics, strict=True):
-        del row["session"]  # which counts the processes that wrote to the file
+        del row["session"]  # it counts the processes that wrote to the file
         assert {name: found[name] for name, _ in flatten(row)} == pytest.approx(dict(flatten(row)))
     rest = [row for row in logged if "updates" not in row]
     assert {name.split("/")[0] for row in rest for name in row} >= {"random", "evaluation", "checkpoint"}

@@ -1,4 +1,4 @@
-"""The wheel holds all that a run needs: installed elsewhere, far from the source, it trains."""
+"""Tests of the wheel: it holds all that a run needs, and trains when it is installed far from the source."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOT_READ = {"dashboards/prometheus/tests.yml", "replay/store/gather.c"}  # for p
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built of a copy of what is under the packages: nothing is left in the source."""
+    """Build the wheel from a copy of the packages, so that nothing is left in the source."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     source.mkdir()
@@ -43,13 +43,13 @@ def test_it_has_every_file_that_is_read_at_run_time(wheel: Path) -> None:
 
 
 def test_installed_elsewhere_it_trains(wheel: Path, tmp_path: Path) -> None:
-    """Its dependencies are those of these tests; the project itself is the wheel alone."""
+    """The wheel alone provides the project. Its dependencies are those of these tests."""
     venv.create(tmp_path / "env", with_pip=False, symlinks=True)
     python = tmp_path / "env" / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index"]
     subprocess.run([*pip, str(wheel)], check=True, timeout=120)
     environment = {key: value for key, value in os.environ.items() if key != "VIRTUAL_ENV"}
-    environment["PYTHONPATH"] = sysconfig.get_path("purelib")  # whose .pth files, with the source, are not read there
+    environment["PYTHONPATH"] = sysconfig.get_path("purelib")  # its .pth files, which add the source, are not read
     brc = [str(tmp_path / "env" / "bin" / "brc"), "train", "quickstart", "--name=elsewhere", "--execution=serial"]
     small = ["--tasks=dmc/cartpole-swingup", "--steps=900", "--replay.warmup=500", "--evaluation.episodes=1"]
     done = subprocess.run([*brc, *small], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)

@@ -1,1 +1,1 @@
-"""Helpers of the tests: small runs, live runs, odd environments, recorded vectors."""
+"""Helpers of the tests: small runs, live runs, odd environments, golden vectors."""

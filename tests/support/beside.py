@@ -1,4 +1,4 @@
-"""`brc` called in a folder of somebody's own, where environments lie beside other modules with common names."""
+"""Calls of `brc` in a user's own folder, where environments lie beside other modules with common names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MODULE = "wandering_envs"
 
 
 def prepare(folder: Path) -> Path:
-    """The folder, with environments and with modules that must not be imported."""
+    """Fill the folder with environments and with modules that must not be imported. Return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(ROOT / "tests" / "support" / f"{MODULE}.py", folder)
     (folder / "marker").touch()
@@ -26,12 +26,12 @@ def prepare(folder: Path) -> Path:
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """The environment of a shell in which only this system is on the path."""
+    """Return the environment variables of a shell that has only this project on PYTHONPATH."""
     return os.environ | {"COLUMNS": "200", "PYTHONPATH": str(ROOT)} | variables
 
 
 def brc(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """What is said, and the exit code, of the `brc` command, called there."""
+    """Run `brc` in the folder. Return its output and its exit code."""
     command = [sys.executable, "-P", "-c", "import sys; from brc_at_scale import main; sys.exit(main())", *words]
     return subprocess.run(
         command, cwd=folder, env=environment(**variables), capture_output=True, encoding="utf-8", timeout=280

@@ -1,4 +1,4 @@
-"""Libraries of environments driven by hand, without this project: what its backends are compared with."""
+"""Libraries of environments, called directly. The tests compare this project's backends with them."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from actors.benchmarks.benchmark import Task
 
 COPIES, LIMIT, SEEDS = 3, 40, [11, 22, 33]
 NEVER = np.zeros(COPIES, bool)
-# One step of all copies by hand: actions -> (observations, rewards, terminated, truncated, successes), and the reset of
-# one copy -> its observation.
+# The first observations; one step of all copies: actions -> (observations, rewards, terminated, truncated, successes);
+# the reset of one copy: copy -> its observation.
 ByHand = tuple[np.ndarray, Callable[[np.ndarray], tuple[Any, ...]], Callable[[int], np.ndarray]]
 
 
 def flat(task: Task, observed: Any) -> np.ndarray:
-    """One copy's observation."""
+    """Return the observation of one copy as a flat array."""
     parts = [np.ravel(observed[key] if key else observed) for key, _ in task.observation_keys]
     return np.concatenate(parts).astype(np.float32)
 
 
 def envpool_by_hand(task: Task) -> ByHand:
-    """Its own reset takes the place of a step, and gives a reward that belongs to no transition."""
+    """Make copies in envpool. Its own reset takes the place of a step, whose reward belongs to no transition."""
     pool = envpool.make(
         task.library_id,
         env_type="gymnasium",
@@ -57,7 +57,7 @@ def envpool_by_hand(task: Task) -> ByHand:
         success = info[task.success_key] > 0.5 if task.success_key else NEVER
         return rows(observed), rewards, terminated, truncated, success
 
-    # All copies end together at their limit: the next step resets every one of them, whatever the action.
+    # All copies end together at their limit. The next step then resets all copies, whatever the action.
     cached: list[np.ndarray] = []
 
     def reset(copy: int) -> np.ndarray:
@@ -97,7 +97,7 @@ def dm_control_by_hand(task: Task) -> ByHand:
 
 
 def ale_py_by_hand(task: Task) -> ByHand:
-    """A vector of all copies, whose own reset takes the place of a step."""
+    """Make copies in ale-py's vector environment. Its own reset takes the place of a step."""
     from ale_py.vector_env import AtariVectorEnv
 
     made = AtariVectorEnv(
@@ -112,7 +112,7 @@ def ale_py_by_hand(task: Task) -> ByHand:
     age = 0  # all copies end together
 
     def filled(observed: np.ndarray) -> np.ndarray:
-        """With the first frame of an episode where the vector has black ones."""
+        """Replace the black frames that the vector puts before an episode by the first frame of the episode."""
         first = np.repeat(observed[:, -1 - age, None], 3 - age, axis=1)
         return np.concatenate([first, observed[:, -1 - age :]], axis=1)
 
@@ -135,7 +135,8 @@ def ale_py_by_hand(task: Task) -> ByHand:
 
 
 def humanoid_bench_by_hand(task: Task) -> ByHand:
-    """Its resets draw from numpy's global generator too: of each copy, as if it had the process to itself."""
+    """Make copies in humanoid-bench. Its resets also draw from numpy's global generator, so each copy has its own state
+    of that generator, as if it were alone in its process."""
     humanoid_bench.prepare()
     return gymnasium_by_hand(task)
 
@@ -154,7 +155,7 @@ def gymnasium_by_hand(task: Task) -> ByHand:
         if task.num_actions:
             found = [environment.step(int(action[0])) for environment, action in zip(made, actions, strict=True)]
             return results(found)
-        # By hand: from [-1, 1] to the bounds.
+        # Scale from [-1, 1] to the bounds.
         scaled = (space.low + space.high) / 2 + (space.high - space.low) / 2 * actions.reshape(COPIES, *space.shape)
         found = [environment.step(action.astype(np.float32)) for environment, action in zip(made, scaled, strict=True)]
         return results(found)

@@ -1,4 +1,4 @@
-"""A small environment of gymnasium's interface whose every number is known beforehand; importing this registers it."""
+"""Small gymnasium environments whose numbers are known in advance. Importing this registers them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 
 
 class Counting(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
-    """Counts its steps. It ends itself after `ends` steps of an episode, with success if the last action was positive.
+    """An environment that counts its steps. An episode ends after `ends` steps, with success if the last number of the
+    last action was positive.
 
     `raises`, `hangs` and `leaks` are the steps, counted over all episodes, at which it fails, stops answering, and
     begins to take another 50 MB with every step.
@@ -51,7 +52,7 @@ class Counting(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
 
 class Several(Counting):
-    """Takes several discrete actions at once."""
+    """An environment that takes several discrete actions at once."""
 
     action_space: Any = spaces.MultiDiscrete([2, 3])
 

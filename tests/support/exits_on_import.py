@@ -1,4 +1,4 @@
-"""A module that parses arguments, as scripts do, when it is imported."""
+"""A module that parses arguments and exits when it is imported, as scripts do."""
 
 import argparse
 

@@ -79,7 +79,7 @@ def set_policy(policy: Policy, arrays: dict[str, Tensor], prefix: str) -> None:
 def state(
     arrays: dict[str, Tensor], num_tasks: int, dtype: torch.dtype, prefix: str = "", num_bins: int = 101
 ) -> BRCState:
-    """A state with the parameters under `prefix` and optimisers that have taken no step."""
+    """Return a state with the parameters under `prefix` and optimisers that have taken no step."""
     made = initial_state(spec(num_tasks, num_bins), SETTINGS, dtype)
     set_critic(made.critic, arrays, prefix + "critic/")
     set_critic(made.target, arrays, prefix + "target/")
@@ -100,7 +100,7 @@ def batch(arrays: dict[str, Tensor], prefix: str) -> Batch:
 
 
 def continuous(learner: Learner) -> BRCState:
-    """The state of one whose actions are continuous."""
+    """Return the state of a learner with continuous actions."""
     assert isinstance(learner.state, BRCState)
     return learner.state
 

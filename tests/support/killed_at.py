@@ -1,9 +1,9 @@
-"""`python -m tests.support.killed_at FOLDER KIND`: a shard's process is killed at every line that it runs.
+"""`python -m tests.support.killed_at FOLDER KIND`: kill a shard's process at every line that it runs.
 
-For n = 1, 2, 3 ... a process opens the shard's files, and is killed with SIGKILL when it comes to the n-th line of the
-replay package, until it gets to the end. After each death the files are opened again and must hold every push that was
-acknowledged exactly once, and of what was not, all or nothing; the limiter must have counted just what is there.
-Prints the number of deaths.
+For n = 1, 2, 3 ... a process opens the shard's files, and is killed with SIGKILL at the n-th line of the replay package
+that it runs, until a process reaches its end. After each death the files are opened again. They must hold every
+acknowledged push exactly once, and every other push completely or not at all. The limiter must have counted exactly
+the pushes that are there. Prints the number of deaths.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CAPACITY = 60
 
 
 def shard_spec(folder: Path) -> ShardSpec:
-    """Small, so that it is overwritten many times."""
+    """Return the spec of a shard so small that it is overwritten many times."""
     storage = spec(2, CAPACITY, push_rows=12)
     limit = RateLimit(samples_per_step=4, batch_size=4, warmup=5, max_ahead=10**9)
     return ShardSpec(
@@ -55,7 +55,7 @@ def main(folder: Path, kind: str) -> None:
         again = Shard(shard_spec(folder))
         check(again, sequence, acknowledged)
         samples = check_limiter(again, samples)
-        for unsure in (sequence, sequence + 1):  # as a writer does
+        for unsure in (sequence, sequence + 1):  # repeat both pushes, as a writer does
             assert again.insert("a", unsure, numbered(unsure)).accepted
             acknowledged.add(unsure)
         check(again, sequence, acknowledged)
@@ -76,7 +76,7 @@ def main(folder: Path, kind: str) -> None:
 
 
 def work(of: ShardSpec, kind: str, sequence: int, line: int, tell: int) -> None:
-    """Push, sample, push, or save; killed at the n-th line."""
+    """Push, sample and push, or save a snapshot. The process is killed at the n-th line, n being `line`."""
     one = Shard(of)
     left = line
 
@@ -127,7 +127,7 @@ def check(one: Shard, sequence: int, acknowledged: set[int]) -> None:
 
 
 def check_limiter(one: Shard, before: int) -> int:
-    """Samples are counted when they are granted: none are forgotten, and never more than are due."""
+    """Check that no granted sample is forgotten, and that never more are granted than are due. Return their number."""
     assert one.limiter.samples >= before
     assert one.limiter.samples <= max(0, (int(one.limiter.inserts.min()) - 5) * 4)
     return one.limiter.samples

@@ -1,4 +1,4 @@
-"""What `ray up` takes, as it is written: a description of a cluster for each provider."""
+"""The files for `ray up`, as they are written: a description of a cluster for each provider."""
 
 from __future__ import annotations
 

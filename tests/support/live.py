@@ -1,4 +1,4 @@
-"""A `brc train` under way: its processes, what it has written so far, and whether it ended as it should."""
+"""A running `brc train`: its processes, the records it has written so far, and checks of its end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PATIENCE_S = 180.0
 
 @contextmanager
 def live(folder: Path, name: str, *options: str, before: str = "") -> Iterator[subprocess.Popen[str]]:
-    """A run under way, in whose process these statements come first; whatever is left of it is killed at the end."""
+    """Start a run, whose process first executes the statements `before`. Kill its remaining processes at the end."""
     python, _, _, *arguments = tiny.train_command(folder, name, *options)
     main = f"import sys, cluster.cli.main; {before}; sys.exit(cluster.cli.main.main(sys.argv[1:]))"
     process = subprocess.Popen(
@@ -47,7 +47,7 @@ def relatives(pid: int) -> list[psutil.Process]:
 
 
 def command_line(process: psutil.Process) -> str:
-    """Empty for one that is gone."""
+    """Return the command line of a process; "" if the process is gone."""
     try:
         return " ".join(process.cmdline())
     except (psutil.NoSuchProcess, psutil.AccessDenied):
@@ -55,7 +55,7 @@ def command_line(process: psutil.Process) -> str:
 
 
 def free_port() -> int:
-    """One that nothing listened on a moment ago."""
+    """Return a port that nothing listened on a moment ago."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
@@ -63,7 +63,7 @@ def free_port() -> int:
 
 
 def wait_until(what: Callable[[], Any], patience_s: float = PATIENCE_S, why: str = "it") -> Any:
-    """The first true value of `what`."""
+    """Wait for the first true value of `what`, and return it."""
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         if value := what():
@@ -73,7 +73,7 @@ def wait_until(what: Callable[[], Any], patience_s: float = PATIENCE_S, why: str
 
 
 def wait_for(process: subprocess.Popen[str], what: Callable[[], Any]) -> Any:
-    """The first true value of `what`, while the run lives."""
+    """Wait for the first true value of `what` while the run lives, and return it."""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         if value := what():
@@ -84,7 +84,7 @@ def wait_for(process: subprocess.Popen[str], what: Callable[[], Any]) -> Any:
 
 
 def wait_for_steps(process: subprocess.Popen[str], folder: Path, name: str, steps: int) -> dict[str, Any]:
-    """The first row of metrics at or beyond `steps`."""
+    """Wait for the first row of metrics at or beyond `steps`, and return it."""
     row: dict[str, Any] = wait_for(
         process, lambda: next((row for row in tiny.rows(folder, name, "metrics") if row["env_steps"] >= steps), None)
     )
@@ -92,7 +92,7 @@ def wait_for_steps(process: subprocess.Popen[str], folder: Path, name: str, step
 
 
 def ray_process(process: subprocess.Popen[str], kind: str) -> psutil.Process:
-    """The Ray process of one part of the run."""
+    """Wait for the Ray process of one part of the run, and return it."""
     found: psutil.Process = wait_for(
         process, lambda: next((p for p in relatives(process.pid) if f"ray::{kind}" in command_line(p)), None)
     )
@@ -100,7 +100,7 @@ def ray_process(process: subprocess.Popen[str], kind: str) -> psutil.Process:
 
 
 def read_so_far(process: subprocess.Popen[str]) -> str:
-    """What the process has printed since the last call, without waiting for more."""
+    """Return the output of the process since the last call, without waiting for more."""
     assert process.stdout is not None
     os.set_blocking(process.stdout.fileno(), False)
     try:
@@ -120,7 +120,7 @@ def ended_well(process: subprocess.Popen[str]) -> str:
 
 
 def scrape(url: str) -> dict[str, list[tuple[dict[str, str], float]]]:
-    """Samples by name, as (labels, value)."""
+    """Return the samples at a URL by name, as (labels, value)."""
     with urllib.request.urlopen(url, timeout=10) as answer:
         text = answer.read().decode()
     found: dict[str, list[tuple[dict[str, str], float]]] = {}
@@ -131,14 +131,14 @@ def scrape(url: str) -> dict[str, list[tuple[dict[str, str], float]]]:
 
 
 def address(folder: Path, run: str) -> str:
-    """Where Prometheus is told to ask."""
+    """Return the URL of a run's metrics, as Prometheus reads it from its file of targets."""
     (entry,) = json.loads((folder / "runs" / ".prometheus" / f"{run}.json").read_text())
     assert entry["labels"] == {"run": run}
     return f"http://{entry['targets'][0]}/metrics"
 
 
 def assert_whole(folder: Path, name: str, steps: int, tasks: int = 1) -> dict[str, Any]:
-    """The run met its budget to the step and its ratio within two percent. Returns its last row."""
+    """Check that the run met its budget to the step and its ratio within two percent. Return its last row."""
     updates = (steps - 300) // 2
     last = tiny.rows(folder, name, "metrics")[-1]
     assert (last["env_steps"], last["updates"]) == (steps, updates)

@@ -1,7 +1,7 @@
-"""`python -m tests.support.lose_a_node FOLDER`: a run on three Ray nodes of one machine, of which one is lost.
+"""`python -m tests.support.lose_a_node FOLDER`: a run on three Ray nodes of one machine loses one of the nodes.
 
-The head has the learner and a shard, the two others a shard each and the actors. One of them is removed without notice
-when the run has a checkpoint and has gone on since. Exits with the run's success.
+The head has the learner and a shard. The two other nodes have a shard each, and the actors. One of these two is removed
+without notice after the run has written a checkpoint and passed 2500 steps. Exits with 0 if the run completes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests.support import tiny
 
 
 def main(folder: Path) -> bool:
-    """FOLDER must have a short path: Ray's sockets have a limit of 107 bytes."""
+    """Return whether the run completed. FOLDER must have a short path: Ray's sockets have a limit of 107 bytes."""
     os.environ["RAY_TMPDIR"] = str(folder / "ray")
     os.environ["RAY_AUTH_MODE"] = "disabled"
     (folder / "ray" / "ray").mkdir(parents=True)
@@ -65,7 +65,7 @@ def main(folder: Path) -> bool:
             shard = nodes.index(workers[1].node_id)
             (folder / "removed").write_text(str(time.time()))
             cluster.remove_node(workers[1], allow_graceful=False)
-            shutil.rmtree(live / f"shard-{shard}")  # which was on that node
+            shutil.rmtree(live / f"shard-{shard}")  # the shard's files were on that node
 
         threading.Thread(target=lose, daemon=True).start()
         completed = Coordinator(plan, session, live, "cpu", parts).run()

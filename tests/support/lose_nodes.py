@@ -1,8 +1,8 @@
-"""`python -m tests.support.lose_nodes FOLDER`: a fleet of one actor whose node is lost again and again, and
-which then dies itself again and again.
+"""`python -m tests.support.lose_nodes FOLDER`: the node of a fleet's only actor is lost again and again. Then the actor
+itself is killed again and again.
 
-Writes told.json there, for Ray prints too: the causes of its deaths as the fleet tells them, a list each for the former
-and the latter, and then what the fleet raised.
+Writes told.json in FOLDER, because Ray prints too: the causes that the fleet reports for the deaths with a node, the
+causes for the other deaths, and the error that the fleet raised.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Idle:
 
 
 def main(folder: Path) -> None:
-    """FOLDER must have a short path: Ray's sockets have a limit of 107 bytes."""
+    """Run the fleet and write told.json. FOLDER needs a short path: Ray's sockets have a limit of 107 bytes."""
     os.environ |= {"RAY_TMPDIR": str(folder / "ray"), "RAY_AUTH_MODE": "disabled"}
     os.environ["RAY_BACKEND_LOG_LEVEL"] = "fatal"
     (folder / "ray" / "ray").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Small environments, each with one peculiarity of what it takes, returns or draws. Importing this registers them."""
+"""Small environments, each odd in its actions, its return values or its draws. Importing this registers them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gymnasium import spaces
 
 
 class Odd(gymnasium.Env[Any, Any]):
-    """Twenty steps an episode. It refuses actions that are not in its space, as many environments do."""
+    """An environment of twenty steps an episode. It refuses actions outside its space, as many environments do."""
 
     observation_space: Any = spaces.Box(-np.inf, np.inf, (3,), np.float32)
     action_space: Any = spaces.Box(-1.0, 1.0, (2,), np.float32)
@@ -50,7 +50,7 @@ class Newtons(Odd):
 
 
 class Switches(Odd):
-    """Two of them, off or on."""
+    """Its actions are two switches, off or on."""
 
     action_space: Any = spaces.Box(0, 1, (2,), np.int64)
 
@@ -61,7 +61,7 @@ class OldReset(Odd):
 
 
 class OldSignatures(Odd):
-    """An environment as gym had it before 0.26, with a method that seeds."""
+    """An environment with the interface of gym before 0.26, and with a `seed` method."""
 
     seeded = -1
 
@@ -117,7 +117,7 @@ class Short(Odd):
 
 
 class LateShort(Odd):
-    """Forgets a number of its observation in the middle of an episode."""
+    """In one step of an episode, a number of its observation is missing."""
 
     def observe(self) -> Any:
         return super().observe()[: 2 if self.t == 15 else 3]
@@ -149,7 +149,7 @@ class Undecided(Odd):
 
 
 class Flags(Odd):
-    """Says in arrays and numbers what it has to say."""
+    """Returns flags as arrays and numbers."""
 
     def tell(self) -> Any:
         return {"success": np.array([False, self.t == 20])}
@@ -180,7 +180,7 @@ class Numbered(Odd):
 
 
 class OwnBox(Odd):
-    """Every copy has a box of its own."""
+    """Copies have different bounds of actions."""
 
     made = 0
 
@@ -191,7 +191,7 @@ class OwnBox(Odd):
 
 
 class OwnShape(Odd):
-    """Every copy observes in a shape of its own."""
+    """Copies have observations of different shapes."""
 
     made = 0
 
@@ -211,9 +211,9 @@ class Unsteady(Odd):
 
 
 class Exits(Odd):
-    """Calls sys.exit in every step, in the 550th of all copies, or when it is made."""
+    """Calls sys.exit when it is made, in every step, or in the 550th step of all copies together."""
 
-    steps = 0  # of all
+    steps = 0  # of all copies together
 
     def __init__(self, when: str) -> None:
         super().__init__()
@@ -254,7 +254,7 @@ class WordSuccess(Odd):
 
 
 class Immense(Odd):
-    """What it pays and observes has no place in a float."""
+    """Its rewards and observations do not fit in a float."""
 
     def observe(self) -> Any:
         return [10**400, -1e300, 1.0] if self.t in (1, 2) else super().observe()
@@ -264,7 +264,7 @@ class Immense(Odd):
 
 
 class Draws(Odd):
-    """Draws from one generator or another in every step and reset."""
+    """Draws in every step and reset from the generator that `source` names."""
 
     def __init__(self, source: str) -> None:
         super().__init__()
@@ -278,7 +278,7 @@ class Draws(Odd):
         return super().reset(seed=seed)
 
     def lazy(self) -> float:
-        """Draws from a generator that is made when it is first needed in a step."""
+        """Draw from a generator that is made when a step first needs it."""
         if self.t and not hasattr(self, "state"):
             self.state = np.random.RandomState(np.random.PCG64(5))
         return float(self.state.random_sample()) if self.t else 0.5
@@ -301,13 +301,13 @@ class Draws(Odd):
 
 
 class Slotted:
-    """A simulator in another language: it has no __dict__."""
+    """A stand-in for a simulator in another language: it has no __dict__."""
 
     __slots__ = ("back",)
 
 
 class Leads(Odd):
-    """Calls something `env` that is none, or that leads back to it."""
+    """Has an attribute `env` that is no environment, or that leads back to the environment itself."""
 
     def __init__(self, to: str) -> None:
         super().__init__()
@@ -318,7 +318,7 @@ class Leads(Odd):
 
 
 class Tires(Odd):
-    """Its 13th step, and its close, raise."""
+    """Raises an error in the 13th step of an episode, and in `close`."""
 
     closed = 0
 
@@ -341,14 +341,14 @@ class Leaves(Tires):
 
 
 class Clings(Odd):
-    """Cannot be closed."""
+    """Raises an error when it is closed."""
 
     def close(self) -> None:
         raise RuntimeError("the window is gone already")
 
 
 class Homeless(Odd):
-    """Leaves its process in a folder that is no more."""
+    """Leaves its process in a folder that no longer exists."""
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         with tempfile.TemporaryDirectory() as folder:
@@ -357,8 +357,8 @@ class Homeless(Odd):
 
 
 class Threaded(Odd):
-    """Has a thread that the process waits for in the end, and that only `close` ends. One that does not obey goes on,
-    and hangs when it is closed after some episodes."""
+    """Has a thread that its process waits for at exit. If the environment obeys, `close` ends the thread. If not, the
+    thread goes on, and `close` hangs after more than five episodes."""
 
     def __init__(self, obeys: bool) -> None:
         super().__init__()

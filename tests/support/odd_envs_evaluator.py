@@ -1,9 +1,9 @@
-"""Environments that fail, hang or never end where a test asks for it; importing this registers them.
+"""Environments that fail, hang or never end where a test asks for it. Importing this registers them.
 
-A test asks with a file in the folder $FAULTS, named <fault>-<where>-<process>, such as hang-step-Evaluator: `raise`,
-`once` (which takes the file away) or `hang`, in `made` or `step`, in processes with this word in their command line.
-Where several apply, one that raises comes before one that hangs.
-One that hangs leaves a file, `hung`, beside that folder.
+A test asks with a file in the folder $FAULTS, named <fault>-<where>-<process>, such as hang-step-Evaluator. Faults are
+`raise`, `once` (raise, and remove the file) and `hang`. They happen when an environment is made (`made`) or in a step
+(`step`), in processes with the word <process> in their command line. If several apply, raising comes before hanging.
+An environment that hangs first creates the file `hung` beside the folder.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gymnasium import spaces
 
 
 def fail(where: str) -> None:
-    """What was asked for."""
+    """Fail or hang if a file in $FAULTS asks for it here."""
     folder = os.environ.get("FAULTS")
     for file in sorted(Path(folder).iterdir(), reverse=True) if folder else ():
         fault, at, process = file.name.split("-")
@@ -34,7 +34,7 @@ def fail(where: str) -> None:
 
 
 def hang(note: Path) -> None:
-    """Stay in a library for ever, which no signal brings back to Python, when a file says so."""
+    """Create the file `note`, then block for ever in a C library, so that no signal handler of Python runs."""
     note.touch()
     mutex = ctypes.create_string_buffer(128)
     for _ in range(2):
@@ -42,7 +42,7 @@ def hang(note: Path) -> None:
 
 
 class Faulty(gymnasium.Env[np.ndarray, np.ndarray]):
-    """Twenty steps an episode."""
+    """An environment of twenty steps an episode, in which a test can cause faults."""
 
     observation_space: Any = spaces.Box(-np.inf, np.inf, (3,), np.float32)
     action_space: Any = spaces.Box(-1.0, 1.0, (2,), np.float32)
@@ -67,11 +67,11 @@ class Faulty(gymnasium.Env[np.ndarray, np.ndarray]):
 
 
 class Heavy(Faulty):
-    """A copy takes 10 MB. Every one that is made and closed leaves a line in the file $ALIVE."""
+    """A copy takes 10 MB. It appends a line to the file $ALIVE when it is made, and another when it is closed."""
 
     def __init__(self) -> None:
         super().__init__()
-        # Memory of its own: malloc may give it what others have left.
+        # Its own mapping: malloc may reuse memory that other copies have freed.
         self.held = mmap.mmap(-1, 10_000_000, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.held.write(b"1" * len(self.held))
         self._note("1")
@@ -93,7 +93,7 @@ class Growing(Heavy):
         self._note("1")
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Some episodes have ten steps less than others."""
+        """Take memory if it is due. About half of the episodes end after ten steps, the others after twenty."""
         if self.count == 4 and self.held is None:
             self.held = mmap.mmap(-1, 10_000_000, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
             self.held.write(b"1" * len(self.held))
@@ -107,7 +107,7 @@ class Growing(Heavy):
 
 
 class Unlimited(gymnasium.Wrapper[np.ndarray, np.ndarray, np.ndarray, np.ndarray]):
-    """Never ends: it keeps its limit to itself."""
+    """Never ends an episode: it hides the time limit."""
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, Any, bool, bool, dict[str, Any]]:
         observed, reward, _, _, info = self.env.step(action)

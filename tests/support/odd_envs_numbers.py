@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 
 class Sound(gym.Env[np.ndarray, np.ndarray]):
-    """Ten steps an episode; refuses actions that are not in its space, as NaN is not."""
+    """An environment of ten steps an episode. It refuses actions outside its space, such as NaN."""
 
     observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float32)
     action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
@@ -38,7 +38,7 @@ class Sound(gym.Env[np.ndarray, np.ndarray]):
 
     @property
     def is_bad(self) -> bool:
-        """Every third episode is."""
+        """Whether the episode is bad: every third episode is."""
         return self.resets % 3 == 2
 
 
@@ -70,7 +70,7 @@ class Sometimes(Sound):
 
 
 class Huge(Sound):
-    """Its squares overflow float32."""
+    """The squares of its bad observations overflow float32."""
 
     def observe(self) -> np.ndarray:
         return np.where(self.is_bad and self.t == 5, np.float32(1e20), super().observe())

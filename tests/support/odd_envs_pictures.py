@@ -1,4 +1,4 @@
-"""Environments that are drawn, each in a way of its own, or not at all. Importing this registers them."""
+"""Environments that render in various formats, or not at all. Importing this registers them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tests.support.odd_envs_actions import Odd
 
 
 class Unseen(Odd):
-    """Has no render of its own."""
+    """Has no `render` method of its own."""
 
 
 class Undrawn(Odd):
-    """Its renderer needs what is not installed."""
+    """Its renderer needs a package that is not installed."""
 
     def render(self) -> Any:
         raise gymnasium.error.DependencyNotInstalled("crayons is not installed, run `pip install crayons`")
@@ -28,7 +28,7 @@ class Invisible(Odd):
 
 
 class Painted(Odd):
-    """Draws in a way of its own. Its light grows from step to step, up to half."""
+    """Renders in the format `how`. The brightness grows from step to step, up to half of the maximum."""
 
     SHAPES: ClassVar = {"grey": (12, 16), "flat": (12, 16, 1), "clear": (12, 16, 4), "list": (2, 12, 16, 3)}
 
@@ -45,13 +45,13 @@ class Painted(Odd):
             return np.zeros((12 + self.t % 2, 16, 3), np.uint8)
         full = {"floats": 1.0, "bright": 1.0, "deep": 65535}.get(self.how, 255)
         self.kept[...] = full * self.t / 40
-        if self.how == "bright":  # light that overshoots, and none at all
+        if self.how == "bright":  # one value above the maximum, and one infinite
             self.kept[0, :2, 0] = [1.02, np.inf]
         return list(self.kept) if self.how == "list" else self.kept
 
 
 class Modeless(Odd):
-    """Knows nothing of render_mode."""
+    """Does not accept the argument render_mode."""
 
     def __init__(self) -> None:
         super().__init__()

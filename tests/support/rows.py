@@ -1,4 +1,4 @@
-"""Rows, stats and events with plain numbers, of which a test says what matters to it."""
+"""Rows, stats and events with plain numbers. A test passes only the fields that matter to it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def limiter(**changes: Any) -> LimiterStats:
 
 
 def shard_stats(tasks: int = 1, **changes: Any) -> ShardStats:
-    """A shard that holds half of what it may."""
+    """Return the stats of a shard that is half full."""
     base = ShardStats(
         shard=0,
         pid=1,
@@ -50,14 +50,14 @@ def learner_report(tasks: int = 1, **changes: Any) -> LearnerReport:
 
 
 def row(tasks: Sequence[str] = (TASK,), **changes: Any) -> Row:
-    """What a run of these tasks says before an actor has."""
+    """Return the row of a run of these tasks before any actor has reported."""
     fleet = {"dmc": FleetCounts(1, 1, 0, 0)}
     made = Progress(tasks, 10, 1.0).row([], fleet, learner_report(len(tasks)), [shard_stats(len(tasks))])
     return replace(made, **changes)
 
 
 def evaluation(returns: dict[str, list[float]] | None = None, **changes: Any) -> EvaluationRow:
-    """Scores are returns divided by a thousand."""
+    """Return a row of an evaluation, in which scores are returns divided by a thousand."""
     found = {TASK: [1.0]} if returns is None else returns
     means = {task: sum(values) / len(values) for task, values in found.items()}
     scores = {task: [value / 1000 for value in values] for task, values in found.items()}

@@ -1,7 +1,8 @@
-"""Short serial runs of three presets, and a digest of what each ends in.
+"""Short serial runs of three presets, and a digest of the final state of each.
 
 `python -m tests.support.serial_runs` makes the runs and writes their digests for this kind of machine to
-tests/golden/serial_runs.json: for a change that is meant to change what a seed gives, and for a new kind of machine.
+tests/golden/serial_runs.json. Call it after a change that is meant to change the results of a seed, or on a new kind of
+machine.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ RUNS = {
 
 
 def machine() -> str:
-    """What decides how floating-point sums are ordered: the processor's kind and the libraries that add."""
+    """Return the kind of processor and the versions of the libraries, which decide the order of floating-point sums."""
     cpu = Path("/proc/cpuinfo")
     found = (
         dict(re.findall(r"^(vendor_id|cpu family|model)\s*:\s*(.*)$", cpu.read_text(), re.M)) if cpu.exists() else {}
@@ -51,7 +52,7 @@ def machine() -> str:
 
 
 def tensors(value: Any) -> list[torch.Tensor]:
-    """All of nested containers."""
+    """Return all tensors of nested containers."""
     if isinstance(value, torch.Tensor):
         return [value]
     items = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
@@ -59,8 +60,8 @@ def tensors(value: Any) -> list[torch.Tensor]:
 
 
 def made(folder: Path, preset: str) -> dict[str, Any]:
-    """Train a run to its end: its updates, the returns of its evaluations, and a digest and the sizes of all tensors of
-    its last checkpoint, whatever their names are."""
+    """Train a run to its end. Return its updates, the returns of its evaluations, and a digest and the norms of all
+    tensors of its last checkpoint, whatever their names are."""
     command = ["train", preset, *SHORT, *RUNS[preset], f"--runs-folder={folder}/runs", f"--name={preset}"]
     tiny.succeed(tiny.command(command))
     newest = sorted((folder / "runs" / preset / "checkpoints").glob("[0-9]*"))[-1]

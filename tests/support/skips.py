@@ -1,6 +1,6 @@
-"""What may be skipped: all else that is skipped fails where CI is set, so that nothing is left out in silence there.
+"""Reasons for which a test may be skipped. Where CI is set, every other skip fails, so that no test is left out unseen.
 
-A part of pytest, which tests/conftest.py takes up. `.ci/run` installs what the other tests need.
+These are hooks of pytest, which tests/conftest.py imports. `.ci/run` installs the packages that the other tests need.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Generator
 
 import pytest
 
-# Patterns of reasons, each for what a machine with Python, a compiler and Debian's packages may lack.
+# Patterns of reasons. A machine with Python, a compiler and Debian's packages may lack each of these things.
 MAY_SKIP = (
     r"needs a GPU",
-    r"needs humanoid_bench\b",  # no package index has it
-    r"needs dex_envs\b",  # likewise
+    r"needs humanoid_bench\b",  # it is in no package index
+    r"needs dex_envs\b",  # it is in no package index either
     r"Error opening file",  # a checkout of one of these two without its large files
     r"needs a machine without systemd",
     r"needs shared memory",
@@ -24,7 +24,7 @@ MAY_SKIP = (
 
 
 def told(report: pytest.TestReport | pytest.CollectReport) -> str | None:
-    """Why a report of a skip stands for a failure; None if it is none, or one that may be."""
+    """Return why the report of a skip counts as a failure; None without CI, for other reports and for allowed skips."""
     if (
         os.environ.get("CI", "").lower() in ("", "0", "false")
         or report.outcome != "skipped"

@@ -1,4 +1,4 @@
-"""Specs of small learners."""
+"""Specs of small learners for tests."""
 
 from __future__ import annotations
 

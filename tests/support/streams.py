@@ -1,4 +1,4 @@
-"""Segments whose every row can be told from every other, and what replay holds, as plain lists."""
+"""Segments in which every row has a different number, and the content of replay as plain lists."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Transition(NamedTuple):
 
 
 def segments(start: int, lengths: list[int], size: int = 2, terminal: bool = False, actions: int = 1) -> Rows:
-    """Segments of the given numbers of transitions; row contents count up from `start`."""
+    """Return segments of the given numbers of transitions. The numbers in the rows count up from `start`."""
     total = sum(length + 1 for length in lengths)
     number = np.arange(start, start + total, dtype=np.float32)
     flags = np.zeros(total, np.uint8)
@@ -35,7 +35,7 @@ def segments(start: int, lengths: list[int], size: int = 2, terminal: bool = Fal
 
 
 def transitions(rows: Rows) -> list[Transition]:
-    """In order; with several numbers in an observation, its first."""
+    """Return the transitions in order, each with the first number of its observations."""
     first = rows.observations.reshape(len(rows.flags), math.prod(rows.observations.shape[1:]))[:, 0].astype(float)
     return [
         Transition(first[i], float(rows.rewards[i]), bool(rows.terminals[i]), first[i + 1])
@@ -45,7 +45,7 @@ def transitions(rows: Rows) -> list[Transition]:
 
 
 def held(ring: TaskRing) -> Rows:
-    """All rows of a ring, oldest first."""
+    """Return all rows of a ring, oldest first."""
     if ring.head == ring.tail:
         return segments(0, [])
     packed, flags = ring.copy(ring.tail, ring.head)
@@ -53,7 +53,7 @@ def held(ring: TaskRing) -> Rows:
 
 
 def spec(tasks: int = 2, capacity: int = 200, **changes: object) -> StorageSpec:
-    """Tasks a, b, ... with observations of two numbers."""
+    """Return the spec of tasks a, b, ... with observations of two numbers by default."""
     names = tuple("abcdefgh"[:tasks])
     shapes = changes.pop("observation_shapes", ((2,),) * tasks)
     base: dict[str, object] = {"action_size": 1, "segment_length": 5, "push_rows": 60}
@@ -66,12 +66,12 @@ def storage(of: StorageSpec, seed: int = 0) -> Storage:
 
 
 def push(start: int, *lengths: int, tasks: tuple[int, ...] = (0, 1)) -> Push:
-    """The same segments of several tasks, and an episode's return."""
+    """Return a push of the same segments for several tasks, with the range of returns of the first."""
     return Push({task: segments(start, list(lengths)) for task in tasks}, {tasks[0]: (-1.0, float(start))})
 
 
 def shard(url: str, index: int = 0, shards: int = 1, snapshot: str = "", **changes: Any) -> Shard:
-    """One of two small tasks, unless `changes` of its storage say otherwise, with snapshots at the URL."""
+    """Return a shard with snapshots at the URL: of two small tasks, unless `changes` of its storage differ."""
     storage = spec(changes.pop("tasks", 2), changes.pop("capacity", 200), **changes)
     limit = RateLimit(samples_per_step=4, batch_size=4, warmup=5, max_ahead=1000)
     return Shard(
@@ -90,5 +90,5 @@ def shard(url: str, index: int = 0, shards: int = 1, snapshot: str = "", **chang
 
 
 def numbers(one: Shard, task: int = 0) -> list[float]:
-    """Of the transitions that a shard holds, oldest first."""
+    """Return the numbers of the transitions of a task in a shard, oldest first."""
     return [transition.reward for transition in transitions(held(one.storage.rings[task]))]

@@ -19,7 +19,7 @@ OPTIONS = [
     "--learner.batch-size=32",
     "--learner.updates-per-step=0.5",
     "--learner.threads=1",
-    "--learner.precision=float32",  # otherwise each run measures for two seconds which is faster
+    "--learner.precision=float32",  # with auto, each run would measure for two seconds which precision is faster
     "--actors.count=1",
     "--actors.copies=2",
     "--replay.capacity=20000",
@@ -31,7 +31,7 @@ OPTIONS = [
 
 
 def config(**changes: Any) -> Config:
-    """The same as OPTIONS, as a configuration."""
+    """Return a configuration like OPTIONS: serial, 1500 steps, on the CPU."""
     base: dict[str, Any] = {
         "tasks": ("dmc/cartpole-swingup",),
         "steps": 1500,
@@ -48,12 +48,13 @@ def config(**changes: Any) -> Config:
 
 
 def command(arguments: list[str]) -> list[str]:
-    """`brc` with this interpreter."""
+    """Return the command line of `brc` with this interpreter."""
     return [sys.executable, "-m", "cluster", *arguments]
 
 
 def train_command(folder: Path, name: str, *options: str) -> list[str]:
-    """`brc train quickstart` with OPTIONS, its run and its Ray below `folder`, which must have a short path."""
+    """Return the command line of `brc train quickstart` with OPTIONS. The run and Ray's files are below `folder`, which
+    must have a short path."""
     places = [f"--runs-folder={folder}/runs", f"--ray-folder={folder}/ray", f"--name={name}"]
     return command(["train", "quickstart", *OPTIONS, *places, *options])
 
@@ -65,18 +66,18 @@ def train(folder: Path, name: str, *options: str, timeout: float = 240) -> subpr
 
 
 def run(*words: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    """`brc WORDS`."""
+    """Run `brc WORDS`."""
     return subprocess.run(command(list(words)), capture_output=True, text=True, timeout=timeout, env=environment())
 
 
 def succeed(command: list[str], timeout: float = 280) -> None:
-    """Run a command, which is to succeed."""
+    """Run a command, and check that it succeeds."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment())
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def script(module: str, folder: Path) -> None:
-    """Run `python -m tests.support.MODULE FOLDER`, which is to succeed."""
+    """Run `python -m tests.support.MODULE FOLDER`, and check that it succeeds."""
     succeed([sys.executable, "-m", f"tests.support.{module}", str(folder)])
 
 
@@ -87,12 +88,12 @@ def environment() -> dict[str, str]:
 def rows(folder: Path, name: str, file: str) -> list[dict[str, Any]]:
     path = folder / "runs" / name / f"{file}.jsonl"
     text = path.read_text() if path.exists() else ""
-    # The last line may be on its way.
+    # The last line may be incomplete.
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
 def manifest(folder: Path, name: str) -> dict[str, Any]:
-    """Of the newest checkpoint."""
+    """Return the manifest of the newest checkpoint."""
     newest = sorted((folder / "runs" / name / "checkpoints").glob("[0-9]*/manifest.json"))[-1]
     result: dict[str, Any] = json.loads(newest.read_text())
     return result

@@ -1,8 +1,7 @@
-"""Environments as people have them beside their scripts; tests copy this file to where `brc` is called.
+"""Environments as users have them beside their scripts. Tests copy this file to the folder where `brc` is called.
 
-A file `sizes` beside this one says how many numbers are observed and taken, how many steps an episode has, and between
-what bounds actions lie, from less one of them to the other. Where there is a file `broken`, none can be made but in a
-process without Ray.
+A file `sizes` beside this file holds the sizes of an observation and an action, the steps of an episode, and a number
+r: actions lie between -r and r. If a file `broken` is there, environments can be made only in a process without Ray.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ OBSERVED, ACTIONS, LIMIT, REACH = (*SIZES, 1)[:4]
 
 
 class Still(gymnasium.Env[np.ndarray, np.ndarray]):
-    """Shows zeros and pays nothing."""
+    """An environment with observations and rewards of zero."""
 
     observation_space = spaces.Box(-1.0, 1.0, (OBSERVED,), np.float32)
     action_space = spaces.Box(-REACH, REACH, (ACTIONS,), np.float32)
@@ -43,7 +42,7 @@ class Still(gymnasium.Env[np.ndarray, np.ndarray]):
 
 
 class Wandering(Still):
-    """Changes its process's directory when it is made, and with every step."""
+    """An environment that changes the directory of its process when it is made, and with every step."""
 
     def __init__(self, **_: Any) -> None:
         (HERE / "away").mkdir(exist_ok=True)

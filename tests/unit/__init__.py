@@ -1,1 +1,1 @@
-"""Tests of single parts, without Ray and without a run: `make fast`."""
+"""Tests of single parts, without Ray and without a run. `make fast` runs them."""

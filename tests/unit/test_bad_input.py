@@ -21,7 +21,7 @@ from cluster.run.folder import open_run
 from cluster.run.registry import find_registry
 from tests.support import tiny
 
-# (what is typed after `brc`, what the sentence must hold)
+# (the words typed after `brc`, parts that the error message must contain)
 TABLE: list[tuple[str, list[str]]] = [
     ("trian quickstart", ["unknown command 'trian'", "train"]),
     ("train", ["needs a preset", "quickstart", "dmc-dogs"]),
@@ -127,7 +127,7 @@ TABLE: list[tuple[str, list[str]]] = [
 
 
 def refused(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
-    """What `brc` says when it refuses: one sentence on stderr and nothing else."""
+    """Return the refusal of `brc`: one sentence on stderr, and nothing on stdout."""
     assert cli.main(arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -147,7 +147,7 @@ def test_bad_input_is_one_sentence(
 
 
 def test_a_refusal_loads_neither_ray_nor_torch_and_takes_less_than_two_seconds(tmp_path: Path) -> None:
-    """The last check of all is that of memory, so this is the slowest refusal."""
+    """The check of memory comes last, so its refusal is the slowest refusal."""
     script = (
         "import sys; from cluster.cli.main import main; code = main(sys.argv[1:])\n"
         "assert not {'ray', 'torch', 'envpool', 'dm_control'} & set(sys.modules)\n"
@@ -166,7 +166,7 @@ def test_a_refusal_loads_neither_ray_nor_torch_and_takes_less_than_two_seconds(t
 
 
 def test_every_number_of_the_configuration_has_bounds() -> None:
-    """A field added without bounds would be a wrong setting that nobody refuses."""
+    """A field without bounds would accept wrong settings."""
     config = tiny.config()
     parts = {name: part for name, part in vars(config).items() if dataclasses.is_dataclass(part)}
     groups = {"": config} | {f"{name}.": part for name, part in parts.items()}
@@ -199,7 +199,7 @@ def finished_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest
 
 
 RESUME = ["train", "quickstart", *tiny.OPTIONS, "--execution=serial", "--name=done", "--steps=800", "--resume"]
-# (changed options, what the sentence must hold) for a resume of that run
+# (changed options of a resume of that run, parts that the error message must contain)
 RESUMES: list[tuple[str, list[str]]] = [
     ("--tasks dmc/cheetah-run", ["--tasks", "dmc/cartpole-swingup", "dmc/cheetah-run"]),
     ("--learner.width 32", ["--learner.width", "16", "32"]),
@@ -246,7 +246,7 @@ def test_a_damaged_file_is_named_and_left_alone(finished_run: Path, capsys: pyte
             assert str(file.relative_to(finished_run)) in refused(capsys, arguments)
         assert contents(finished_run) == before
         file.write_bytes(good)
-    # A policy can be scored without its replay, but not trained on.
+    # A policy can be evaluated without its replay, but its training cannot go on.
     for file in (next((finished_run / "replay" / "packs").iterdir()), next((finished_run / "replay").rglob("*.json"))):
         good = file.read_bytes()
         file.write_bytes(good[:-30] + bytes([good[-30] ^ 1]) + good[-29:])
@@ -271,7 +271,7 @@ def test_a_name_in_use_by_a_live_run_is_refused(
 
 
 def test_a_stop_reaches_a_run_through_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So also from another machine that shares it."""
+    """A stop is a note in the folder of runs, so it also works from another machine that shares the folder."""
     monkeypatch.chdir(tmp_path)
     with open_run(validate(tiny.config(name="there")), "quickstart") as run:
         assert not run.presence.stop.wait(1.5)
@@ -280,5 +280,5 @@ def test_a_stop_reaches_a_run_through_its_folder(tmp_path: Path, monkeypatch: py
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file of a run but its lock, which a refused resume takes and lets go."""
+    """Return the content of every file of a run except its lock, which a refused resume takes and releases."""
     return {str(file): file.read_bytes() for file in folder.rglob("*") if file.is_file() and file.name != "lock"}

@@ -1,8 +1,8 @@
-"""The files that `ray up` takes: what Ray and AWS would refuse is found here, without either.
+"""The files for `ray up`: these tests find settings that Ray or AWS would refuse, without a cluster and without AWS.
 
-How far this goes: the provider `local` is validated whole. What AWS would be asked for is in test_aws.py. For Google
-Cloud only Ray's schema and our own checks are applied: whether a machine type, an image or a field of node_config
-exists is decided by Google alone.
+The provider `local` is validated completely. The requests to AWS are tested in test_aws.py. For Google Cloud only Ray's
+schema and our own checks are applied: only Google knows whether a machine type, an image or a field of node_config
+exists.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Edit = Callable[[Any], object]
 
 
 def prepared(config: Config) -> Config:
-    """What `ray up` makes of it before it reaches for the provider."""
+    """Return the configuration as `ray up` completes and validates it, before it calls the provider."""
     from ray.autoscaler._private.util import prepare_config, validate_config
 
     filled: Config = prepare_config(copy.deepcopy(config))
@@ -57,7 +57,7 @@ def test_ray_takes_it(provider: str) -> None:
 
 CLOUDS = ("aws", "gcp")
 EVERY = tuple(LAUNCHER)
-# (what is wrong, where it can be, the edit that makes it so, what Ray says)
+# (the fault, the providers whose file can have it, an edit that makes it, Ray's message)
 WRONG: list[tuple[str, tuple[str, ...], Edit, str]] = [
     ("unknown key", EVERY, lambda c: c.update(max_worker=3), "'max_worker' was unexpected"),
     ("unknown key of auth", EVERY, lambda c: c["auth"].update(ssh_port=2222), "'ssh_port' was unexpected"),
@@ -118,7 +118,7 @@ def test_every_role_has_nodes_and_actors_alone_are_spot(provider: str) -> None:
 
 @pytest.mark.parametrize("provider", CLOUDS)
 def test_ray_starts_the_nodes_that_500_actors_need(provider: str) -> None:
-    """Ray's scheduler is asked: actors of one CPU, replay and a learner, each where its role is."""
+    """Ask Ray's scheduler for actors of one CPU, replay and a learner: each role gets the nodes that offer it."""
     from ray.autoscaler._private.resource_demand_scheduler import _default_utilization_scorer, get_nodes_for
 
     config = prepared(load(provider))
@@ -135,7 +135,7 @@ def test_ray_starts_the_nodes_that_500_actors_need(provider: str) -> None:
 
 @pytest.mark.parametrize("provider", LAUNCHER)
 def test_files_that_are_brought_exist_and_are_enough(provider: str, tmp_path: Path) -> None:
-    """What is imported on a node, and what `make setup` there depends on, is among them; nothing of .venv is."""
+    """The copied files include all that a node imports and all that `make setup` needs there, but nothing of .venv."""
     config = load(provider)
     mounts = dict(config["file_mounts"])
     assert {mounts.pop(secret) for secret in SECRETS} == SECRETS, "each to where node.sh reads it"
@@ -182,7 +182,7 @@ def test_commands_start_node_sh_and_tell_no_secret(provider: str) -> None:
 
 
 def test_no_file_holds_a_secret() -> None:
-    """What is given to a name that means a secret is the file or the Secret that holds it."""
+    """The value of a setting with the name of a secret is the file or the Secret that holds the secret."""
     value = re.compile(r"(?:password|auth_token|AWS_\w*KEY\w*)[\"']?[ ]*[:=][ ]*[\"']?([^\s\"'{$&]+)", re.IGNORECASE)
     for file in (*(ROOT / name for name in LAUNCHER.values()), KUBERAY):
         assert set(value.findall(file.read_text())) <= {"~/.ray/auth_token", "~/.brc/redis_password"}, file
@@ -219,7 +219,7 @@ def test_the_five_things_to_edit_are_marked(provider: str) -> None:
 
 
 def test_ray_hands_a_node_the_resources_of_its_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start commands are common to all types: roles arrive in RAY_OVERRIDE_RESOURCES, and `ray start` heeds it."""
+    """All node types share the start commands, so roles arrive in RAY_OVERRIDE_RESOURCES, which `ray start` reads."""
     from ray._private.resource_and_label_spec import ResourceAndLabelSpec
     from ray.autoscaler._private.updater import NodeUpdater
 

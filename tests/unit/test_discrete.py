@@ -1,4 +1,4 @@
-"""The agent for discrete actions: what its update computes, and what acts of it."""
+"""The agent for discrete actions: its update, its acting, its checkpoints and its replay of stacked frames."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ IMAGES = NetworkSpec(
 
 
 def batch(spec: NetworkSpec, rows: int = 32, seed: int = 0) -> Batch:
-    """Random, float64 or bytes; actions that each row's task has."""
+    """Return random rows. Observations are float64, of images uint8. Every action exists in the task of its row."""
     generator = torch.Generator().manual_seed(seed)
 
     def observations() -> torch.Tensor:
@@ -78,7 +78,7 @@ def batch(spec: NetworkSpec, rows: int = 32, seed: int = 0) -> Batch:
 def made(spec: NetworkSpec, **changes: Any) -> DiscreteState:
     torch.manual_seed(1)
     state = discrete.initial_state(spec, LearnerConfig(**changes), torch.float64)
-    with torch.no_grad():  # a target of its own, as it has after a few updates
+    with torch.no_grad():  # the target differs from the critic, as after a few updates
         for parameter in state.target.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.1)
     return state
@@ -86,7 +86,8 @@ def made(spec: NetworkSpec, **changes: Any) -> DiscreteState:
 
 @pytest.mark.parametrize("spec", [FLAT, IMAGES], ids=["flat", "images"])
 def test_the_target_is_that_of_a_loop_over_rows_and_atoms(spec: NetworkSpec) -> None:
-    """By its definition: the best available action by the online critic, the target heads' mean, two-hot by hand."""
+    """The expected target is computed by its definition: the online critic chooses the best available action, the
+    distributions of the target's heads are averaged, and every atom's mass is divided between its two neighbours."""
     state, rows = made(spec), batch(spec)
     config = LearnerConfig()
     following = discrete.floats(rows.next_observations, torch.float64)
@@ -109,7 +110,8 @@ def test_the_target_is_that_of_a_loop_over_rows_and_atoms(spec: NetworkSpec) -> 
 
 @pytest.mark.parametrize("spec", [FLAT, IMAGES], ids=["flat", "images"])
 def test_an_update_descends_the_cross_entropy_of_the_action_taken(spec: NetworkSpec) -> None:
-    """Its gradient is that of the loss written down; the target moves by polyak; other actions' outputs stay."""
+    """The gradient equals the gradient of the loss, written out for the taken actions alone. The target moves by
+    polyak."""
     state, rows, config = made(spec), batch(spec), LearnerConfig(weight_decay=0.0)
     target = discrete.bellman_target(state, rows, discrete.floats(rows.next_observations, torch.float64), config)
     logits = state.critic(discrete.floats(rows.observations, torch.float64), rows.task_ids)
@@ -145,7 +147,7 @@ def test_its_parameters_are_as_many_as_reckoned(spec: NetworkSpec) -> None:
 
 @pytest.mark.parametrize("spec", [FLAT, IMAGES], ids=["flat", "images"])
 def test_what_acts_is_the_critic(spec: NetworkSpec) -> None:
-    """The actors' values are the learner's, and an action that a task does not have is never taken."""
+    """Actors compute the same values as the learner, and never take an action that a task does not have."""
     state = made(spec)
     state.critic.float()
     rows = batch(spec, 64)
@@ -195,7 +197,7 @@ def test_what_was_learned_goes_on_with_more_tasks_and_actions(tmp_path: Path) ->
 
 
 def test_a_task_without_any_return_learns_from_rewards_of_zero() -> None:
-    """There is nothing to scale by: 0 / 0 must not reach the losses."""
+    """A task without a return has no scale: 0 / 0 must not reach the losses."""
     learner = Learner(learner_spec(FLAT, batches_per_request=2))
     learner.normalizer.merge(torch.tensor([0.0, -2.0, torch.inf]), torch.tensor([0.0, 4.0, -torch.inf]))
     scale = learner.normalizer.denominator(learner.state.temperature())
@@ -220,7 +222,7 @@ GAME = Task(
     n_step=st.integers(1, 3),
 )
 def test_replay_gives_back_the_stacks_that_were_acted_on(length: int, ends: list[str], n_step: int) -> None:
-    """Frames are kept once; whatever the episodes' ends, every sampled stack is one that the environment showed."""
+    """Every frame is stored once. However episodes end, every sampled stack is a stack that the environment showed."""
     stack, counter = 3, 0
     builder = SegmentBuilder(1, GAME, 1, length)
     spec = StorageSpec(
@@ -244,7 +246,7 @@ def test_replay_gives_back_the_stacks_that_were_acted_on(length: int, ends: list
 
     inputs = np.repeat(frame()[None], stack, axis=0)[None]
     shown = {int(inputs[0, -1, 0, 0]): inputs[0].copy()}
-    over: dict[int, str] = {}  # by the newest frame of the observation that a step led to
+    over: dict[int, str] = {}  # how the step ended, by the newest frame of its next observation
     for end in ends:
         observed = np.concatenate([inputs[:, 1:], frame()[None, None]], axis=1)
         shown[int(observed[0, -1, 0, 0])] = observed[0].copy()

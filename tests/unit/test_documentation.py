@@ -1,4 +1,4 @@
-"""What the documentation names exists: options, presets, commands, make targets, files."""
+"""Everything that the documentation names exists: options, presets, commands, make targets, files."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def code(text: str) -> list[str]:
-    """Indented lines and inline code of a page: what a reader may type."""
+    """Return the indented lines and the inline code of a page, which a reader may type."""
     indented = [line.strip() for line in text.splitlines() if line.startswith("    ")]
     prose = "\n".join(line for line in text.splitlines() if not line.startswith("    "))
     return indented + re.findall(r"`([^`\n]+)`", prose)
 
 
 def examples() -> list[str]:
-    """`brc train` command lines of the README with a real preset."""
+    """Return the `brc train` command lines of the README with a real preset."""
     found = [line for line in code(README) if line.startswith("brc train ")]
     return [line for line in found if line.split()[2] != "PRESET"]
 
@@ -40,7 +40,7 @@ def test_configuration_page_is_what_the_generator_prints() -> None:
 
 
 def test_the_map_has_every_module() -> None:
-    """In the first line of its docstring each says what it is."""
+    """The map is made of the first lines of the modules' docstrings."""
     written = (ROOT / "docs" / "modules.md").read_text()
     assert written == module_map.page(), "docs/modules.md is out of date: run `make docs`"
     assert all(f"| `{file.stem}` |" in written for file in ROOT.glob("cluster/*/*.py") if file.stem != "__init__")
@@ -97,8 +97,8 @@ def test_make_targets_exist(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_options_exist(page: Path) -> None:
     known = set(re.findall(r"`(--[\w.-]+)`", markdown())) | {"--episodes", "--logdir", "--reference", "--keep"}
-    known |= {"--output", "--apart", "--version"}  # of brc report, and of brc itself
-    lines = [line for line in code(page.read_text()) if "-m benchmarks" not in line]  # these have options of their own
+    known |= {"--output", "--apart", "--version"}  # options of `brc report`, and of `brc` itself
+    lines = [line for line in code(page.read_text()) if "-m benchmarks" not in line]  # benchmarks have other options
     named = {match for line in lines for match in re.findall(r"(--[a-z][\w.-]*)", line)}
     assert named - {"--help"} <= known, f"{page.name} names {sorted(named - known)}"
 

@@ -11,7 +11,7 @@ from learner.agents import brc, categorical, tanh_normal
 from learner.networks.modules import Critic, Policy
 from tests.support import golden_vectors as golden
 
-# dtype, file suffix, absolute tolerance: float32 as an independent implementation met it
+# dtype, file suffix, absolute tolerance; for float32, the tolerance that an independent implementation reached
 PROJECTION_CASES = [(torch.float64, "f64", 1e-9), (torch.float32, "f32", 7.7e-6)]
 DENSITY_CASES = [(torch.float64, "f64", 1e-9), (torch.float32, "f32", 1.2e-5)]
 
@@ -81,7 +81,7 @@ def test_losses_and_gradients(name: str, tasks: int) -> None:
     frozen = None if embedding is None else embedding.detach()
     mean, log_std = state.policy(batch.observations, frozen)
     actions, log_probs = tanh_normal.sample(mean, log_std, arrays["noise_cur"])
-    # Of sums near 30: processors with other kernels differ by eight units in the last place.
+    # These are sums near 30: processors with other kernels differ by eight units in the last place.
     torch.testing.assert_close(log_probs, arrays["out/log_probs"], atol=1.2e-5, rtol=1e-6)
     value, action_gradient = brc.value_and_action_gradient(
         state.critic, batch.observations, actions, frozen, golden.SETTINGS
@@ -124,7 +124,7 @@ def test_five_updates_in_float64() -> None:
 
 
 def test_three_updates_of_the_squared_error_in_float64() -> None:
-    """BRO's loss functions on BRC's networks."""
+    """The squared error is BRO's loss; the networks are BRC's."""
     arrays, settings = golden.load("g_mse_multi_f64", torch.float64), replace(golden.SETTINGS, loss="mse")
     state = golden.state(arrays, 3, torch.float64, "step0/", num_bins=1)
     batch, noise = golden.batch(arrays, "batch0/"), arrays["noise_next0"]

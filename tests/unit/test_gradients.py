@@ -1,4 +1,4 @@
-"""What makes gradients of the losses of rows is handed in: the mean, or surgery on the tasks' gradients."""
+"""The learner takes a function that computes gradients from the losses of rows: the mean, or gradient surgery."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROWS = 24
 
 
 def surgery(rows: Tensor, task_ids: Tensor, network: nn.Module) -> Tensor:
-    """PCGrad (arXiv 2001.06782): what of a task's gradient is against another task's is taken out of it."""
+    """PCGrad (arXiv 2001.06782): remove from a task's gradient its component against another task's gradient."""
     parameters = list(network.parameters())
     losses = [rows[:, task_ids == task].sum() / len(task_ids) for task in task_ids.unique()]
     found = [torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True) for loss in losses]
@@ -36,7 +36,7 @@ def surgery(rows: Tensor, task_ids: Tensor, network: nn.Module) -> Tensor:
 
 
 def without_surgery(rows: Tensor, task_ids: Tensor, network: nn.Module) -> Tensor:
-    """The sum of the tasks' gradients, each found alone."""
+    """Set the sum of the tasks' gradients, each computed separately."""
     losses = [rows[:, task_ids == task].sum() / len(task_ids) for task in task_ids.unique()]
     for loss in losses:
         loss.backward(retain_graph=True)
@@ -44,7 +44,7 @@ def without_surgery(rows: Tensor, task_ids: Tensor, network: nn.Module) -> Tenso
 
 
 def trained(combine: Combine) -> Learner:
-    """After four updates in float64."""
+    """Return a learner after four updates in float64."""
     spec = learner_spec(NETWORKS, batch_size=ROWS, precision="float64", observation_dtype="float64")
     learner, rng = Learner(spec, combine=combine), np.random.default_rng(0)
 
@@ -55,7 +55,7 @@ def trained(combine: Combine) -> Learner:
     batches = Batches(
         normal(5),
         np.tanh(normal(2)),
-        3.0 * (tasks - 1.0),  # each task's returns are at a place of their own: what helps one is against the others
+        3.0 * (tasks - 1.0),  # every task has other returns, so that the tasks' gradients conflict
         np.zeros((4, ROWS)),
         normal(5),
         tasks,

@@ -1,4 +1,4 @@
-"""Grafana's dashboards: the committed JSON is what the code writes, whole, and asks for what there is."""
+"""Grafana's dashboards: the committed JSON is exactly what the code writes, and its queries name existing metrics."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_the_files_are_what_the_code_writes() -> None:
 
 @EACH
 def test_nothing_is_lost_on_the_way_through_the_sdk(board: Board) -> None:
-    """A key that is misspelt would be dropped."""
+    """The SDK would drop a misspelt key."""
     register_default_plugins()
     document = json.loads(render(board))
     assert json.loads(JSONEncoder().encode(Dashboard.from_json(document))) == document
@@ -48,7 +48,7 @@ def test_every_panel_says_what_it_is_and_in_what_unit_and_when_it_is_bad(board: 
         assert all(target["expr"] and target["legendFormat"] for target in panel["targets"])
 
 
-# Ray's own that are shown, and their labels. tests/integration/test_prometheus.py asks a Ray for them.
+# Ray's own metrics on the dashboards, and their labels. tests/integration/test_prometheus.py asks Ray for them.
 OF_RAY: dict[str, set[str]] = {
     **{key: {"ip"} for key in ("ray_node_cpu_utilization", "ray_node_mem_used", "ray_node_mem_total")},
     **{key: {"ip"} for key in ("ray_node_network_receive_speed", "ray_node_network_send_speed")},
@@ -100,6 +100,6 @@ def test_every_metric_is_on_a_dashboard() -> None:
         "brc_checkpoints_total",
         "brc_push_wait_seconds_total",
     }
-    elsewhere |= {"brc_checkpoint_interval_steps", "brc_failed"}  # alerts ask for them
+    elsewhere |= {"brc_checkpoint_interval_steps", "brc_failed"}  # alerts use them
     shown |= {name for query, _, _ in MARKS.values() for name in re.findall(r"brc_\w+", query)}
     assert {metric.name for metric in METRICS} - shown == elsewhere

@@ -1,4 +1,4 @@
-"""What is sent to a Grafana server, against one that keeps what it gets and answers as Grafana's API says."""
+"""Requests to a Grafana server, tested against a server that stores what it gets and answers like Grafana's API."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PROMETHEUS = "http://prometheus:9090"
 
 
 class Grafana(ThreadingHTTPServer):
-    """Folders, data sources and dashboards, by uid, and every request that came."""
+    """A stand-in for Grafana. It holds folders, data sources and dashboards by uid, and every request that came."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -73,7 +73,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(text)
 
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Not to the console."""
+        """Do not print requests."""
 
 
 @pytest.fixture

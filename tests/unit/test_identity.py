@@ -1,4 +1,4 @@
-"""A copied run has a name of its own in shared memory, in Ray and at URLs; one that was moved keeps its name."""
+"""A copied run gets its own id, which names it in shared memory, in Ray and at URLs. A moved run keeps its id."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support import tiny
 
 
 def opened(runs: Path, name: str, checkpoints: str = "") -> str:
-    """The id of a run that goes on, with or without a checkpoint."""
+    """Open a run that goes on, with or without a checkpoint, and return its id."""
     config = tiny.config(name=name, runs_folder=str(runs))
     config = replace(config, learner=replace(config.learner, checkpoints=checkpoints))
     with open_run(validate(config), "quickstart", again=True) as run:
@@ -62,7 +62,7 @@ def test_a_copy_whose_checkpoints_are_at_a_url_is_refused(tmp_path: Path) -> Non
 
 
 def test_an_id_that_was_not_written_is_none(tmp_path: Path) -> None:
-    """A full disk leaves an empty file: two such runs would share all that is kept under their id."""
+    """A full disk leaves an empty file. Two runs with an empty id would share everything that is kept under it."""
     for name in "ab":
         (tmp_path / name).mkdir()
         (tmp_path / name / "id").touch()

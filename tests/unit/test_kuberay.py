@@ -1,7 +1,7 @@
-"""cluster/deploy/kuberay.yaml: what Kubernetes and KubeRay would refuse is found here, without them.
+"""cluster/deploy/kuberay.yaml: these tests find settings that Kubernetes or KubeRay would refuse, without a cluster.
 
-Pods, and what keeps Redis, are held against Kubernetes' own schemas, KubeRay's resources against the fields that its
-operator knows.
+Pods and the resources for Redis are checked against Kubernetes' own schemas. KubeRay's resources are checked against
+the fields that its operator knows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Config = dict[str, Any]
 Edit = Callable[[Any], object]
 
 
-# The fields that KubeRay 1.6 knows, (required, optional). Its API server drops others silently.
+# The fields that KubeRay 1.6 knows, (required, optional). The API server drops other fields silently.
 RAY_FIELDS: dict[str, tuple[set[str], set[str]]] = {
     "cluster": (
         {"headGroupSpec"},
@@ -85,7 +85,7 @@ def wrong_group(kind: str, group: Config) -> list[str]:
 
 
 def wrong_document(document: Config) -> list[str]:
-    """What its API server would refuse or drop, and what would leave the run without a password, a token or a role."""
+    """Return the faults of a document: fields that the API server would refuse or drop, and a missing token or role."""
     spec = document["spec"]
     if document["kind"] == "RayJob":
         found = wrong_fields("job", spec)
@@ -133,7 +133,7 @@ def container(spec: Config) -> Config:
     return found
 
 
-# (what is wrong, where, the edit of its spec that makes it so)
+# (the fault, the document, an edit of its spec that makes the fault)
 WRONG_MANIFEST: list[tuple[str, str, Edit]] = [
     ("unknown field of the cluster", CLUSTER, lambda s: s.update(workerGroupSpec=[])),
     ("no head", CLUSTER, lambda s: s.pop("headGroupSpec")),
@@ -178,7 +178,7 @@ def test_the_parts_on_kubernetes_name_each_other() -> None:
     assert environment["BRC_REDIS"]["value"] == cluster["gcsFaultToleranceOptions"]["redisAddress"] == "brc-redis:6379"
     assert environment["BRC_HOME"]["value"] in {mount["mountPath"] for mount in head["volumeMounts"]}
 
-    # one password, from one Secret that no file has: Redis, Ray's head and our own processes there
+    # Redis, Ray's head and our own processes on the head have one password, from one Secret, which is in no file
     (redis_container,) = redis["template"]["spec"]["containers"]
     secret = {"valueFrom": {"secretKeyRef": {"name": "brc-redis", "key": "password"}}}
     assert cluster["gcsFaultToleranceOptions"]["redisPassword"] == secret
@@ -187,7 +187,7 @@ def test_the_parts_on_kubernetes_name_each_other() -> None:
     assert "--appendonly yes" in redis_container["args"][0]
     assert not any(name.startswith("Secret ") for name in found)
 
-    # Redis is found by its Service, and by its pods' labels
+    # the Service finds Redis by the labels of its pods
     service = found["Service brc-redis"]["spec"]
     assert service["selector"] == redis["selector"]["matchLabels"] == redis["template"]["metadata"]["labels"]
 

@@ -72,7 +72,7 @@ def test_normaliser_follows_the_reference() -> None:
     half = len(arrays["min_after"]) // 2
     normalizer.merge(arrays["min_after"][half], arrays["max_after"][half])
     normalizer.merge(arrays["min_after"][-1], arrays["max_after"][-1])
-    normalizer.merge(arrays["min_after"][0], arrays["max_after"][0])  # extremes only widen
+    normalizer.merge(arrays["min_after"][0], arrays["max_after"][0])  # extremes only widen: these have no effect
     for index, alpha in enumerate((0.0, 0.1, 0.7)):
         temperature = torch.tensor(alpha)
         expected = arrays["denominator_alpha_0_0.1_0.7"][index]
@@ -141,7 +141,7 @@ def test_another_shape_is_refused_by_name() -> None:
 
 
 def test_a_loss_that_is_not_finite_is_an_error(tmp_path: Path) -> None:
-    """Also where the batches that led there cannot be left behind."""
+    """The error also comes when the batches that led to it cannot be written."""
     learner = Learner(spec())
     poisoned = batches(0)
     poisoned.observations[...] = np.nan
@@ -282,7 +282,7 @@ def test_noise_is_not_the_numbers_that_networks_came_from() -> None:
 
 def test_noise_of_a_checkpoint_from_another_kind_of_device_is_a_new_stream() -> None:
     saved = Learner(spec()).counters() | {"device": "cuda", "generator": bytes(16).hex()}
-    Learner(spec()).load_counters(saved)  # a CPU generator would refuse those 16 bytes
+    Learner(spec()).load_counters(saved)  # a CPU generator would refuse these 16 bytes
 
 
 def test_bfloat16_is_for_products_only() -> None:
@@ -299,7 +299,7 @@ def test_bfloat16_is_for_products_only() -> None:
 
 
 def test_rounded_factors_are_what_hardware_multiplies() -> None:
-    """Against torch's own bfloat16: all but the rare number that the order of sums rounds the other way is equal."""
+    """Compare with torch's own bfloat16. Another order of sums rounds a few numbers differently; the rest are equal."""
     torch.manual_seed(0)
     exact, inputs, weights = nn.Linear(64, 32), torch.randn(256, 64), torch.randn(256, 32)
     found = []
@@ -326,7 +326,7 @@ def test_compiled_blocks_make_the_same_updates() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("bf16", 3e-3)])
 def test_recorded_updates_are_the_updates(precision: Precision, tolerance: float) -> None:
-    """Full requests are replayed from the fourth on, with measured updates and smaller requests between."""
+    """The graph is replayed from the fourth full request on. Smaller requests and one with diagnostics come between."""
     eager, recorded = (Learner(spec(device="cuda", precision=precision, compile=on)) for on in (False, True))
     for step in range(12):
         for learner in (eager, recorded):
@@ -339,7 +339,7 @@ def test_recorded_updates_are_the_updates(precision: Precision, tolerance: float
 
 @pytest.mark.parametrize(("center", "spread"), [(100.0, 0.01), (5000.0, 1.0), (1.3, 1e-4), (9.81, 0.0)])
 def test_observations_far_from_zero_are_normalised(center: float, spread: float) -> None:
-    """A variance is not the difference of two rounded squares, which may be negative."""
+    """The variance is not computed as the difference of two rounded squares, which may be negative."""
     networks = NetworkSpec(observation_size=39, action_size=2, num_tasks=3, width=16, normalize_observations=True)
     learner, rng = Learner(spec(networks=networks, batch_size=256)), np.random.default_rng(0)
     seen = [(center + spread * rng.standard_normal((4, 256, 39))).astype(np.float32) for _ in range(8)]
@@ -348,7 +348,7 @@ def test_observations_far_from_zero_are_normalised(center: float, spread: float)
             learner._observe(torch.from_numpy(batch))
     (norm, *_) = learner.observed
     expected = np.concatenate(seen).reshape(-1, 39).astype(np.float64)
-    mean, rows, begun = expected.mean(axis=0), len(expected), 1e-4  # it begins with that many rows around 0
+    mean, rows, begun = expected.mean(axis=0), len(expected), 1e-4  # it begins as if it had seen 1e-4 rows of mean 0
     variance = (rows * expected.var(axis=0) + begun + mean**2 * begun) / rows
     np.testing.assert_allclose(norm.mean.numpy(), mean, rtol=1e-5)
     np.testing.assert_allclose(norm.variance.numpy(), variance, rtol=0.01)

@@ -1,4 +1,4 @@
-"""GPUs that are hidden are none, wherever it is asked, and what has no GPU is held against memory."""
+"""Hidden GPUs are never counted, and a learner without a GPU is checked against the memory of the machine."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_numbers_are_read_as_cuda_reads_them(named: list[int], files: int) -> No
 
 @pytest.fixture
 def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their device files, and a torch that can use none."""
+    """The device files and names of two GPUs, and a torch that can use neither."""
     monkeypatch.setattr(machine, "gpu_files", lambda: 2)
     monkeypatch.setattr(machine, "gpu_names", lambda: NAMES)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -1,4 +1,4 @@
-"""Names of folders and URLs are literal: no bracket, star or percent sign in one means anything."""
+"""Names of folders and URLs are literal: brackets, stars and percent signs in them have no special meaning."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ODD = ["exp[1]", "a*b", "q?", "half #1", "100%20", "née 東京", "{x,y}", "a::b
 
 
 def place_in(kind: str, tmp_path: Path, name: str) -> str:
-    """A URL, or a path, of a folder of this name; each time another."""
+    """Return the URL or path of a new folder with this name."""
     if kind in ("memory", "strict"):
         return f"{kind}://{uuid.uuid4().hex}/{name}"
     folder = tmp_path / uuid.uuid4().hex / name
@@ -35,7 +35,7 @@ def place_in(kind: str, tmp_path: Path, name: str) -> str:
 
 
 class Strict(MemoryFileSystem):  # type: ignore[misc]
-    """Takes no more than it knows, as that of S3 does."""
+    """A memory file system that refuses unknown arguments, as the file system of S3 does."""
 
     protocol = "strict"
     store: ClassVar[dict[str, Any]] = {}

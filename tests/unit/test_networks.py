@@ -1,4 +1,4 @@
-"""All forms of every network agree: torch, numpy, ONNX, and what it is said to take."""
+"""All forms of every network agree: torch, numpy, ONNX, and the sizes computed from its description."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ EACH = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS.keys()
 
 
 def made(network: Network) -> TorchNetwork:
-    """With parameters of all sizes, and statistics of something."""
+    """Return a network with disturbed parameters and random running statistics."""
     torch.manual_seed(0)
     found = TorchNetwork(network)
     with torch.no_grad():
@@ -81,7 +81,7 @@ def by_name(output: Any) -> dict[str, np.ndarray]:
 def test_numpy_and_onnx_give_what_torch_gives(network: Network) -> None:
     module, given = made(network), inputs(network)
     images = len(network.shape(OBSERVATION)) == 3
-    if images:  # actors have bytes, of which 255 is 1
+    if images:  # actors have bytes, where 255 stands for 1
         bytes_of = np.random.default_rng(2).integers(0, 256, given[OBSERVATION].shape).astype(np.uint8)
         given[OBSERVATION] = bytes_of.astype(np.float32) / 255
     wanted = by_name(module({name: torch.from_numpy(value) for name, value in given.items()}))
@@ -92,7 +92,7 @@ def test_numpy_and_onnx_give_what_torch_gives(network: Network) -> None:
         np.testing.assert_allclose(value, wanted[name], atol=2e-5)
     np.testing.assert_array_equal(observed, kept, "an actor's own array")
     if images:
-        return  # has no ONNX form: `brc export` writes policies
+        return  # a network of images has no ONNX form: `brc export` writes policies
     session = onnxruntime.InferenceSession(model_of(network, arrays(module)).SerializeToString())
     for name, value in zip(wanted, session.run(list(wanted), given), strict=True):
         np.testing.assert_allclose(value, wanted[name], atol=2e-5)

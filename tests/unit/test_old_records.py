@@ -1,4 +1,4 @@
-"""Records of earlier versions are read, and what cannot be read is said in a sentence."""
+"""Records of earlier versions are read, and a row that cannot be read is reported in one sentence."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from dashboards.sinks.records import RowUnreadable, read_evaluations
 from replay.json_text import json_text
 from tests.support import rows, tiny
 
-LATER = ("agent", "network", "loss", "normalize_observations")  # options of the learner that came later
+LATER = ("agent", "network", "loss", "normalize_observations")  # options of the learner that later versions added
 
 
 def without(row: dict[str, Any], *names: str) -> str:
@@ -34,7 +34,7 @@ def without(row: dict[str, Any], *names: str) -> str:
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    """The folder of a run that lacks what came later."""
+    """The folder of a run whose records lack the fields that later versions added."""
     folder = tmp_path / "old"
     folder.mkdir()
     config = encode(PRESETS["quickstart"]())
@@ -89,7 +89,7 @@ def test_a_lack_of_memory_is_a_cause(error: Exception) -> None:
 
 
 def test_to_ask_for_the_commit_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Others may use the checkout while runs begin from it."""
+    """Others may use the checkout while runs begin from it, so git's index must not change."""
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
     file = tmp_path / "file"
     file.write_text("one")
@@ -97,7 +97,7 @@ def test_to_ask_for_the_commit_writes_nothing(tmp_path: Path, monkeypatch: pytes
         subprocess.run([*git, *words], check=True)
     monkeypatch.setattr(version, "ROOT", tmp_path)
     head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
-    file.touch()  # git would note the new time in its index
+    file.touch()  # `git status` would write the new time to its index
     before = (tmp_path / ".git" / "index").read_bytes()
     assert version.commit.__wrapped__() == head.strip()
     assert (tmp_path / ".git" / "index").read_bytes() == before

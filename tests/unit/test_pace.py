@@ -1,4 +1,4 @@
-"""Threads follow what is fastest, whatever else the machine does, and the trials that this takes cost little."""
+"""The learner finds the fastest number of threads, whatever other processes run, and its trials cost little."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from learner.scale.pace import HASTY_LOSS, WORTH, Pace, steps
 
 UPDATES = 4  # in a request
 
-# Seconds of an update on one thread and on two, by busy neighbours, as measured on two cores at several widths, with
-# threads that sleep when they wait and threads that spin.
+# {busy processes beside the learner: {threads: seconds of an update}}, measured on two cores at several widths, with
+# threads that sleep when they wait and with threads that spin.
 TABLES: list[dict[int, dict[int, float]]] = [
     {0: {1: 0.124, 2: 0.071}, 1: {1: 0.123, 2: 0.248}},
     {0: {1: 0.127, 2: 0.093}, 1: {1: 0.122, 2: 0.135}, 3: {1: 0.244, 2: 0.195}},
@@ -28,7 +28,7 @@ TABLES: list[dict[int, dict[int, float]]] = [
 
 @dataclass
 class Spent:
-    """Seconds of a stretch of updates, how many there were, and the most that one request took."""
+    """The time of some updates: their seconds, their number, and the seconds of the longest request."""
 
     seconds: float = 0.0
     updates: int = 0
@@ -36,7 +36,7 @@ class Spent:
 
 
 def go_on(pace: Pace, seconds: float, cost: Callable[[int], float]) -> Spent:
-    """Updates for so long; `cost` is that of one on so many threads."""
+    """Make updates for `seconds`. `cost` gives the seconds of an update from the number of threads."""
     spent = Spent()
     while spent.seconds < seconds:
         request = UPDATES * cost(pace.threads)
@@ -58,7 +58,7 @@ def test_numbers_of_threads_that_are_tried() -> None:
     first=st.integers(0, 5),
 )
 def test_the_fastest_is_found_whatever_was_known(costs: list[float], stale: dict[int, float], first: int) -> None:
-    """Costs may rise and fall along the numbers of threads in any way."""
+    """The cost may rise and fall with the number of threads in any way."""
     count = len(costs)
     known = {threads: cost for threads, cost in stale.items() if threads < count}
     pace = Pace(range(count), first % count, known)
@@ -97,7 +97,7 @@ def test_trials_lose_little_even_if_everything_changes_all_the_time(
 @pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize("begins", [0, 1])
 def test_within_15_percent_of_the_best_fixed_number(table: dict[int, dict[int, float]], begins: int) -> None:
-    """Neighbours come and go every five minutes; the time that it takes to notice counts."""
+    """Neighbours start and stop every five minutes. The time until the learner notices counts."""
     rng = np.random.default_rng(0)
     pace = Pace([1, 2], 2)
     rounds = list(itertools.permutations(table))

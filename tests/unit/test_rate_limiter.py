@@ -1,4 +1,4 @@
-"""The rate limiter: tables of what is allowed, and whole simulated runs that must neither drift nor lock up."""
+"""The rate limiter: tables of allowed calls, and simulated runs that must neither leave the ratio nor lock up."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from replay.rate_limiter import RateLimit, RateLimiter
 
-ROUNDING = 1e-6  # rows by which a ratio that no float holds exactly, such as a third, may be taken for more
+ROUNDING = 1e-6  # tolerance in rows, for ratios that a float holds inexactly, such as a third
 
 
 class Clock:
-    """Time that the test moves."""
+    """A clock that the test moves."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -24,13 +24,13 @@ class Clock:
         return self.now
 
 
-# inserts of two tasks, samples taken, batches allowed, may task 0 insert, may task 1 insert
+# inserts of both tasks, samples taken, batches allowed, may task 0 insert, may task 1 insert
 TABLE = [
     ((0, 0), 0, 0, True, True),  # warm-up
     ((10, 9), 0, 0, True, True),  # one task is still warming up
     ((10, 10), 0, 0, True, True),  # warm, nothing due yet
     ((11, 11), 0, 2, True, True),  # one step of each task is 16 samples, two batches
-    ((11, 20), 0, 2, True, False),  # the slowest task decides; the other is 10 > 4 steps ahead
+    ((11, 20), 0, 2, True, False),  # the slowest task decides; the other is 10 steps ahead, more than 4
     ((14, 14), 0, 8, True, True),  # exactly max_ahead: one more push may come
     ((15, 15), 0, 10, False, False),
     ((15, 15), 16, 8, True, True),  # sampling made room
@@ -81,8 +81,8 @@ def test_limits_that_would_deadlock_are_refused(changes: dict[str, float], messa
 def test_runs_end_at_the_exact_ratio(
     tasks: int, actors: int, push: int, samples_per_step: float, batch_size: int, warmup: int, spare: int, seed: int
 ) -> None:
-    """Actors with random speeds push until the budget, a learner samples: always one side may proceed, and at the end
-    the samples are what the ratio asks for to within a batch. On the way they are never more."""
+    """Actors with random speeds push until the budget, and a learner samples. One side may always proceed. At the end
+    the samples are those that the ratio asks for, to within a batch; before, they are never more."""
     least = -(-batch_size // samples_per_step)
     budget = warmup + 300
     limit = RateLimit(
@@ -139,7 +139,7 @@ def test_waits_and_refusals_are_told() -> None:
 
 
 class FleetActor(NamedTuple):
-    """One of many: its task, and the environment steps it makes in a second."""
+    """An actor of the fleet: its task, and its environment steps a second."""
 
     task: int
     speed: float
@@ -148,14 +148,14 @@ class FleetActor(NamedTuple):
 @settings(max_examples=5, deadline=None)
 @given(shards=st.integers(1, 4), tasks=st.integers(1, 8), seed=st.integers(0, 1000))
 def test_a_fleet_of_500_actors_keeps_the_ratio(shards: int, tasks: int, seed: int) -> None:
-    """Actors of random speeds come and go, a shard is away for a while, the learner is now faster and now slower: from
-    some time after warm-up the ratio over all shards is held within two percent, and both sides get on."""
+    """Actors of random speeds die and are replaced, a shard is away at times, and the learner's speed changes. At the
+    end the ratio over all shards is held within two percent. Neither side stalls."""
     rng = random.Random(seed)
     push, batch_size = 32, 64
     limit = RateLimit(samples_per_step=128.0, batch_size=batch_size, warmup=400, max_ahead=200)
     limiters = [RateLimiter(limit, tasks) for _ in range(shards)]
     fleet = [FleetActor(number % tasks, rng.lognormvariate(3.0, 1.0)) for number in range(500)]
-    ready = [0.0] * len(fleet)  # transitions collected by each
+    ready = [0.0] * len(fleet)  # transitions that each actor has collected
     turn = list(range(len(fleet)))
     away, checks, ticks = -1, 0, 0
     while min(int(sum(limiter.inserts[task] for limiter in limiters)) for task in range(tasks)) < 8000 * shards:
@@ -164,13 +164,13 @@ def test_a_fleet_of_500_actors_keeps_the_ratio(shards: int, tasks: int, seed: in
             away = rng.randrange(shards) if away < 0 else -1
         for number in rng.sample(range(len(fleet)), len(fleet)):
             actor = fleet[number]
-            if rng.random() < 0.0005:  # dies, and another of another speed takes its place
+            if rng.random() < 0.0005:  # the actor dies, and an actor of another speed replaces it
                 fleet[number], ready[number] = actor._replace(speed=rng.lognormvariate(3.0, 1.0)), 0.0
                 continue
             ready[number] = min(2.0 * push, ready[number] + 0.1 * actor.speed)
             if ready[number] < push:
                 continue
-            for _ in range(shards):  # as a writer: those that refuse are passed over
+            for _ in range(shards):  # like a writer, pass over shards that refuse
                 turn[number] = (turn[number] + 1) % shards
                 limiter = limiters[turn[number]]
                 if turn[number] != away and limiter.may_insert([actor.task]):
@@ -185,7 +185,7 @@ def test_a_fleet_of_500_actors_keeps_the_ratio(shards: int, tasks: int, seed: in
         samples = sum(limiter.samples for limiter in limiters)
         assert samples <= steps * limit.samples_per_step + ROUNDING
         if steps > 5000 * shards:
-            # Behind by what the learner has not come to yet, at most max_ahead and a push of each shard.
+            # The learner may be behind, on each shard by at most max_ahead and a push.
             slack = shards * (limit.max_ahead + push) * limit.samples_per_step
             assert samples >= steps * limit.samples_per_step - slack
             checks += 1
@@ -199,7 +199,7 @@ def test_a_fleet_of_500_actors_keeps_the_ratio(shards: int, tasks: int, seed: in
     assert checks > 0
 
 
-# What a shard held when its state was saved: inserts of two tasks, samples. Then batches due, and who may insert.
+# Saved counts of a shard: inserts of both tasks, samples. Then: batches due, and whether the slower task may insert.
 RESTORED = [
     ("full and even", (1010, 1010), 16_000, 0, True),
     ("a batch behind", (1010, 1010), 15_992, 1, True),
@@ -214,14 +214,14 @@ RESTORED = [
 def test_a_restored_limiter_neither_bursts_nor_stalls(
     name: str, inserts: tuple[int, int], samples: int, batches: int, may: bool
 ) -> None:
-    """What is due is what was due. The first push is let in unless acting was too far ahead, and then sampling is due;
-    nobody waits for a warm-up that was over."""
+    """As many batches are due as before the save. The first push is accepted unless the actors were too far ahead, and
+    then batches are due. A warm-up that was over is not repeated."""
     limiter = RateLimiter(RateLimit(samples_per_step=16, batch_size=8, warmup=10, max_ahead=4), num_tasks=2)
     limiter.inserts[:], limiter.samples = inserts, samples
     assert limiter.batches_allowed() == batches
     assert limiter.may_insert([int(inserts[1] < inserts[0])]) == may
     assert may or batches > 0, "both sides would wait"
-    for _ in range(2000):  # and from here on the ratio is held
+    for _ in range(2000):  # from here on the ratio holds
         for task in (0, 1):
             if limiter.may_insert([task]):
                 limiter.inserted(task, 2)

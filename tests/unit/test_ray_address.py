@@ -1,4 +1,4 @@
-"""RAY_ADDRESS is nothing, `local`, or host:port of a cluster that answers; all else is refused with what works."""
+"""RAY_ADDRESS is empty, `local`, or the host:port of a cluster that answers. A refusal says which values work."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_head(address: str) -> None:
 
 
 WRONG = ["nonsense", "auto", "ray://10.0.0.5:10001", "http://x", "https://x:1", "10.0.0.5", ":6379", "host:", "host:0"]
-NAMES = ["head..example:6379", ".:6379", f"{64 * 'a'}:6379"]  # that no host can have
+NAMES = ["head..example:6379", ".:6379", f"{64 * 'a'}:6379"]  # names that no host can have
 
 
 @pytest.mark.parametrize("address", [*WRONG, "host:99999", "a b:1", "local:1:2", "tcp://h:1", "::1:6379", "host:six"])
@@ -59,7 +59,7 @@ def test_any_text_is_an_address_or_refused(address: str) -> None:
 
 @contextmanager
 def answering(words: bytes) -> Iterator[str]:
-    """The address of a port where these words are said, or nothing."""
+    """Yield the address of a port that sends these words to its first client; the words may be empty."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def say() -> None:

@@ -1,4 +1,4 @@
-"""Ray's sessions are in a folder where its sockets may be, whatever TMPDIR is."""
+"""Ray's sessions are in a folder that Ray's sockets can use, whatever TMPDIR is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ VARIABLES = ("RAY_TMPDIR", "TMPDIR")
 
 
 def of_length(folder: Path, length: int) -> Path:
-    """A path below a folder, of so many bytes."""
+    """Return a path below a folder, `length` bytes long."""
     return folder / ("x" * (length - len(f"{folder}/")))
 
 

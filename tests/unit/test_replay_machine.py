@@ -1,4 +1,4 @@
-"""Replay as a whole: any order of pushes, samples, snapshots, losses and restores, against plain lists."""
+"""Replay as a whole, compared with plain lists: pushes, samples, snapshots, losses and restores in any order."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Replay(RuleBasedStateMachine):
         rows = segments(self.next, lengths, terminal=len(lengths) == 2)
         self.next += len(rows.flags)
         self.sequence += 1
-        for _ in range(data.draw(st.integers(1, 2))):  # perhaps twice
+        for _ in range(data.draw(st.integers(1, 2))):  # a push may be repeated
             assert self.shards[index].insert("a", self.sequence, Push({task: rows}, {}), is_rest=True).accepted
         self.pushed[index][task] += [t.reward for t in transitions(rows)]
 

@@ -1,4 +1,4 @@
-"""What pyproject.toml asks for: all that is imported, and dm_control without labmaze."""
+"""The requirements in pyproject.toml: all imported packages, and dm_control without labmaze."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from actors.benchmarks.catalogue import BACKENDS
 
 ROOT = Path(__file__).parents[2]
 OURS = {"actors", "benchmarks", "cluster", "dashboards", "docs", "examples", "learner", "replay", "tests"}
-# Modules of what is installed by itself, and looked for before it is imported.
+# Modules of packages that are installed separately. The code looks for them before it imports them.
 APART = {"humanoid_bench", "dex_envs", "gymnasium_robotics", "torchrl", "tensordict", "cpprb"}
 
 
@@ -28,13 +28,13 @@ def requirements(*extras: str) -> list[Requirement]:
 
 @pytest.mark.parametrize("package", sorted(OURS))
 def test_what_is_imported_is_named_in_pyproject(package: str) -> None:
-    """A package that only another brings along goes when that one no longer asks for it."""
+    """A package that is installed only for another package disappears when that package no longer requires it."""
     listed = requirements(*["test"] if package == "tests" else ["aws", "gcp", "wandb"])
     named = {canonicalize_name(one.name) for one in listed}
     brought = metadata.packages_distributions()
     for file in sorted((ROOT / package).rglob("*.py")):
         for module in modules(ast.parse(file.read_text())) - set(sys.stdlib_module_names) - OURS - APART:
-            if (ROOT / f"{module}.py").exists():  # the one that brc begins with
+            if (ROOT / f"{module}.py").exists():  # brc_at_scale.py, where `brc` begins
                 continue
             distributions = {canonicalize_name(name) for name in brought.get(module, ())}
             assert distributions & named, (
@@ -43,7 +43,7 @@ def test_what_is_imported_is_named_in_pyproject(package: str) -> None:
 
 
 def modules(tree: ast.AST) -> set[str]:
-    """The topmost names of what a file imports."""
+    """Return the top-level names of the modules that a file imports."""
     found: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

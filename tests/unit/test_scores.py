@@ -1,4 +1,4 @@
-"""Scores of the benchmarks, and their interquartile mean and its interval against rliable 1.2.0's on the same."""
+"""Scores of the benchmarks, and their interquartile mean and its interval, compared with rliable 1.2.0."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ SCORES = np.array(
         [0.818, 0.096, 0.212, 0.828, 0.043, 0.638, 1.404],
     ]
 )
-# rliable.library.get_interval_estimates with metrics.aggregate_iqm and reps=20000, four times: the interval's ends
-# differ from call to call by 0.002 and 0.003.
+# From four calls of rliable.library.get_interval_estimates with metrics.aggregate_iqm and reps=20000. The interval's
+# ends differ from call to call by 0.002 and 0.003.
 RLIABLE_IQM, RLIABLE_LOW, RLIABLE_HIGH = 0.5393684210526315, 0.4249, 0.6553
 
 

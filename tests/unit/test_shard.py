@@ -1,4 +1,4 @@
-"""A shard and its clients: repeats, budgets over several shards, shards that are lost, batches weighted by content."""
+"""A shard and its clients: repeated pushes, budgets over several shards, lost shards, batches weighted by content."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def shard(index: int = 0, budget: int | None = None, max_ahead: int = 1000, capa
 
 
 def rewards(one: Shard, task: int = 0) -> list[float]:
-    """The number of every transition that a shard holds."""
+    """Return the numbers of the transitions that a shard holds."""
     return [transition.reward for transition in transitions(held(one.storage.rings[task]))]
 
 
 class Cut(LocalShard):
-    """A shard behind a line that can be cut: before the call arrives, or before its answer does."""
+    """A shard behind a connection that can be cut before the call arrives, or before its answer arrives."""
 
     def __init__(self, shard: Shard) -> None:
         super().__init__(shard)
@@ -95,7 +95,7 @@ def test_a_refused_push_is_not_stored_and_says_when_to_come_back() -> None:
 
 
 def test_a_refused_push_stays_refused_however_late_its_call_comes() -> None:
-    """Its writer has sent it to another shard under another number by then."""
+    """By then, its writer has sent the push to another shard with another sequence number."""
     one = shard(max_ahead=3)
     assert one.insert("a", 1, push(1, 10)).accepted
     assert not one.insert("a", 2, push(20, 5)).accepted
@@ -106,7 +106,7 @@ def test_a_refused_push_stays_refused_however_late_its_call_comes() -> None:
 
 def test_a_budget_below_what_is_there_is_full() -> None:
     one = shard(budget=8)
-    one.limiter.inserts[:] = 20  # as when a resumed run asks for fewer steps than replay's files hold
+    one.limiter.inserts[:] = 20  # as in a resumed run with fewer steps than replay's files hold
     writer = Writer("a", [LocalShard(one)])
     writer.push(push(1, 5))
     assert writer.finished and not writer.busy and one.storage.transitions == [0, 0]
@@ -128,7 +128,7 @@ def test_writer_fills_every_shard_to_its_budget_exactly() -> None:
 
 
 def test_writers_of_two_tasks_do_not_wait_for_each_other() -> None:
-    """Each begins at the shard where its own task is far ahead, and where the other's is what sampling waits for."""
+    """Each writer begins at the shard where its own task is far ahead, and where sampling waits for the other task."""
     shards = [shard(index, budget=100, max_ahead=2) for index in range(2)]
     handles = [LocalShard(one) for one in shards]
     for task, one in enumerate(shards):
@@ -150,12 +150,13 @@ def test_writers_of_two_tasks_do_not_wait_for_each_other() -> None:
 
 
 def test_the_rest_of_a_split_push_does_not_wait_for_its_own_writer() -> None:
-    """One writer of both tasks; on the second shard the first task is far ahead, and only this writer has the other."""
+    """One writer pushes both tasks. On the second shard the first task is far ahead, and only this writer can push the
+    second task."""
     shards = [shard(index, budget=100, max_ahead=2) for index in range(2)]
     handles = [LocalShard(one) for one in shards]
     for one, first, second in ((shards[0], 98, 80), (shards[1], 60, 40)):
         for task, count in ((0, first), (1, second)):
-            for sequence in range(count):  # in pieces that a push may have
+            for sequence in range(count):  # in pieces of a size that a push may have
                 rest = Push({task: segments(2 * sequence + 1, [1])}, {})
                 assert one.insert(f"earlier-{task}", sequence, rest, is_rest=True).accepted
     writer, sampler = Writer("actor-0.1", handles), Sampler(handles, most=4, depth=1)
@@ -173,7 +174,8 @@ def test_the_rest_of_a_split_push_does_not_wait_for_its_own_writer() -> None:
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_push_that_is_not_answered_arrives_once(when: str) -> None:
-    """Its shard is out of reach for a while: others take what comes meanwhile, and it the push when it is back."""
+    """A shard is out of reach for a while. Meanwhile the other shard takes new pushes; the shard stores the unanswered
+    push once when it is back."""
     shards = [shard(0), shard(1)]
     lines = [Cut(one) for one in shards]
     writer = Writer("a", lines)
@@ -239,11 +241,11 @@ def test_waiting_is_told_while_it_lasts() -> None:
     one = shard(max_ahead=3)
     writer = Writer("a", [LocalShard(one)])
     writer.push(push(1, 10))
-    writer.push(push(20, 5))  # refused; the next one waits for it
+    writer.push(push(20, 5))  # refused; the next push waits for it
     told: list[float] = []
 
     def stopped() -> bool:
-        """Asked before every try: listen, and stop after a few."""
+        """Note the wait before every try, and stop after six tries."""
         told.append(writer.stats().wait_s)
         return len(told) > 5
 
@@ -286,8 +288,8 @@ def test_samples_do_not_alias_storage() -> None:
 
 
 def test_transitions_are_equally_likely_when_shards_hold_unequal_amounts() -> None:
-    """One of three shards has lost its content and refills, another holds less of one task. Every shard grants what its
-    limiter counts, and who serves it makes up for what each holds."""
+    """One of three shards has lost its content and refills, and another holds less of one task. Every shard grants the
+    batches that its limiter counts. Shards that hold more serve more of the granted batches."""
     shards = [shard(index, capacity=400) for index in range(3)]
     for index, (first, second) in enumerate(((80, 80), (80, 20), (5, 5))):
         for task, count in ((0, first), (1, second)):
@@ -295,13 +297,13 @@ def test_transitions_are_equally_likely_when_shards_hold_unequal_amounts() -> No
                 start = 10_000 * (index + 1) + 100 * number
                 assert shards[index].insert(f"{task}", number, Push({task: segments(start, [5])}, {}), True).accepted
     for one in shards:
-        one.limiter.inserts[:] = 80  # as those that have lost some are told by `catch_up`
+        one.limiter.inserts[:] = 80  # as `catch_up` sets them on a shard that has lost content
     sampler = Sampler([LocalShard(one) for one in shards], most=4, depth=2)
     seen: dict[int, list[float]] = {0: [], 1: []}
     batches, granted = 0, [0, 0, 0]
     for round in range(60):
         for one in shards:
-            one.limiter.inserts += 5  # as if the actors went on, without a change of content
+            one.limiter.inserts += 5  # as if actors went on, but the content stays the same
         patience = 0.01 if round < 59 else 0.5
         while (reply := sampler.next(patience)) is not None and reply.batches is not None:
             granted[reply.shard] += reply.batches.num_batches

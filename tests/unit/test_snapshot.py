@@ -1,4 +1,4 @@
-"""Snapshots: incremental, taken from a shard at work, verified, and restored into whatever shards there are."""
+"""Snapshots: incremental, taken while a shard works, verified, and restored into any number of shards of any size."""
 
 from __future__ import annotations
 
@@ -187,7 +187,8 @@ def test_a_full_disk_leaves_the_last_snapshot_whole(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize("shards", [1, 2, 3, 5])
 @pytest.mark.parametrize("capacity", [60, 200, 500])
 def test_other_shards_of_another_size(url: str, shards: int, capacity: int) -> None:
-    """What two shards held is dealt to any number: every transition once, whole, the newest where not all fit."""
+    """The content of two shards is dealt to any number of shards, each transition once and whole, the newest if not all
+    fit."""
     two = [shard(url, index, 2) for index in range(2)]
     stream = []
     for k in range(40):
@@ -217,7 +218,7 @@ def test_other_shards_of_another_size(url: str, shards: int, capacity: int) -> N
 
 
 def test_neither_burst_nor_stall_after_a_restore(url: str) -> None:
-    """At the ratio before, at the ratio after: as many batches are due on all shards together as were."""
+    """Before the save no batch is due, and after a restore no batch is due on all shards together."""
     one = shard(url)
     fill(one, 10)
     one.settle(0, LIFE)
@@ -230,7 +231,7 @@ def test_neither_burst_nor_stall_after_a_restore(url: str) -> None:
         for index, part in enumerate(dealt):
             part.settle(taken // shards + (index < taken % shards), LIFE)
         due = [part.limiter.batches_allowed() for part in dealt]
-        # Every shard counts a warm-up of its own here, as plans do not: what is due is less by these.
+        # Every shard has a whole warm-up here, which a plan divides among shards. So fewer batches are due.
         assert sum(due) == 0
         assert all(part.insert("b", 1, push(9000, 5)).accepted for part in dealt)
 
@@ -270,7 +271,7 @@ def test_float16_takes_over_float32(url: str) -> None:
 
 
 def test_a_snapshot_of_a_shard_at_work_is_of_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pushes overwrite the ring while snapshots are written: each holds consecutive pushes up to its moment."""
+    """Pushes overwrite the ring while snapshots are written. A snapshot holds consecutive pushes up to its moment."""
     monkeypatch.setattr(snapshots, "PIECE_BYTES", 20_000)
     one = shard(str(tmp_path), capacity=20_000, observation_shapes=((50,), (50,)))
     stop, overtaken = threading.Event(), 0
@@ -307,7 +308,7 @@ def test_a_snapshot_of_a_shard_at_work_is_of_one_moment(tmp_path: Path, monkeypa
             kept = held(other.storage.rings[task])
             found = transitions(kept)
             pushes = sorted({int(t.reward - 1) // 20 for t in found})
-            if not pushes:  # all that there was has been given up before it could be written
+            if not pushes:  # the ring has given up all content before it could be written
                 short += 1
                 continue
             assert pushes == list(range(pushes[0], pushes[-1] + 1))
@@ -320,7 +321,8 @@ def test_a_snapshot_of_a_shard_at_work_is_of_one_moment(tmp_path: Path, monkeypa
 
 @pytest.mark.parametrize("goes_on", [0, 20], ids=["it stood still", "it went on while it was cut off"])
 def test_files_that_a_shard_has_left_are_not_taken_for_its_newest(tmp_path: Path, goes_on: int) -> None:
-    """One node is cut off, the shard moves to another, which is lost too: then the first is what there is."""
+    """A node is cut off, and its shard moves to another node. When that is lost too, the shard comes back to the first
+    node, whose files are out of date: it must restore the snapshot instead."""
     here, there = tmp_path / "here", tmp_path / "there"
     spec = shard(str(tmp_path / "snapshots")).spec
     one = Shard(replace(spec, folder=str(here)))

@@ -1,4 +1,4 @@
-"""Replay storage against a plain-list model, and what its samples are made of."""
+"""Replay storage, compared with a model of plain lists, and the content of its samples."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_ring_holds_the_newest_segments(pushes: list[tuple[int, list[int], bool]
         assert found == model[task][len(model[task]) - len(found) :]
         assert ring.transitions == len(found)
         assert len(model[task]) - len(found) in [0, *segment_ends[task]], "segments go as a whole"
-        if len(model[task]) > len(found):  # something had to go, but no more than a push and a segment in excess
+        if len(model[task]) > len(found):  # rows were dropped, but at most a push and a segment too many
             assert ring.head - ring.tail > ring.rows - 24 - 8
         if found:
             drawn = ring.draw(np.random.default_rng(1), 600)
@@ -68,7 +68,7 @@ def test_full_segments_never_leave_less_than_the_capacity(lengths: list[int], ca
 
 
 def test_making_room_for_a_push_takes_nothing_from_the_capacity() -> None:
-    """What would be found after a crash in the midst of a push."""
+    """Look in the midst of a push: a crash at that moment would leave this content."""
     of = spec(1, 100, segment_length=5, push_rows=12)
     made = storage(of)
     between: list[int] = []
@@ -112,9 +112,9 @@ def test_samples_are_padded_balanced_and_uniform() -> None:
     assert (batches.masks == 1.0).all()
     assert (batches.rewards == batches.observations[..., 0]).all()
     assert (batches.actions == batches.observations[..., :1]).all()
-    # Every batch has half of its rows from each task, to the one that cannot be halved; that one goes to either.
+    # Every batch has half of its 201 rows from each task; the odd row is from either task.
     assert set(small.sum(axis=1)) == {100, 101}
-    # Within a task all transitions are equally likely: expected 62.8 of each of 80, standard deviation 7.9.
+    # Within a task all transitions are equally likely: each of the 80 is expected 62.8 times, standard deviation 7.9.
     _, counts = np.unique(batches.observations[small][:, 0], return_counts=True)
     assert len(counts) == 80 and counts.min() > 25 and counts.max() < 110
 
@@ -154,8 +154,8 @@ def test_terminal_is_a_mask_of_zero() -> None:
     discount=st.sampled_from([0.9, 0.99, 1.0]),
 )
 def test_n_step_returns(episodes: list[tuple[list[int], bool]], n_step: int, discount: float) -> None:
-    """Sums, masks and following observations against a loop over plain lists. A segment that is cut within an episode
-    ends the sum too: its last observation is bootstrapped from, with the discount of the steps that were taken."""
+    """Compare sums, masks and following observations with a loop over plain lists. A segment that is cut within an
+    episode ends the sum too: the mask then discounts the value of its last observation by the steps taken."""
     made = storage(spec(1, 500, n_step=n_step, discount=discount, push_rows=200))
     expected = {}
     start = 1
@@ -184,7 +184,7 @@ def test_n_step_returns(episodes: list[tuple[list[int], bool]], n_step: int, dis
 @pytest.mark.parametrize("dtype", ["uint8", "float16", "float32"])
 @pytest.mark.parametrize("n_step", [1, 3])
 def test_stacks_of_frames_are_stored_once(dtype: str, n_step: int) -> None:
-    """Episodes of frames cut into segments, with their context; sampled stacks against those of the stream."""
+    """Cut episodes of frames into segments with context, and compare the sampled stacks with those of the stream."""
     stack, length, capacity = 4, 8, 120
     of = spec(1, capacity, observation_shapes=((3, 2),), dtype=dtype, stack=stack, n_step=n_step, segment_length=length)
     made = storage(of)
@@ -255,7 +255,7 @@ def test_the_kernel_copies_what_numpy_copies(rows: int, count: int, width: int, 
 
 
 def test_memory_is_what_the_spec_says() -> None:
-    """At most 1.06 times one observation, action, reward and flag for each transition, and of stacked frames one."""
+    """Memory is at most 1.06 times one observation (of a stack: one frame), action, reward and flag a transition."""
     plain = StorageSpec(
         tasks=("a", "b"),
         observation_shapes=((223,), (67,)),
@@ -313,7 +313,7 @@ def test_impossible_specs_are_refused(changes: dict[str, Any], message: str) -> 
 
 
 def test_one_writer_and_four_samplers_tear_no_row() -> None:
-    """A ring that is overwritten every few dozen pushes, read without a lock: each row checks itself."""
+    """Rows are copied without a lock, and a few dozen pushes overwrite the ring. The numbers in a torn row disagree."""
     assert torn_rows(seconds=3.0) == Counter(torn=0)
 
 
@@ -323,7 +323,7 @@ def test_one_writer_and_four_samplers_tear_no_row_for_a_minute() -> None:
 
 
 def torn_rows(seconds: float) -> Counter[str]:
-    """Sample in four threads what a fifth overwrites, and count rows that are not of one piece."""
+    """Sample in four threads rows that a fifth thread overwrites. Return the number of torn rows, as `torn`."""
     size = 200
     of = spec(1, 3000, observation_shapes=((size,),), segment_length=32, push_rows=330, n_step=2)
     made, lock, stop = storage(of), threading.Lock(), threading.Event()
