@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,9 @@ NAMES = {
 }
 HEX = {name: color for color, name in NAMES.items()}
 LETTERS = 20  # most letters of a name in a figure
+TICK_LETTERS = 7  # of a number at the y axis, as in -0.0001
+# Inches. The margins are fixed: all plots of a page are aligned, and matplotlib's own layout takes as long as drawing.
+WIDTH, RIGHT, ABOVE, BELOW = 3.6, 0.12, 0.06, 0.44
 DECIMALS, FIRST = r"(\d+\.\d)\d+", r"\1"
 STYLE = {
     "svg.fonttype": "none",
@@ -89,8 +93,12 @@ def svg(figure: Figure) -> tuple[str, dict[str, float]]:
     """Return the drawing and its x axis: the plot's `left` and `right` as shares of its width, at x `from` and `to`."""
     # The salt makes ids unique in each drawing: a drawing cannot use ids of another drawing that is hidden.
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": figure.title}):
-        height = 0.45 + 0.22 * len(figure.spans) if figure.spans else 2.1
-        canvas, axes = plt.subplots(figsize=(3.6, height), layout="constrained")
+        height = BELOW + ABOVE + (0.22 * len(figure.spans) if figure.spans else 1.6)
+        canvas = plt.figure(figsize=(WIDTH, height))
+        left = inches(max((columns(middle_out(row.label)) for row in figure.spans), default=TICK_LETTERS))
+        axes = canvas.add_axes(
+            (left / WIDTH, BELOW / height, (WIDTH - left - RIGHT) / WIDTH, (height - BELOW - ABOVE) / height)
+        )
         for line in figure.lines:
             group = f"series-{line.number}" if line.number >= 0 else "always"
             drawn = HEX[line.color] if line.color else color(line.number)
@@ -155,6 +163,16 @@ def short(value: float) -> str:
         if abs(value) >= unit:
             return f"{value / unit:.4g}{name}"
     return f"{value:.4g}"
+
+
+def columns(text: str) -> int:
+    """Return the width of a text in letters. Chinese, Japanese and Korean letters are two wide."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def inches(letters: int) -> float:
+    """Return the room at the left of a plot for labels of so many letters."""
+    return min(0.12 + 0.068 * letters, WIDTH / 2)
 
 
 def middle_out(name: str) -> str:
