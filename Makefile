@@ -103,8 +103,9 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
+# In two processes, which share the tests between them. A test of a run takes two cores for itself.
 test: lint
-	$(BIN)/python -m pytest -m "not long and not cluster"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long and not cluster"
 
 # Single parts, without Ray and without a run, in two processes.
 fast: setup
