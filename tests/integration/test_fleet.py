@@ -116,7 +116,7 @@ def newest(folder: Path) -> dict[str, Any]:
 def test_actors_come_and_go_while_the_run_goes_on(folder: Path) -> None:
     """Actors that do not fit wait for room, and the earlier actors go on with tasks that have no other actor yet.
     Replay loses no transition and takes none twice, and the ratio of samples to inserts holds."""
-    with live(folder, "a", "--steps=8000", "--tasks", *THREE, "--actors.cpus=1") as process:
+    with live(folder, "a", "--steps=14000", "--tasks", *THREE, "--actors.cpus=1") as process:
         wait_for(process, lambda: [row for row in tiny.rows(folder, "a", "metrics") if row["updates"] > 10])
         assert "dmc: 2 of 2 actors collect" in scale(folder, "dmc=2")
         assert "1 of 1" in scale(folder, "dmc=1")
@@ -130,7 +130,7 @@ def test_actors_come_and_go_while_the_run_goes_on(folder: Path) -> None:
         ended_well(process)
     assert [event["actors"]["dmc"] for event in events(folder, "a", "scaled")] == [2, 1, 9, 1]
     assert not events(folder, "a", "actor_died")
-    assert_whole(folder, "a", 8000, tasks=3)
+    assert_whole(folder, "a", 14000, tasks=3)
 
 
 @pytest.mark.parametrize(

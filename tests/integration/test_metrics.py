@@ -59,7 +59,7 @@ def test_the_page_of_metrics_is_what_the_code_writes() -> None:
 
 
 def test_a_live_run_answers_and_all_that_is_declared_is_there(folder: Path) -> None:
-    with live(folder, "a", "--steps=5000", "--checkpoint-interval=1000", "--evaluation.interval=1000") as process:
+    with live(folder, "a", "--steps=8000", "--checkpoint-interval=1000", "--evaluation.interval=1000") as process:
         target = folder / "runs" / ".prometheus" / "a.json"
         wait_for(process, lambda: read(folder / "runs" / "a" / "eval.jsonl")[1:])
         wait_for(process, lambda: tiny.rows(folder, "a", "metrics")[-1]["learner"].get("critic_gradient_norm"))
