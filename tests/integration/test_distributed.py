@@ -28,9 +28,9 @@ TWO_TASKS = ["--tasks", "dmc/cartpole-swingup", "dmc/cheetah-run"]
 
 
 def test_a_run_ends_at_its_budget_and_tells_everything(folder: Path) -> None:
-    done = tiny.train(folder, "a", *TWO_TASKS, "--steps=2000", "--replay.shards=2", "--actors.count=2")
+    done = tiny.train(folder, "a", *TWO_TASKS, "--steps=2300", "--replay.shards=2", "--actors.count=2")
     assert done.returncode == 0, done.stdout + done.stderr
-    last = assert_whole(folder, "a", 2000, tasks=2)
+    last = assert_whole(folder, "a", 2300, tasks=2)
     run = folder / "runs" / "a"
     assert "dmc/cheetah-run" in (run / "report.html").read_text()
     assert list((run / "tensorboard").iterdir())
@@ -121,7 +121,7 @@ def test_a_killed_learner_goes_on_from_the_last_checkpoint(folder: Path, interva
 
 
 def test_a_killed_shard_comes_back_with_everything(folder: Path) -> None:
-    with live(folder, "a", "--steps=4000", "--replay.shards=2") as process:
+    with live(folder, "a", "--steps=4300", "--replay.shards=2") as process:
         wait_for_steps(process, folder, "a", 1500)
         ray_process(process, "ShardProcess").kill()
         (back,) = wait_for(process, lambda: events(folder, "a", "shard_back"))
@@ -129,7 +129,7 @@ def test_a_killed_shard_comes_back_with_everything(folder: Path) -> None:
     assert back["origin"] == "files" and back["lost"] == 0 and back["transitions"] > 0
     assert len(events(folder, "a", "shard_died")) == 1
     assert "is back after" in output
-    assert_whole(folder, "a", 4000)
+    assert_whole(folder, "a", 4300)
 
 
 def test_a_run_killed_as_a_whole_resumes_with_all_that_was_pushed(folder: Path) -> None:

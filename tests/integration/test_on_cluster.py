@@ -93,7 +93,7 @@ def running(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
 def test_a_killed_coordinator_comes_back_and_finds_everything_as_it_was(cluster: Cluster) -> None:
     """Shards, learner and actors stay the same processes, no work is repeated or left out, and the follower stays."""
     folder = cluster.folder
-    options = ["--steps=7000", "--checkpoint-interval=1000", "--replay.shards=2", "--actors.cpus=0.5"]
+    options = ["--steps=7100", "--checkpoint-interval=1000", "--replay.shards=2", "--actors.cpus=0.5"]
     with live(folder, "a", *options) as follower:
         wait_for(follower, lambda: events(folder, "a", "checkpoint"))
         kinds = ("ShardProcess", "LearnerProcess", "ActorProcess", "PolicyStore")
@@ -115,7 +115,7 @@ def test_a_killed_coordinator_comes_back_and_finds_everything_as_it_was(cluster:
         output, _ = follower.communicate(timeout=180)
         assert follower.returncode == 0, output
     assert "the coordinator died and is back" in output and "everything in" in output
-    assert_whole(folder, "a", 7000)
+    assert_whole(folder, "a", 7100)
     assert not events(folder, "a", "actor_died") and not events(folder, "a", "shard_died")
     assert not events(folder, "a", "learner_died")
     rows = tiny.rows(folder, "a", "metrics")

@@ -141,7 +141,7 @@ def assert_whole(folder: Path, name: str, steps: int, tasks: int = 1) -> dict[st
     """Check that the run met its budget to the step and its ratio within two percent. Return its last row."""
     updates = (steps - 300) // 4
     last = tiny.rows(folder, name, "metrics")[-1]
-    assert (last["env_steps"], last["updates"]) == (steps, updates)
+    assert (last["env_steps"], last["updates"]) == (steps, updates), last
     target = 0.25 * 32 / tasks
     assert last["samples_per_insert_target"] == pytest.approx(target)
     assert last["samples_per_insert"] == pytest.approx(target, rel=0.02)
