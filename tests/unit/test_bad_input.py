@@ -206,7 +206,7 @@ RESUMES: list[tuple[str, list[str]]] = [
     ("--learner.policy-width 32", ["--learner.policy-width", "16", "32"]),
     ("--learner.num-bins 51", ["--learner.num-bins", "101", "51"]),
     ("--replay.capacity 30000", ["--replay.capacity", "20000", "30000"]),
-    ("--learner.updates-per-step 1", ["--learner.updates-per-step", "0.5", "1.0"]),
+    ("--learner.updates-per-step 1", ["--learner.updates-per-step", "0.25", "1.0"]),
     ("--replay.warmup 350", ["--replay.warmup", "300", "350"]),
     ("--learner.discount 0.95", ["--learner.discount", "0.99", "0.95"]),
     ("--seed 3", ["--seed", "0, not 3", "--execution distributed"]),
