@@ -103,7 +103,7 @@ lint: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-# In two processes, which share the tests between them. A test of a run takes two cores for itself.
+# Two tests at a time. A process that has done its half takes tests from the other.
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long and not cluster"
 

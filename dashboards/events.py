@@ -168,7 +168,7 @@ class EvaluatorDied(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationLost(Event):
-    """There will be no evaluation at `env_steps`."""
+    """The evaluation at `env_steps` is lost: it will not be made."""
 
     env_steps: int
 

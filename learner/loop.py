@@ -91,7 +91,7 @@ class Leader(Follower):
         store: ActorHandle,
         requests: Requests,
     ) -> None:
-        """See Follower. It samples from these shards, publishes to this store, and obeys these requests."""
+        """Make a follower that also samples from the shards, publishes to the store and does what is requested."""
         super().__init__(spec, loop, ranks, address, meeting)
         self.shards = shards
         self.store = store

@@ -86,7 +86,10 @@ class RankProcess:
 
     def _run(self) -> None:
         try:
-            self._work()
+            from learner.loop import plain_memory_errors  # it loads torch, in this process only
+
+            with plain_memory_errors():
+                self._work()
         except BaseException as error:
             self.failed_with = next(
                 (kind for kind in (NonFinite, MemoryError) if isinstance(error, kind)), RuntimeError
@@ -99,10 +102,9 @@ class RankProcess:
 
     def _work(self) -> None:
         """Do the work of this rank. Every rank but the first follows the first."""
-        from learner.loop import Follower, plain_memory_errors  # they load torch, in this process only
+        from learner.loop import Follower
 
-        with plain_memory_errors():
-            Follower(self.spec, self.loop, self.ranks, self.address, self.meeting).run()
+        Follower(self.spec, self.loop, self.ranks, self.address, self.meeting).run()
 
 
 class LearnerProcess(RankProcess):
@@ -116,13 +118,12 @@ class LearnerProcess(RankProcess):
         self.saving = threading.Lock()
 
     def _work(self) -> None:
-        from learner.loop import Leader, plain_memory_errors
+        from learner.loop import Leader
 
-        with plain_memory_errors():
-            self.leader = Leader(
-                self.spec, self.loop, self.ranks, self.address, self.meeting, self.shards, self.store, self.requests
-            )
-            self.leader.run()
+        self.leader = Leader(
+            self.spec, self.loop, self.ranks, self.address, self.meeting, self.shards, self.store, self.requests
+        )
+        self.leader.run()
 
     def ready(self) -> Ready:
         """Wait until the learner is made or restored, and return its description."""

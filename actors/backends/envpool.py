@@ -16,13 +16,12 @@ from actors.environments import Step
 # Of envpool's families, jumanji loads matplotlib: 0.8 s of CPU and 37 MB in every actor. No benchmark here has its
 # tasks. It is left out of `import envpool`; `import envpool.jumanji.registration` loads it where it is wanted.
 JUMANJI = "envpool.jumanji.registration"
-if JUMANJI not in sys.modules:
-    sys.modules[JUMANJI] = ModuleType(JUMANJI)
-    import envpool
+EMPTY = ModuleType(JUMANJI)
+sys.modules.setdefault(JUMANJI, EMPTY)
+import envpool  # noqa: E402
 
+if sys.modules[JUMANJI] is EMPTY:
     del sys.modules[JUMANJI]
-else:
-    import envpool
 
 FILM = {"render_mode": "rgb_array", "render_width": 320, "render_height": 240}
 

@@ -8,8 +8,8 @@ from cluster.errors import RunFailed
 from cluster.preflight.machine import this_machine
 from learner.config import Device
 
-# Drivers of GPUs that torch may use: NVIDIA's, WSL2's, Jetson's and AMD's. Where none of these files exists there is no
-# need to ask torch, which takes seconds to load, and which a coordinator does not need for anything else.
+# Files of the drivers of GPUs that torch may use: NVIDIA's, WSL2's, Jetson's and AMD's. Where none exists torch is not
+# asked: it takes seconds to load, and a coordinator needs it for nothing else.
 DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/nvmap", "/dev/kfd")
 
 
@@ -21,10 +21,10 @@ def learner_device(asked: str) -> Device:
         return "cpu"
     import torch
 
-    if asked == "auto" and not gpus and not torch.cuda.is_available():
-        return "cpu"
     if torch.cuda.is_available():
         return "cuda"
+    if asked == "auto" and not gpus:
+        return "cpu"
     built = f"CUDA {torch.version.cuda}, for which the driver may be too old" if torch.version.cuda else "no GPU"
     raise RunFailed(
         f"--learner.device {asked}: torch {torch.__version__} is built for {built}, and finds no GPU, where this "

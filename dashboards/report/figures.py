@@ -28,7 +28,7 @@ NAMES = {
 }
 HEX = {name: color for color, name in NAMES.items()}
 LETTERS = 20  # most letters of a name in a figure
-TICK_LETTERS = 7  # of a number at the y axis, as in -0.0001
+TICK_LETTERS = 8  # of a number at the y axis, as in -0.00025
 # Inches. The margins are fixed: all plots of a page are aligned, and matplotlib's own layout takes as long as drawing.
 WIDTH, RIGHT, ABOVE, BELOW = 3.6, 0.12, 0.06, 0.44
 DECIMALS, FIRST = r"(\d+\.\d)\d+", r"\1"
@@ -95,7 +95,7 @@ def svg(figure: Figure) -> tuple[str, dict[str, float]]:
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": figure.title}):
         height = BELOW + ABOVE + (0.22 * len(figure.spans) if figure.spans else 1.6)
         canvas = plt.figure(figsize=(WIDTH, height))
-        left = inches(max((columns(middle_out(row.label)) for row in figure.spans), default=TICK_LETTERS))
+        left = left_margin(max((columns(middle_out(row.label)) for row in figure.spans), default=TICK_LETTERS))
         axes = canvas.add_axes(
             (left / WIDTH, BELOW / height, (WIDTH - left - RIGHT) / WIDTH, (height - BELOW - ABOVE) / height)
         )
@@ -170,8 +170,8 @@ def columns(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
-def inches(letters: int) -> float:
-    """Return the room at the left of a plot for labels of so many letters."""
+def left_margin(letters: int) -> float:
+    """Return the inches that labels of this many letters take at the left of a plot, at most half of its width."""
     return min(0.12 + 0.068 * letters, WIDTH / 2)
 
 

@@ -50,7 +50,7 @@ KINDS = [pytest.param(kind, marks=pytest.mark.long) for kind in ("RankProcess", 
 
 
 def test_a_loss_that_is_no_number_ends_the_thread_that_finds_it_in_a_job() -> None:
-    """When a run is stopped, a job may find a NaN loss. No last checkpoint may be made of that state."""
+    """A job that finds a NaN loss, as a stop may, ends the training thread: that state must not be saved."""
 
     def found() -> None:
         raise NonFinite("critic_loss became nan")

@@ -225,7 +225,7 @@ def test_where_files_go(tmp_path: Path) -> None:
 
 
 def test_what_is_held_is_what_was_pushed(folder: Path) -> None:
-    """There are more pushes than fit, and the files are opened anew after every seven pushes."""
+    """A ring holds the newest pushes: more are made than fit, and its files are reopened after every seven pushes."""
     numbers: list[float] = []
     for life in range(12):
         one = shard(folder)

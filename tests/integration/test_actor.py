@@ -277,6 +277,7 @@ def test_evaluation_is_deterministic_and_counts_one_episode_a_copy() -> None:
     ("modules", "forbidden"),
     [
         ("actors.actor, actors.backends.envpool, actors.evaluator, actors.process", "torch"),
+        ("actors.actor, actors.backends.envpool, actors.evaluator, actors.process", "matplotlib"),
         ("actors.actor, actors.backends.envpool, actors.policies.policy, replay.shard, replay.client.writer", "ray"),
         ("learner.learner, learner.agents.brc, learner.state.checkpoint, replay.store.storage", "ray"),
         ("learner.learner, replay.shard, replay.client.sampler", "actors"),

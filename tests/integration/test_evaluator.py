@@ -59,7 +59,7 @@ def test_at_most_so_many_copies_live_at_a_time(tmp_path: Path, monkeypatch: pyte
 
 
 def test_fewer_where_memory_is_short_and_the_same_comes_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In 55 MB, which hold five copies of 10 MB and one just begun, the results are the same."""
+    """Results are the same in 55 MB, which hold five copies of 10 MB and one just begun."""
     monkeypatch.setenv("ALIVE", str(tmp_path / "alive"))
     made, message = evaluator(HEAVY, 20)
     whole = made.evaluate(message, 3)

@@ -117,7 +117,7 @@ class Short(Odd):
 
 
 class LateShort(Odd):
-    """In one step of an episode, a number of its observation is missing."""
+    """An environment whose observation lacks a number in one step of each episode."""
 
     def observe(self) -> Any:
         return super().observe()[: 2 if self.t == 15 else 3]

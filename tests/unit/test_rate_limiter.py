@@ -214,8 +214,8 @@ RESTORED = [
 def test_a_restored_limiter_neither_bursts_nor_stalls(
     name: str, inserts: tuple[int, int], samples: int, batches: int, may: bool
 ) -> None:
-    """As many batches are due as before the save. The first push is accepted unless the actors were too far ahead, and
-    then batches are due. A warm-up that was over is not repeated."""
+    """A restored limiter grants as many batches as before the save. It accepts the first push unless the actors were
+    too far ahead, and then batches are due. It does not repeat a warm-up that was over."""
     limiter = RateLimiter(RateLimit(samples_per_step=16, batch_size=8, warmup=10, max_ahead=4), num_tasks=2)
     limiter.inserts[:], limiter.samples = inserts, samples
     assert limiter.batches_allowed() == batches

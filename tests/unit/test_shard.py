@@ -95,7 +95,7 @@ def test_a_refused_push_is_not_stored_and_says_when_to_come_back() -> None:
 
 
 def test_a_refused_push_stays_refused_however_late_its_call_comes() -> None:
-    """By then, its writer has sent the push to another shard with another sequence number."""
+    """A shard refuses a late call whose push the writer has meanwhile sent to another shard under another number."""
     one = shard(max_ahead=3)
     assert one.insert("a", 1, push(1, 10)).accepted
     assert not one.insert("a", 2, push(20, 5)).accepted
