@@ -133,7 +133,7 @@ def test_a_killed_shard_comes_back_with_everything(folder: Path) -> None:
 
 
 def test_a_run_killed_as_a_whole_resumes_with_all_that_was_pushed(folder: Path) -> None:
-    """Replay's files hold every pushed transition of a run that is killed without warning, 800 steps after a checkpoint."""
+    """Replay's files hold every transition pushed by a run that is killed 800 steps after its last checkpoint."""
     options = ["--steps=4000", "--checkpoint-interval=1200", f"--replay.directory={folder}/live"]
     with live(folder, "a", *options) as process:
         wait_for(process, lambda: events(folder, "a", "checkpoint"))
