@@ -61,7 +61,7 @@ def test_a_run_is_exported_and_its_example_runs_alone(tmp_path: Path, capsys: py
     assert cli.main(["export", "a", "--runs-folder", str(tmp_path / "runs"), "--folder", str(folder)]) == 0
     assert str(folder / "policy.onnx") in capsys.readouterr().out
     about = json.loads((folder / "policy.json").read_text())
-    assert (about["env_steps"], about["updates"]) == (400, 50)
+    assert (about["env_steps"], about["updates"]) == (400, 25)
     assert about["tasks"][0]["observation"] == [{"key": "position", "size": 3}, {"key": "velocity", "size": 2}]
     example = subprocess.run(
         [sys.executable, "-I", "example.py"], cwd=folder, capture_output=True, text=True, timeout=60
