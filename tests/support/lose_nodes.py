@@ -18,7 +18,7 @@ from ray.cluster_utils import Cluster
 
 from actors.actor import ActorSpec, Assignment
 from actors.deaths import MOST_DEATHS_IN_A_ROW
-from actors.fleet import Fleet, Limits
+from actors.fleet import Fleet, FleetFailed, Limits
 from learner.agents.catalogue import acting
 from learner.networks.spec import NetworkSpec
 
@@ -85,7 +85,7 @@ def main(folder: Path) -> None:
             is_placed()
             ray.kill(fleet.slots[0].handle)
             by_itself.append(dies())
-    except RuntimeError as error:
+    except FleetFailed as error:
         raised = str(error)
     (folder / "told.json").write_text(json.dumps([with_node, by_itself, raised]))
     ray.shutdown()
