@@ -14,6 +14,7 @@ class Cause(StrEnum):
     HUNG = "hung"
     BAD_NUMBERS = "bad numbers"
     LOSS_NOT_FINITE = "loss not finite"
+    DEVICE_FAILED = "device failed"  # a GPU, or a connection between GPUs
     RAISED = "raised"
     DIED = "died"  # the reason is unknown
     KILLED = "killed"  # only for a coordinator, which another coordinator replaces

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import ray
 import torch
+import torch.distributed as dist
 from ray.actor import ActorHandle
 from torch._C._distributed_c10d import TCPStore
 
+from learner.device_failed import ConnectionFailed, DeviceFailed
 from learner.jobs import Requests, Space, do
 from learner.learner import Learner, finish
 from learner.reports import LearnerReport, Measured, Ready, Seconds
@@ -38,12 +40,32 @@ AT_ONCE_S = 2.0  # seconds of updates on a CPU between two checks for a request 
 
 
 @contextmanager
-def plain_memory_errors() -> Iterator[None]:
-    """Raise MemoryError, with the same words, for what torch raises when a device has no memory left."""
+def plain_errors() -> Iterator[None]:
+    """Raise MemoryError for what torch raises when a device has no memory left, DeviceFailed when a device fails, and
+    ConnectionFailed when NCCL does, with the same words. Who catches them needs no torch then."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise MemoryError(str(error)) from error
+    except dist.DistBackendError as error:
+        raise ConnectionFailed(str(error)) from error
+    except RuntimeError as error:
+        if isinstance(error, torch.AcceleratorError) and "out of memory" in str(error):
+            raise MemoryError(str(error)) from error
+        if isinstance(error, torch.AcceleratorError) or device_is_broken():
+            raise DeviceFailed(str(error)) from error
+        raise
+
+
+def device_is_broken() -> bool:
+    """Whether this process has a GPU that no longer answers. Libraries report that by errors of any kind."""
+    if not torch.cuda.is_initialized():
+        return False
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return True
+    return False
 
 
 class Follower:
@@ -197,7 +219,7 @@ class Leader(Follower):
 
     def _at_once(self, batches: int) -> int:
         """Return how many of these updates to make before other work is checked: about AT_ONCE_S seconds of them, at
-        least one. A GPU makes all of them, since it is fast and has recorded whole requests."""
+        least one. A GPU makes all of them, since it is fast."""
         if self.learner.device.type == "cuda":
             return batches
         return min(batches, max(1, int(AT_ONCE_S / self.update_s)))

@@ -20,6 +20,7 @@ from ray.actor import ActorHandle
 from ray.util.placement_group import PlacementGroup, placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from learner.device_failed import ConnectionFailed, DeviceFailed
 from learner.jobs import Jobs, Requests
 from learner.nonfinite import NonFinite
 from learner.reports import LearnerReport, Ready
@@ -43,7 +44,7 @@ class RankProcess:
         self.loop = loop
         self.ranks = replace(loop.ranks, rank=rank)
         self.failure: str | None = None
-        self.failed_with: type[Exception] = RuntimeError  # what tells callers why: NonFinite, MemoryError, or neither
+        self.failed_with: type[Exception] = RuntimeError  # what tells callers why; RuntimeError if nothing does
         self.meeting: TCPStore | None = None  # in the first rank only
         self.ended = False
         self.watches = 0  # number of calls of `watch`
@@ -86,13 +87,14 @@ class RankProcess:
 
     def _run(self) -> None:
         try:
-            from learner.loop import plain_memory_errors  # it loads torch, in this process only
+            from learner.loop import plain_errors  # it loads torch, in this process only
 
-            with plain_memory_errors():
+            with plain_errors():
                 self._work()
         except BaseException as error:
             self.failed_with = next(
-                (kind for kind in (NonFinite, MemoryError) if isinstance(error, kind)), RuntimeError
+                (kind for kind in (NonFinite, MemoryError, ConnectionFailed, DeviceFailed) if isinstance(error, kind)),
+                RuntimeError,
             )
             self.failure = traceback.format_exc()
         finally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -18,6 +18,7 @@ from actors.deaths import DEAD, MOST_DEATHS_IN_A_ROW, answered, cause_of
 from cluster.errors import RunFailed
 from cluster.run.stop import PARTS_S, Stop, Stopped
 from cluster.supervise.waiting import LOOK_S, all_answer, is_late
+from learner.device_failed import ConnectionFailed, DeviceFailed
 from learner.nonfinite import NonFinite
 from learner.reports import LearnerReport, Ready
 
@@ -135,7 +136,8 @@ class LearnerGroup:
             self._failed(reference, 0)
 
     def _failed(self, reference: ray.ObjectRef, rank: int) -> NoReturn:
-        """Raise why a call failed: LearnerLost if a rank is dead or silent, RunFailed if all ranks answer."""
+        """Raise why a call failed: LearnerLost if a rank is dead or silent, or its device has failed; RunFailed if all
+        ranks answer, and new ranks would fail too."""
         try:
             ray.get(reference)
         except DEAD as error:
@@ -150,6 +152,8 @@ class LearnerGroup:
             raised = [one.cause for one in failures if isinstance(one, RayTaskError)]
             causes = ((NonFinite, Cause.LOSS_NOT_FINITE), (MemoryError, Cause.OUT_OF_MEMORY))
             cause = next((cause for kind, cause in causes for one in raised if isinstance(one, kind)), Cause.RAISED)
+            if cause is Cause.RAISED and is_of_devices(raised):
+                raise LearnerLost("\n".join(map(str, failures)), Cause.DEVICE_FAILED) from error
             raise RunFailed("\n".join(map(str, failures)), cause) from error
         raise AssertionError(f"rank {rank} did not fail")
 
@@ -216,6 +220,13 @@ class LearnerGroup:
         psutil.wait_procs(self.processes, PING_TIMEOUT_S)  # their memory and devices are then free for new ranks
         if self.places is not None:
             remove_placement_group(self.places)
+
+
+def is_of_devices(raised: Sequence[BaseException]) -> bool:
+    """Whether ranks failed because a device did. A connection also fails when another rank fails, for any reason."""
+    devices = [one for one in raised if isinstance(one, DeviceFailed)]
+    by_itself = any(not isinstance(one, ConnectionFailed) for one in devices)
+    return by_itself or (bool(devices) and len(devices) == len(raised))
 
 
 def failure_of(watch: ray.ObjectRef) -> Exception | None:

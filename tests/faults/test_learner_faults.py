@@ -45,6 +45,7 @@ from tests.support.live import (
 )
 from tests.support.specs import learner_spec
 
+ROOT = Path(__file__).parents[2]
 RANKS = ["--learner.ranks=2", "--checkpoint-interval=500", "--steps=2400", "--learner.deadline=10"]
 KINDS = [pytest.param(kind, marks=pytest.mark.long) for kind in ("RankProcess", "LearnerProcess")]
 
@@ -161,6 +162,22 @@ def test_a_loss_that_is_no_number_ends_the_run_and_leaves_its_batches(folder: Pa
         assert str(evidence) in said
         with np.load(evidence) as batches:
             assert batches["observations"].shape[-1] == 5 and np.isfinite(batches["rewards"]).all()
+
+
+def test_a_device_that_fails_is_a_lost_learner(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new process goes on from the last checkpoint, since the failed process cannot use its device again."""
+    registered = folder / "broken_device-1.dist-info"
+    registered.mkdir()
+    (registered / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-device\nVersion: 1\n")
+    (registered / "entry_points.txt").write_text("[brc.agents]\nbroken = tests.support.broken_device:BROKEN\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("BRC_TEST_BROKEN", str(folder / "broken"))
+    done = tiny.train(folder, "a", "--learner.agent=broken", "--checkpoint-interval=100", "--steps=1100")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (died,) = events(folder, "a", "learner_died")
+    assert died["cause"] == "device failed" and "illegal memory access" in died["reason"], died
+    assert len(events(folder, "a", "learner_restarted")) == 1
+    assert_whole(folder, "a", 1100)
 
 
 def poison(folder: Path) -> None:

@@ -16,12 +16,14 @@ from cluster.errors import ConfigError
 from cluster.preflight.validation import validate
 from cluster.run import version
 from cluster.run.folder import has_score
+from cluster.supervise.learner_group import is_of_devices
 from cluster.training import cause_of
 from dashboards.codec import encode
 from dashboards.events import ActorDied, Begun, Failed, from_row, to_row
 from dashboards.report.curves import experiment
 from dashboards.report.runs import load
 from dashboards.sinks.records import RowUnreadable, read_evaluations
+from learner.device_failed import ConnectionFailed, DeviceFailed
 from replay.json_text import json_text
 from tests.support import rows, tiny
 
@@ -86,6 +88,12 @@ def test_a_row_that_cannot_be_read_is_named(old: Path) -> None:
 @pytest.mark.parametrize("error", [MemoryError("no room"), torch.OutOfMemoryError("CUDA out of memory")])
 def test_a_lack_of_memory_is_a_cause(error: Exception) -> None:
     assert cause_of(error) == Cause.OUT_OF_MEMORY
+
+
+def test_a_connection_that_breaks_is_no_cause_if_another_rank_has_one() -> None:
+    device, connection, other = DeviceFailed("CUDA error"), ConnectionFailed("NCCL"), RuntimeError("a bug")
+    assert is_of_devices([device]) and is_of_devices([connection, connection]) and is_of_devices([other, device])
+    assert not is_of_devices([connection, other]) and not is_of_devices([other])
 
 
 def test_to_ask_for_the_commit_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
