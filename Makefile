@@ -43,7 +43,7 @@ help:
 
 # The stamp is newer than what it was made from, so a second call goes straight on. Nothing of this is written to
 # standard output: where nobody reads that any more, make would end, and with it what is trained behind it.
-$(INSTALLED): pyproject.toml constraints.txt setup.py replay/store/gather.c
+$(INSTALLED): pyproject.toml constraints.txt setup.py replay/store/gather.c learner/networks/norm.c
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python3"; exit 2; }
 	@echo "setting up $(VENV)" >&2

@@ -1,6 +1,6 @@
 """Measures the paper's width on this machine's GPU: speed against the JAX reference, and dogs over the paper's curves.
 
-First come the rows of `benchmarks.learner` for every precision, compiled or not, against the reference in float32 and
+First come the rows of `benchmarks.learner` for every precision, recorded or not, against the reference in float32 and
 in its fastest precision. Then come the kernels that take most of an update's time. Then `brc train dmc-dogs` runs for
 the given minutes, and its evaluations are drawn over the published ones. A published point stands for 25,000
 environment steps of each task.
@@ -63,7 +63,7 @@ def main(
     precisions = ["float32", "tf32", "bf16"] if device == "cuda" else ["float32", "bf16"]
     command = [sys.executable, "-m", "benchmarks.learner", "--device", device, "--widths", str(width)]
     command += ["--batches", str(batch_size), "--repeats", str(repeats), "--precisions", *precisions]
-    command += ["--compile", "False", "True"]
+    command += ["--record", "True", "False"] if device == "cuda" else []
     if reference is not None:
         products = ["float32", "bfloat16"] if device == "cuda" else ["float32"]
         command += ["--reference", str(reference), "--python", python, "--reference-products", *products]

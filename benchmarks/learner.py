@@ -1,4 +1,4 @@
-"""Measures updates by width, batch, precision, compilation and number of ranks, and their share of the matmul rate.
+"""Measures updates by width, batch, precision, recording and number of ranks, and their share of the matmul rate.
 
 Ours is the rate of the floating-point operations in the dense layers of updates. Theirs is the rate of torch.mm of
 (batch x width) and (width x width) in the same precision with the same threads, or in float32 where the device has no
@@ -52,7 +52,7 @@ def main(
     widths: tuple[int, ...] = (256, 512, 1024),
     batches: tuple[int, ...] = (1024,),
     precisions: tuple[Precision, ...] = ("float32",),
-    compile: tuple[bool, ...] = (False,),
+    record: tuple[bool, ...] = (True,),
     ranks: tuple[int, ...] = (1,),
     sharding: tuple[Sharding, ...] = ("replicate",),
     seconds: float = 2.0,
@@ -71,7 +71,7 @@ def main(
         widths: widths of the critic.
         batches: rows in an update.
         precisions: precisions of the matrix products.
-        compile: whether blocks are compiled and, on a GPU, updates recorded.
+        record: whether a GPU records its updates and replays them.
         ranks: processes that make an update together.
         sharding: how the ranks share the critic; replicate or shard.
         seconds: length of a repeat of updates; a repeat of matmuls takes half of it.
@@ -84,15 +84,14 @@ def main(
         python: interpreter that has jax, flax, optax and distrax.
     """
     threads = threads or os.cpu_count() or 1
-    for width, batch_size, precision, compiled, count in product(widths, batches, precisions, compile, ranks):
-        spec = learner_spec(width, batch_size, precision, device, max(1, threads // count), compiled)
+    for width, batch_size, precision, recorded, count in product(widths, batches, precisions, record, ranks):
+        spec = learner_spec(width, batch_size, precision, device, max(1, threads // count), recorded)
         waiting = {"data_wait_share": data_wait_share(spec)} if data_wait and count == 1 else {}
         for kind in sharding if count > 1 else ("replicate",):
             measure(spec, Ranks(0, count, kind), seconds, repeats, threads, waiting)
         if reference is None or count > 1:
             continue
         for products in reference_products:
-            torch._dynamo.reset()  # torch compiles a block for a few sizes only
             try:
                 compare_updates(
                     reference,
@@ -115,7 +114,7 @@ def main(
 
 def case_name(spec: LearnerSpec) -> str:
     config = spec.config
-    return f"w{config.width}-b{config.batch_size}-{config.precision}{'-compiled' if config.compile else ''}"
+    return f"w{config.width}-b{config.batch_size}-{config.precision}{'' if config.record else '-eager'}"
 
 
 def data_wait_share(spec: LearnerSpec) -> float:
@@ -133,7 +132,7 @@ def data_wait_share(spec: LearnerSpec) -> float:
         "--evaluation.episodes": 1,
         "--checkpoint-interval": 0,
     }
-    flags = ["--learner.compile"] if spec.config.compile else []
+    flags = [] if spec.config.record else ["--learner.no-record"]
     rows = [row for row in train("quickstart", options, *flags) if row["updates"] > 0]
     spent = {
         name: rows[-1]["learner_seconds"][name] - rows[0]["learner_seconds"][name]
@@ -149,7 +148,7 @@ def learner_spec(
     precision: Precision,
     device: Device,
     threads: int,
-    compiled: bool = False,
+    record: bool = True,
 ) -> LearnerSpec:
     config = LearnerConfig(
         width=width,
@@ -158,7 +157,7 @@ def learner_spec(
         precision=precision,
         device=device,
         threads=threads,
-        compile=compiled,
+        record=record,
     )
     networks = network_spec(config, observation_size=OBSERVATION_SIZE, action_size=ACTION_SIZE, num_tasks=NUM_TASKS)
     return LearnerSpec(networks=networks, config=config, seed=0)
@@ -203,7 +202,7 @@ def member(
     if rank > 0:
         crew.follow()
     batches = noise(spec)
-    for _ in range(WARM_UP + 1 if config.compile else 1):
+    for _ in range(WARM_UP + 1):
         crew.train(batches, 0, False, lambda: None).finish()
     taken = peak_bytes(config.device) - before
     gigaflop = update_flops(spec.networks, config.batch_size) / 1e9

@@ -20,7 +20,6 @@ from learner.agents.discrete import DiscreteState, action_values, floats
 from learner.agents.gradients import Combine
 from learner.agents.interface import Batch
 from learner.agents.losses import critic_loss
-from learner.agents.optimizers import follow
 from learner.config import LearnerConfig
 
 TASK = "gymnasium/CartPole-v1"
@@ -50,10 +49,9 @@ def update(
         target = (torch.stack(targets, dim=1) * drawn[:, :, None]).sum(dim=1)
     outputs = state.critic(floats(batch.observations, dtype), batch.task_ids)
     chosen = outputs[:, rows, batch.actions[:, 0].long()]
-    state.critic_optimizer.zero_grad(set_to_none=True)
-    mean_loss = combine(loss.rows(chosen, target), batch.task_ids, state.critic)
+    state.critic_optimizer.zero_grad()
+    mean_loss = combine(loss.rows(chosen, target), batch.task_ids, state.critic_optimizer.flat.leaves)
     state.critic_optimizer.step()
-    follow(state.target, state.critic, config.polyak)
     return {"critic_loss": mean_loss, "q_mean": loss.values(chosen.detach()).mean()}
 
 

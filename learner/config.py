@@ -67,9 +67,12 @@ class LearnerConfig:
     device has instructions for it, bf16, which learns equally well: the faster one, as measured when a run begins.
     GPUs, large networks and serial execution are not measured: there auto is bf16 if the device has it, on a CPU only
     from width 256. A resumed run keeps its precision."""
-    compile: bool = False
-    """Compile the networks' blocks with torch. On a GPU with a single rank, also record the updates of a whole request
-    as a CUDA graph. This takes up to a minute when the learner begins."""
+    record: bool = True
+    """Record an update as a CUDA graph and replay it, on a GPU with a single rank. The host then launches one graph for
+    each update instead of hundreds of kernels."""
+    triton: bool = True
+    """Compute LayerNorms and the steps of optimisers on a GPU by kernels in Triton, which read and write memory once.
+    Without it, and where Triton or a C compiler is missing, torch's operations do the same."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device of the updates; auto is a GPU if there is one."""
     threads: int = setting(0, 0, 1024)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +19,10 @@ from learner.agents.gradients import Combine
 from learner.agents.interface import Batch, State
 from learner.agents.reward_normalizer import RewardNormalizer
 from learner.config import LearnerConfig
+from learner.networks.kernels import use_triton
 from learner.networks.modules import Critic
 from learner.networks.spec import from_json, network_spec, to_json
-from learner.networks.torch_network import ResidualSum, RunningNormalizer
+from learner.networks.torch_network import RunningNormalizer
 from learner.nonfinite import NonFinite, way_out
 from learner.reports import Measured, Ready
 from learner.scale.cuda_graph import Recorded
@@ -32,12 +34,13 @@ from learner.scale.precision import (
     run_in_bfloat16,
     set_products,
 )
-from learner.scale.sharding import average_gradients, average_over_ranks, shard
+from learner.scale.sharding import average_over_ranks, shard
 from learner.spec import ALONE, LearnerSpec, Ranks
 from learner.state.publishing import Outgoing
 from replay.policy_store import PolicyMessage
 from replay.store.rows import Batches
 
+FREE_S = 30.0
 NOISE_SEED = 1 << 31  # added to the seed of a run, which is smaller; torch uses 32 bits of a seed
 
 
@@ -53,8 +56,9 @@ class Trained:
         self.update = update
         self.reward_scale: list[float] = []
         values = torch.cat([torch.stack(list(metrics.values())), reward_scale])
-        self.event = torch.cuda.Event() if values.is_cuda else None
-        self.values = torch.empty_like(values, device="cpu", pin_memory=values.is_cuda)
+        on_gpu = values.device.type != "cpu"
+        self.event = torch.get_device_module(values.device).Event() if on_gpu else None
+        self.values = torch.empty_like(values, device="cpu", pin_memory=on_gpu)
         self.values.copy_(values, non_blocking=True)
         if self.event is not None:
             self.event.record()
@@ -76,7 +80,10 @@ class Trained:
 
 
 def check_room(spec: LearnerSpec, ranks: Ranks) -> None:
-    """Raise MemoryError, with the figures, when the GPU has less free memory than the learner needs."""
+    """Raise MemoryError, with the figures, when the GPU has less free memory than the learner needs.
+
+    Wait for it for up to FREE_S seconds: the driver frees the memory of a learner that has died a while after its end.
+    """
     if spec.config.device != "cuda":
         return
     needed = footprint(
@@ -89,7 +96,11 @@ def check_room(spec: LearnerSpec, ranks: Ranks) -> None:
         ranks.replicas,
         spec.config.device,
     )
+    give_up = time.monotonic() + FREE_S
     free, total = torch.cuda.mem_get_info()
+    while sum(needed.values()) > free and sum(needed.values()) <= total and time.monotonic() < give_up:
+        time.sleep(0.2)
+        free, total = torch.cuda.mem_get_info()
     if sum(needed.values()) > free:
         raise MemoryError(
             f"--learner.width {spec.networks.width} needs {sum(needed.values()):,} bytes on each GPU "
@@ -163,11 +174,12 @@ class Learner:
         self.dtype = parameter_dtype(spec.config.precision)
         self.device = torch.device(spec.config.device)
         set_products(spec.config.precision)
+        use_triton(spec.config.triton)
         torch.manual_seed(spec.seed)
         self.agent = agent_of(spec.networks)
         self.state: State = self.agent.initial_state(spec.networks, spec.config, self.dtype, self.device, self._prepare)
         for optimizer in self.state.optimizers().values():
-            average_gradients(optimizer, ranks)
+            optimizer.ranks = ranks
         parts = [part for module in self.state.modules().values() for part in module.modules()]
         self.observed = [part for part in parts if isinstance(part, RunningNormalizer)]
         # Networks are initialised with the seed itself; noise with the same seed would repeat their numbers.
@@ -179,23 +191,19 @@ class Learner:
             spec.config.value_limit,
             self.device,
         )
-        on_gpu = self.device.type == "cuda"
-        self.copies = torch.cuda.Stream() if on_gpu else None
-        graphs = spec.config.compile and on_gpu and ranks.count == 1
-        self.recorded = Recorded(self._updates, self.generator) if graphs else None
+        on_gpu = self.device.type != "cpu"
+        self.copies = torch.get_device_module(self.device).Stream() if on_gpu else None
+        graphs = spec.config.record and self.device.type == "cuda" and ranks.count == 1
+        self.recorded = Recorded(self._diagnosed, self.generator) if graphs else None
         self.updates = 0
         self.consumed = [0] * spec.num_shards  # batches used, by the shard they came from
 
     def _prepare(self, module: nn.Module) -> None:
         bfloat16, device = self.spec.config.precision == "bf16", self.device.type
-        if bfloat16:
-            run_in_bfloat16(module, device)
-        if self.spec.config.compile:
-            for part in module.modules():
-                if isinstance(part, ResidualSum) and part.is_dense:  # before sharding: sharded ones cannot be compiled
-                    part.compile(dynamic=False)
         if isinstance(module, Critic):
             shard(module, self.ranks, device, bfloat16 and multiplies_bfloat16(device))
+        if bfloat16:
+            run_in_bfloat16(module, device)  # after sharding, which makes other chains
 
     def train(
         self,
@@ -210,28 +218,25 @@ class Learner:
             batches: with several ranks, this rank's rows of every batch. The arrays are not copied: they must not
                 change until `finish` of the result has returned.
             shard: index of the replay shard that granted the batches.
-            diagnostics: whether to measure norms in the last update.
+            diagnostics: whether to measure norms in the last update. Recorded updates always measure them.
             between: called after every update but the last.
         """
         batch = self._fetch(batches)
         self.normalizer.merge(*(self._to_device(array) for array in (batches.return_minimum, batches.return_maximum)))
         count = batches.num_batches
-        if self.recorded is not None and count == self.spec.config.batches_per_request and not diagnostics:
-            metrics = self.recorded(*batch)
-            self._count(count, shard)
-        else:
-            for index in range(count):
-                metrics = self._update(batch, index, diagnostics and index == count - 1)
-                self._count(1, shard)
-                if index < count - 1:
-                    between()
+        for index in range(count):
+            one, last = Batch(*(tensor[index] for tensor in batch)), index == count - 1
+            metrics = self.recorded(*one) if self.recorded is not None else self._update(one, diagnostics and last)
+            self.updates += 1
+            self.consumed[shard] += 1
+            if not last:
+                between()
         average_over_ranks(list(metrics.values()), self.ranks)
         scale = self.normalizer.denominator(self.state.temperature())
         return Trained(metrics, scale.to(self.dtype), self.updates)
 
-    def _update(self, batches: Batch, index: int, diagnostics: bool = False) -> dict[str, Tensor]:
-        """Make an update with one of the batches, without waiting for the device or reading values of tensors."""
-        batch = Batch(*(tensor[index] for tensor in batches))
+    def _update(self, batch: Batch, diagnostics: bool = False) -> dict[str, Tensor]:
+        """Make an update without waiting for the device or reading values of tensors."""
         self._observe(batch.observations)
         temperature = self.state.temperature()
         batch = batch._replace(rewards=self.normalizer.normalize(batch.rewards, batch.task_ids, temperature))
@@ -253,22 +258,17 @@ class Learner:
         for norm in self.observed:
             norm.observe(mean, variance, self.spec.config.batch_size)
 
-    def _updates(self, *tensors: Tensor) -> dict[str, Tensor]:
-        """Make all updates of a full request. This is the function that is recorded."""
-        for index in range(self.spec.config.batches_per_request):
-            metrics = self._update(Batch(*tensors), index)
-        return metrics
-
-    def _count(self, updates: int, shard: int) -> None:
-        self.updates += updates
-        self.consumed[shard] += updates
+    def _diagnosed(self, *tensors: Tensor) -> dict[str, Tensor]:
+        """Make an update with diagnostics. This is the function that is recorded: one recording serves all updates."""
+        return self._update(Batch(*tensors), diagnostics=True)
 
     def _fetch(self, batches: Batches) -> Batch:
         """Copy batches to the device. On a GPU the copy runs while it still works on earlier batches."""
         if self.copies is None:
             return Batch(*(self._parameters_dtype(self._to_device(array)) for array in batches[:6]))
-        current = torch.cuda.current_stream()
-        with torch.cuda.stream(self.copies):
+        streams = torch.get_device_module(self.device)
+        current = streams.current_stream()
+        with streams.stream(self.copies):
             fetched = [self._to_device(array) for array in batches[:6]]
         current.wait_stream(self.copies)
         for tensor in fetched:
@@ -321,6 +321,11 @@ class Learner:
         for name, optimizer in state.optimizers().items():
             found[f"{name}_optimizer"] = {names[id(p)]: dict(moments) for p, moments in optimizer.state.items()}
         return found | {"normalizer": self.normalizer.state_dict()}
+
+    def refresh(self) -> None:
+        """Follow a change of the parameters from outside, such as that of `load`."""
+        for optimizer in self.state.optimizers().values():
+            optimizer.refresh()
 
     def counters(self) -> dict[str, Any]:
         """Return the rest of the training state, as JSON can hold it."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from actors.backends.here import CALLED_IN
 from learner.scale.waiting import ENVIRONMENT
@@ -19,6 +20,7 @@ from tests.support.usual_signals import give_children_the_usual_signals
 give_children_the_usual_signals()
 os.environ.setdefault("MUJOCO_GL", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("TRITON_INTERPRET", "0" if torch.cuda.is_available() else "1")  # kernels for GPUs run on a CPU
 os.environ.update(ENVIRONMENT)  # runs in this process share the machine too
 
 

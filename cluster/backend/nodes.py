@@ -60,7 +60,7 @@ def wait_for_nodes(parts: Parts, say: Callable[[str], None]) -> None:
 
 def cluster_machine(parts: Parts) -> Machine:
     """Return the resources of all present nodes as one machine."""
-    return Machine("this cluster", int(total(parts, "learner", "GPU")), True, is_cluster=True)
+    return Machine("this cluster", int(total(parts, "learner", "GPU")), is_cluster=True)
 
 
 def total(parts: Parts, role: Role, resource: str) -> float:

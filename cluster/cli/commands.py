@@ -355,7 +355,7 @@ def film(run: Name = "", tasks: tuple[str, ...] = (), every: int = 4, folder: st
 
 def here(config: Config) -> Config:
     """Return the configuration changed to run the policy on this machine, which may not be the machine that trained."""
-    learner = replace(config.learner, device="cpu", precision="float32", compile=False, ranks=1, replicas=1)
+    learner = replace(config.learner, device="cpu", precision="float32", ranks=1, replicas=1)
     actors = replace(config.actors, runtime={})
     return replace(config, learner=replace(learner, sharding="auto"), actors=actors)
 

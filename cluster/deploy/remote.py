@@ -203,8 +203,8 @@ def exit_code(client: Any, job: str) -> int:
 
 
 def working_tree() -> dict[str, Any]:
-    """Return a runtime environment with our packages from this working tree. It includes the kernel compiled here,
-    which a node loads if it can."""
+    """Return a runtime environment with our packages from this working tree. It includes the kernels compiled
+    here, which a node loads if it can."""
     if not (ROOT / "pyproject.toml").exists():
         return {}  # installed, not a working tree: use the cluster's packages
     os.environ["RAY_RUNTIME_ENV_IGNORE_GITIGNORE"] = "1"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 import re
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,20 +17,17 @@ class Machine:
     Attributes:
         name: its name in messages.
         gpus: NVIDIA GPUs that a learner may have.
-        compiler: whether a C++ compiler is installed, for --learner.compile.
         is_cluster: whether memory and disks belong to other machines, which check them themselves.
     """
 
     name: str
     gpus: int
-    compiler: bool
     is_cluster: bool = False
 
 
 def this_machine() -> Machine:
-    compilers = (os.environ.get("CXX", "c++"), "g++", "clang++")
     gpus = visible(os.environ.get("CUDA_VISIBLE_DEVICES"), gpu_files(), gpu_names())
-    return Machine("this machine", gpus, any(map(shutil.which, compilers)))
+    return Machine("this machine", gpus)
 
 
 def visible(named: str | None, files: int, names: Sequence[str]) -> int:

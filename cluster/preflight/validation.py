@@ -181,8 +181,6 @@ def check_device(config: Config, machine: Machine) -> None:
         raise ConfigError(f"--learner.device cuda: {machine.name} has no NVIDIA GPU; use auto or cpu")
     if learner.precision == "tf32" and (learner.device == "cpu" or not machine.gpus):
         raise ConfigError("--learner.precision tf32 is for NVIDIA GPUs; use auto, float32 or bf16")
-    if learner.compile and not machine.compiler:
-        raise ConfigError("--learner.compile needs a C++ compiler, and g++ is not found: install it, or leave that out")
 
 
 def check_ranks(config: Config, machine: Machine) -> None:

@@ -1,4 +1,4 @@
-"""One BRC update (docs/algorithm.md): critic, target, policy, temperature, in that order.
+"""One BRC update (docs/algorithm.md): critic and target, policy, temperature, in that order.
 
 `update` is a function of (state, batch, noise): it draws no random numbers and reads no clock, so equal inputs give
 equal outputs. It changes `state` in place: a second copy of a billion parameters would double the memory.
@@ -6,6 +6,7 @@ equal outputs. It changes `state` in place: a second copy of a billion parameter
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,10 +18,13 @@ from learner.agents import gradients, tanh_normal
 from learner.agents.gradients import Combine
 from learner.agents.interface import Agent, Batch
 from learner.agents.losses import critic_loss
-from learner.agents.optimizers import adam_options, adamw, follow, norms, with_moments
+from learner.agents.optimizers import AdamW, adam_of_scalar, adamw
 from learner.config import LearnerConfig
 from learner.networks.modules import Critic, Policy
 from learner.networks.spec import NetworkSpec
+from learner.scale.precision import made_in
+
+TEMPERATURE_BETAS = (0.5, 0.999)
 
 
 @dataclass
@@ -31,14 +35,14 @@ class BRCState:
     target: Critic
     policy: Policy
     log_temperature: nn.Parameter
-    critic_optimizer: torch.optim.Optimizer
-    policy_optimizer: torch.optim.Optimizer
-    temperature_optimizer: torch.optim.Optimizer
+    critic_optimizer: AdamW  # moves the target too
+    policy_optimizer: AdamW
+    temperature_optimizer: AdamW
 
     def modules(self) -> dict[str, nn.Module]:
         return {"critic": self.critic, "target": self.target, "policy": self.policy}
 
-    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+    def optimizers(self) -> dict[str, AdamW]:
         return {
             "critic": self.critic_optimizer,
             "policy": self.policy_optimizer,
@@ -70,23 +74,20 @@ def initial_state(
 
     `prepare` is called with every network, the target included, before its optimiser is made.
     """
-    critic = Critic(spec).to(dtype=dtype, device=device)
-    target = Critic(spec).to(dtype=dtype, device=device).requires_grad_(False)
-    target.load_state_dict(critic.state_dict())
-    policy = Policy(spec).to(dtype=dtype, device=device)
+    with made_in(dtype, device):
+        critic, policy = Critic(spec), Policy(spec)
+        log_temperature = nn.Parameter(torch.full((), math.log(config.initial_temperature)))
+    target = copy.deepcopy(critic).requires_grad_(False)
     for module in (critic, target, policy):
         prepare(module)
-    log_temperature = nn.Parameter(torch.tensor(math.log(config.initial_temperature), dtype=dtype, device=device))
-
-    adam = torch.optim.Adam([log_temperature], betas=(0.5, 0.999), **adam_options(config, log_temperature.is_cuda))
     return BRCState(
         critic,
         target,
         policy,
         log_temperature,
-        adamw(critic, config),
+        adamw(critic, config, target),
         adamw(policy, config),
-        with_moments(adam),
+        adam_of_scalar(log_temperature, config.learning_rate, TEMPERATURE_BETAS),
     )
 
 
@@ -117,35 +118,33 @@ def update(
     old_embedding = state.critic.embed(batch.task_ids)
     loss = critic_loss(config)
 
-    # 1. Critic: all heads learn from one target, the mean of the target heads for the next action.
+    # 1. Critic: all heads learn from one target, the mean of the target heads for the next action. Then every parameter
+    # of the target network, LayerNorm and embeddings included, moves towards the new critic.
     with torch.no_grad():
         detached = None if old_embedding is None else old_embedding.detach()
         target = bellman_target(state, batch, noise[0], detached, temperature, config)
     outputs = state.critic(batch.observations, batch.actions, old_embedding)
-    state.critic_optimizer.zero_grad(set_to_none=True)
-    mean_loss = combine(loss.rows(outputs, target), batch.task_ids, state.critic)
+    state.critic_optimizer.zero_grad()
+    mean_loss = combine(loss.rows(outputs, target), batch.task_ids, state.critic_optimizer.flat.leaves)
     state.critic_optimizer.step()
     if diagnostics:
-        metrics |= norms("critic", state.critic)
+        metrics |= state.critic_optimizer.norms("critic")
         metrics["target_mean"] = loss.target_values(target).mean()
 
-    # 2. Target: every parameter, LayerNorm and embeddings included, moves towards the new critic.
-    follow(state.target, state.critic, config.polyak)
-
-    # 3. Policy, against the critic just updated. Only the critic loss trains the embedding.
+    # 2. Policy, against the critic just updated. Only the critic loss trains the embedding.
     with torch.no_grad():
         embedding = state.critic.embed(batch.task_ids)
     mean, log_std = state.policy(batch.observations, embedding)
     actions, log_prob = tanh_normal.sample(mean, log_std, noise[1])
-    value, value_gradient = value_and_action_gradient(state.critic, batch.observations, actions, embedding, config)
+    value, value_gradient = value_and_action_gradient(state, batch.observations, actions, embedding, config)
     entropy_loss = temperature * log_prob.mean()
-    state.policy_optimizer.zero_grad(set_to_none=True)
+    state.policy_optimizer.zero_grad()
     torch.autograd.backward([entropy_loss, actions], [None, -value_gradient])
     state.policy_optimizer.step()
     if diagnostics:
-        metrics |= norms("policy", state.policy)
+        metrics |= state.policy_optimizer.norms("policy")
 
-    # 4. Temperature: d/dlog(alpha) of alpha (H - Hbar), with the entropy of the policy before its step.
+    # 3. Temperature: d/dlog(alpha) of alpha (H - Hbar), with the entropy of the policy before its step.
     entropy = -log_prob.detach().mean()
     gap = entropy - config.target_entropy_per_action * actions.shape[-1]
     state.log_temperature.grad = temperature * gap
@@ -175,17 +174,19 @@ def bellman_target(
 
 
 def value_and_action_gradient(
-    critic: Critic, observations: Tensor, actions: Tensor, embedding: Tensor | None, config: LearnerConfig
+    state: BRCState, observations: Tensor, actions: Tensor, embedding: Tensor | None, config: LearnerConfig
 ) -> tuple[Tensor, Tensor]:
     """Return the batch mean of Q (mean over heads) and its gradient with respect to the actions (B, action).
 
     The critic's parameters get no gradient, which skips a third of the work, the products for the weights' gradients.
-    `requires_grad_` is set before the forward pass because compiled blocks need to know it then.
+    `requires_grad_` is set before the forward pass because a chain decides then what it computes.
     """
     free_actions = actions.detach().requires_grad_()
-    critic.requires_grad_(False)
-    outputs = critic(observations, free_actions, embedding)
-    critic.requires_grad_()
+    for leaf in state.critic_optimizer.flat.leaves:
+        leaf.requires_grad_(False)
+    outputs = state.critic(observations, free_actions, embedding)
+    for leaf in state.critic_optimizer.flat.leaves:
+        leaf.requires_grad_()
     value = critic_loss(config).values(outputs).mean()
     (gradient,) = torch.autograd.grad(value, [free_actions])
     return value.detach(), gradient

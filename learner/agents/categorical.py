@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
 
 def support(num_bins: int, value_limit: float, like: Tensor) -> Tensor:
     """Return the atoms -V + i * 2V / (bins - 1), shape (bins,), with the dtype and on the device of `like`."""
+    return atoms(num_bins, value_limit, like.dtype, like.device)
+
+
+@cache
+def atoms(num_bins: int, value_limit: float, dtype: torch.dtype, device: torch.device) -> Tensor:
     # Rounded once, from float64: a float32 product is off by up to two units in the last place.
-    atoms = torch.arange(num_bins, dtype=torch.float64, device=like.device) * (2.0 * value_limit / (num_bins - 1))
-    return (atoms - value_limit).to(like.dtype)
+    values = torch.arange(num_bins, dtype=torch.float64, device=device) * (2.0 * value_limit / (num_bins - 1))
+    return (values - value_limit).to(dtype)
 
 
 def expectation(logits: Tensor, atoms: Tensor) -> Tensor:

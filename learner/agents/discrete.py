@@ -12,6 +12,7 @@ chosen.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,10 +23,11 @@ from learner.agents import gradients
 from learner.agents.gradients import Combine
 from learner.agents.interface import Agent, Batch
 from learner.agents.losses import critic_loss
-from learner.agents.optimizers import adamw, follow, norms
+from learner.agents.optimizers import AdamW, adamw
 from learner.config import LearnerConfig
 from learner.networks.modules import DiscreteCritic
 from learner.networks.spec import NetworkSpec
+from learner.scale.precision import made_in
 
 
 def action_values(critic: DiscreteCritic, values: Tensor, task_ids: Tensor) -> Tensor:
@@ -40,12 +42,12 @@ class DiscreteState:
 
     critic: DiscreteCritic
     target: DiscreteCritic
-    critic_optimizer: torch.optim.Optimizer
+    critic_optimizer: AdamW  # moves the target too
 
     def modules(self) -> dict[str, nn.Module]:
         return {"critic": self.critic, "target": self.target}
 
-    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+    def optimizers(self) -> dict[str, AdamW]:
         return {"critic": self.critic_optimizer}
 
     def scalars(self) -> dict[str, nn.Parameter]:
@@ -70,12 +72,12 @@ def initial_state(
     prepare: Callable[[nn.Module], None] = lambda module: None,
 ) -> DiscreteState:
     """Return new networks, the target an exact copy of the critic, and the optimiser, like `brc.initial_state`."""
-    critic = DiscreteCritic(spec).to(dtype=dtype, device=device)
-    target = DiscreteCritic(spec).to(dtype=dtype, device=device).requires_grad_(False)
-    target.load_state_dict(critic.state_dict())
+    with made_in(dtype, device):
+        critic = DiscreteCritic(spec)
+    target = copy.deepcopy(critic).requires_grad_(False)
     for module in (critic, target):
         prepare(module)
-    return DiscreteState(critic, target, adamw(critic, config))
+    return DiscreteState(critic, target, adamw(critic, config, target))
 
 
 def update(
@@ -97,14 +99,13 @@ def update(
     outputs = state.critic(observations, batch.task_ids)
     taken = batch.actions[:, 0].long()
     chosen = outputs[:, torch.arange(len(taken), device=taken.device), taken]
-    state.critic_optimizer.zero_grad(set_to_none=True)
-    metrics = {"critic_loss": combine(loss.rows(chosen, target), batch.task_ids, state.critic)}
+    state.critic_optimizer.zero_grad()
+    metrics = {"critic_loss": combine(loss.rows(chosen, target), batch.task_ids, state.critic_optimizer.flat.leaves)}
     state.critic_optimizer.step()
     metrics["q_mean"] = loss.values(chosen.detach()).mean()
     if diagnostics:
-        metrics |= norms("critic", state.critic)
+        metrics |= state.critic_optimizer.norms("critic")
         metrics["target_mean"] = loss.target_values(target).mean()
-    follow(state.target, state.critic, config.polyak)
     return metrics
 
 

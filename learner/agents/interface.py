@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from learner.agents.gradients import Combine
+from learner.agents.optimizers import AdamW
 from learner.config import LearnerConfig
 from learner.networks.spec import NetworkSpec
 
@@ -34,7 +35,7 @@ class State(Protocol):
     def modules(self) -> dict[str, nn.Module]:
         """Return the networks by their names in checkpoints."""
 
-    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+    def optimizers(self) -> dict[str, AdamW]:
         """Return the optimisers. The key of each is the name of the network or scalar that it trains."""
 
     def scalars(self) -> dict[str, nn.Parameter]:

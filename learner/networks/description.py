@@ -96,7 +96,7 @@ class Group:
 @dataclass(frozen=True)
 class Residual:
     """Compute x plus the output of the layers for x. The layers contain no Concat. A residual is the unit that is
-    compiled and sharded."""
+    sharded."""
 
     name: str
     layers: tuple[Layer, ...]

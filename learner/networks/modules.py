@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from learner.networks import registry
 from learner.networks.description import ACTION, OBSERVATION, TASK
 from learner.networks.spec import NetworkSpec
-from learner.networks.torch_network import add_layers, channels_last, run
+from learner.networks.torch_network import add_layers, channels_last, planned, run
 
 
 def normalized(table: Tensor, norm: str) -> Tensor:
@@ -35,6 +36,7 @@ class Critic(nn.Module):
         self.embedding_norm = spec.embedding_norm
         network = registry.critic(spec)
         self.steps, _ = add_layers(self, network.layers, network.shape(OBSERVATION), network)
+        self.plan = planned(self.steps)
         self.task_embeddings = task_embeddings(spec)
 
     def embedding_table(self) -> Tensor | None:
@@ -45,12 +47,12 @@ class Critic(nn.Module):
     def embed(self, task_ids: Tensor) -> Tensor | None:
         """Return (batch, embedding) for (batch,) int64 task ids; None for a single task."""
         table = self.embedding_table()
-        return None if table is None else table[task_ids]
+        return None if table is None else F.embedding(task_ids, table)
 
     def forward(self, observations: Tensor, actions: Tensor, embedding: Tensor | None) -> Tensor:
         """Return logits (heads, batch, bins). `embedding` is the result of `embed`."""
         inputs = {OBSERVATION: observations, ACTION: actions} | ({} if embedding is None else {TASK: embedding})
-        found: Tensor = run(self.steps, observations, inputs)
+        found: Tensor = run(self.plan, observations, inputs)
         return found
 
 
@@ -61,11 +63,12 @@ class Policy(nn.Module):
         super().__init__()
         network = registry.policy(spec)
         self.steps, _ = add_layers(self, network.layers, network.shape(OBSERVATION), network)
+        self.plan = planned(self.steps)
 
     def forward(self, observations: Tensor, embedding: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the mean and log standard deviation, each (batch, actions), of the Gaussian before the tanh."""
         inputs = {OBSERVATION: observations} | ({} if embedding is None else {TASK: embedding})
-        found = run(self.steps, observations, inputs)
+        found = run(self.plan, observations, inputs)
         return found["mean"], found["log_std"]
 
 
@@ -79,10 +82,12 @@ class DiscreteCritic(nn.Module):
         self.spec = spec
         network = registry.discrete_critic(spec)
         self.steps, _ = add_layers(self, network.layers, network.shape(OBSERVATION), network)
+        self.plan = planned(self.steps)
         channels_last(self)
         self.task_embeddings = task_embeddings(spec)
-        counts = torch.tensor(spec.num_actions)
-        available = torch.arange(spec.most_actions) < counts[:, None]
+        available = torch.zeros(len(spec.num_actions), spec.most_actions, dtype=torch.bool)
+        for task, count in enumerate(spec.num_actions):
+            available[task, :count] = True
         self.register_buffer("available", available, persistent=False)
 
     def embedding_table(self) -> Tensor | None:
@@ -93,5 +98,7 @@ class DiscreteCritic(nn.Module):
         """Return logits (heads, B, actions, bins) for observations (B, observation). Images are scaled to [0, 1]."""
         rows, table = len(observations), self.embedding_table()
         x = observations.view(rows, *self.spec.observation_shape)
-        logits: Tensor = run(self.steps, x, {OBSERVATION: x} | ({} if table is None else {TASK: table[task_ids]}))
+        logits: Tensor = run(
+            self.plan, x, {OBSERVATION: x} | ({} if table is None else {TASK: F.embedding(task_ids, table)})
+        )
         return logits.view(len(logits), rows, self.spec.most_actions, self.spec.num_bins)

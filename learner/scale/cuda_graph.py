@@ -1,4 +1,4 @@
-"""Records updates once as a CUDA graph. The host then launches one graph instead of hundreds of kernels."""
+"""Records an update once as a CUDA graph. The host then launches one graph instead of hundreds of kernels."""
 
 from __future__ import annotations
 
@@ -21,25 +21,32 @@ class Recorded:
         self.function = function
         self.generator = generator
         self.calls = 0
+        self.aside: torch.cuda.Stream | None = None
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, *inputs: Tensor) -> dict[str, Tensor]:
         self.calls += 1
         if self.calls <= WARM_UP:
             # On another stream, as in the recording: autograd remembers the stream of an operation.
-            aside, current = torch.cuda.Stream(), torch.cuda.current_stream()
-            aside.wait_stream(current)
-            with torch.cuda.stream(aside):
+            current = torch.cuda.current_stream()
+            self.aside = self.aside or torch.cuda.Stream()
+            self.aside.wait_stream(current)
+            with torch.cuda.stream(self.aside):
                 outputs = self.function(*inputs)
-            current.wait_stream(aside)
+            current.wait_stream(self.aside)
             return outputs
         if self.graph is None:
             self.inputs = [tensor.clone() for tensor in inputs]
-            self.graph = torch.cuda.CUDAGraph()
-            self.graph.register_generator_state(self.generator)
-            # thread_local: threads that write a checkpoint may use CUDA during the recording.
-            with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
-                self.outputs = self.function(*self.inputs)
+            graph = torch.cuda.CUDAGraph()
+            graph.register_generator_state(self.generator)
+            try:
+                # thread_local: threads that write a checkpoint may use CUDA during the recording.
+                with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                    self.outputs = self.function(*self.inputs)
+            except RuntimeError as error:
+                error.add_note("This happened while an update was recorded; --learner.no-record makes updates without.")
+                raise
+            self.graph = graph
         else:
             torch._foreach_copy_(self.inputs, inputs)
         self.graph.replay()

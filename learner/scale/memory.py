@@ -72,9 +72,10 @@ def footprint(
         "critic_gradients": critic * number // parts,
         "critic_moments": 2 * critic * number // parts,
         "policy": 4 * policy * number,
-        # Sharded: two blocks and the gradient of one are gathered at a time. Else, in bfloat16: a copy of all weights.
+        # Sharded: two blocks and the gradient of one are gathered at a time. Else, in bfloat16: copies of
+        # critic and target.
         "gathered": (2 * block * factor + block * number) if parts > 1 else 0,
-        "rounded": critic * factor if half and parts == 1 else 0,
+        "rounded": 2 * critic * factor if half and parts == 1 else 0,
         # On a CPU in bfloat16, rounded factors are kept in addition to the originals, which adds half.
         "activations": rows * (layers * factor * (3 if half and device == "cpu" else 2) // 2 + outputs),
         "batches": 2 * most_batches * row * batch_size,

@@ -11,12 +11,14 @@ every machine. On such a device convolutions stay in float32; hardware with bflo
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from learner.networks.torch_network import chains
 
 Precision = Literal["auto", "float64", "float32", "tf32", "bf16"]
 WIDE = 256
@@ -24,6 +26,18 @@ WIDE = 256
 
 def parameter_dtype(precision: Precision) -> torch.dtype:
     return torch.float64 if precision == "float64" else torch.float32
+
+
+@contextmanager
+def made_in(dtype: torch.dtype, device: torch.device | str) -> Iterator[None]:
+    """Make all tensors of this context that do not name a dtype or device of this dtype and on this device."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device(device):
+            yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def fastest(device: str, width: int) -> Precision:
@@ -45,51 +59,28 @@ def multiplies_bfloat16(device: str) -> bool:
 
 
 def set_products(precision: Precision) -> None:
-    """Let CUDA round the factors of float32 products if the precision is tf32. This holds for the whole process."""
+    """Let CUDA round the factors of float32 products and convolutions if the precision is tf32, and only then: by
+    default torch lets cuDNN round those of convolutions. This holds for the whole process."""
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
 
 
 def run_in_bfloat16(module: nn.Module, device: str) -> None:
-    """Make `module` compute in bfloat16, or emulate it. Its parameters and its outputs stay float32."""
-    if multiplies_bfloat16(device):
-        autocast(module, device)
-    else:
-        round_factors(module)
+    """Compute the products of a module in bfloat16, or emulate that. Its parameters and outputs stay float32."""
+    native = multiplies_bfloat16(device)
+    for chain in chains(module):
+        chain.products = "bfloat16" if native else "rounded"
+    for part in module.modules():
+        if native and isinstance(part, nn.Conv2d):
+            part.__class__ = BFloat16Convolution
 
 
-def autocast(module: nn.Module, device: str) -> None:
-    """Run `module.forward` under torch.autocast in bfloat16. Outputs get the dtype of the inputs, so that losses are
-    computed in full precision."""
-    forward = module.forward
-
-    @functools.wraps(forward)
-    def mixed(*inputs: Tensor | None) -> Tensor | tuple[Tensor, ...]:
-        with torch.autocast(device, torch.bfloat16):
-            outputs = forward(*inputs)
-        dtype = next(value.dtype for value in inputs if value is not None)
-        return outputs.to(dtype) if isinstance(outputs, Tensor) else tuple(output.to(dtype) for output in outputs)
-
-    module.forward = mixed
-
-
-def round_factors(module: nn.Module) -> None:
-    """Emulate bfloat16 in linear layers. The results are those of an NVIDIA GPU, apart from the order of sums: the
-    product of two bfloat16 numbers is a float32.
-
-    torch's own bfloat16 products on a CPU are about twenty times slower than this.
-    """
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear):
-            layer.__class__ = RoundedLinear
-
-
-class RoundedLinear(nn.Linear):
-    """A linear layer whose inputs, parameters and outputs, and the gradients of all these, are rounded to bfloat16."""
+class BFloat16Convolution(nn.Conv2d):
+    """A convolution in bfloat16 of float32 inputs and parameters."""
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return rounded(F.linear(rounded(inputs), rounded(self.weight), rounded(self.bias)))
-
-
-def rounded(tensor: Tensor) -> Tensor:
-    """Round a tensor to bfloat16. Its gradient is rounded too, since it passes through the same two casts."""
-    return tensor.bfloat16().float()
+        assert self.bias is not None
+        found: Tensor = self._conv_forward(inputs.bfloat16(), self.weight.bfloat16(), self.bias.bfloat16()).to(
+            inputs.dtype
+        )
+        return found

@@ -22,7 +22,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from learner.networks.modules import Critic
-from learner.networks.torch_network import Members, ResidualSum
+from learner.networks.torch_network import Members, ResidualSum, split_chains
 from learner.spec import Ranks
 
 MEETING_S = 300.0
@@ -63,7 +63,7 @@ def shard(critic: Critic, ranks: Ranks, device: str, bfloat16: bool) -> None:
         "mp_policy": MixedPrecisionPolicy(
             param_dtype=torch.bfloat16 if bfloat16 else None,
             reduce_dtype=torch.float32 if bfloat16 else None,
-            cast_forward_inputs=False,  # autocast casts them
+            cast_forward_inputs=False,  # chains round them
         ),
     }
     for members in [module for module in critic.modules() if isinstance(module, Members)]:
@@ -71,26 +71,18 @@ def shard(critic: Critic, ranks: Ranks, device: str, bfloat16: bool) -> None:
             for block in [module for module in head.modules() if isinstance(module, ResidualSum)]:
                 fully_shard(block, **options)
             fully_shard(head, **options)
+    split_chains(critic)
     table = critic.task_embeddings
     fully_shard(critic, ignored_params=set() if table is None else {table}, **options)
-
-
-def average_gradients(optimizer: torch.optim.Optimizer, ranks: Ranks) -> None:
-    """Make every step of the optimiser first average, in one call, the gradients that sharding has not averaged."""
-    if ranks.count == 1:
-        return
-
-    def average(*_: Any) -> None:
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        gradients = [p.grad for p in parameters if p.grad is not None and not isinstance(p, DTensor)]
-        average_over_ranks(gradients, ranks)
-
-    optimizer.register_step_pre_hook(average)
 
 
 def average_over_ranks(tensors: Sequence[Tensor], ranks: Ranks) -> None:
     """Replace tensors, all of one dtype, by their mean over ranks."""
     if ranks.count == 1 or not tensors:
+        return
+    if len(tensors) == 1 and tensors[0].is_contiguous():
+        dist.all_reduce(tensors[0])
+        tensors[0].div_(ranks.count)
         return
     flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
     dist.all_reduce(flat)

@@ -75,8 +75,7 @@ def is_measured(spec: LearnerSpec) -> bool:
 
 def measure(spec: LearnerSpec, ranks: Ranks) -> dict[Way, float]:
     """Return the seconds of an update in every way, with one rank's rows of a batch."""
-    # Not compiled: that would take half a minute more, and updates are not faster (docs/performance.md).
-    one = spec.changed(batch_size=spec.config.batch_size // ranks.count, batches_per_request=1, compile=False)
+    one = spec.changed(batch_size=spec.config.batch_size // ranks.count, batches_per_request=1)
     choices = ways(spec)
     with torch.random.fork_rng(devices=[]):
         learners = {

@@ -145,6 +145,7 @@ def load(learner: Learner, url: str) -> None:
         learner.load_counters(json.load(file))
     with plain_errors(f"{url} cannot be read"):
         dcp_load(learner.tensors(), checkpoint_id=url, storage_reader=reader(url), no_dist=learner.ranks.count == 1)
+    learner.refresh()
 
 
 def load_policy(networks: NetworkSpec, url: str) -> PolicyMessage:

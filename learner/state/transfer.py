@@ -68,6 +68,7 @@ def begin_from(learner: Learner, origin: Origin) -> None:
         if task >= 0:
             learner.normalizer.minimum[index] = others["normalizer"]["minimum"][task]
             learner.normalizer.maximum[index] = others["normalizer"]["maximum"][task]
+    learner.refresh()
 
 
 def fold_embedding(saved: dict[str, dict[str, Tensor]], ours: dict[str, nn.Module], origin: Origin) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
+from learner.networks import norm
 from tests.support import tiny
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "serial_runs.json"
@@ -41,14 +42,16 @@ RUNS = {
 
 
 def machine() -> str:
-    """Return the kind of processor and the versions of the libraries, which decide the order of floating-point sums."""
+    """Return the kind of processor, whether there is our kernel, and the versions of the libraries. These decide the
+    order of floating-point sums."""
     cpu = Path("/proc/cpuinfo")
     found = (
         dict(re.findall(r"^(vendor_id|cpu family|model)\s*:\s*(.*)$", cpu.read_text(), re.M)) if cpu.exists() else {}
     )
     kind = " ".join(found.values()) or platform.processor()
     libraries = [f"{name} {version(name)}" for name in ("torch", "numpy", "mujoco", "envpool")]
-    return ", ".join([kind, torch.backends.cpu.get_cpu_capability(), *libraries])
+    kernel = "without norm.c" if norm.KERNEL is None else "norm.c"
+    return ", ".join([kind, torch.backends.cpu.get_cpu_capability(), kernel, *libraries])
 
 
 def tensors(value: Any) -> list[torch.Tensor]:

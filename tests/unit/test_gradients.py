@@ -6,7 +6,7 @@ from itertools import permutations
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from learner.agents import gradients
 from learner.agents.gradients import Combine
@@ -19,23 +19,22 @@ NETWORKS = NetworkSpec(observation_size=5, action_size=2, num_tasks=3, width=16,
 ROWS = 24
 
 
-def surgery(rows: Tensor, task_ids: Tensor, network: nn.Module) -> Tensor:
+def surgery(rows: Tensor, task_ids: Tensor, leaves: list[Tensor]) -> Tensor:
     """PCGrad (arXiv 2001.06782): remove from a task's gradient its component against another task's gradient."""
-    parameters = list(network.parameters())
     losses = [rows[:, task_ids == task].sum() / len(task_ids) for task in task_ids.unique()]
-    found = [torch.autograd.grad(loss, parameters, retain_graph=True, materialize_grads=True) for loss in losses]
+    found = [torch.autograd.grad(loss, leaves, retain_graph=True, materialize_grads=True) for loss in losses]
     plain = [torch.cat([part.flatten() for part in task]) for task in found]
     cut = [task.clone() for task in plain]
     for one, other in permutations(range(len(plain)), 2):
         against = torch.dot(cut[one], plain[other]).clamp(max=0.0)
         cut[one] -= against / plain[other].square().sum() * plain[other]
-    sizes = [parameter.numel() for parameter in parameters]
-    for parameter, part in zip(parameters, torch.stack(cut).sum(dim=0).split(sizes), strict=True):
-        parameter.grad = part.view_as(parameter).clone()
+    sizes = [leaf.numel() for leaf in leaves]
+    for leaf, part in zip(leaves, torch.stack(cut).sum(dim=0).split(sizes), strict=True):
+        leaf.grad = part.view_as(leaf).clone()
     return torch.stack(losses).sum().detach()
 
 
-def without_surgery(rows: Tensor, task_ids: Tensor, network: nn.Module) -> Tensor:
+def without_surgery(rows: Tensor, task_ids: Tensor, leaves: list[Tensor]) -> Tensor:
     """Set the sum of the tasks' gradients, each computed separately."""
     losses = [rows[:, task_ids == task].sum() / len(task_ids) for task in task_ids.unique()]
     for loss in losses:

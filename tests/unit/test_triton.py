@@ -1,0 +1,157 @@
+"""Kernels in Triton, run by its interpreter on a CPU, against torch's operations for the same."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+
+from learner.networks import norm
+from learner.networks.chain import Products
+from learner.networks.description import OBSERVATION
+from learner.networks.registry import bronet
+from tests.unit.test_chain import INPUTS, made
+
+triton = pytest.importorskip("triton", reason="needs triton")
+
+from learner.agents import adamw_triton  # noqa: E402
+from learner.agents.optimizers import AdamW  # noqa: E402
+from learner.networks import norm_triton  # noqa: E402
+from learner.networks.torch_network import chains  # noqa: E402
+from learner.scale.flat import flatten  # noqa: E402
+
+SHAPES = pytest.mark.parametrize("shape", [(1, 1, 16), (2, 5, 3), (2, 129, 20)])
+
+
+@SHAPES
+@pytest.mark.parametrize("then", ["nothing", "relu", "add"])
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "bfloat16"])
+def test_norms_are_those_of_torch(then: str, shape: tuple[int, int, int], half: bool) -> None:
+    rng = torch.Generator().manual_seed(0)
+    members, _, width = shape
+    x, gradient, skip = (torch.randn(shape, generator=rng) for _ in range(3))
+    shift, weight, bias = (torch.randn(members, width, generator=rng) for _ in range(3))
+    if half:
+        x, gradient = x.bfloat16(), gradient.bfloat16()
+    relu, added = then == "relu", skip if then == "add" else None
+    for whole in (True, False):
+        y, rounded, statistics = norm_triton.forward(x, shift, weight, bias, 1e-6, relu, added, whole)
+        expected, expected_rounded, kept = norm.forward_torch(x, shift, weight, bias, 1e-6, relu, added, whole)
+        torch.testing.assert_close(y, expected, rtol=1e-5 if y.dtype is torch.float32 else 0.01, atol=1e-5)
+        assert (rounded is None) == (expected_rounded is None) == (not half)
+        torch.testing.assert_close(statistics, kept.statistics, rtol=1e-5, atol=1e-6)
+    mask = (y if rounded is None else rounded) if relu else None
+    sums, expected_sums = torch.empty(3, members, width), torch.empty(3, members, width)
+    into = norm_triton.backward(gradient, mask, x, shift, weight, statistics, sums)
+    expected_into = norm.backward_torch(gradient, mask, kept._replace(statistics=statistics), expected_sums)
+    assert into.dtype == x.dtype
+    torch.testing.assert_close(into, expected_into, rtol=0.01 if half else 1e-4, atol=1e-4 if half else 1e-5)
+    torch.testing.assert_close(sums, expected_sums, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("follows", [False, True], ids=["alone", "with a target"])
+@pytest.mark.parametrize("products", ["exact", "bfloat16"])
+def test_a_pass_is_the_step_of_the_optimiser(products: Products, follows: bool) -> None:
+    """Both steps begin from equal states. Their results differ by a unit in the last place of the largest, since torch
+    fuses products with sums in other places."""
+    networks = [made(bronet(20, 1, 5), 2).float() for _ in range(4)]
+    for network in networks:
+        for chain in chains(network):
+            chain.products = products
+    theirs, ours = (
+        AdamW(flatten(one), one.parameters(), 1e-3, 1e-2, target=flatten(other) if follows else None, polyak=0.1)
+        for one, other in (networks[:2], networks[2:])
+    )
+    (leaf,), (mine,) = theirs.flat.leaves, ours.flat.leaves
+    chain, target = ours.flat.chains[0], None if ours.target is None else ours.target.chains[0]
+    for _ in range(5):
+        theirs.zero_grad()
+        x = torch.randn(9, INPUTS, generator=torch.Generator().manual_seed(int(theirs.steps)))
+        networks[0]({OBSERVATION: x}).square().sum().backward()
+        assert leaf.grad is not None
+        pairs = [(leaf, mine), *zip(theirs.moments[id(leaf)], ours.moments[id(mine)], strict=True)]
+        if target is not None and target.leaf is not None and theirs.target is not None:
+            pairs.append((theirs.target.leaves[0], target.leaf))
+        with torch.no_grad():
+            for one, other in pairs:
+                other.copy_(one)
+        theirs.step()
+        squares = adamw_triton.step(
+            mine.detach(), leaf.grad, *ours.moments[id(mine)], None if target is None else target.leaf, chain.rounded,
+            None if target is None else target.rounded, theirs.steps,
+            rate=1e-3, betas=(0.9, 0.999), epsilon=1e-8, decay=1e-2, polyak=0.1,
+        )  # fmt: skip
+        for one, other in pairs:
+            torch.testing.assert_close(other, one, rtol=0, atol=1.2e-7 * float(one.abs().max()))
+        torch.testing.assert_close(squares.sqrt(), torch.stack(list(theirs.norms("x").values())), rtol=1e-6, atol=0)
+        for each in (chain, *([] if target is None else [target])):
+            assert each.leaf is not None and (each.rounded is None) == (products == "exact")
+            if each.rounded is not None:  # the interpreter cuts numbers off where a GPU rounds them
+                torch.testing.assert_close(each.rounded.float(), each.leaf.detach(), rtol=2**-7, atol=0)
+
+
+KERNELS: list[tuple[Any, dict[str, str], dict[str, Any], int]] = [
+    *(
+        (
+            norm_triton.forward_kernel,
+            {"x": number, **dict.fromkeys(("shift", "weight", "bias", "skip", "y", "statistics"), "*fp32")}
+            | {"rounded": "*bf16", "rows": "i32", "width": "i32", "epsilon": "fp32"},
+            {"RELU": True, "SKIP": True, "WHOLE": True, "HALF": number == "*bf16", "BLOCK": 4096},
+            norm_triton.warps(4096),
+        )
+        for number in ("*fp32", "*bf16")
+    ),
+    *(
+        (
+            norm_triton.backward_kernel,
+            {**dict.fromkeys(("gradient", "y", "x", "into"), number), "members": "i32", "rows": "i32", "width": "i32"}
+            | dict.fromkeys(("shift", "weight", "statistics", "partial"), "*fp32"),
+            {"RELU": True, "HALF": number == "*bf16", "BLOCK": 4096},
+            norm_triton.warps(4096),
+        )
+        for number in ("*fp32", "*bf16")
+    ),
+    (
+        adamw_triton.step_kernel,
+        dict.fromkeys(("values", "gradient", "first", "second", "target", "steps", "squares"), "*fp32")
+        | {"rounded": "*bf16", "target_rounded": "*bf16", "count": "i32"}
+        | dict.fromkeys(("rate", "decay", "epsilon", "polyak"), "fp32"),
+        {
+            "BETA1": 0.9,
+            "BETA2": 0.999,
+            "LOG_BETA1": -0.105,
+            "LOG_BETA2": -0.001,
+            "FOLLOWS": True,
+            "ROUNDS": True,
+            "ROUNDS_TARGET": True,
+        }
+        | {"BLOCK": adamw_triton.BLOCK},
+        4,
+    ),
+]
+
+
+def compiled() -> None:
+    """Compile every kernel for an H100, and print its name and the registers that it spills."""
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    for kernel, arguments, constants, warps in KERNELS:
+        signature = arguments | dict.fromkeys(constants, "constexpr")
+        values = {(kernel.arg_names.index(name),): value for name, value in constants.items()}
+        source = ASTSource(fn=kernel, signature=signature, constexprs=values)
+        made = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": warps})
+        print(kernel.__name__, len(made.asm["cubin"]))
+
+
+def test_kernels_compile_for_a_gpu() -> None:
+    """In a process of its own, where the interpreter is not in use."""
+    command = [sys.executable, "-c", "from tests.unit.test_triton import compiled; compiled()"]
+    environment = os.environ | {"TRITON_INTERPRET": "0"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == len(KERNELS)
