@@ -16,8 +16,9 @@ from actors.benchmarks.catalogue import BACKENDS
 
 ROOT = Path(__file__).parents[2]
 OURS = {"actors", "benchmarks", "cluster", "dashboards", "docs", "examples", "learner", "replay", "tests"}
-# Modules of packages that are installed separately. The code looks for them before it imports them.
-APART = {"humanoid_bench", "dex_envs", "gymnasium_robotics", "torchrl", "tensordict", "cpprb"}
+# Modules of packages that are installed separately. The code looks for them before it imports them. Triton comes with
+# torch for CUDA, in the version that this torch needs.
+APART = {"humanoid_bench", "dex_envs", "gymnasium_robotics", "torchrl", "tensordict", "cpprb", "triton"}
 
 
 def requirements(*extras: str) -> list[Requirement]:
