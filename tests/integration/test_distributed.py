@@ -117,7 +117,7 @@ def test_a_killed_learner_goes_on_from_the_last_checkpoint(folder: Path, interva
     assert restarted["lost_updates"] >= 0
     assert_whole(folder, "a", 4000)
     scored = [row["env_steps"] // 1250 for row in tiny.rows(folder, "a", "eval")]
-    # The last steps may pass between two looks of the coordinator. Then the final evaluation is that of 3,750 steps too.
+    # The last steps may pass between two looks of the coordinator: the final evaluation is then that of 3,750 too.
     assert scored in ([0, 1, 2, 3, 3], [0, 1, 2, 3]), "no evaluation was lost"
 
 
