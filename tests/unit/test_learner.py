@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from learner.agents import brc
 from learner.agents.reward_normalizer import RewardNormalizer
 from learner.config import LearnerConfig
-from learner.learner import Learner, finish, make_learner
+from learner.learner import Learner, check_room, finish, make_learner
 from learner.networks.chain import Products
 from learner.networks.description import Dense, Network
 from learner.networks.modules import Critic
@@ -21,8 +22,8 @@ from learner.networks.spec import NetworkSpec
 from learner.networks.torch_network import TorchNetwork, chains
 from learner.nonfinite import NonFinite
 from learner.scale.memory import critic_parameters
-from learner.scale.precision import Precision, parameter_dtype
-from learner.spec import LearnerSpec
+from learner.scale.precision import Precision, parameter_dtype, set_products
+from learner.spec import ALONE, LearnerSpec
 from learner.state import dcp
 from learner.state.checkpoint import CheckpointError, Checkpoints
 from replay.store.rows import Batches
@@ -316,6 +317,30 @@ def test_rounded_factors_are_what_hardware_multiplies() -> None:
     for name, one, ours, theirs in zip(("outputs", "inputs", "weights"), *found, strict=True):
         assert (ours == theirs).float().mean() > 0.97, name
         assert 1e-4 < (ours - one).norm() / one.norm() < 0.01, name
+
+
+def test_a_learner_waits_for_the_memory_of_its_predecessor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver frees the memory of a dead process a while after its end. A GPU that is too small is asked once."""
+    wanted = replace(spec(), config=replace(spec().config, device="cuda"))
+    answers = iter([(1000, 10**12), (1000, 10**12), (10**11, 10**12)])
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: next(answers))
+    check_room(wanted, ALONE)
+    assert next(answers, None) is None
+    answers = iter([(1000, 1000)])
+    with pytest.raises(MemoryError, match=r"--learner\.width 16 needs .* and 1,000 of 1,000 are free"):
+        check_room(wanted, ALONE)
+
+
+def test_only_tf32_lets_a_gpu_round_the_factors_of_float32() -> None:
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    try:
+        for precision, rounds in (("tf32", True), ("float32", False), ("bf16", False)):
+            set_products(precision)  # type: ignore[arg-type]
+            assert torch.backends.cudnn.allow_tf32 is rounds
+            assert (torch.get_float32_matmul_precision() == "high") is rounds
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
