@@ -19,10 +19,10 @@ from learner.agents.gradients import Combine
 from learner.agents.interface import Batch, State
 from learner.agents.reward_normalizer import RewardNormalizer
 from learner.config import LearnerConfig
-from learner.networks.kernels import use_triton
 from learner.networks.modules import Critic
 from learner.networks.spec import from_json, network_spec, to_json
 from learner.networks.torch_network import RunningNormalizer
+from learner.networks.triton_switch import use_triton
 from learner.nonfinite import NonFinite, way_out
 from learner.reports import Measured, Ready
 from learner.scale.cuda_graph import Recorded

@@ -15,6 +15,7 @@ def support(num_bins: int, value_limit: float, like: Tensor) -> Tensor:
 
 @cache
 def atoms(num_bins: int, value_limit: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the result of `support`. It is made once: updates ask for it several times each."""
     # Rounded once, from float64: a float32 product is off by up to two units in the last place.
     values = torch.arange(num_bins, dtype=torch.float64, device=device) * (2.0 * value_limit / (num_bins - 1))
     return (values - value_limit).to(dtype)

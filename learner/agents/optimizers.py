@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from learner.config import LearnerConfig
-from learner.networks import kernels
+from learner.networks import triton_switch
 from learner.scale.flat import Flat, flatten, local
 from learner.scale.sharding import average_over_ranks, total_norm
 from learner.spec import ALONE, Ranks
@@ -74,7 +74,7 @@ class AdamW:
         average_over_ranks([gradient for gradient in gradients if not isinstance(gradient, DTensor)], self.ranks)
         self.steps += 1
         self.squares.clear()
-        in_one = kernels.in_use and not self.steps.is_cpu
+        in_one = triton_switch.in_use and not self.steps.is_cpu
         if in_one and all(leaf.dtype is torch.float32 and not isinstance(leaf, DTensor) for leaf in moved):
             self._pass()
             return
@@ -133,16 +133,6 @@ class AdamW:
         """Round what chains multiply, after parameters, or those of the target, have changed."""
         for chain in (*self.flat.chains, *([] if self.target is None else self.target.chains)):
             chain.refresh()
-
-    def gradient(self, parameter: nn.Parameter) -> Tensor | None:
-        """Return the gradient of a parameter, a part of that of its leaf; None if there is none."""
-        for leaf in self.flat.leaves:
-            place = parameter.storage_offset() - leaf.storage_offset()
-            if leaf is parameter:
-                return leaf.grad
-            if leaf.grad is not None and not isinstance(leaf, nn.Parameter) and 0 <= place < leaf.numel():
-                return leaf.grad.as_strided(parameter.shape, parameter.stride(), leaf.grad.storage_offset() + place)
-        return None
 
     def norms(self, name: str) -> dict[str, Tensor]:
         """Return the global L2 norms of the gradients of the last step, and of the parameters after that step."""

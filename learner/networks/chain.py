@@ -29,15 +29,17 @@ class Operation:
     Attributes:
         kind: `begin` and `end` enclose the layers of a residual: the end adds what was there at the beginning.
         module: the module of a dense or norm, with a weight and a bias.
-        then: what a norm does to its result, or a dense to its input's gradient.
-        late: whether a part of the operation is done by the next: the addition of a dense's bias by a norm, and that of
-            gradients at the beginning of a residual by a dense. A norm is late if it adds a bias.
+        then: what a norm does to its result.
+        shifts: whether this norm adds the bias of the dense before it, or this dense leaves its bias to the norm.
+        joins: whether this dense adds the gradient of the residual that begins before it, or this beginning leaves that
+            to the dense.
     """
 
     kind: Literal["dense", "norm", "relu", "begin", "end"]
     module: Any = None
     then: Literal["", "relu", "add"] = ""
-    late: bool = False
+    shifts: bool = False
+    joins: bool = False
 
 
 def operations(layer: Layer, module: Any, split: bool) -> list[Operation] | None:
@@ -62,9 +64,9 @@ def fused(found: Sequence[Operation]) -> list[Operation]:
     for operation in found:
         last = result[-1] if result else None
         if last is not None and last.kind == "begin" and operation.kind == "dense":
-            result[-1], operation = replace(last, late=True), replace(operation, then="add")
+            result[-1], operation = replace(last, joins=True), replace(operation, joins=True)
         if last is not None and last.kind == "dense" and operation.kind == "norm":
-            result[-1], operation = replace(last, late=True), replace(operation, late=True)
+            result[-1], operation = replace(last, shifts=True), replace(operation, shifts=True)
         if last is not None and last.kind == "norm" and not last.then and operation.kind in ("relu", "end"):
             result[-1] = replace(last, then="relu" if operation.kind == "relu" else "add")
         else:
@@ -173,7 +175,7 @@ class Chain:
                 factor = self.factor(x) if factor is None else factor
                 kept += (factor, weight)
                 x, factor = self.result(torch.bmm(factor, weight.mT)), None
-                if operation.late:
+                if operation.shifts:
                     shift = bias
                 else:
                     x = x.to(dtype).add_(bias.unsqueeze(1))
@@ -208,7 +210,7 @@ class Chain:
             kind = operation.kind
             if kind == "dense":
                 weight, factor = kept.pop(), kept.pop()
-                if wanted and not operation.late:
+                if wanted and not operation.shifts:
                     slot = slots.pop()
                     torch.sum(gradient, dim=1, dtype=slot.dtype, out=slot)
                 rounded = self.factor(gradient)
@@ -218,26 +220,26 @@ class Chain:
                     slots.pop().copy_(self.result(torch.bmm(rounded.mT, factor)))
                 if index == 0 and not into:
                     return None
-                if operation.then == "add" and self.products == "exact":
+                if operation.joins and self.products == "exact":
                     gradient = torch.baddbmm(ended.pop(), rounded, weight)
                 else:
                     gradient = self.result(torch.bmm(rounded, weight))
-                    gradient = ended.pop() + gradient if operation.then == "add" else gradient
+                    gradient = ended.pop() + gradient if operation.joins else gradient
             elif kind == "norm":
                 y = kept.pop() if operation.then == "relu" else None
                 used = norm.Kept(*kept[-4:])
                 del kept[-4:]
                 if operation.then == "add":
                     ended.append(gradient.to(dtype))  # sums are not rounded
-                sums = slots.pop() if wanted and operation.late else used.weight.new_empty(3, *used.weight.shape)
+                sums = slots.pop() if wanted and operation.shifts else used.weight.new_empty(3, *used.weight.shape)
                 gradient = norm.backward(gradient, y, used, sums)
-                if wanted and not operation.late:
+                if wanted and not operation.shifts:
                     slots.pop().copy_(sums[1:])
             elif kind == "relu":
                 y = kept.pop()
                 gradient = torch.ops.aten.threshold_backward(gradient.to(y.dtype), y, 0)
             elif kind == "begin":
-                gradient = gradient if operation.late else ended.pop() + gradient
+                gradient = gradient if operation.joins else ended.pop() + gradient
             else:
                 gradient = gradient.to(dtype)
                 ended.append(gradient)
@@ -251,9 +253,9 @@ class Chain:
             for operation in self.operations:
                 if operation.kind == "dense":
                     weight, bias = next(rest), next(rest)
-                    self.slot_shapes += [weight] if operation.late else [weight, bias]
+                    self.slot_shapes += [weight] if operation.shifts else [weight, bias]
                 elif operation.kind == "norm":
-                    self.slot_shapes.append((3 if operation.late else 2, *next(rest)))
+                    self.slot_shapes.append((3 if operation.shifts else 2, *next(rest)))
                     next(rest)
             self.slot_sizes = [math.prod(shape) for shape in self.slot_shapes]
         parts = gradients.split(self.slot_sizes)

@@ -35,8 +35,8 @@ class Critic(nn.Module):
         super().__init__()
         self.embedding_norm = spec.embedding_norm
         network = registry.critic(spec)
-        self.steps, _ = add_layers(self, network.layers, network.shape(OBSERVATION), network)
-        self.plan = planned(self.steps)
+        steps, _ = add_layers(self, network.layers, network.shape(OBSERVATION), network)
+        self.plan = planned(steps)
         self.task_embeddings = task_embeddings(spec)
 
     def embedding_table(self) -> Tensor | None:
@@ -62,8 +62,8 @@ class Policy(nn.Module):
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
         network = registry.policy(spec)
-        self.steps, _ = add_layers(self, network.layers, network.shape(OBSERVATION), network)
-        self.plan = planned(self.steps)
+        steps, _ = add_layers(self, network.layers, network.shape(OBSERVATION), network)
+        self.plan = planned(steps)
 
     def forward(self, observations: Tensor, embedding: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the mean and log standard deviation, each (batch, actions), of the Gaussian before the tanh."""
@@ -81,8 +81,8 @@ class DiscreteCritic(nn.Module):
         super().__init__()
         self.spec = spec
         network = registry.discrete_critic(spec)
-        self.steps, _ = add_layers(self, network.layers, network.shape(OBSERVATION), network)
-        self.plan = planned(self.steps)
+        steps, _ = add_layers(self, network.layers, network.shape(OBSERVATION), network)
+        self.plan = planned(steps)
         channels_last(self)
         self.task_embeddings = task_embeddings(spec)
         available = torch.zeros(len(spec.num_actions), spec.most_actions, dtype=torch.bool)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from learner.networks import kernels
+from learner.networks import triton_switch
 
 FLOAT32 = ctypes.sizeof(ctypes.c_float)
 
@@ -94,21 +94,24 @@ def forward(
     float32. Then the result is also returned in bfloat16, for the next product; if only that is needed (not `whole`),
     both are the same tensor.
     """
-    half = x.dtype is torch.bfloat16
-    triton = kernels.in_use and not x.is_cpu
+    triton = triton_switch.in_use and not x.is_cpu
     if weight.dtype is not torch.float32 or not (triton or (x.is_cpu and KERNEL)):
         return forward_torch(x, shift, weight, bias, epsilon, relu, skip, whole)
+    half = x.dtype is torch.bfloat16
     x, skip = x.contiguous(), None if skip is None else skip.contiguous()
-    if triton:
-        from learner.networks import norm_triton
-
-        found = norm_triton.forward(x, shift, weight, bias, epsilon, relu, skip, whole)
-        return found[0], found[1], Kept(x, shift, weight, found[2])
-    assert KERNEL is not None
     members, rows, width = x.shape
     y = torch.empty_like(x, dtype=torch.float32) if whole or not half else None
     rounded = torch.empty_like(x) if half else None
     statistics = torch.empty(2, members, rows, 1, dtype=torch.float32, device=x.device)
+    result = rounded if y is None else y
+    assert result is not None
+    kept = Kept(x, shift, weight, statistics)
+    if triton:
+        from learner.networks import norm_triton
+
+        norm_triton.forward(x, shift, weight, bias, epsilon, relu, skip, y, rounded, statistics)
+        return result, rounded, kept
+    assert KERNEL is not None
     mean = statistics.data_ptr()
     arguments = Forward(
         members,
@@ -128,9 +131,7 @@ def forward(
         half,
     )
     KERNEL.brc_norm_forward(ctypes.byref(arguments))
-    result = rounded if y is None else y
-    assert result is not None
-    return result, rounded, Kept(x, shift, weight, statistics)
+    return result, rounded, kept
 
 
 def backward(gradient: Tensor, y: Tensor | None, kept: Kept, sums: Tensor) -> Tensor:
@@ -141,17 +142,18 @@ def backward(gradient: Tensor, y: Tensor | None, kept: Kept, sums: Tensor) -> Te
     x, gradient = kept.x, gradient.contiguous()
     if x.dtype is not torch.bfloat16:
         gradient = gradient.to(x.dtype)
-    triton = kernels.in_use and not x.is_cpu
+    triton = triton_switch.in_use and not x.is_cpu
     if kept.weight.dtype is not torch.float32 or not (triton or (x.is_cpu and KERNEL)):
         return backward_torch(gradient, y, kept, sums)
+    into = torch.empty_like(x)
     if triton:
         from learner.networks import norm_triton
 
-        return norm_triton.backward(gradient, y, x, kept.shift, kept.weight, kept.statistics, sums)
+        norm_triton.backward(gradient, y, x, kept.shift, kept.weight, kept.statistics, into, sums)
+        return into
     assert KERNEL is not None
     members, rows, width = x.shape
     parts: int = KERNEL.brc_norm_parts(members, rows, width)
-    into = torch.empty_like(x)
     scratch = torch.empty((3 * (parts - 1) + parts) * members * width, dtype=torch.float32, device=x.device)
     mean = kept.statistics.data_ptr()
     arguments = Backward(

@@ -85,31 +85,33 @@ def forward(
     epsilon: float,
     relu: bool,
     skip: Tensor | None,
-    whole: bool,
-) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Return the result of `norm.forward`, the same in bfloat16 or None, and the statistics (2, H, B, 1)."""
+    y: Tensor | None,
+    rounded: Tensor | None,
+    statistics: Tensor,
+) -> None:
+    """Write the statistics, and the result of `norm.forward` to y and, in bfloat16, to `rounded`, if they are given."""
     members, rows, width = x.shape
-    half = x.dtype is torch.bfloat16
-    y = torch.empty_like(x, dtype=torch.float32) if whole or not half else None
-    rounded = torch.empty_like(x) if half else None
-    statistics = torch.empty(2, members, rows, 1, dtype=torch.float32, device=x.device)
     block = triton.next_power_of_2(width)
     forward_kernel[(members * rows,)](
         x, shift, weight, bias, x if skip is None else skip, x if y is None else y, x if rounded is None else rounded,
-        statistics, rows, width, epsilon, relu, skip is not None, y is not None, half, block, num_warps=warps(block),
+        statistics, rows, width, epsilon, relu, skip is not None, y is not None, rounded is not None, block,
+        num_warps=warps(block),
     )  # fmt: skip
-    result = rounded if y is None else y
-    assert result is not None
-    return result, rounded, statistics
 
 
 def backward(
-    gradient: Tensor, y: Tensor | None, x: Tensor, shift: Tensor, weight: Tensor, statistics: Tensor, sums: Tensor
-) -> Tensor:
-    """Return the result of `norm.backward`, and write to `sums` as it does."""
+    gradient: Tensor,
+    y: Tensor | None,
+    x: Tensor,
+    shift: Tensor,
+    weight: Tensor,
+    statistics: Tensor,
+    into: Tensor,
+    sums: Tensor,
+) -> None:
+    """Write the gradient of x to `into`, and to `sums` what `norm.backward` writes there."""
     members, rows, width = x.shape
     programs = min(rows, PROGRAMS)
-    into = torch.empty_like(x)
     partial = torch.empty(programs, *sums.shape, dtype=torch.float32, device=x.device)
     block = triton.next_power_of_2(width)
     backward_kernel[(members, programs)](
@@ -117,7 +119,6 @@ def backward(
         y is not None, x.dtype is torch.bfloat16, block, num_warps=warps(block),
     )  # fmt: skip
     torch.sum(partial, dim=0, out=sums)
-    return into
 
 
 def warps(block: int) -> int:

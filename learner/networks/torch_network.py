@@ -133,14 +133,13 @@ class Members(nn.Module):
 
     def __init__(self, ensemble: Ensemble, shape: Shape, network: Network) -> None:
         super().__init__()
-        self.steps: list[Steps] = []
         self.shape: Shape = ()  # of one output row of a member
+        plans: list[Plan] = []
         for member in range(ensemble.count):
             made = Sequence(ensemble.layers, shape, network)
             self.add_module(str(member), made)
-            self.steps.append(made.steps)
+            plans.append(made.plan)
             self.shape = made.shape
-        plans = [planned(steps) for steps in self.steps]
         whole = all(len(plan) == 1 and plan[0][0] is None for plan in plans)
         # One chain of all members, or nothing if a chain cannot hold their layers.
         self.plan: Plan = [(None, Chain([plan[0][1].members[0] for plan in plans]))] if whole else []
@@ -302,8 +301,8 @@ class TorchNetwork(nn.Module):
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
-        self.steps, _ = add_layers(self, network.layers, network.shape(OBSERVATION), network)
-        self.plan = planned(self.steps)
+        steps, _ = add_layers(self, network.layers, network.shape(OBSERVATION), network)
+        self.plan = planned(steps)
         channels_last(self)
 
     def forward(self, inputs: Inputs) -> Any:

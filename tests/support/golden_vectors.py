@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from learner.agents.brc import BRCState, initial_state
 from learner.agents.interface import Batch
+from learner.agents.optimizers import AdamW
 from learner.config import LearnerConfig
 from learner.learner import Learner
 from learner.networks.modules import Critic, Policy
@@ -97,6 +98,17 @@ def batch(arrays: dict[str, Tensor], prefix: str) -> Batch:
         arrays[prefix + "next_observations"],
         arrays[prefix + "task_ids"].long() if prefix + "task_ids" in arrays else torch.zeros(16, dtype=torch.int64),
     )
+
+
+def gradient(optimizer: AdamW, parameter: nn.Parameter) -> Tensor | None:
+    """Return the gradient of a parameter, a part of that of its leaf; None if there is none."""
+    for leaf in optimizer.flat.leaves:
+        place = parameter.storage_offset() - leaf.storage_offset()
+        if leaf is parameter:
+            return leaf.grad
+        if leaf.grad is not None and not isinstance(leaf, nn.Parameter) and 0 <= place < leaf.numel():
+            return leaf.grad.as_strided(parameter.shape, parameter.stride(), leaf.grad.storage_offset() + place)
+    return None
 
 
 def continuous(learner: Learner) -> BRCState:

@@ -156,20 +156,18 @@ def no_device(library: str) -> Iterator[None]:
         yield
 
 
-def spec_of(networks: NetworkSpec, precision: Precision, width: int = 0, batch_size: int = 32) -> LearnerSpec:
-    if width:
-        networks = replace(networks, width=width)
-    spec = learner_spec(networks, precision=precision, batch_size=batch_size, batches_per_request=2)
+def spec_of(networks: NetworkSpec, precision: Precision) -> LearnerSpec:
+    spec = learner_spec(networks, precision=precision, batch_size=32, batches_per_request=2)
     spec = replace(spec, observation_dtype="uint8") if networks.image else spec
     return replace(spec, config=replace(spec.config, device=DEVICE))  # type: ignore[arg-type]
 
 
-def watched(spec: LearnerSpec, native: Callable[[str], bool] = lambda device: True) -> Watch:
+def watched(spec: LearnerSpec) -> Watch:
     """Return what a request of two updates asks of the device."""
     categorical.atoms.cache_clear()
     with unset_fake_temporarily():
         batches = allocate(replace(spec, config=replace(spec.config, device="cpu")), spec.config.batch_size)
-    with mock.patch("learner.scale.precision.multiplies_bfloat16", native):
+    with mock.patch("learner.scale.precision.multiplies_bfloat16", return_value=True):
         learner = Learner(spec)
         learner.train(batches)  # constants are made in the first updates
         watch = Watch()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from typing import Any
 
 import pytest
@@ -30,6 +31,7 @@ from learner.networks.description import (
 from learner.networks.registry import bronet
 from learner.networks.torch_network import TorchNetwork, chains
 from learner.scale.flat import flatten
+from tests.support.golden_vectors import gradient as gradient_of
 
 ROWS, INPUTS = 6, 7
 AFTER_A_NORM = (Dense("input", 12), LayerNorm("norm"), Residual("block", (ReLU(), Dense("dense", 12))), ReLU())
@@ -94,7 +96,7 @@ def test_gradients_are_those_of_autograd(layers: Layers, members: int, flat: boo
         (output * weights).sum().backward(retain_graph=True)
     torch.testing.assert_close(x.grad, 2 * theirs[0], rtol=0, atol=1e-11)
     for (name, parameter), gradient in zip(module.named_parameters(), theirs[1:], strict=True):
-        found = parameter.grad if optimizer is None else optimizer.gradient(parameter)
+        found = parameter.grad if optimizer is None else gradient_of(optimizer, parameter)
         torch.testing.assert_close(found, 2 * gradient, rtol=0, atol=1e-11, msg=name)
 
 
@@ -111,7 +113,7 @@ def test_bfloat16_is_near_what_is_exact(layers: Layers, products: Products, flat
         x = torch.randn(200, INPUTS, generator=torch.Generator().manual_seed(1)).requires_grad_()
         output = module({OBSERVATION: x})
         (output * torch.randn(output.shape, generator=torch.Generator().manual_seed(2))).sum().backward()
-        gradients = [p.grad if optimizer is None else optimizer.gradient(p) for p in module.parameters()]
+        gradients = [p.grad if optimizer is None else gradient_of(optimizer, p) for p in module.parameters()]
         found.append([output, x.grad, *gradients])
     for ours, theirs in zip(*found, strict=True):
         assert ours is not None and theirs is not None and ours.dtype == theirs.dtype == torch.float32
@@ -212,6 +214,11 @@ def test_a_second_derivative_is_refused() -> None:
     (gradient,) = torch.autograd.grad(module({OBSERVATION: x}).sum(), [x], create_graph=True)
     with pytest.raises(RuntimeError, match="does not require grad"):
         gradient.square().sum().backward()
+
+
+@pytest.mark.skipif(norm.KERNEL is None and shutil.which("cc") is None, reason="needs a C compiler")
+def test_the_kernel_is_compiled_where_it_can_be() -> None:
+    assert norm.KERNEL is not None, "norm.c was not compiled when this was installed"
 
 
 @pytest.mark.skipif(norm.KERNEL is None, reason="needs a C compiler")
