@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,8 @@ CASTS = {"continuous": 1, "normalised": 1, "discrete": 2, "images": 4}
 @pytest.fixture(scope="module")
 def asked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """What each kind of learner asks of the device, by case."""
+    if shutil.which("c++") is None:
+        pytest.skip("needs a C++ compiler")
     library = tmp_path_factory.mktemp("no_device") / "no_device.so"
     parts = Path(torch.__file__).parent
     compile = ["c++", "-shared", "-fPIC", "-std=c++20", f"-I{parts}/include", str(SUPPORT / "no_device.cpp"), "-o"]
