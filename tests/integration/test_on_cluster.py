@@ -128,7 +128,7 @@ def test_a_killed_coordinator_comes_back_and_finds_everything_as_it_was(cluster:
 def test_a_run_is_stopped_and_resumed_from_afar(cluster: Cluster) -> None:
     """The follower may leave. `brc stop` and `brc logs` are other processes."""
     folder = cluster.folder
-    with live(folder, "b", "--steps=2000", "--actors.cpus=0.5") as follower:
+    with live(folder, "b", "--steps=8000", "--actors.cpus=0.5") as follower:
         wait_for_steps(follower, folder, "b", 600)
         follower.send_signal(signal.SIGINT)
         follower.wait()
@@ -138,9 +138,9 @@ def test_a_run_is_stopped_and_resumed_from_afar(cluster: Cluster) -> None:
     assert events(folder, "b", "stopped")
     logs = subprocess.run(tiny.command(["logs", "b", runs]), capture_output=True, text=True)
     assert logs.returncode == 130 and "go on with:" in logs.stdout
-    with live(folder, "b", "--steps=2000", "--actors.cpus=0.5", "--resume") as follower:
+    with live(folder, "b", "--steps=8000", "--actors.cpus=0.5", "--resume") as follower:
         assert follower.wait(timeout=180) == 0
-    assert_whole(folder, "b", 2000)
+    assert_whole(folder, "b", 8000)
 
 
 @pytest.mark.parametrize(
