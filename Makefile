@@ -18,7 +18,7 @@ ACTORS ?=
 RAY_UP = RAY_UP_enable_autoscaler_v2=0 RAY_AUTH_MODE=token $(BIN)/ray
 REMOTE = CLUSTER=$(CLUSTER) $(BIN)/brc remote
 
-.PHONY: fast dashboards secrets up down status scale report logs stop help setup install-humanoid-bench install-shadow-hand launch-train test lint proofs benchmark full-width docs clean cluster-proof
+.PHONY: fast dashboards secrets up down status scale report logs stop help setup install-humanoid-bench install-shadow-hand launch-train test lint proofs benchmark gpu-proof docs clean cluster-proof
 
 help:
 	@echo "make launch-train [PRESET=quickstart] [ARGS=...]   set up, then train"
@@ -37,7 +37,7 @@ help:
 	@echo "make benchmark                                     every benchmark, one JSON object a line"
 	@echo "make install-humanoid-bench                        HumanoidBench, from its repository"
 	@echo "make install-shadow-hand                           the Shadow hand and its 114 objects, likewise"
-	@echo "make full-width [ARGS=...]                         width 4096 on a GPU: speed, then dogs over the paper's curve"
+	@echo "make gpu-proof [ARGS=...]                          width 4096 on a GPU: tests, speed, dogs over the paper's curve"
 	@echo "make docs                                          write what is made of code anew: settings, metrics, dashboards"
 	@echo "make clean                                         remove the virtual environment and caches, not runs"
 
@@ -122,8 +122,8 @@ benchmark: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[benchmark]'
 	$(BIN)/python -m benchmarks $(ARGS)
 
-full-width: setup
-	$(BIN)/python -m benchmarks.full_width $(ARGS)
+gpu-proof: setup
+	$(BIN)/python -m benchmarks.gpu_proof $(ARGS)
 
 dashboards: setup
 	@$(BIN)/python -m dashboards.grafana.push $(GRAFANA_URL) --prometheus $(PROMETHEUS_URL)

@@ -32,14 +32,12 @@ from benchmarks.reference import ReferenceUnavailable, compare_updates
 from benchmarks.report import alternate, compare
 from learner.config import Device, LearnerConfig
 from learner.learner import Learner
-from learner.networks import registry
-from learner.networks.description import Dense, Network, placed
-from learner.networks.sizes import operations
-from learner.networks.spec import NetworkSpec, network_spec
+from learner.networks.spec import network_spec
 from learner.scale.crew import Crew, allocate
 from learner.scale.cuda_graph import WARM_UP
 from learner.scale.memory import footprint
 from learner.scale.precision import Precision, multiplies_bfloat16
+from learner.scale.reckoning import update_flops
 from learner.scale.sharding import join, meet
 from learner.spec import LearnerSpec, Ranks, Sharding
 from replay.store.rows import Batches
@@ -53,6 +51,7 @@ def main(
     batches: tuple[int, ...] = (1024,),
     precisions: tuple[Precision, ...] = ("float32",),
     record: tuple[bool, ...] = (True,),
+    triton: tuple[bool, ...] = (True,),
     ranks: tuple[int, ...] = (1,),
     sharding: tuple[Sharding, ...] = ("replicate",),
     seconds: float = 2.0,
@@ -72,8 +71,9 @@ def main(
         batches: rows in an update.
         precisions: precisions of the matrix products.
         record: whether a GPU records its updates and replays them.
+        triton: whether a GPU uses kernels in Triton.
         ranks: processes that make an update together.
-        sharding: how the ranks share the critic; replicate or shard.
+        sharding: how the ranks share the critic; replicate, tensor or shard.
         seconds: length of a repeat of updates; a repeat of matmuls takes half of it.
         repeats: repeats of each side.
         threads: threads of torch for all ranks together; 0 takes every core, as a run does.
@@ -84,8 +84,9 @@ def main(
         python: interpreter that has jax, flax, optax and distrax.
     """
     threads = threads or os.cpu_count() or 1
-    for width, batch_size, precision, recorded, count in product(widths, batches, precisions, record, ranks):
-        spec = learner_spec(width, batch_size, precision, device, max(1, threads // count), recorded)
+    kinds = product(widths, batches, precisions, record, triton, ranks)
+    for width, batch_size, precision, recorded, kernels, count in kinds:
+        spec = learner_spec(width, batch_size, precision, device, max(1, threads // count), recorded, kernels)
         waiting = {"data_wait_share": data_wait_share(spec)} if data_wait and count == 1 else {}
         for kind in sharding if count > 1 else ("replicate",):
             measure(spec, Ranks(0, count, kind), seconds, repeats, threads, waiting)
@@ -114,7 +115,8 @@ def main(
 
 def case_name(spec: LearnerSpec) -> str:
     config = spec.config
-    return f"w{config.width}-b{config.batch_size}-{config.precision}{'' if config.record else '-eager'}"
+    ways = f"{'' if config.record else '-eager'}{'' if config.triton else '-no-triton'}"
+    return f"w{config.width}-b{config.batch_size}-{config.precision}{ways}"
 
 
 def data_wait_share(spec: LearnerSpec) -> float:
@@ -126,7 +128,7 @@ def data_wait_share(spec: LearnerSpec) -> float:
         "--learner.precision": spec.config.precision,
         "--learner.device": spec.config.device,
         "--learner.threads": spec.config.threads,
-        "--steps": 1000 + max(32, round(30 / (update_flops(spec.networks, spec.config.batch_size) / 1e11))),
+        "--steps": 1000 + max(32, round(30 / (sum(update_flops(spec.networks, spec.config.batch_size)) / 1e11))),
         "--replay.warmup": 1000,
         "--evaluation.interval": 0,
         "--evaluation.episodes": 1,
@@ -149,6 +151,7 @@ def learner_spec(
     device: Device,
     threads: int,
     record: bool = True,
+    triton: bool = True,
 ) -> LearnerSpec:
     config = LearnerConfig(
         width=width,
@@ -158,6 +161,7 @@ def learner_spec(
         device=device,
         threads=threads,
         record=record,
+        triton=triton,
     )
     networks = network_spec(config, observation_size=OBSERVATION_SIZE, action_size=ACTION_SIZE, num_tasks=NUM_TASKS)
     return LearnerSpec(networks=networks, config=config, seed=0)
@@ -195,6 +199,8 @@ def member(
     ranks = Ranks(rank, ranks.count, ranks.sharding)
     config = spec.config
     torch.set_num_threads(config.threads)
+    if config.device == "cuda":
+        torch.cuda.set_device(rank % torch.cuda.device_count())  # in a run, Ray shows each rank its own
     before = peak_bytes(config.device)
     if ranks.count > 1:
         join(ranks, meet(ranks, "127.0.0.1", port), config.device, timeout_s=600.0)
@@ -205,7 +211,7 @@ def member(
     for _ in range(WARM_UP + 1):
         crew.train(batches, 0, False, lambda: None).finish()
     taken = peak_bytes(config.device) - before
-    gigaflop = update_flops(spec.networks, config.batch_size) / 1e9
+    gigaflop = sum(update_flops(spec.networks, config.batch_size)) / 1e9
     dtype = torch.bfloat16 if config.precision == "bf16" and multiplies_bfloat16(config.device) else torch.float32
     width = spec.networks.width
     left = torch.randn(config.batch_size, width, device=config.device).to(dtype)
@@ -237,7 +243,7 @@ def member(
         BATCHES,
         config.precision,
         ranks.count,
-        ranks.sharding == "shard",
+        ranks.sharding,
         1,
         config.device,
     )
@@ -278,30 +284,6 @@ def noise(spec: LearnerSpec) -> Batches:
 def update(learner: Learner, batches: Batches) -> None:
     """Make BATCHES updates, as a run does."""
     learner.train(batches).finish()
-
-
-def update_flops(spec: NetworkSpec, batch_size: int) -> int:
-    """Return the floating-point operations in the dense layers of an update: two for each weight and row."""
-
-    critic, policy = registry.critic(spec), registry.policy(spec)
-    critic_input, policy_input = first_layers(critic), first_layers(policy)
-    weights = (
-        # Target: forward. Critic's loss: forward, and gradients of weights and inputs. Policy's loss: forward, and
-        # gradients of inputs alone.
-        6 * operations(critic)
-        # Without task embeddings nothing below the first layer learns from the critic's loss.
-        - (0 if spec.embedding_inputs else critic_input)
-        # Forward for the target and for the loss; gradients of weights, and of inputs except the first layer's.
-        + 4 * operations(policy)
-        - policy_input
-    )
-    return batch_size * weights
-
-
-def first_layers(network: Network) -> int:
-    """Return the operations of one row in the dense layer, or layers, that take the network's inputs."""
-    first = next(place for place in placed(network) if isinstance(place.layer, Dense))
-    return first.copies * 2 * first.before[0] * first.after[0]
 
 
 def calls_per_s(call: Callable[[], Any], seconds: float) -> float:

@@ -24,7 +24,10 @@ def main(
     for width in widths:
         networks = NetworkSpec(observation_size=223, action_size=38, num_tasks=4, width=width)
         print(f"\nwidth {width}, {critic_parameters(networks) / 1e6:,.0f} M parameters, batch 1024, {precision}\n")
-        accounts = [footprint(networks, 1024, 4, precision, count, count > 1, 1, "cuda") for count in ranks]
+        accounts = [
+            footprint(networks, 1024, 4, precision, count, "shard" if count > 1 else "replicate", 1, "cuda")
+            for count in ranks
+        ]
         print("| GPUs | " + " | ".join(map(str, ranks)) + " |\n|---|" + "---|" * len(ranks))
         for purpose in [name for name in accounts[0] if any(account[name] >= 5e6 for account in accounts)]:
             print(f"| {purpose.replace('_', ' ')} | " + " | ".join(f"{a[purpose] / 1e9:.2f}" for a in accounts) + " |")

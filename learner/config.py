@@ -82,10 +82,13 @@ class LearnerConfig:
     """Folder or URL, such as s3://bucket/folder, of the learner's part of checkpoints; empty for the run's folder."""
     ranks: int = setting(1, 1, 4096)
     """Processes that compute every update together, each with its own GPU if the device is cuda."""
-    sharding: Literal["auto", "replicate", "shard"] = "auto"
-    """Whether each rank holds the whole critic or a part; auto shards a critic of 30 million parameters or more."""
+    sharding: Literal["auto", "replicate", "tensor", "shard"] = "auto"
+    """How ranks share the critic. replicate: each holds all of it and takes a part of the rows. tensor: each computes
+    some heads, or some columns of a head, for all rows. shard: each takes a part of the rows, holds a part of every
+    layer, and gathers weights when it needs them. auto is what is reckoned the fastest."""
     replicas: int = setting(1, 1, 4096)
-    """Copies of a sharded critic among the ranks; one copy for each node reduces the traffic between nodes."""
+    """Copies of a critic in parts among the ranks, with tensor or shard; one copy for each node reduces the traffic
+    between nodes."""
     deadline: float = setting(120.0, 5.0, 3600.0)
     """Seconds that ranks wait for a rank that does not answer before all ranks are started again."""
     profile: int = setting(0, 0, 10000)

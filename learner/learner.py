@@ -19,14 +19,14 @@ from learner.agents.gradients import Combine
 from learner.agents.interface import Batch, State
 from learner.agents.reward_normalizer import RewardNormalizer
 from learner.config import LearnerConfig
+from learner.networks.layers import RunningNormalizer
 from learner.networks.modules import Critic
 from learner.networks.spec import from_json, network_spec, to_json
-from learner.networks.torch_network import RunningNormalizer
 from learner.networks.triton_switch import use_triton
 from learner.nonfinite import NonFinite, way_out
 from learner.reports import Measured, Ready
 from learner.scale.cuda_graph import Recorded
-from learner.scale.memory import footprint, in_words
+from learner.scale.memory import critic_parameters, footprint, in_words
 from learner.scale.precision import (
     fastest,
     multiplies_bfloat16,
@@ -34,7 +34,8 @@ from learner.scale.precision import (
     run_in_bfloat16,
     set_products,
 )
-from learner.scale.sharding import average_over_ranks, shard
+from learner.scale.reckoning import reckoned
+from learner.scale.sharding import average_over_ranks, divide, meshes, shard, to_save
 from learner.spec import ALONE, LearnerSpec, Ranks
 from learner.state.publishing import Outgoing
 from replay.policy_store import PolicyMessage
@@ -92,7 +93,7 @@ def check_room(spec: LearnerSpec, ranks: Ranks) -> None:
         spec.config.batches_per_request,
         spec.config.precision,
         ranks.count,
-        ranks.sharding == "shard",
+        ranks.sharding,
         ranks.replicas,
         spec.config.device,
     )
@@ -177,9 +178,10 @@ class Learner:
         use_triton(spec.config.triton)
         torch.manual_seed(spec.seed)
         self.agent = agent_of(spec.networks)
+        self.meshes = meshes(ranks, spec.networks.heads, spec.config.device)
         self.state: State = self.agent.initial_state(spec.networks, spec.config, self.dtype, self.device, self._prepare)
         for optimizer in self.state.optimizers().values():
-            optimizer.ranks = ranks
+            optimizer.ranks, optimizer.meshes = ranks, self.meshes
         parts = [part for module in self.state.modules().values() for part in module.modules()]
         self.observed = [part for part in parts if isinstance(part, RunningNormalizer)]
         # Networks are initialised with the seed itself; noise with the same seed would repeat their numbers.
@@ -200,10 +202,13 @@ class Learner:
 
     def _prepare(self, module: nn.Module) -> None:
         bfloat16, device = self.spec.config.precision == "bf16", self.device.type
-        if isinstance(module, Critic):
-            shard(module, self.ranks, device, bfloat16 and multiplies_bfloat16(device))
+        if isinstance(module, Critic) and self.meshes is not None:
+            if self.ranks.sharding == "shard":
+                shard(module, self.meshes, bfloat16 and multiplies_bfloat16(device))
+            else:
+                divide(module, self.meshes)
         if bfloat16:
-            run_in_bfloat16(module, device)  # after sharding, which makes other chains
+            run_in_bfloat16(module, device)  # last, as dividing a network makes other chains
 
     def train(
         self,
@@ -215,15 +220,28 @@ class Learner:
         """Make one update with each batch.
 
         Args:
-            batches: with several ranks, this rank's rows of every batch. The arrays are not copied: they must not
-                change until `finish` of the result has returned.
+            batches: all rows are used: of several ranks each has its own (learner.scale.crew). The arrays are not
+                copied: they must not change until `finish` of the result has returned.
             shard: index of the replay shard that granted the batches.
             diagnostics: whether to measure norms in the last update. Recorded updates always measure them.
             between: called after every update but the last.
         """
-        batch = self._fetch(batches)
-        self.normalizer.merge(*(self._to_device(array) for array in (batches.return_minimum, batches.return_maximum)))
-        count = batches.num_batches
+        extremes = batches.return_minimum, batches.return_maximum
+        return self.train_on(self.fetch(batches), extremes, shard, diagnostics, between)
+
+    def train_on(
+        self,
+        fetched: Batch,
+        extremes: tuple[np.ndarray, np.ndarray],
+        shard: int = 0,
+        diagnostics: bool = False,
+        between: Callable[[], None] = lambda: None,
+    ) -> Trained:
+        """Do the work of `train` with batches as `fetch` returns them, of which this rank has its rows, and the least
+        and greatest returns of each task."""
+        batch = Batch(*(self._parameters_dtype(tensor) for tensor in fetched))
+        self.normalizer.merge(*(self._to_device(array) for array in extremes))
+        count = len(batch.rewards)
         for index in range(count):
             one, last = Batch(*(tensor[index] for tensor in batch)), index == count - 1
             metrics = self.recorded(*one) if self.recorded is not None else self._update(one, diagnostics and last)
@@ -262,10 +280,11 @@ class Learner:
         """Make an update with diagnostics. This is the function that is recorded: one recording serves all updates."""
         return self._update(Batch(*tensors), diagnostics=True)
 
-    def _fetch(self, batches: Batches) -> Batch:
-        """Copy batches to the device. On a GPU the copy runs while it still works on earlier batches."""
+    def fetch(self, batches: Batches) -> Batch:
+        """Copy batches to the device as they are, with a first dimension of their number. On a GPU the copy runs while
+        it still works on earlier batches."""
         if self.copies is None:
-            return Batch(*(self._parameters_dtype(self._to_device(array)) for array in batches[:6]))
+            return Batch(*(self._to_device(array) for array in batches[:6]))
         streams = torch.get_device_module(self.device)
         current = streams.current_stream()
         with streams.stream(self.copies):
@@ -273,7 +292,7 @@ class Learner:
         current.wait_stream(self.copies)
         for tensor in fetched:
             tensor.record_stream(current)
-        return Batch(*(self._parameters_dtype(tensor) for tensor in fetched))
+        return Batch(*fetched)
 
     def _to_device(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device, non_blocking=True)
@@ -283,6 +302,7 @@ class Learner:
 
     def ready(self, threads: int, measured: Sequence[Measured] = ()) -> Ready:
         """Return its description. `threads` are those that it uses now; `measured` are the ways that were tried."""
+        ways = reckoned(self.spec.networks, self.spec.config, self.ranks, self.device.type)
         return Ready(
             updates=self.updates,
             device=str(self.device),
@@ -291,7 +311,8 @@ class Learner:
             measured=list(measured),
             ranks=self.ranks.count,
             sharding=self.ranks.sharding,
-            critic_parameters=sum(p.numel() for p in self.state.modules()["critic"].parameters()),
+            reckoned={str(way): seconds for way, seconds in ways.items()} if self.ranks.count > 1 else {},
+            critic_parameters=critic_parameters(self.spec.networks),
             consumed=list(self.consumed),
         )
 
@@ -313,7 +334,10 @@ class Learner:
         Adam's moments have the names of their parameters, so that another number of ranks can load them.
         """
         state, modules = self.state, self.state.modules()
-        found: dict[str, Any] = {name: dict(module.state_dict()) for name, module in modules.items()}
+        found: dict[str, Any] = {
+            name: {key: to_save(tensor) for key, tensor in module.state_dict().items()}
+            for name, module in modules.items()
+        }
         names = {id(p): key for module in modules.values() for key, p in module.named_parameters()}
         for name, scalar in state.scalars().items():
             found[name] = {"log": scalar.detach()}

@@ -22,6 +22,7 @@ class Ready:
 
     Attributes:
         measured: precisions and numbers of threads that were measured before the first update.
+        reckoned: of several ranks, the seconds of an update for each way to share the critic (learner.scale.reckoning).
         consumed: batches used, by the shard that granted them.
     """
 
@@ -32,6 +33,7 @@ class Ready:
     measured: list[Measured] = field(default_factory=list)
     ranks: int = 1
     sharding: str = "replicate"
+    reckoned: dict[str, float] = field(default_factory=dict)
     critic_parameters: int = 0
     consumed: list[int] = field(default_factory=list)
 

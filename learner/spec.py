@@ -11,7 +11,7 @@ from typing import Any, Literal
 from learner.config import LearnerConfig
 from learner.networks.spec import NetworkSpec
 
-Sharding = Literal["replicate", "shard"]
+Sharding = Literal["replicate", "shard", "tensor"]
 MEAN, RANDOM = -1, -2
 
 
@@ -44,8 +44,8 @@ class Ranks:
     """The rank of this process, the number of ranks, and how they share the critic.
 
     Attributes:
-        replicas: copies of the sharded critic, a divisor of `count`. With one copy for each node, parameters are
-            gathered within nodes, and only gradients cross between nodes (HSDP).
+        replicas: copies of a critic in parts, a divisor of `count`. With one copy for each node, only gradients cross
+            between nodes. The ranks of a copy follow each other.
     """
 
     rank: int = 0
@@ -53,10 +53,15 @@ class Ranks:
     sharding: Sharding = "replicate"
     replicas: int = 1
 
+    @property
+    def shares(self) -> int:
+        """The number of parts into which the rows of a batch are divided."""
+        return self.replicas if self.sharding == "tensor" else self.count
+
     def rows(self, batch_size: int) -> slice:
-        """Return this rank's rows of a batch. `count` must divide `batch_size`."""
-        size = batch_size // self.count
-        return slice(self.rank * size, (self.rank + 1) * size)
+        """Return this rank's rows of a batch. `shares` must divide `batch_size`."""
+        size, share = batch_size // self.shares, self.rank * self.shares // self.count
+        return slice(share * size, (share + 1) * size)
 
 
 ALONE = Ranks()

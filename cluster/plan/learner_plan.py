@@ -6,13 +6,7 @@ from dataclasses import replace
 
 from cluster.plan.plan import Plan, learner_threads
 from learner.config import Device
-from learner.spec import LearnerSpec, Ranks
-
-
-def ranks(plan: Plan) -> Ranks:
-    """Return how the learner's ranks share the work, as rank 0 has it."""
-    config = plan.config.learner
-    return Ranks(0, config.ranks, "shard" if plan.is_sharded else "replicate", config.replicas)
+from learner.spec import LearnerSpec
 
 
 def learner_spec(plan: Plan, device: Device, cores: int = 0) -> LearnerSpec:

@@ -17,15 +17,17 @@ from actors.environments import COPY_INDICES
 from actors.evaluator import EvaluatorSpec
 from cluster.config.schema import ActorsConfig, AtariConfig, Config
 from learner.agents.acting import Epsilon
-from learner.agents.catalogue import acting, described
+from learner.agents.catalogue import acting
+from learner.config import Device
 from learner.networks.spec import NetworkSpec, network_spec
-from learner.scale.memory import critic_parameters, footprint
+from learner.scale.memory import footprint
+from learner.scale.reckoning import reckoned
+from learner.spec import Ranks
 from replay.rate_limiter import RateLimit
 from replay.shard import ShardSpec, share
 from replay.store.storage import StorageSpec
 
 MOST_ACTORS = 1 << 12  # of a benchmark: the indices of actors are made from it
-SHARD_FROM = 30_000_000  # parameters of a critic: below, gathering its layers takes longer than sharding saves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,26 +69,28 @@ class Plan:
         exploration = self.config.exploration
         return Epsilon(exploration.epsilon, max(1, round(exploration.steps * self.config.learner.updates_per_step)))
 
-    @property
-    def is_sharded(self) -> bool:
-        """Whether each of the learner's ranks holds only a part of the critic."""
+    def ranks(self, device: Device) -> Ranks:
+        """Return how the learner's ranks on this device share the critic, as the first rank has it. `auto` is the way
+        that is reckoned the fastest."""
         config = self.config.learner
-        if config.ranks == 1 or config.sharding == "replicate" or described(self.networks).acts == "critic":
-            return False
-        large = critic_parameters(self.networks) >= SHARD_FROM
-        return config.sharding == "shard" or config.replicas > 1 or large
+        ranks = Ranks(0, config.ranks, "replicate", config.replicas)
+        if config.ranks == 1:
+            return ranks
+        if config.sharding != "auto":
+            return replace(ranks, sharding=config.sharding)
+        return replace(ranks, sharding=next(iter(reckoned(self.networks, config, ranks, device))))
 
     @property
     def learner_bytes(self) -> dict[str, int]:
         """Bytes that each of the learner's ranks takes on a CPU, by purpose."""
-        config = self.config.learner
+        config, ranks = self.config.learner, self.ranks("cpu")
         return footprint(
             self.networks,
             config.batch_size,
             config.batches_per_request,
             config.precision,
             config.ranks,
-            self.is_sharded,
+            ranks.sharding,
             config.replicas,
             "cpu",
         )

@@ -128,10 +128,10 @@ def check_kinds(config: Config, tasks: Sequence[Task]) -> None:
         raise ConfigError(
             f"--learner.normalize-observations: {first.name} shows images, whose numbers are in [0, 1]: leave it out"
         )
-    if agent.acts == "critic" and (learner.sharding == "shard" or learner.replicas > 1):
+    if agent.acts == "critic" and (learner.sharding in ("shard", "tensor") or learner.replicas > 1):
         raise ConfigError(
-            f"--learner.sharding shard: with {actions} actions the critic is what actors act with, and each rank must "
-            "hold all of it: use replicate"
+            f"--learner.sharding {learner.sharding}: with {actions} actions the critic is what actors act with, and "
+            "each rank must hold all of it: use replicate and 1 of --learner.replicas"
         )
     atari = any(task.benchmark == "atari" for task in tasks)
     if atari and config.execution == "serial" and config.atari.sticky:
@@ -187,7 +187,7 @@ def check_ranks(config: Config, machine: Machine) -> None:
     learner = config.learner
     if learner.ranks > 1 and config.execution == "serial":
         raise ConfigError(f"--learner.ranks {learner.ranks}: serial execution has one process, so use 1")
-    if learner.batch_size % learner.ranks:
+    if learner.sharding != "tensor" and learner.batch_size % learner.ranks:
         fitting = max(ranks for ranks in range(1, learner.ranks) if learner.batch_size % ranks == 0)
         raise ConfigError(
             f"--learner.ranks {learner.ranks} cannot deal out --learner.batch-size {learner.batch_size} evenly: use "
@@ -204,8 +204,21 @@ def check_ranks(config: Config, machine: Machine) -> None:
         )
     if learner.replicas > 1 and learner.sharding == "replicate":
         raise ConfigError(
-            f"--learner.replicas {learner.replicas} is of a critic in parts: use --learner.sharding shard"
+            f"--learner.replicas {learner.replicas} is of a critic in parts: use --learner.sharding tensor or shard"
         )
+    if learner.sharding == "tensor" and learner.batch_size % learner.replicas:
+        raise ConfigError(
+            f"--learner.replicas {learner.replicas} cannot deal out --learner.batch-size {learner.batch_size} evenly: "
+            "use 1"
+        )
+    if learner.sharding == "tensor":
+        held = learner.ranks // learner.replicas
+        columns = held // math.gcd(held, learner.heads)
+        if learner.width % columns:
+            raise ConfigError(
+                f"--learner.width {learner.width}: {columns} ranks cannot divide the columns of a head evenly: use "
+                f"{learner.width + columns - learner.width % columns}, or --learner.sharding shard"
+            )
 
 
 def check_weights(config: Config, tasks: list[str]) -> None:

@@ -138,6 +138,9 @@ class Session:
         ways = sorted(ready.measured, key=lambda way: ((way.precision, way.threads) != chosen, way.seconds))
         tried = "; ".join(f"{1000 * way.seconds:.3g} ms {in_words(way.precision, way.threads)}" for way in ways)
         self.console.say(f"updates {in_words(*chosen)}" + (f": measured {tried}" if tried else ""))
+        if ready.ranks > 1:
+            each = ", ".join(f"{1000 * seconds:.3g} ms by {way}" for way, seconds in ready.reckoned.items())
+            self.console.say(f"{ready.ranks} ranks share the critic by {ready.sharding}: reckoned {each}")
 
     def _begins_at(self) -> tuple[int, float]:
         """Return steps and seconds of the checkpoint that the run goes on from: later records are undone."""

@@ -18,7 +18,7 @@ from actors.fleet import Fleet, Limits
 from actors.process import start_actor, start_evaluator
 from cluster.backend.nodes import learner_cores
 from cluster.backend.parts import Parts
-from cluster.plan.learner_plan import learner_spec, ranks
+from cluster.plan.learner_plan import learner_spec
 from cluster.plan.plan import Plan
 from cluster.plan.runtime import runtime
 from cluster.preflight.origin import find_origin
@@ -132,7 +132,7 @@ class OnRay:
             publish_interval=config.publish_interval,
             diagnostics_interval=10 * config.batches_per_request,
             requests_in_flight=config.requests_in_flight,
-            ranks=ranks(self.plan),
+            ranks=self.plan.ranks(self.device),
             deadline_s=config.deadline,
             checkpoint=self.session.folder.checkpoints.url(newest) if newest else "",
             origin=None if newest else find_origin(self.plan),

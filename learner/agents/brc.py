@@ -22,6 +22,7 @@ from learner.agents.optimizers import AdamW, adam_of_scalar, adamw
 from learner.config import LearnerConfig
 from learner.networks.modules import Critic, Policy
 from learner.networks.spec import NetworkSpec
+from learner.scale.initial import initialise, initialise_like
 from learner.scale.precision import made_in
 
 TEMPERATURE_BETAS = (0.5, 0.999)
@@ -72,14 +73,17 @@ def initial_state(
     """Return new networks, initialised from torch's global generator, and their optimisers, with moments of zero. The
     target is an exact copy of the critic.
 
-    `prepare` is called with every network, the target included, before its optimiser is made.
+    `prepare` is called with every network, the target included, while it has no memory yet: it may divide it.
     """
-    with made_in(dtype, device):
+    with made_in(dtype, "meta"):
         critic, policy = Critic(spec), Policy(spec)
-        log_temperature = nn.Parameter(torch.full((), math.log(config.initial_temperature)))
     target = copy.deepcopy(critic).requires_grad_(False)
     for module in (critic, target, policy):
         prepare(module)
+    initialise(critic, "critic", device)
+    initialise(policy, "policy", device)
+    initialise_like(target, critic, device)
+    log_temperature = nn.Parameter(torch.full((), math.log(config.initial_temperature), dtype=dtype, device=device))
     return BRCState(
         critic,
         target,

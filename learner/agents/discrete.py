@@ -27,6 +27,7 @@ from learner.agents.optimizers import AdamW, adamw
 from learner.config import LearnerConfig
 from learner.networks.modules import DiscreteCritic
 from learner.networks.spec import NetworkSpec
+from learner.scale.initial import initialise, initialise_like
 from learner.scale.precision import made_in
 
 
@@ -72,11 +73,13 @@ def initial_state(
     prepare: Callable[[nn.Module], None] = lambda module: None,
 ) -> DiscreteState:
     """Return new networks, the target an exact copy of the critic, and the optimiser, like `brc.initial_state`."""
-    with made_in(dtype, device):
+    with made_in(dtype, "meta"):
         critic = DiscreteCritic(spec)
     target = copy.deepcopy(critic).requires_grad_(False)
     for module in (critic, target):
         prepare(module)
+    initialise(critic, "critic", device)
+    initialise_like(target, critic, device)
     return DiscreteState(critic, target, adamw(critic, config, target))
 
 

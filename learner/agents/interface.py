@@ -57,7 +57,8 @@ class Agent:
 
     Attributes:
         initial_state: (networks, config, dtype, device, prepare) -> new state, initialised from torch's global
-            generator. `prepare` is called with every network, the target included, before its optimiser is made.
+            generator. `prepare` is called with every network, the target included, before its optimiser is made and,
+            where it is made on the meta device, before it has memory.
         update: (state, batch, noise, config, diagnostics, combine) -> metrics, 0-d tensors by name. It advances the
             state by one gradient step, draws no random numbers and reads no clock. `noise` is (draws, B, action).
         draws: standard normal numbers that an update needs for each action dimension of a row.

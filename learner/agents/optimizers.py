@@ -10,8 +10,9 @@ from torch.distributed.tensor import DTensor
 
 from learner.config import LearnerConfig
 from learner.networks import triton_switch
-from learner.scale.flat import Flat, flatten, local
-from learner.scale.sharding import average_over_ranks, total_norm
+from learner.networks.chain import local
+from learner.scale.flat import Flat, flatten
+from learner.scale.sharding import Meshes, average, average_over_ranks, like, total_norm
 from learner.spec import ALONE, Ranks
 
 BETAS = (0.9, 0.999)
@@ -29,6 +30,7 @@ class AdamW:
         state: for each parameter its moments, `exp_avg` and `exp_avg_sq`, and the counter `step`, 0-d float32. They are
             allocated here, so that a lack of memory shows at once.
         ranks: the ranks over which a step first averages the gradients that sharding has not averaged.
+        meshes: the groups among them that share a network out; None where every rank holds it whole.
     """
 
     def __init__(
@@ -46,14 +48,18 @@ class AdamW:
         self.flat, self.target = flat, target
         self.learning_rate, self.weight_decay, self.betas, self.polyak = learning_rate, weight_decay, betas, polyak
         self.ranks: Ranks = ALONE
+        self.meshes: Meshes | None = None
         self.squares: dict[int, Tensor] = {}  # of gradients and parameters after the last step, if the step made them
         self.steps = torch.zeros((), dtype=torch.float32, device=flat.pieces[0].device)
         first, second = (None if flat.buffer is None else torch.zeros_like(flat.buffer) for _ in range(2))
 
         def moments(parameter: Tensor) -> tuple[Tensor, Tensor]:
-            if first is None or second is None or isinstance(parameter, DTensor):
+            if first is None or second is None or not flat.holds(parameter):
                 return torch.zeros_like(parameter), torch.zeros_like(parameter)
-            return flat.same_place(first, parameter), flat.same_place(second, parameter)
+            one, two = flat.same_place(first, parameter), flat.same_place(second, parameter)
+            if isinstance(parameter, DTensor):
+                return like(parameter, one, parameter.device_mesh), like(parameter, two, parameter.device_mesh)
+            return one, two
 
         self.moments = {id(leaf): moments(leaf.detach()) for leaf in flat.leaves}
         self.state: dict[nn.Parameter, dict[str, Tensor]] = {}
@@ -71,7 +77,7 @@ class AdamW:
         """Move every parameter that has a gradient, then the target."""
         moved = [leaf for leaf in self.flat.leaves if leaf.grad is not None]
         gradients = [leaf.grad for leaf in moved if leaf.grad is not None]
-        average_over_ranks([gradient for gradient in gradients if not isinstance(gradient, DTensor)], self.ranks)
+        self._average(moved, gradients)
         self.steps += 1
         self.squares.clear()
         in_one = triton_switch.in_use and not self.steps.is_cpu
@@ -79,10 +85,10 @@ class AdamW:
             self._pass()
             return
         torch._fused_adamw_(
-            local(moved),
-            local(gradients),
-            local([self.moments[id(leaf)][0] for leaf in moved]),
-            local([self.moments[id(leaf)][1] for leaf in moved]),
+            [local(leaf) for leaf in moved],
+            [local(gradient) for gradient in gradients],
+            [local(self.moments[id(leaf)][0]) for leaf in moved],
+            [local(self.moments[id(leaf)][1]) for leaf in moved],
             [],
             [self.steps] * len(moved),
             lr=self.learning_rate,
@@ -96,6 +102,15 @@ class AdamW:
         if self.target is not None:
             torch._foreach_lerp_(self.target.pieces, self.flat.pieces, self.polyak)
         self.refresh()
+
+    def _average(self, moved: list[Tensor], gradients: list[Tensor]) -> None:
+        """Average gradients over ranks: those of a part of the network over the ranks that hold the same part."""
+        divided = {id(leaf) for leaf in self.flat.divided}
+        parts = [gradient for leaf, gradient in zip(moved, gradients, strict=True) if id(leaf) in divided]
+        whole = [gradient for leaf, gradient in zip(moved, gradients, strict=True) if id(leaf) not in divided]
+        average_over_ranks([gradient for gradient in whole if not isinstance(gradient, DTensor)], self.ranks)
+        if self.meshes is not None and self.meshes.copies.count > 1:
+            average(parts, self.meshes.copies.group, self.meshes.copies.count)
 
     def _pass(self) -> None:
         """Do the same for each leaf in one pass over its memory, and keep the squares for `norms`."""
@@ -136,14 +151,47 @@ class AdamW:
 
     def norms(self, name: str) -> dict[str, Tensor]:
         """Return the global L2 norms of the gradients of the last step, and of the parameters after that step."""
+        names = f"{name}_gradient_norm", f"{name}_parameter_norm"
+        if self.meshes is not None and self.flat.divided:
+            divided = {id(leaf) for leaf in self.flat.divided}
+            squares = self.meshes.copy.add(
+                sum_of(self._squares_of_part(leaf, self.meshes) for leaf in self.flat.divided)
+            )
+            whole = [self._squares(leaf) for leaf in self.flat.leaves if id(leaf) not in divided]
+            return dict(zip(names, sum_of([squares, *whole]).sqrt(), strict=True))
         if self.squares:
-            gradient, parameter = torch.stack(list(self.squares.values())).sum(dim=0).sqrt()
-            return {f"{name}_gradient_norm": gradient, f"{name}_parameter_norm": parameter}
+            return dict(zip(names, sum_of(self.squares.values()).sqrt(), strict=True))
         gradients = [leaf.grad for leaf in self.flat.leaves if leaf.grad is not None]
-        return {
-            f"{name}_gradient_norm": total_norm(gradients),
-            f"{name}_parameter_norm": total_norm(leaf.detach() for leaf in self.flat.leaves),
-        }
+        return dict(
+            zip(names, (total_norm(gradients), total_norm(leaf.detach() for leaf in self.flat.leaves)), strict=True)
+        )
+
+    def _squares(self, leaf: Tensor) -> Tensor:
+        """Return the sums of the squares of a leaf's gradient and of its values, (2,)."""
+        if self.squares:
+            return self.squares[id(leaf)]
+        return squares_of([[torch.zeros_like(leaf) if leaf.grad is None else leaf.grad], [leaf.detach()]])
+
+    def _squares_of_part(self, leaf: Tensor, meshes: Meshes) -> Tensor:
+        """Return the same for a divided leaf. What several ranks hold counts once in the sum over ranks."""
+        found = self._squares(leaf)
+        if meshes.columns == 1:
+            return found
+        repeated = found
+        for chain in self.flat.chains:
+            if chain.leaf is leaf and leaf.grad is not None:
+                repeated = squares_of([chain.repeated(leaf.grad), chain.repeated(leaf.detach())])
+        return found - repeated * (1.0 - 1.0 / meshes.columns)
+
+
+def squares_of(several: list[list[Tensor]]) -> Tensor:
+    """Return, for each list of tensors, the sum of their squares, (lists,)."""
+    return torch.stack([torch.stack(torch._foreach_norm(tensors)).square().sum() for tensors in several])
+
+
+def sum_of(tensors: Iterable[Tensor]) -> Tensor:
+    """Return the sum of tensors of one shape."""
+    return torch.stack(list(tensors)).sum(dim=0)
 
 
 def adamw(module: nn.Module, config: LearnerConfig, target: nn.Module | None = None) -> AdamW:
@@ -163,4 +211,4 @@ def adamw(module: nn.Module, config: LearnerConfig, target: nn.Module | None = N
 
 def adam_of_scalar(scalar: nn.Parameter, learning_rate: float, betas: tuple[float, float]) -> AdamW:
     """Return an optimiser for one parameter, without weight decay."""
-    return AdamW(Flat([scalar], [scalar.detach()], scalar.detach(), []), [scalar], learning_rate, betas=betas)
+    return AdamW(Flat([scalar], [scalar.detach()], scalar.detach(), [], []), [scalar], learning_rate, betas=betas)

@@ -15,9 +15,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.distributed.tensor import DTensor
 
 from learner.networks import norm
 from learner.networks.description import Dense, Layer, LayerNorm, ReLU, Residual
+from learner.networks.parallel import Parts
 
 Products = Literal["exact", "bfloat16", "rounded"]
 
@@ -33,6 +35,7 @@ class Operation:
         shifts: whether this norm adds the bias of the dense before it, or this dense leaves its bias to the norm.
         joins: whether this dense adds the gradient of the residual that begins before it, or this beginning leaves that
             to the dense.
+        columns: the ranks over which the outputs of this dense are divided; None if this rank computes all.
     """
 
     kind: Literal["dense", "norm", "relu", "begin", "end"]
@@ -40,13 +43,14 @@ class Operation:
     then: Literal["", "relu", "add"] = ""
     shifts: bool = False
     joins: bool = False
+    columns: Parts | None = None
 
 
 def operations(layer: Layer, module: Any, split: bool) -> list[Operation] | None:
     """Return the operations of a layer; None if a chain cannot hold it. With `split` it cannot hold a residual."""
     match layer:
         case Dense():
-            return [Operation("dense", module)]
+            return [Operation("dense", module, columns=module.columns)]
         case LayerNorm():
             return [Operation("norm", module)]
         case ReLU():
@@ -105,6 +109,13 @@ class Chain:
         """Return the weight and the bias of each operation that has them, of all members, in order."""
         return [[module._parameters[name] for module in same] for same in self.modules for name in ("weight", "bias")]
 
+    def repeated(self, values: Tensor) -> list[Tensor]:
+        """Return views of what the ranks that divide columns all hold, in a tensor of the leaf's shape: all but the
+        weights of products whose columns are divided."""
+        parameters = self.parameters()
+        parts = values.split([sum(local(parameter).numel() for parameter in same) for same in parameters])
+        return [part for part, same in zip(parts, parameters, strict=True) if not isinstance(same[0], DTensor)]
+
     @torch.no_grad()
     def flatten(self, leaf: Tensor) -> None:
         """Move all parameters to a tensor that has room for them, where they stay."""
@@ -113,12 +124,11 @@ class Chain:
             self.rounded = torch.empty_like(values, dtype=torch.bfloat16 if self.products == "bfloat16" else None)
         self.views, place = [], 0
         for same in self.parameters():
-            shape = (len(same), *same[0].shape)
+            shape = (len(same), *local(same[0]).shape)
             here = slice(place, place + math.prod(shape))
             view = values[here].view(shape)
             for parameter, part in zip(same, view, strict=True):
-                part.copy_(parameter)
-                parameter.data = part
+                move(parameter, part)
             rounded = self.rounded if len(shape) == 3 else None  # not of biases and norms
             self.views.append(view if rounded is None else rounded[here].view(shape))
             place += view.numel()
@@ -138,7 +148,7 @@ class Chain:
         """
         if self.leaf is None:
             leaves: list[Tensor] = [parameter for same in self.parameters() for parameter in same]
-        elif self.modules[0][0].weight.untyped_storage()._cdata == self.leaf.untyped_storage()._cdata:
+        elif local(self.modules[0][0].weight).untyped_storage()._cdata == self.leaf.untyped_storage()._cdata:
             leaves = [self.leaf]
         else:
             raise RuntimeError("a network was converted after its optimiser was made: convert it before")
@@ -175,6 +185,7 @@ class Chain:
                 factor = self.factor(x) if factor is None else factor
                 kept += (factor, weight)
                 x, factor = self.result(torch.bmm(factor, weight.mT)), None
+                x = x if operation.columns is None else operation.columns.gather(x, 2)
                 if operation.shifts:
                     shift = bias
                 else:
@@ -214,16 +225,18 @@ class Chain:
                     slot = slots.pop()
                     torch.sum(gradient, dim=1, dtype=slot.dtype, out=slot)
                 rounded = self.factor(gradient)
+                rounded = rounded if operation.columns is None else operation.columns.own(rounded, 2)
                 if wanted and self.products == "exact":
                     torch.bmm(rounded.mT, factor, out=slots.pop())
                 elif wanted:
                     slots.pop().copy_(self.result(torch.bmm(rounded.mT, factor)))
                 if index == 0 and not into:
                     return None
-                if operation.joins and self.products == "exact":
+                if operation.joins and self.products == "exact" and operation.columns is None:
                     gradient = torch.baddbmm(ended.pop(), rounded, weight)
                 else:
                     gradient = self.result(torch.bmm(rounded, weight))
+                    gradient = gradient if operation.columns is None else operation.columns.add(gradient)
                     gradient = ended.pop() + gradient if operation.joins else gradient
             elif kind == "norm":
                 y = kept.pop() if operation.then == "relu" else None
@@ -306,6 +319,20 @@ class Run(torch.autograd.Function):
         parts = found.split([math.prod(shape) for shape in ctx.shapes])
         of_members = (part.view(shape).unbind() for part, shape in zip(parts, ctx.shapes, strict=True))
         return None, whole, *(part for same in of_members for part in same)
+
+
+def local(tensor: Tensor) -> Tensor:
+    """Return this rank's part of a tensor that is divided over ranks, in the same memory. Return others themselves."""
+    return tensor._local_tensor if isinstance(tensor, DTensor) else tensor
+
+
+def move(parameter: nn.Parameter, memory: Tensor) -> None:
+    """Move a parameter, or this rank's part of it, to other memory of the same shape."""
+    memory.copy_(local(parameter))
+    if isinstance(parameter, DTensor):
+        parameter._local_tensor = memory
+    else:
+        parameter.data = memory
 
 
 def together(parts: Sequence[Tensor]) -> Tensor:

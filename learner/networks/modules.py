@@ -21,11 +21,15 @@ def normalized(table: Tensor, norm: str) -> Tensor:
 
 
 def task_embeddings(spec: NetworkSpec) -> nn.Parameter | None:
-    """Return (tasks, embedding) normal draws with standard deviation 1/sqrt(embedding size), as in the reference, where
-    that is N(0, 1/32). Return None for a single task."""
-    if spec.num_tasks == 1:
-        return None
-    return nn.Parameter(torch.randn(spec.num_tasks, spec.embedding_size) / math.sqrt(spec.embedding_size))
+    """Return a table (tasks, embedding) for normal draws with standard deviation 1/sqrt(embedding size), as in the
+    reference, where that is N(0, 1/32). Return None for a single task."""
+    return None if spec.num_tasks == 1 else nn.Parameter(torch.empty(spec.num_tasks, spec.embedding_size))
+
+
+def draw_embeddings(table: nn.Parameter | None) -> None:
+    """Set the initial values of a table of task embeddings."""
+    if table is not None:
+        nn.init.normal_(table, std=1.0 / math.sqrt(table.shape[1]))
 
 
 class Critic(nn.Module):
@@ -38,6 +42,10 @@ class Critic(nn.Module):
         steps, _ = add_layers(self, network.layers, network.shape(OBSERVATION), network)
         self.plan = planned(steps)
         self.task_embeddings = task_embeddings(spec)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        draw_embeddings(self.task_embeddings)
 
     def embedding_table(self) -> Tensor | None:
         """Return (tasks, embedding), each row normalised by L2 (the reference) or L1 (the paper's text); None for a
@@ -85,10 +93,15 @@ class DiscreteCritic(nn.Module):
         self.plan = planned(steps)
         channels_last(self)
         self.task_embeddings = task_embeddings(spec)
-        available = torch.zeros(len(spec.num_actions), spec.most_actions, dtype=torch.bool)
-        for task, count in enumerate(spec.num_actions):
-            available[task, :count] = True
+        available = torch.empty(len(spec.num_actions), spec.most_actions, dtype=torch.bool)
         self.register_buffer("available", available, persistent=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        draw_embeddings(self.task_embeddings)
+        self.available.zero_()
+        for task, count in enumerate(self.spec.num_actions):
+            self.available[task, :count] = True
 
     def embedding_table(self) -> Tensor | None:
         """Return (tasks, embedding), each row scaled to a norm of 1; None for a single task."""

@@ -31,6 +31,8 @@ from learner.networks.description import (
     Shape,
     shape_after,
 )
+from learner.networks.layers import Convolution3x3, Linear, RunningNormalizer
+from learner.networks.parallel import Parts, collected, spread
 
 Inputs = Mapping[str, Tensor]
 Steps = list[tuple[Layer, Any]]  # each layer with its module, if it has one
@@ -140,16 +142,25 @@ class Members(nn.Module):
             self.add_module(str(member), made)
             plans.append(made.plan)
             self.shape = made.shape
-        whole = all(len(plan) == 1 and plan[0][0] is None for plan in plans)
-        # One chain of all members, or nothing if a chain cannot hold their layers.
-        self.plan: Plan = [(None, Chain([plan[0][1].members[0] for plan in plans]))] if whole else []
+        self.parts: Parts | None = None  # the ranks over which the members are divided, if they are
+        self.plan = ensemble_plan(plans)
 
     def forward(self, x: Tensor, inputs: Inputs) -> Tensor:
+        if self.parts is not None:
+            x = spread(x, self.parts)
         if self.plan:
             ((_, chain),) = self.plan
             found: Tensor = chain(x)
-            return found if len(chain.members) > 1 else found.unsqueeze(0)
-        return torch.stack([member(x, inputs) for member in self.children()])
+            found = found if len(chain.members) > 1 else found.unsqueeze(0)
+        else:
+            found = torch.stack([member(x, inputs) for member in self.children()])
+        return found if self.parts is None else collected(found, self.parts)
+
+
+def ensemble_plan(plans: list[Plan]) -> Plan:
+    """Return one chain of all members, given their plans; nothing if a chain cannot hold their layers."""
+    whole = all(len(plan) == 1 and plan[0][0] is None for plan in plans)
+    return [(None, Chain([plan[0][1].members[0] for plan in plans]))] if whole else []
 
 
 def common_beginning(plans: list[Plan]) -> Chain | None:
@@ -194,52 +205,13 @@ class Branches(nn.Module):
             yield from own if self.alike is None else own[1:]
 
 
-class RunningNormalizer(nn.Module):
-    """Compute (x - mean) / sqrt(variance + epsilon). The statistics cover all rows given to `observe` (Chan's rule).
-
-    Each number of an observation has a count of its own: after a transfer, new numbers begin at the start.
-    """
-
-    mean: Tensor
-    variance: Tensor
-    count: Tensor
-
-    def __init__(self, size: int, epsilon: float) -> None:
-        super().__init__()
-        self.epsilon = epsilon
-        self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("variance", torch.ones(size))
-        self.register_buffer("count", torch.full((size,), 1e-4))
-
-    def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = (x - self.mean) * torch.rsqrt(self.variance + self.epsilon)
-        return found
-
-    @torch.no_grad()
-    def observe(self, mean: Tensor, variance: Tensor, rows: float) -> None:
-        """Add `rows` rows to the statistics, given their mean and biased variance, each (size,) (Chan's rule)."""
-        total = self.count + rows
-        gap = mean - self.mean
-        sums = self.variance * self.count + variance * rows + gap.square() * self.count * rows / total
-        self.mean += gap * rows / total
-        self.variance.copy_(sums / total)
-        self.count.copy_(total)
-
-
 def make(layer: Layer, shape: Shape, network: Network) -> Any:
     """Return the module of a layer for rows of this shape; None for a layer without parameters."""
     match layer:
         case Dense(_, outputs, gain):
-            dense = nn.Linear(shape[0], outputs)
-            nn.init.orthogonal_(dense.weight, gain)
-            nn.init.zeros_(dense.bias)
-            return dense
+            return Linear(shape[0], outputs, gain)
         case Convolution(_, channels):
-            convolution = nn.Conv2d(shape[0], channels, 3, padding=1)
-            nn.init.xavier_uniform_(convolution.weight)
-            assert convolution.bias is not None
-            nn.init.zeros_(convolution.bias)
-            return convolution
+            return Convolution3x3(shape[0], channels)
         case LayerNorm(_, epsilon):
             return nn.LayerNorm(shape[-1], eps=epsilon)
         case RunningNorm(_, epsilon):
@@ -278,6 +250,16 @@ def split_chains(module: nn.Module) -> None:
             part.plan = []
         elif isinstance(part, (Sequence, ResidualSum)):
             part.plan = planned(part.steps, split=True)
+
+
+def plan_again(module: nn.Module) -> None:
+    """Plan a network anew, after its members or the columns of its dense layers were divided over ranks."""
+    for part in module.modules():
+        if isinstance(part, (Sequence, ResidualSum)):
+            part.plan = planned(part.steps)
+    for part in module.modules():
+        if isinstance(part, Members):
+            part.plan = ensemble_plan([member.plan for member in part.children() if isinstance(member, Sequence)])
 
 
 def chains(module: Any) -> Iterator[Chain]:

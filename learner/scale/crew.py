@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
+from learner.agents.interface import Batch
 from learner.learner import Learner, Trained
 from learner.nonfinite import NonFinite
 from learner.spec import LearnerSpec
@@ -22,25 +24,20 @@ from learner.state import dcp
 from replay.store.rows import Batches
 
 
+def fields(spec: LearnerSpec) -> list[tuple[tuple[int, ...], torch.dtype]]:
+    """Return the shape of a row and the dtype of each field of a batch, in the order of Batch."""
+    networks, number = spec.networks, torch.float32
+    observation = networks.observation_shape, getattr(torch, spec.observation_dtype)
+    return [observation, ((networks.action_size,), number), ((), number), ((), number), observation, ((), torch.int64)]
+
+
 def allocate(spec: LearnerSpec, rows: int) -> Batches:
     """Allocate space for `batches_per_request` batches of `rows` rows. It is pinned if the device is a GPU, which then
     copies from it asynchronously."""
-    networks, pinned = spec.networks, spec.config.device == "cuda"
-    observation_dtype = getattr(torch, spec.observation_dtype)
-
-    def empty(*extra: int, dtype: torch.dtype = torch.float32) -> np.ndarray:
-        shape = (spec.config.batches_per_request, rows, *extra)
-        array: np.ndarray = torch.empty(shape, dtype=dtype, pin_memory=pinned).numpy()
-        return array
-
+    count, pinned = spec.config.batches_per_request, spec.config.device == "cuda"
     return Batches(
-        empty(*networks.observation_shape, dtype=observation_dtype),
-        empty(networks.action_size),
-        empty(),
-        empty(),
-        empty(*networks.observation_shape, dtype=observation_dtype),
-        empty(dtype=torch.int64),
-        *(torch.empty(networks.num_tasks, pin_memory=pinned).numpy() for _ in range(2)),
+        *(torch.empty(count, rows, *shape, dtype=dtype, pin_memory=pinned).numpy() for shape, dtype in fields(spec)),
+        *(torch.empty(spec.networks.num_tasks, pin_memory=pinned).numpy() for _ in range(2)),
     )
 
 
@@ -51,7 +48,7 @@ class Crew:
     def __init__(self, learner: Learner, timeout_s: float = 600.0) -> None:
         self.learner = learner
         self.ranks = learner.ranks
-        self.rows = learner.spec.config.batch_size // self.ranks.count
+        self.rows = learner.spec.config.batch_size // self.ranks.shares
         # A group of their own for the threads that write files, since this thread goes on with other collectives.
         several = self.ranks.count > 1
         self.files = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_s)) if several else None
@@ -61,7 +58,8 @@ class Crew:
         """Call `Learner.train` on all ranks, each with its rows of the batches."""
         extremes = (batches.return_minimum, batches.return_maximum)
         self._tell("train", batches.num_batches, shard, diagnostics, extremes)
-        return self.learner.train(self._deal(batches), shard, diagnostics, between)
+        mine = self._deal(self.learner.fetch(batches))
+        return self.learner.train_on(mine, extremes, shard, diagnostics, between)
 
     def use_threads(self, threads: int) -> None:
         """Set the number of CPU threads of all later updates, on every rank."""
@@ -85,18 +83,25 @@ class Crew:
 
     def follow(self) -> None:
         """Repeat the commands of the first rank, until it is gone. Then torch.distributed raises its error."""
-        space = allocate(self.learner.spec, self.rows)
+        learner = self.learner
+        trained: Trained | None = None
         while True:
             told: list[Any] = [None]
             dist.broadcast_object_list(told, 0, device=torch.device("cpu"))
             what, *details = told[0]
             if what == "train":
                 count, shard, diagnostics, extremes = details
-                mine = space.first(count)._replace(return_minimum=extremes[0], return_maximum=extremes[1])
-                for array in mine[:6]:
-                    dist.scatter(torch.from_numpy(array), None, 0)
+                mine = [
+                    torch.empty(count, self.rows, *shape, dtype=dtype, device=learner.device)
+                    for shape, dtype in fields(learner.spec)
+                ]
+                for tensor in mine:
+                    dist.scatter(tensor, None, 0)
+                before, trained = trained, learner.train_on(Batch(*mine), extremes, shard, diagnostics)
+                # A GPU works on these updates while this rank waits for those before and receives the next.
                 with suppress(NonFinite):  # the first rank raises it too, and has all the rows
-                    self.learner.train(mine, shard, diagnostics).finish()
+                    if before is not None:
+                        before.finish()
             elif what == "threads":
                 torch.set_num_threads(details[0])
             elif what == "save":
@@ -108,16 +113,14 @@ class Crew:
         if self.ranks.count > 1:
             dist.broadcast_object_list([command], 0, device=torch.device("cpu"))
 
-    def _deal(self, batches: Batches) -> Batches:
-        """Send the other ranks their rows and return the first rank's, as views."""
+    def _deal(self, batch: Batch) -> Batch:
+        """Send every rank its rows, from device to device, and return those of this rank."""
         if self.ranks.count == 1:
-            return batches
-        mine: list[np.ndarray] = []
-        for array in batches[:6]:
-            parts = [
-                torch.from_numpy(np.ascontiguousarray(array[:, rank * self.rows : (rank + 1) * self.rows]))
-                for rank in range(self.ranks.count)
-            ]
-            dist.scatter(torch.empty_like(parts[0]), parts, 0)
-            mine.append(array[:, : self.rows])
-        return batches._replace(**dict(zip(Batches._fields, mine, strict=False)))
+            return batch
+        everywhere = [replace(self.ranks, rank=rank).rows(batch.rewards.shape[1]) for rank in range(self.ranks.count)]
+        mine: list[Tensor] = []
+        for tensor in batch:
+            parts = [tensor[:, rows].contiguous() for rows in everywhere]
+            mine.append(torch.empty_like(parts[0]))
+            dist.scatter(mine[-1], parts, 0)
+        return Batch(*mine)

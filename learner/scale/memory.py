@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from learner.agents.catalogue import described
 from learner.networks.sizes import activations, largest_residual, parameters
 from learner.networks.spec import IMPALA_CHANNELS, NetworkSpec
+from learner.spec import Sharding
 
 BFLOAT16 = 2
 OVERHEAD_BYTES = 100_000_000
@@ -42,7 +45,7 @@ def footprint(
     most_batches: int,
     precision: str,
     ranks: int,
-    sharded: bool,
+    sharding: Sharding,
     replicas: int,
     device: str,
 ) -> dict[str, int]:
@@ -51,16 +54,22 @@ def footprint(
     Args:
         batch_size: rows of an update, over all ranks.
         most_batches: number of batches in memory at once.
-        sharded: whether a rank holds only its part of critic and target.
+        sharding: how the ranks share the critic (learner.scale.sharding).
     """
     number = 8 if precision == "float64" else 4
     # On a CPU factors may be rounded to bfloat16 but stored in float32 (learner.scale.precision).
     half, factor = precision == "bf16", BFLOAT16 if precision == "bf16" and device != "cpu" else number
-    parts = ranks // replicas if sharded else 1
+    sharded, divided = sharding == "shard", sharding == "tensor"
+    parts = 1 if sharding == "replicate" else ranks // replicas
     critic, policy = critic_parameters(spec), policy_parameters(spec)
-    rows = batch_size // ranks
+    rows = batch_size // (replicas if divided else ranks)
     networks = described(spec).networks(spec)
-    layers = sum(activations(network) for name, network in networks.items() if name != "target")
+    heads = math.gcd(parts, spec.heads) if divided else 1  # parts into which the heads are divided
+    layers = sum(
+        activations(network) // (heads if name == "critic" else 1)
+        for name, network in networks.items()
+        if name != "target"
+    )
     # Logits, softmaxes and their gradients.
     outputs = 6 * spec.heads * spec.outputs * number
     outputs += encoder_activations(spec) * number
@@ -74,8 +83,8 @@ def footprint(
         "policy": 4 * policy * number,
         # Sharded: two blocks and the gradient of one are gathered at a time. Else, in bfloat16: copies of
         # critic and target.
-        "gathered": (2 * block * factor + block * number) if parts > 1 else 0,
-        "rounded": 2 * critic * factor if half and parts == 1 else 0,
+        "gathered": (2 * block * factor + block * number) if sharded and parts > 1 else 0,
+        "rounded": 0 if not half or (sharded and parts > 1) else 2 * critic * factor // parts,
         # On a CPU in bfloat16, rounded factors are kept in addition to the originals, which adds half.
         "activations": rows * (layers * factor * (3 if half and device == "cpu" else 2) // 2 + outputs),
         "batches": 2 * most_batches * row * batch_size,

@@ -18,6 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from learner.networks.layers import Convolution3x3
 from learner.networks.torch_network import chains
 
 Precision = Literal["auto", "float64", "float32", "tf32", "bf16"]
@@ -71,11 +72,11 @@ def run_in_bfloat16(module: nn.Module, device: str) -> None:
     for chain in chains(module):
         chain.products = "bfloat16" if native else "rounded"
     for part in module.modules():
-        if native and isinstance(part, nn.Conv2d):
+        if native and isinstance(part, Convolution3x3):
             part.__class__ = BFloat16Convolution
 
 
-class BFloat16Convolution(nn.Conv2d):
+class BFloat16Convolution(Convolution3x3):
     """A convolution in bfloat16 of float32 inputs and parameters."""
 
     def forward(self, inputs: Tensor) -> Tensor:

@@ -1,15 +1,23 @@
 """Distributes each update over several ranks. The code of the update itself does not depend on the ranks.
 
-Each rank computes its rows of every batch. With `replicate`, every rank holds the whole state. With `shard`, each rank
-holds a part of every layer of the critic and the target, with the optimiser state of that part (FSDP2: rows of each
-weight; heads are separate modules, so no ensemble dimension is sharded). The policy, the task embeddings and the
-temperature are always replicated: they are small, or actors need them. Gradients are averaged in the precision of the
-parameters.
+With `replicate`, every rank holds the whole state and computes its rows of every batch.
+
+With `shard`, each rank computes its rows too, and holds a part of every layer of the critic and the target with the
+optimiser state of that part. It gathers the weights of a layer when it needs them (FSDP2).
+
+With `tensor`, each rank computes a part of the critic for all rows. Ranks divide the heads among them. Where there are
+more ranks than heads, ranks of one head divide the columns of its dense layers' outputs. They exchange activations,
+which are smaller than weights if there are fewer rows than columns.
+
+The policy, the task embeddings and the temperature are always replicated: they are small, or actors need them.
+Gradients are averaged in the precision of the parameters.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -17,12 +25,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch._C._distributed_c10d import TCPStore
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
+from learner.networks.layers import Linear
 from learner.networks.modules import Critic
-from learner.networks.torch_network import Members, ResidualSum, split_chains
+from learner.networks.parallel import Parts
+from learner.networks.torch_network import Members, ResidualSum, plan_again, split_chains
 from learner.spec import Ranks
 
 MEETING_S = 300.0
@@ -44,21 +54,95 @@ def join(ranks: Ranks, store: TCPStore, device: str, timeout_s: float) -> None:
     store.wait([f"here/{rank}" for rank in range(ranks.count)])
     backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
     timeout = timedelta(seconds=timeout_s)
-    dist.init_process_group(backend, store=store, rank=ranks.rank, world_size=ranks.count, timeout=timeout)
+    own = torch.device("cuda", torch.cuda.current_device()) if device == "cuda" else None
+    dist.init_process_group(
+        backend, store=store, rank=ranks.rank, world_size=ranks.count, timeout=timeout, device_id=own
+    )
 
 
-def shard(critic: Critic, ranks: Ranks, device: str, bfloat16: bool) -> None:
-    """Shard a critic over the ranks, if `ranks.sharding` is "shard". Layers are gathered one block at a time.
+@dataclass(frozen=True)
+class Meshes:
+    """The groups of ranks that exchange parts of a critic.
+
+    Attributes:
+        mesh: all ranks as (copies of the critic, heads, columns); as (copies, shards) if sharded.
+        copies: the ranks that hold the same part of other copies.
+        copy: the ranks that together hold the copy of this rank.
+        columns: ranks that divide the columns of one head.
+    """
+
+    mesh: DeviceMesh
+    copies: Parts
+    copy: Parts
+    columns: int = 1
+
+
+def meshes(ranks: Ranks, heads: int, device: str) -> Meshes | None:
+    """Return the groups of this rank, for a critic with this number of heads; None if it is replicated. Every rank must
+    call this."""
+    if ranks.sharding == "replicate":
+        return None
+    held = ranks.count // ranks.replicas
+    if ranks.sharding == "shard":
+        mesh = init_device_mesh(device, (ranks.replicas, held), mesh_dim_names=("copies", "shards"))
+        return Meshes(mesh, parts(mesh["copies"]), parts(mesh["shards"]))
+    apart = math.gcd(held, heads)
+    mesh = init_device_mesh(
+        device, (ranks.replicas, apart, held // apart), mesh_dim_names=("copies", "heads", "columns")
+    )
+    copy = parts(mesh["heads", "columns"]._flatten("copy"))
+    return Meshes(mesh, parts(mesh["copies"]), copy, held // apart)
+
+
+def parts(mesh: DeviceMesh) -> Parts:
+    """Return the ranks of a mesh of one dimension."""
+    return Parts(mesh.get_group(), mesh.get_local_rank(), mesh.size())
+
+
+def divide(critic: Critic, found: Meshes) -> None:
+    """Keep this rank's part of a critic whose parameters are on the meta device: its heads, or its columns of the dense
+    layers of one head. Layers whose number of columns cannot be divided evenly stay whole."""
+    heads, columns = parts(found.mesh["heads"]), found.mesh["columns"]
+    for members in [module for module in critic.modules() if isinstance(module, Members)]:
+        each = len(members._modules) // heads.count
+        for index, name in enumerate(list(members._modules)):
+            if index // each != heads.index:
+                del members._modules[name]
+        members.parts = heads
+        for layer in [module for module in members.modules() if isinstance(module, Linear)]:
+            if columns.size() > 1 and layer.out_features % columns.size() == 0:
+                layer.columns = parts(columns)
+                layer.weight = nn.Parameter(
+                    like(layer.weight, layer.columns.own(layer.weight.detach(), 0), columns), layer.weight.requires_grad
+                )
+    plan_again(critic)
+
+
+def like(whole: Tensor, own: Tensor, mesh: DeviceMesh) -> DTensor:
+    """Return a tensor of the shape of `whole`, of which this rank holds the rows `own`, in the same memory."""
+    # torch's checkpoints take a DTensor whose part is not at the beginning of a storage for a tensor that has one. So
+    # it is made of another part, which takes no memory.
+    found = DTensor.from_local(
+        own.new_empty(1).expand(own.shape), mesh, [Shard(0)], run_check=False, shape=whole.shape, stride=whole.stride()
+    )
+    found._local_tensor = own
+    return found
+
+
+def to_save(tensor: Tensor) -> Tensor:
+    """Return a tensor in the same memory, such as torch's checkpoints can read and write."""
+    if isinstance(tensor, DTensor) and tensor._local_tensor.storage_offset():
+        return like(tensor, tensor._local_tensor, tensor.device_mesh)
+    return tensor
+
+
+def shard(critic: Critic, found: Meshes, bfloat16: bool) -> None:
+    """Shard a critic over the ranks. Layers are gathered one block at a time.
 
     With `bfloat16` the gathered copies are bfloat16, which halves the traffic.
     """
-    if ranks.sharding != "shard":
-        return
-    mesh = init_device_mesh(
-        device, (ranks.replicas, ranks.count // ranks.replicas), mesh_dim_names=("replicas", "shards")
-    )
     options: dict[str, Any] = {
-        "mesh": mesh if ranks.replicas > 1 else mesh["shards"],
+        "mesh": found.mesh if found.copies.count > 1 else found.mesh["shards"],
         "reshard_after_forward": True,
         "mp_policy": MixedPrecisionPolicy(
             param_dtype=torch.bfloat16 if bfloat16 else None,
@@ -78,15 +162,20 @@ def shard(critic: Critic, ranks: Ranks, device: str, bfloat16: bool) -> None:
 
 def average_over_ranks(tensors: Sequence[Tensor], ranks: Ranks) -> None:
     """Replace tensors, all of one dtype, by their mean over ranks."""
-    if ranks.count == 1 or not tensors:
+    average(tensors, None, ranks.count)
+
+
+def average(tensors: Sequence[Tensor], group: Any, count: int) -> None:
+    """Replace tensors, all of one dtype, by their mean over the `count` ranks of a group."""
+    if count == 1 or not tensors:
         return
     if len(tensors) == 1 and tensors[0].is_contiguous():
-        dist.all_reduce(tensors[0])
-        tensors[0].div_(ranks.count)
+        dist.all_reduce(tensors[0], group=group)
+        tensors[0].div_(count)
         return
     flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-    dist.all_reduce(flat)
-    flat /= ranks.count
+    dist.all_reduce(flat, group=group)
+    flat /= count
     for tensor, averaged in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
         tensor.copy_(averaged.view_as(tensor))
 
@@ -98,6 +187,18 @@ def alike(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
     for tensor in tensors:
         kinds[isinstance(tensor, DTensor)].append(tensor)
     return [kind for kind in kinds if kind]
+
+
+@torch.no_grad()
+def put(tensor: Tensor, value: Tensor) -> None:
+    """Copy a value into a tensor, or this rank's part of the value into this rank's part of the tensor."""
+    value = value.to(tensor.device, tensor.dtype)
+    if isinstance(tensor, DTensor):
+        # Every rank has the value: none is sent.
+        own = distribute_tensor(value, tensor.device_mesh, tensor.placements, src_data_rank=None)
+        tensor._local_tensor.copy_(own._local_tensor)
+    else:
+        tensor.copy_(value)
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -75,7 +75,7 @@ def is_measured(spec: LearnerSpec) -> bool:
 
 def measure(spec: LearnerSpec, ranks: Ranks) -> dict[Way, float]:
     """Return the seconds of an update in every way, with one rank's rows of a batch."""
-    one = spec.changed(batch_size=spec.config.batch_size // ranks.count, batches_per_request=1)
+    one = spec.changed(batch_size=spec.config.batch_size // ranks.shares, batches_per_request=1)
     choices = ways(spec)
     with torch.random.fork_rng(devices=[]):
         learners = {

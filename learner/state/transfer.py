@@ -12,12 +12,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict_loader import load as dcp_load
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor
 
 from learner.agents.catalogue import described
 from learner.learner import Learner
 from learner.networks.description import ACTION, TASK, Concat, Dense, Ensemble, Network, dense_ends, placed
 from learner.networks.modules import normalized
+from learner.scale.sharding import put
 from learner.spec import MEAN, RANDOM, Origin
 from learner.state.dcp import plain_errors
 
@@ -154,11 +155,3 @@ def fresh(parameter: Tensor) -> Tensor:
     if isinstance(parameter, DTensor):
         return torch.empty(parameter.shape, dtype=parameter.dtype)
     return parameter.detach().cpu()
-
-
-def put(parameter: Tensor, value: Tensor) -> None:
-    value = value.to(parameter.device, parameter.dtype)
-    if isinstance(parameter, DTensor):
-        parameter.copy_(distribute_tensor(value, parameter.device_mesh, parameter.placements))
-    else:
-        parameter.copy_(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import socket
@@ -57,16 +58,19 @@ def lead(crew: Crew, first: int, folder: Path) -> None:
     for request in range(first, REQUESTS):
         if request == SAVED_AFTER:
             crew.save(str(folder / "middle")).result()
-        crew.train(batches(request), request % 2, diagnostics=True, between=lambda: None).finish()
+        metrics = crew.train(batches(request), request % 2, diagnostics=True, between=lambda: None).finish()
     crew.save(str(folder / "end")).result()
+    (folder / "metrics.json").write_text(json.dumps(metrics))
 
 
 def member(
-    rank: int, count: int, kind: str, replicas: int, port: int, precision: Any, first: str, folder: Path
+    rank: int, count: int, kind: str, replicas: int, port: int, precision: Any, first: str, device: str, folder: Path
 ) -> None:
     ranks = Ranks(rank, count, kind, replicas)  # type: ignore[arg-type]
-    sharding.join(ranks, sharding.meet(ranks, "127.0.0.1", port), "cpu", timeout_s=60)
-    learner = Learner(spec(precision=precision), ranks)
+    if device == "cuda":
+        torch.cuda.set_device(rank)
+    sharding.join(ranks, sharding.meet(ranks, "127.0.0.1", port), device, timeout_s=60)
+    learner = Learner(spec(precision=precision, device=device), ranks)
     if first:
         dcp.load(learner, first)
     crew = Crew(learner)
@@ -78,12 +82,20 @@ def member(
             crew.follow()
 
 
-def run(folder: Path, count: int, kind: str, replicas: int = 1, precision: str = "float32", first: str = "") -> None:
+def run(
+    folder: Path,
+    count: int,
+    kind: str,
+    replicas: int = 1,
+    precision: str = "float32",
+    first: str = "",
+    device: str = "cpu",
+) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     context = multiprocessing.get_context("spawn")
-    arguments = (count, kind, replicas, port, precision, first, folder)
+    arguments = (count, kind, replicas, port, precision, first, device, folder)
     members = [context.Process(target=member, args=(rank, *arguments)) for rank in range(count)]
     for process in members:
         process.start()
@@ -96,13 +108,13 @@ def run(folder: Path, count: int, kind: str, replicas: int = 1, precision: str =
             process.kill()
 
 
-def alone(precision: Any, first: str = "") -> Learner:
+def alone(precision: Any, first: str = "") -> tuple[Learner, dict[str, float]]:
     learner = Learner(spec(precision=precision))
     if first:
         dcp.load(learner, first)
     for request in range(SAVED_AFTER if first else 0, REQUESTS):
-        learner.train(batches(request), request % 2, diagnostics=True)
-    return learner
+        metrics = learner.train(batches(request), request % 2, diagnostics=True).finish()
+    return learner, metrics
 
 
 def loaded(url: Path, precision: Any) -> Learner:
@@ -130,33 +142,48 @@ def assert_close(one: Learner, other: Learner, tolerance: float) -> None:
         pytest.param(4, "replicate", 1, marks=pytest.mark.long),
         pytest.param(4, "shard", 1, marks=pytest.mark.long),
         (4, "shard", 2),
+        (2, "tensor", 1),
+        (4, "tensor", 1),
+        pytest.param(4, "tensor", 2, marks=pytest.mark.long),
     ],
 )
 def test_ranks_make_the_updates_of_one(tmp_path: Path, count: int, kind: str, replicas: int) -> None:
     run(tmp_path, count, kind, replicas)
-    reference = alone("float32")
+    reference, metrics = alone("float32")
     moved = (
         reference.tensors()["critic"]["heads.0.input.weight"]
         - Learner(spec()).tensors()["critic"]["heads.0.input.weight"]
     )
     assert moved.abs().max() > 1e-3
     assert_close(loaded(tmp_path / "end", "float32"), reference, 1e-5)
-    assert_close(alone("float32", str(tmp_path / "middle")), reference, 1e-5)
+    assert_close(alone("float32", str(tmp_path / "middle"))[0], reference, 1e-5)
+    assert json.loads((tmp_path / "metrics.json").read_text()) == pytest.approx(metrics, rel=1e-3)
 
 
-def test_a_checkpoint_of_four_goes_on_at_two(tmp_path: Path) -> None:
-    run(tmp_path / "four", 4, "shard", precision="float64")
-    run(tmp_path / "two", 2, "shard", precision="float64", first=str(tmp_path / "four" / "middle"))
-    run(tmp_path / "other", 2, "replicate", precision="float64", first=str(tmp_path / "four" / "middle"))
-    reference = alone("float64")
-    for name in ("four", "two", "other"):
+@pytest.mark.parametrize("kind", ["tensor", pytest.param("shard", marks=pytest.mark.long)])
+def test_a_checkpoint_of_four_goes_on_at_two(tmp_path: Path, kind: str) -> None:
+    run(tmp_path / "four", 4, kind, precision="float64")
+    for other in ("shard", "tensor", "replicate"):
+        run(tmp_path / other, 2, other, precision="float64", first=str(tmp_path / "four" / "middle"))
+    reference, _ = alone("float64")
+    for name in ("four", "shard", "tensor", "replicate"):
         assert_close(loaded(tmp_path / name / "end", "float64"), reference, 1e-10)
 
 
-def test_bfloat16_over_ranks_is_near_bfloat16_alone(tmp_path: Path) -> None:
-    """Sharded parameters are close to those of one rank, not equal: gathered LayerNorms are rounded too."""
-    run(tmp_path, 2, "shard", precision="bf16")
-    ours, theirs = loaded(tmp_path / "end", "bf16").tensors(), alone("bf16").tensors()
+@pytest.mark.parametrize(("count", "kind"), [(2, "shard"), (4, "tensor")])
+def test_bfloat16_over_ranks_is_near_bfloat16_alone(tmp_path: Path, count: int, kind: str) -> None:
+    """Parameters are close to those of one rank, not equal: gathered LayerNorms, or summands of gradients, are rounded
+    too."""
+    run(tmp_path, count, kind, precision="bf16")
+    ours, theirs = loaded(tmp_path / "end", "bf16").tensors(), alone("bf16")[0].tensors()
     for name, parameter in theirs["critic"].items():
         assert ours["critic"][name].dtype == torch.float32
         assert (ours["critic"][name] - parameter).abs().mean() < 1e-3, name
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs a GPU for each of two ranks")
+@pytest.mark.parametrize("kind", ["replicate", "tensor", "shard"])
+def test_ranks_on_gpus_make_the_updates_of_one(tmp_path: Path, kind: str) -> None:
+    run(tmp_path, 2, kind, device="cuda")
+    assert json.loads((tmp_path / "metrics.json").read_text())["critic_loss"] > 0
+    dcp.load(Learner(spec(device="cuda")), str(tmp_path / "end"))

@@ -18,12 +18,15 @@ from learner.networks.spec import NetworkSpec
 
 FOLDER = Path(__file__).parents[1] / "golden"
 SETTINGS = LearnerConfig()
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def load(name: str, dtype: torch.dtype) -> dict[str, Tensor]:
     with np.load(FOLDER / f"{name}.npz") as archive:
         arrays = {key: torch.from_numpy(np.array(archive[key])) for key in archive.files}
-    return {key: value.to(dtype) if value.is_floating_point() else value for key, value in arrays.items()}
+    return {
+        key: value.to(DEVICE, dtype) if value.is_floating_point() else value.to(DEVICE) for key, value in arrays.items()
+    }
 
 
 def spec(num_tasks: int, num_bins: int = 101) -> NetworkSpec:
@@ -81,7 +84,7 @@ def state(
     arrays: dict[str, Tensor], num_tasks: int, dtype: torch.dtype, prefix: str = "", num_bins: int = 101
 ) -> BRCState:
     """Return a state with the parameters under `prefix` and optimisers that have taken no step."""
-    made = initial_state(spec(num_tasks, num_bins), SETTINGS, dtype)
+    made = initial_state(spec(num_tasks, num_bins), SETTINGS, dtype, DEVICE)
     set_critic(made.critic, arrays, prefix + "critic/")
     set_critic(made.target, arrays, prefix + "target/")
     set_policy(made.policy, arrays, prefix + "actor/")
@@ -90,13 +93,14 @@ def state(
 
 
 def batch(arrays: dict[str, Tensor], prefix: str) -> Batch:
+    tasks = arrays.get(prefix + "task_ids", torch.zeros(16, dtype=torch.int64, device=DEVICE))
     return Batch(
         arrays[prefix + "observations"],
         arrays[prefix + "actions"],
         arrays[prefix + "rewards"],
         arrays[prefix + "masks"],
         arrays[prefix + "next_observations"],
-        arrays[prefix + "task_ids"].long() if prefix + "task_ids" in arrays else torch.zeros(16, dtype=torch.int64),
+        tasks.long(),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,12 @@ from tests.support import golden_vectors as golden
 # dtype, file suffix, absolute tolerance; for float32, the tolerance that an independent implementation reached
 PROJECTION_CASES = [(torch.float64, "f64", 1e-9), (torch.float32, "f32", 7.7e-6)]
 DENSITY_CASES = [(torch.float64, "f64", 1e-9), (torch.float32, "f32", 1.2e-5)]
+
+
+@pytest.fixture(autouse=True)
+def on_a_gpu_if_there_is_one() -> Iterator[None]:
+    with torch.device(golden.DEVICE):
+        yield
 
 
 @pytest.mark.parametrize(("name", "tasks"), [("multi", 3), ("single", 1)])

@@ -343,20 +343,6 @@ def test_only_tf32_lets_a_gpu_round_the_factors_of_float32() -> None:
         torch.backends.cudnn.allow_tf32 = before[1]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("bf16", 3e-3)])
-def test_recorded_updates_are_the_updates(precision: Precision, tolerance: float) -> None:
-    """The recording is replayed from the fourth update on, also where diagnostics are not asked for."""
-    eager, recorded = (Learner(spec(device="cuda", precision=precision, record=on)) for on in (False, True))
-    for step in range(12):
-        for learner in (eager, recorded):
-            learner.train(batches(step, 4 - step % 5 // 4), diagnostics=step == 8).finish()
-    assert recorded.recorded is not None and recorded.recorded.graph is not None
-    assert torch.equal(eager.generator.get_state(), recorded.generator.get_state())
-    for one, other in zip(parameters(eager), parameters(recorded), strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=tolerance)
-
-
 @pytest.mark.parametrize(("center", "spread"), [(100.0, 0.01), (5000.0, 1.0), (1.3, 1e-4), (9.81, 0.0)])
 def test_observations_far_from_zero_are_normalised(center: float, spread: float) -> None:
     """The variance is not computed as the difference of two rounded squares, which may be negative."""

@@ -15,9 +15,10 @@ from cluster.cli.onnx_graph import model_of
 from examples.own_network import simba
 from learner.networks import registry
 from learner.networks.description import OBSERVATION, TASK, Concat, Dense, LayerNorm, Network, ReLU, Residual, placed
+from learner.networks.layers import RunningNormalizer
 from learner.networks.sizes import buffers_of, parameters
 from learner.networks.spec import NetworkSpec
-from learner.networks.torch_network import RunningNormalizer, TorchNetwork
+from learner.networks.torch_network import TorchNetwork
 
 SPEC = NetworkSpec(
     observation_size=7,
