@@ -7,6 +7,10 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from learner.networks import triton_switch
+
+MOST_BINS = 128  # that the kernel of a GPU projects; it holds a square of them in registers
+
 
 def support(num_bins: int, value_limit: float, like: Tensor) -> Tensor:
     """Return the atoms -V + i * 2V / (bins - 1), shape (bins,), with the dtype and on the device of `like`."""
@@ -23,6 +27,10 @@ def atoms(num_bins: int, value_limit: float, dtype: torch.dtype, device: torch.d
 
 def expectation(logits: Tensor, atoms: Tensor) -> Tensor:
     """Return the mean of `atoms` under softmax(logits); (..., bins) -> (...)."""
+    if triton_switch.serves(logits):
+        from learner.agents import losses_triton
+
+        return losses_triton.expectation(logits, atoms)
     return torch.softmax(logits, dim=-1) @ atoms
 
 
@@ -51,5 +59,10 @@ def project(probabilities: Tensor, targets: Tensor, value_limit: float) -> Tenso
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Return -sum_j target_j log_softmax(logits)_j over the last dimension; (..., bins) -> (...)."""
+    """Return -sum_j target_j log_softmax(logits)_j, (heads, batch), for logits (heads, batch, bins) and a target
+    (batch, bins)."""
+    if triton_switch.serves(logits):
+        from learner.agents import losses_triton
+
+        return losses_triton.cross_entropy(logits, target)
     return -(target * torch.log_softmax(logits, dim=-1)).sum(dim=-1)

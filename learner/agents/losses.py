@@ -14,6 +14,7 @@ from torch import Tensor
 
 from learner.agents import categorical
 from learner.config import LearnerConfig
+from learner.networks import triton_switch
 
 
 class Loss(Protocol):
@@ -47,6 +48,10 @@ class Categorical:
         return categorical.expectation(outputs, self._atoms(outputs))
 
     def target(self, outputs: Tensor, rewards: Tensor, discounts: Tensor, costs: Tensor | None) -> Tensor:
+        if triton_switch.serves(outputs) and outputs.shape[-1] <= categorical.MOST_BINS:
+            from learner.agents import losses_triton
+
+            return losses_triton.target(outputs, self._atoms(outputs), rewards, discounts, costs, self.limit)
         probabilities = torch.softmax(outputs, dim=-1).mean(dim=0)
         atoms = self._atoms(outputs)
         shifted = atoms if costs is None else atoms - costs.unsqueeze(-1)

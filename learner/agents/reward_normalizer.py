@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from learner.networks import triton_switch
+
 
 class RewardNormalizer:
     """Divides the raw rewards of a task so that its largest return, entropy bonus included, becomes `value_limit`.
@@ -46,6 +48,13 @@ class RewardNormalizer:
 
     def normalize(self, rewards: Tensor, task_ids: Tensor, temperature: Tensor) -> Tensor:
         """Return raw rewards (...) of tasks (...) divided by the scale of their task, in the dtype of the rewards."""
+        if triton_switch.serves(rewards):
+            from learner.agents import losses_triton
+
+            extremes = self.minimum, self.maximum
+            return losses_triton.normalize(
+                rewards, task_ids, *extremes, temperature, self.entropy_return, self.value_limit
+            )
         return rewards / self.denominator(temperature)[task_ids].to(rewards.dtype)
 
     def state_dict(self) -> dict[str, Tensor]:

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from learner.networks import triton_switch
+
 LOG_SQRT_2_PI = 0.5 * math.log(2.0 * math.pi)
 LOG_2 = math.log(2.0)
 
@@ -17,6 +19,10 @@ def sample(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor
 
     The tanh correction is 2(ln 2 - u - softplus(-2u)). It is exact where 1 - tanh(u)^2 underflows; no epsilon is added.
     """
+    if triton_switch.serves(mean):
+        from learner.agents import losses_triton
+
+        return losses_triton.sample(mean, log_std, noise)
     pre_tanh = mean + torch.exp(log_std) * noise
     correction = 2.0 * (LOG_2 - pre_tanh - F.softplus(-2.0 * pre_tanh))
     log_prob = -0.5 * noise.square() - LOG_SQRT_2_PI - log_std - correction

@@ -189,7 +189,7 @@ class Chain:
                 if operation.shifts:
                     shift = bias
                 else:
-                    x = x.to(dtype).add_(bias.unsqueeze(1))
+                    x = x.add_(bias.unsqueeze(1)) if x.dtype is dtype else bias.unsqueeze(1) + x
             elif kind == "norm":
                 weight, bias = next(parameters).to(dtype), next(parameters).to(dtype)
                 shift = torch.zeros_like(bias) if shift is None else shift

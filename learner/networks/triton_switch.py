@@ -18,3 +18,8 @@ def use_triton(wanted: bool) -> None:
         wanted = False
     compiler = any(map(shutil.which, ("cc", "gcc", "clang")))
     in_use = wanted and compiler and importlib.util.find_spec("triton") is not None
+
+
+def serves(tensor: torch.Tensor) -> bool:
+    """Whether kernels in Triton compute what is asked of a float32 tensor."""
+    return in_use and not tensor.is_cpu and tensor.dtype is torch.float32

@@ -24,7 +24,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from learner.agents import adamw_triton, categorical
+from learner.agents import adamw_triton, categorical, losses_triton
 from learner.learner import Learner
 from learner.networks import norm_triton
 from learner.networks.spec import NetworkSpec
@@ -58,6 +58,7 @@ VIEWS = (
     "unbind",
     "split",
 )
+LOSSES = [name for name in vars(losses_triton) if name.endswith("_kernel")]
 FREE = (*VIEWS, "detach", "alias", "squeeze", "unsqueeze", "as_strided", "empty", "new_empty", "prim.", "lift_fresh")
 
 
@@ -152,6 +153,8 @@ def no_device(library: str) -> Iterator[None]:
         stack.enter_context(mock.patch.object(norm_triton, "forward_kernel", Launches("norm_forward")))
         stack.enter_context(mock.patch.object(norm_triton, "backward_kernel", Launches("norm_backward")))
         stack.enter_context(mock.patch.object(adamw_triton, "step_kernel", Launches("adamw_pass", (0, 2, 3, 4))))
+        for name in LOSSES:
+            stack.enter_context(mock.patch.object(losses_triton, name, Launches(name)))
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         yield
 

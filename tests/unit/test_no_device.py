@@ -14,8 +14,7 @@ import torch
 
 SUPPORT = Path(__file__).parents[1] / "support"
 UPDATES = 2
-# Changes of dtype in an update: of an index in the projection of returns; of discrete actions; of images' bytes.
-CASTS = {"continuous": 1, "normalised": 1, "discrete": 2, "images": 4}
+CASTS = {"continuous": 0, "normalised": 0, "discrete": 1, "images": 3}  # of discrete actions, and of images' bytes
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +44,7 @@ def test_nothing_is_copied_on_the_device_by_mistake(asked: dict[str, dict[str, A
     for kind, casts in CASTS.items():
         for precision in ("float32", "tf32"):
             operations = asked[f"{kind} {precision}"]["operations"]
-            assert operations["_to_copy.default"] == casts * UPDATES, (kind, precision)
+            assert operations.get("_to_copy.default", 0) == casts * UPDATES, (kind, precision)
             assert "clone.default" not in operations, (kind, precision)
 
 

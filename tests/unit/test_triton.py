@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
+from learner.agents import categorical, tanh_normal
+from learner.agents.losses import Categorical
+from learner.agents.reward_normalizer import RewardNormalizer
 from learner.networks import norm
 from learner.networks.chain import Products
 from learner.networks.description import OBSERVATION
@@ -18,7 +23,7 @@ from tests.unit.test_chain import INPUTS, made
 
 triton = pytest.importorskip("triton", reason="needs triton")
 
-from learner.agents import adamw_triton  # noqa: E402
+from learner.agents import adamw_triton, losses_triton  # noqa: E402
 from learner.agents.optimizers import AdamW  # noqa: E402
 from learner.networks import norm_triton  # noqa: E402
 from learner.networks.torch_network import chains  # noqa: E402
@@ -98,6 +103,96 @@ def test_a_pass_is_the_step_of_the_optimiser(products: Products, follows: bool) 
                 torch.testing.assert_close(each.rounded.float(), each.leaf.detach(), rtol=2**-7, atol=0)
 
 
+def slopes(function: Callable[..., Any], *inputs: Tensor) -> list[Tensor]:
+    """Return the results of a function, and the gradients of its inputs from slopes that differ by row."""
+    free = [one.clone().requires_grad_() for one in inputs]
+    found = function(*free)
+    found = [found] if isinstance(found, Tensor) else list(found)
+    weights = [torch.linspace(-1.0, 2.0, one.numel()).view_as(one) for one in found]
+    return [*found, *torch.autograd.grad(found, free, weights)]
+
+
+def gradient_of_mean(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    free = x.clone().requires_grad_()
+    return torch.autograd.grad(function(free).mean(), free)[0]
+
+
+@pytest.mark.parametrize(("heads", "rows", "bins"), [(1, 1, 2), (2, 5, 101), (3, 7, 128)])
+def test_losses_are_those_of_torch(heads: int, rows: int, bins: int) -> None:
+    rng = torch.Generator().manual_seed(bins)
+    logits, following = (3 * torch.randn(heads, rows, bins, generator=rng) for _ in range(2))
+    rewards, costs = (8 * torch.randn(rows, generator=rng) for _ in range(2))
+    discounts = 0.99 * (torch.rand(rows, generator=rng) < 0.8)
+    loss = Categorical(10.0)
+    atoms = categorical.support(bins, 10.0, logits)
+    for cost in (costs, None):
+        target = loss.target(following, rewards, discounts, cost)
+        ours = losses_triton.target(following, atoms, rewards, discounts, cost, 10.0)
+        torch.testing.assert_close(ours, target, rtol=0, atol=1e-5)
+        torch.testing.assert_close(ours.sum(dim=-1), torch.ones(rows), rtol=0, atol=1e-5)
+    for ours_of, theirs_of in (
+        (lambda x: losses_triton.cross_entropy(x, target), lambda x: categorical.cross_entropy(x, target)),
+        (lambda x: losses_triton.expectation(x, atoms), lambda x: categorical.expectation(x, atoms)),
+    ):
+        for ours, theirs in zip(slopes(ours_of, logits), slopes(theirs_of, logits), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+        mean = [gradient_of_mean(of, logits) for of in (ours_of, theirs_of)]
+        torch.testing.assert_close(*mean, rtol=1e-5, atol=1e-6)
+
+
+def test_losses_that_are_not_finite_stay_so() -> None:
+    logits, atoms = torch.zeros(2, 3, 101), categorical.support(101, 10.0, torch.zeros(1))
+    rewards = torch.tensor([0.0, torch.nan, 1.0])
+    target = losses_triton.target(logits, atoms, rewards, torch.ones(3), None, 10.0)
+    assert target.isnan().any(dim=-1).tolist() == [False, True, False]
+    assert losses_triton.cross_entropy(logits, target).isnan().tolist() == [[False, True, False]] * 2
+    logits[0, 2, 5] = torch.nan
+    assert losses_triton.expectation(logits, atoms).isnan().tolist() == [[False, False, True], [False] * 3]
+
+
+@pytest.mark.parametrize(("rows", "size"), [(1, 1), (5, 21), (3, 64)])
+def test_samples_are_those_of_torch(rows: int, size: int) -> None:
+    rng = torch.Generator().manual_seed(size)
+    mean, log_std, noise = (torch.randn(rows, size, generator=rng) for _ in range(3))
+    mean[0, 0] = 40.0  # where 1 - tanh(u)^2 underflows
+    ours = slopes(lambda one, two: losses_triton.sample(one, two, noise), mean, log_std)
+    theirs = slopes(lambda one, two: tanh_normal.sample(one, two, noise), mean, log_std)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("entropy", [0.0, -3.0])
+def test_rewards_are_those_of_torch(entropy: float) -> None:
+    normalizer = RewardNormalizer(5, 0.99, entropy, 10.0)
+    inf = torch.inf
+    normalizer.merge(torch.tensor([-3.0, inf, 0.0, 1.0, -7.0]), torch.tensor([5.0, -inf, 0.0, 2.0, -6.0]))
+    rewards, tasks = torch.randn(300, generator=torch.Generator().manual_seed(0)), torch.arange(300) % 5
+    temperature = torch.tensor(0.1)
+    ours = losses_triton.normalize(
+        rewards, tasks, normalizer.minimum, normalizer.maximum, temperature, normalizer.entropy_return, 10.0
+    )
+    torch.testing.assert_close(ours, normalizer.normalize(rewards, tasks, temperature), rtol=1e-6, atol=0)
+
+
+NUMBERS = ("rows", "bins", "heads", "size", "count", "head_stride", "row_stride", "stride")
+
+
+def arguments(kernel: Any, constants: dict[str, Any]) -> dict[str, str]:
+    """Return the types of a kernel's arguments: float32 tensors, whole numbers by their names, and tasks."""
+    types = {"limit": "fp32", "entropy_return": "fp32", "tasks": "*i64"} | dict.fromkeys(NUMBERS, "i32")
+    return {name: types.get(name, "*fp32") for name in kernel.arg_names if name not in constants}
+
+
+LOSSES: list[tuple[Any, dict[str, Any], int]] = [
+    (losses_triton.target_kernel, {"COSTS": True, "BINS": 128}, 8),
+    (losses_triton.cross_entropy_kernel, {"BINS": 128}, 4),
+    (losses_triton.cross_entropy_gradient_kernel, {"BINS": 128}, 4),
+    (losses_triton.expectation_kernel, {"BINS": 128}, 4),
+    (losses_triton.expectation_gradient_kernel, {"BINS": 128}, 4),
+    (losses_triton.sample_kernel, {"CONSTANT": 2.3, "SIZE": 32}, 4),
+    (losses_triton.sample_gradient_kernel, {"SIZE": 32}, 4),
+    (losses_triton.normalize_kernel, {"BLOCK": losses_triton.BLOCK}, 4),
+]
 KERNELS: list[tuple[Any, dict[str, str], dict[str, Any], int]] = [
     *(
         (
@@ -136,6 +231,7 @@ KERNELS: list[tuple[Any, dict[str, str], dict[str, Any], int]] = [
         | {"BLOCK": adamw_triton.BLOCK},
         4,
     ),
+    *((kernel, arguments(kernel, constants), constants, warps) for kernel, constants, warps in LOSSES),
 ]
 
 
