@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,7 +32,7 @@ import torch
 import tyro
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.learner import calls_per_s, learner_spec, noise, update
+from benchmarks.learner import BATCHES, calls_per_s, learner_spec, noise, update
 from benchmarks.report import rounded, versions
 from benchmarks.sample_efficiency import Curves, draw
 from dashboards.report import published
@@ -48,6 +49,7 @@ ROWS, PAGE, FIGURE, RUN = "rows.jsonl", "results.md", "dmc-dogs.png", "dmc-dogs"
 # Precisions of the reference's products, as JAX names them: type of the factors, of products, of sums. JAX's own
 # "float32" and "bfloat16" mean other things on other devices.
 ALGORITHMS = ("F32_F32_F32", "TF32_TF32_F32", "BF16_BF16_F32")
+INTERRUPTED = 130  # exit code of a run that was stopped and can go on
 PRODUCTS = 8  # between two waits for the device
 TESTS = ("tests/unit/test_golden.py", "tests/unit/test_device.py", "tests/unit/test_triton.py")
 
@@ -65,6 +67,7 @@ class Settings:
         minutes: minutes of training in one call.
         reference: checkout of naumix/BiggerRegularizedCategorical; None leaves that stage out.
         python: interpreter that has jax, flax, optax and distrax.
+        limit: seconds after which a case is given up.
         train: more options of `brc train`, as in --settings.train="--steps=100000 --execution=serial".
     """
 
@@ -77,6 +80,7 @@ class Settings:
     reference: Path | None = None
     python: str = sys.executable
     train: str = ""
+    limit: float = 240.0
 
     @property
     def precisions(self) -> tuple[Precision, ...]:
@@ -118,12 +122,26 @@ def guarded(stage: Stage, settings: Settings, out: Path) -> Iterator[Row]:
 
 def tests(settings: Settings, out: Path) -> Iterator[Row]:
     """Yield the outcome of the tests that use a GPU where there is one."""
-    found = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS], capture_output=True, text=True
-    )
-    (out / "tests.log").write_text(found.stdout + found.stderr)
-    summary = (found.stdout.strip().splitlines() or [""])[-1]
-    yield {"case": "tests", "summary": summary} | ({"failed": summary} if found.returncode else {})
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS]
+    code, said = run(command, out / "tests.log", settings.limit)
+    summary = (said.strip().splitlines() or [""])[-1]
+    yield {"case": "tests", "summary": summary} | ({"failed": summary or f"exit code {code}"} if code else {})
+
+
+def run(command: list[str], log: Path, limit: float) -> tuple[int, str]:
+    """Run a command for `limit` seconds at most. Append all that it says to the log. Return (its exit code, what it has
+    written to standard output); the exit code is 124 if it was ended."""
+    with log.open("a") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+        try:
+            said, _ = process.communicate(timeout=limit)
+            code = process.returncode
+        except subprocess.TimeoutExpired:
+            process.kill()
+            said, _ = process.communicate()
+            code = 124
+        errors.write(said)
+    return code, said
 
 
 def ceilings(settings: Settings, out: Path) -> Iterator[Row]:
@@ -136,12 +154,14 @@ def ceilings(settings: Settings, out: Path) -> Iterator[Row]:
         other.copy_(big)
         wait(device)
 
+    copy()  # kernels are loaded in the first call
     yield {"case": "copy", "gigabytes_per_s": 2 * big.nbytes * calls_per_s(copy, settings.seconds) / 1e9}
     for precision in settings.precisions:
         set_products(precision)
         dtype = torch.bfloat16 if precision == "bf16" and multiplies_bfloat16(device) else torch.float32
         left = torch.randn(2, rows, width, device=device).to(dtype)
         right = torch.randn(2, width, width, device=device).to(dtype)
+        multiply(left, right, device)
         rate = calls_per_s(partial(multiply, left, right, device), settings.seconds)
         teraflop = PRODUCTS * 4e-12 * rows * width * width * rate
         yield {"case": f"product-{precision}", "teraflop_per_s": teraflop, "rows": rows, "width": width}
@@ -162,22 +182,25 @@ def updates(settings: Settings, out: Path) -> Iterator[Row]:
     cases += [(other, rows, "bf16", "True", "True") for other in settings.widths[1:]]
     cases += [(width, other, "bf16", "True", "True") for other in settings.batches[1:]]
     for case in cases:
-        yield from benchmark(
-            settings, dict(zip(("widths", "batches", "precisions", "record", "triton"), case, strict=True))
-        )
+        names = ("widths", "batches", "precisions", "record", "triton")
+        yield from benchmark(settings, out, dict(zip(names, case, strict=True)))
 
 
-def benchmark(settings: Settings, case: dict[str, Any], *more: str) -> Iterator[Row]:
+def benchmark(settings: Settings, out: Path, case: dict[str, Any], *more: str) -> Iterator[Row]:
     """Yield the rows that `benchmarks.learner` prints for a case."""
     command = [sys.executable, "-m", "benchmarks.learner", f"--device={settings.device}"]
     command += [f"--seconds={settings.seconds}", f"--repeats={settings.repeats}", *more]
     for name, value in case.items():
         command += [f"--{name}", str(value)]
-    found = subprocess.run(command, capture_output=True, text=True)
-    for line in found.stdout.splitlines():
-        yield case | json.loads(line)
-    if found.returncode:
-        yield case | {"failed": (found.stderr.strip().splitlines() or [f"exit code {found.returncode}"])[-1]}
+    log = out / "benchmarks.log"
+    code, said = run(command, log, settings.limit)
+    for line in said.splitlines():
+        if line.startswith("{"):
+            yield case | json.loads(line)
+    if code:
+        last = (log.read_text().strip().splitlines() or [""])[-1]
+        why = f"ended after {settings.limit:g} s" if code == 124 else f"exit code {code}: {last}"
+        yield {"case": " ".join(map(str, case.values())), "failed": why} | case
 
 
 def kernels(settings: Settings, out: Path, count: int = 12) -> Iterator[Row]:
@@ -185,17 +208,18 @@ def kernels(settings: Settings, out: Path, count: int = 12) -> Iterator[Row]:
     on_gpu, width, rows = settings.device == "cuda", settings.widths[0], settings.batches[0]
     spec = learner_spec(width, rows, settings.precisions[0], settings.device, torch.get_num_threads())
     learner, batches = Learner(spec), noise(spec)
-    for _ in range(WARM_UP):  # the last one records
+    for _ in range(WARM_UP):  # each is several updates: the first call records one already
         update(learner, batches)
     with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as trace:
         update(learner, batches)
     events = trace.key_averages()
     times = {event.key: event.self_device_time_total if on_gpu else event.self_cpu_time_total for event in events}
+    launches = sum(event.count for event in events if times[event.key] > 0)
     whole = sum(times.values())
     largest = sorted(times, key=lambda key: -times[key])[:count]
     yield {
         "case": f"kernels-w{width}-b{rows}-{settings.precisions[0]}",
-        "kernels": sum(event.count for event in events),
+        "kernels_per_update": launches / BATCHES,
         "shares": {key: times[key] / whole for key in largest},
     }
 
@@ -210,29 +234,41 @@ def reference(settings: Settings, out: Path) -> Iterator[Row]:
             continue
         case = {"widths": settings.widths[0], "batches": settings.batches[0], "precisions": ours[algorithm]}
         more = [f"--reference={settings.reference}", f"--python={settings.python}", "--reference-products", algorithm]
-        yield from benchmark(settings, case, *more)
+        yield from benchmark(settings, out, case, *more)
 
 
 def training(settings: Settings, out: Path) -> Iterator[Row]:
     """Train dmc-dogs, or go on, for some minutes. Yield its newest returns, and draw all over the published curves."""
     command = [sys.executable, "-m", "cluster", "train", "dmc-dogs", f"--name={RUN}", f"--runs-folder={out}"]
     command += [f"--learner.width={settings.widths[0]}", f"--learner.device={settings.device}"]
-    command += ["--resume"] if (out / RUN / "config.yaml").exists() else []
+    command += ["--evaluation.interval=5000", "--checkpoint-interval=5000", *shlex.split(settings.train)]
+    # A run that was ended before its first checkpoint cannot go on.
+    if (out / RUN / "config.yaml").exists():
+        if any((out / RUN / "checkpoints").glob("*")):
+            command.append("--resume")
+        else:
+            shutil.rmtree(out / RUN)
     with (out / "training.log").open("a") as log:
-        process = subprocess.Popen([*command, *shlex.split(settings.train)], stdout=log, stderr=log)
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        stopped = False
         try:
             code = process.wait(timeout=60 * settings.minutes)
         except subprocess.TimeoutExpired:
+            stopped = True
             process.send_signal(signal.SIGINT)  # it writes a checkpoint and ends
-            process.wait()
-            code = 0
+            try:
+                code = process.wait(timeout=60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                code = process.wait()
     found = records.read(out / RUN / "eval.jsonl") if (out / RUN / "eval.jsonl").exists() else []
     evaluations = [row for row in found if row["policy"] != "random"]
     if evaluations:
-        draw(over_published(evaluations), out / FIGURE)
         yield {"case": RUN, "env_steps": evaluations[-1]["env_steps"], "return": evaluations[-1]["return"]}
-    if code or not evaluations:
+    if code != (INTERRUPTED if stopped else 0) or not evaluations:
         yield {"case": RUN, "failed": f"brc train ended with exit code {code} and {len(evaluations)} evaluations"}
+    if evaluations:
+        draw(over_published(evaluations), out / FIGURE)
 
 
 def over_published(evaluations: list[dict[str, Any]]) -> Curves:
@@ -305,7 +341,7 @@ def page(rows: list[Row]) -> str:
             lines.append(f"| {row['case']} | {ours:.4g} | {theirs:.4g} | {row['ratio']:.3g} |")
     for row in rows:
         if "shares" in row:
-            lines += ["", f"| {row['case']}, {row['kernels']} in all | share |", "|---|---|"]
+            lines += ["", f"| {row['case']}, {row['kernels_per_update']:g} an update | share |", "|---|---|"]
             lines += [f"| `{name[:80]}` | {share:.3f} |" for name, share in row["shares"].items()]
         if "return" in row:
             lines += ["", f"{row['case']} after {row['env_steps']:,} steps: {json.dumps(row['return'])}"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,6 @@ from learner.scale.precision import (
     run_in_bfloat16,
     set_products,
 )
-from learner.scale.reckoning import reckoned
 from learner.scale.sharding import average_over_ranks, divide, meshes, shard, to_save
 from learner.spec import ALONE, LearnerSpec, Ranks
 from learner.state.publishing import Outgoing
@@ -167,6 +166,10 @@ class Learner:
 
     def __init__(self, spec: LearnerSpec, ranks: Ranks = ALONE, combine: Combine = gradients.mean) -> None:
         """Make the networks and optimisers. `combine` computes the critic's gradients from the losses of all rows."""
+        if combine is not gradients.mean and ranks.sharding != "replicate":
+            raise ValueError(
+                f"combine needs gradients of the whole critic, and ranks share it by {ranks.sharding}: use replicate"
+            )
         self.spec = spec = settled(spec)
         self.combine = combine
         self.ranks = ranks
@@ -180,6 +183,11 @@ class Learner:
         self.agent = agent_of(spec.networks)
         self.meshes = meshes(ranks, spec.networks.heads, spec.config.device)
         self.state: State = self.agent.initial_state(spec.networks, spec.config, self.dtype, self.device, self._prepare)
+        if self.meshes is not None and not any(isinstance(one, Critic) for one in self.state.modules().values()):
+            raise ValueError(
+                f"--learner.sharding {ranks.sharding}: the critic of --learner.agent {spec.config.agent} is no "
+                "learner.networks.modules.Critic, so it cannot be divided: use replicate"
+            )
         for optimizer in self.state.optimizers().values():
             optimizer.ranks, optimizer.meshes = ranks, self.meshes
         parts = [part for module in self.state.modules().values() for part in module.modules()]
@@ -300,9 +308,11 @@ class Learner:
     def _parameters_dtype(self, tensor: Tensor) -> Tensor:
         return tensor.to(self.dtype) if tensor.is_floating_point() else tensor
 
-    def ready(self, threads: int, measured: Sequence[Measured] = ()) -> Ready:
-        """Return its description. `threads` are those that it uses now; `measured` are the ways that were tried."""
-        ways = reckoned(self.spec.networks, self.spec.config, self.ranks, self.device.type)
+    def ready(
+        self, threads: int, measured: Sequence[Measured] = (), reckoned: Mapping[str, float] | None = None
+    ) -> Ready:
+        """Return its description. `threads` are those that it uses now; `measured` are the ways that were tried;
+        `reckoned` are those to share the critic over ranks."""
         return Ready(
             updates=self.updates,
             device=str(self.device),
@@ -311,7 +321,7 @@ class Learner:
             measured=list(measured),
             ranks=self.ranks.count,
             sharding=self.ranks.sharding,
-            reckoned={str(way): seconds for way, seconds in ways.items()} if self.ranks.count > 1 else {},
+            reckoned=dict(reckoned or {}),
             critic_parameters=critic_parameters(self.spec.networks),
             consumed=list(self.consumed),
         )

@@ -129,7 +129,7 @@ class Leader(Follower):
     def ready(self) -> Ready:
         """Return the description of the learner."""
         measured = [Measured(way.precision, way.threads, seconds) for way, seconds in self.ways.items()]
-        return self.learner.ready(self.pace.settled, measured)
+        return self.learner.ready(self.pace.settled, measured, self.loop.reckoned)
 
     def report(self) -> LearnerReport:
         """Return counters and the newest metrics."""

@@ -5,7 +5,7 @@ Nothing here loads torch, so that a coordinator can describe a learner without i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from learner.config import LearnerConfig
@@ -91,6 +91,7 @@ class LoopSpec:
 
     Attributes:
         ranks: processes that make updates together, and how they share the work (learner/scale/sharding.py).
+        reckoned: of several ranks, the seconds of an update for each way to share it (learner/scale/reckoning.py).
         deadline_s: seconds that ranks wait for each other before they fail.
         checkpoint: folder or URL of the checkpoint to resume from; "" for none.
         origin: trained agent to begin from, if there is no checkpoint.
@@ -102,6 +103,7 @@ class LoopSpec:
     diagnostics_interval: int  # updates
     requests_in_flight: int
     ranks: Ranks = ALONE
+    reckoned: dict[str, float] = field(default_factory=dict)
     deadline_s: float = 120.0
     checkpoint: str = ""
     origin: Origin | None = None

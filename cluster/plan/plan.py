@@ -22,7 +22,7 @@ from learner.config import Device
 from learner.networks.spec import NetworkSpec, network_spec
 from learner.scale.memory import footprint
 from learner.scale.reckoning import reckoned
-from learner.spec import Ranks
+from learner.spec import Ranks, Sharding
 from replay.rate_limiter import RateLimit
 from replay.shard import ShardSpec, share
 from replay.store.storage import StorageSpec
@@ -74,11 +74,16 @@ class Plan:
         that is reckoned the fastest."""
         config = self.config.learner
         ranks = Ranks(0, config.ranks, "replicate", config.replicas)
-        if config.ranks == 1:
-            return ranks
         if config.sharding != "auto":
-            return replace(ranks, sharding=config.sharding)
-        return replace(ranks, sharding=next(iter(reckoned(self.networks, config, ranks, device))))
+            return replace(ranks, sharding=config.sharding) if config.ranks > 1 else ranks
+        return replace(ranks, sharding=next(iter(self.reckoned(device)), "replicate"))
+
+    def reckoned(self, device: Device) -> dict[Sharding, float]:
+        """Return the reckoned seconds of an update for each way in which ranks can share the critic, the fastest first.
+        Return nothing for a single rank."""
+        config = self.config.learner
+        ranks = Ranks(0, config.ranks, "replicate", config.replicas)
+        return reckoned(self.networks, config, ranks, device) if config.ranks > 1 else {}
 
     @property
     def learner_bytes(self) -> dict[str, int]:

@@ -22,6 +22,8 @@ from cluster.preflight.ray_folder import ray_folder
 from cluster.preflight.room import check_memory, check_place, check_url
 from learner.agents.catalogue import description
 from learner.networks.registry import trunk
+from learner.scale.reckoning import WAYS, column_ranks, fits
+from learner.spec import Ranks
 from replay.shard import share
 
 
@@ -62,6 +64,7 @@ def check(config: Config, machine: Machine | None = None) -> Plan:
     check_budget(config, tasks)
     plan = make_plan(config)
     check_seeds(plan)
+    check_sharing(plan)
     return plan
 
 
@@ -211,14 +214,25 @@ def check_ranks(config: Config, machine: Machine) -> None:
             f"--learner.replicas {learner.replicas} cannot deal out --learner.batch-size {learner.batch_size} evenly: "
             "use 1"
         )
-    if learner.sharding == "tensor":
-        held = learner.ranks // learner.replicas
-        columns = held // math.gcd(held, learner.heads)
-        if learner.width % columns:
-            raise ConfigError(
-                f"--learner.width {learner.width}: {columns} ranks cannot divide the columns of a head evenly: use "
-                f"{learner.width + columns - learner.width % columns}, or --learner.sharding shard"
-            )
+
+
+def check_sharing(plan: Plan) -> None:
+    """Check that the learner's ranks can share the critic in the way that is asked for. Raises ConfigError."""
+    learner = plan.config.learner
+    ways = WAYS if learner.sharding == "auto" else (learner.sharding,)
+    asked = [Ranks(0, learner.ranks, way, learner.replicas) for way in ways]
+    if learner.ranks == 1 or any(fits(plan.networks, ranks) for ranks in asked):
+        return
+    columns = column_ranks(plan.networks, asked[0])
+    if learner.sharding == "tensor" and learner.width % columns:
+        raise ConfigError(
+            f"--learner.width {learner.width}: {columns} ranks cannot divide the columns of a head evenly: use "
+            f"{learner.width + columns - learner.width % columns}, or --learner.sharding shard"
+        )
+    raise ConfigError(
+        f"--learner.sharding {learner.sharding}: the critic of --learner.agent {learner.agent} is no ensemble, so each "
+        "rank must hold all of it: use replicate and 1 of --learner.replicas"
+    )
 
 
 def check_weights(config: Config, tasks: list[str]) -> None:

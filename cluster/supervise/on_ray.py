@@ -133,6 +133,7 @@ class OnRay:
             diagnostics_interval=10 * config.batches_per_request,
             requests_in_flight=config.requests_in_flight,
             ranks=self.plan.ranks(self.device),
+            reckoned={str(way): seconds for way, seconds in self.plan.reckoned(self.device).items()},
             deadline_s=config.deadline,
             checkpoint=self.session.folder.checkpoints.url(newest) if newest else "",
             origin=None if newest else find_origin(self.plan),

@@ -109,8 +109,22 @@ class AdamW:
         parts = [gradient for leaf, gradient in zip(moved, gradients, strict=True) if id(leaf) in divided]
         whole = [gradient for leaf, gradient in zip(moved, gradients, strict=True) if id(leaf) not in divided]
         average_over_ranks([gradient for gradient in whole if not isinstance(gradient, DTensor)], self.ranks)
-        if self.meshes is not None and self.meshes.copies.count > 1:
-            average(parts, self.meshes.copies.group, self.meshes.copies.count)
+        if self.meshes is None:
+            return
+        average(parts, self.meshes.copies.group, self.meshes.copies.count)
+        if self.meshes.columns is not None:
+            # Ranks that divide columns compute equal gradients of the rest, if their devices round alike.
+            repeated = [
+                each for leaf in self.flat.divided if leaf.grad is not None for each in self._repeated(leaf, leaf.grad)
+            ]
+            average(repeated, self.meshes.columns.group, self.meshes.columns.count)
+
+    def _repeated(self, leaf: Tensor, values: Tensor) -> list[Tensor]:
+        """Return views of what all ranks that divide columns hold, in values of a leaf's shape."""
+        for chain in self.flat.chains:
+            if chain.leaf is leaf:
+                return chain.repeated(values)
+        return [values]
 
     def _pass(self) -> None:
         """Do the same for each leaf in one pass over its memory, and keep the squares for `norms`."""
@@ -175,13 +189,11 @@ class AdamW:
     def _squares_of_part(self, leaf: Tensor, meshes: Meshes) -> Tensor:
         """Return the same for a divided leaf. What several ranks hold counts once in the sum over ranks."""
         found = self._squares(leaf)
-        if meshes.columns == 1:
+        if meshes.columns is None:
             return found
-        repeated = found
-        for chain in self.flat.chains:
-            if chain.leaf is leaf and leaf.grad is not None:
-                repeated = squares_of([chain.repeated(leaf.grad), chain.repeated(leaf.detach())])
-        return found - repeated * (1.0 - 1.0 / meshes.columns)
+        gradient = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+        repeated = squares_of([self._repeated(leaf, gradient), self._repeated(leaf, leaf.detach())])
+        return found - repeated * (1.0 - 1.0 / meshes.columns.count)
 
 
 def squares_of(several: list[list[Tensor]]) -> Tensor:

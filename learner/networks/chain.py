@@ -228,6 +228,9 @@ class Chain:
                 rounded = rounded if operation.columns is None else operation.columns.own(rounded, 2)
                 if wanted and self.products == "exact":
                     torch.bmm(rounded.mT, factor, out=slots.pop())
+                elif wanted and self.products == "bfloat16" and not gradient.is_cpu:
+                    # A GPU sums in float32 and need not round the sums. CPUs have no such product.
+                    torch.bmm(rounded.mT, factor, out_dtype=torch.float32, out=slots.pop())
                 elif wanted:
                     slots.pop().copy_(self.result(torch.bmm(rounded.mT, factor)))
                 if index == 0 and not into:

@@ -13,6 +13,9 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+# torch 2.13 renamed it.
+all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -33,13 +36,17 @@ class Parts:
         return whole.narrow(dim, self.index * size, size)
 
     def gather(self, part: Tensor, dim: int) -> Tensor:
-        """Return the parts of all ranks, one behind the other in this dimension."""
+        """Return the parts of all ranks, concatenated in this dimension."""
+        if self.count == 1:
+            return part
         found = part.new_empty(self.count, *part.shape)
-        dist.all_gather_into_tensor(found.flatten(0, 1), part.contiguous(), self.group)
+        all_gather(found.flatten(0, 1), part.contiguous(), self.group)
         return found.movedim(0, dim).flatten(dim, dim + 1)
 
     def add(self, summand: Tensor) -> Tensor:
         """Return the sum of the tensors of all ranks, in the memory of this one if that is contiguous."""
+        if self.count == 1:
+            return summand
         found = summand.contiguous()
         dist.all_reduce(found, group=self.group)
         return found

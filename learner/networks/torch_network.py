@@ -148,6 +148,7 @@ class Members(nn.Module):
     def forward(self, x: Tensor, inputs: Inputs) -> Tensor:
         if self.parts is not None:
             x = spread(x, self.parts)
+            inputs = {name: spread(value, self.parts) for name, value in inputs.items()}
         if self.plan:
             ((_, chain),) = self.plan
             found: Tensor = chain(x)

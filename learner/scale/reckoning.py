@@ -1,7 +1,7 @@
 """Reckons the time of an update on several ranks, by how they share the critic, before anything is measured.
 
 The speeds are those of an H100 in a machine with NVLink, or of a few CPU cores whose ranks speak over TCP. Only the
-order of the ways matters here. docs/performance.md says how the reckoning compares with measurements.
+order of the ways matters here. No GPU has been compared with the reckoning yet (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Speeds:
         link: bytes that it sends to other ranks, while it receives as many.
         exchange: seconds of the smallest exchange between ranks.
         rest: seconds of an update that depend on no size.
+        auto: what the precision `auto` most often is.
     """
 
     products: dict[str, float]
@@ -39,10 +40,13 @@ class Speeds:
     link: float
     exchange: float
     rest: float
+    auto: str
 
 
-H100 = Speeds({"float64": 45e12, "float32": 45e12, "tf32": 330e12, "bf16": 600e12}, 3.0e12, 300e9, 12e-6, 0.3e-3)
-CORES = Speeds({"float64": 5e10, "float32": 1e11, "tf32": 1e11, "bf16": 2e11}, 1e10, 1e9, 2e-4, 1e-3)
+H100 = Speeds(
+    {"float64": 45e12, "float32": 45e12, "tf32": 330e12, "bf16": 600e12}, 3.0e12, 300e9, 12e-6, 0.3e-3, "bf16"
+)
+CORES = Speeds({"float64": 5e10, "float32": 1e11, "tf32": 1e11, "bf16": 2e11}, 1e10, 1e9, 2e-4, 1e-3, "float32")
 
 
 def update_flops(spec: NetworkSpec, batch_size: int) -> tuple[int, int]:
@@ -66,9 +70,9 @@ def first_layers(network: Network) -> int:
 
 def update_seconds(spec: NetworkSpec, config: LearnerConfig, ranks: Ranks, speeds: Speeds) -> float:
     """Return the reckoned seconds of an update."""
-    half = config.precision in ("bf16", "auto")
-    precision = "bf16" if half else config.precision
-    factor, number = 2 if half else 4, 8 if precision == "float64" else 4
+    precision = speeds.auto if config.precision == "auto" else config.precision
+    half, number = precision == "bf16", 8 if precision == "float64" else 4
+    factor = 2 if half else number
     held = 1 if ranks.sharding == "replicate" else ranks.count // ranks.replicas
     rows = config.batch_size // ranks.shares
     parameters = critic_parameters(spec)
@@ -76,9 +80,9 @@ def update_seconds(spec: NetworkSpec, config: LearnerConfig, ranks: Ranks, speed
     heads = math.gcd(held, spec.heads) if ranks.sharding == "tensor" else 1
     flops, of_policy = update_flops(spec, rows)
     products = (flops / (held if ranks.sharding == "tensor" else 1) + of_policy) / speeds.products[precision]
-    # AdamW and the target: four numbers are read and written, and the gradient is read. In bfloat16, products write
-    # gradients that are then copied, and two rounded copies are written.
-    state = parameters // held * (9 * number + (12 if half else number))
+    # AdamW and the target: four numbers are read and written, the gradient is written and read. In bfloat16 two rounded
+    # copies are written too.
+    state = parameters // held * (10 * number + (4 if half else 0))
     between = rows * activations(critic) // heads * ACTIVATION_BYTES * factor // 2
     own = products + (state + between) / speeds.memory + speeds.rest
     sent, exchanges = 0.0, 0
@@ -125,8 +129,13 @@ def fits(spec: NetworkSpec, ranks: Ranks) -> bool:
         return ranks.replicas == 1
     if described(spec).acts == "critic" or not dense_of_heads(described(spec).networks(spec)["critic"]):
         return False
+    return ranks.sharding == "shard" or spec.width % column_ranks(spec, ranks) == 0
+
+
+def column_ranks(spec: NetworkSpec, ranks: Ranks) -> int:
+    """Return how many ranks divide the columns of a head, where ranks share a critic by `tensor`."""
     held = ranks.count // ranks.replicas
-    return ranks.sharding == "shard" or spec.width % (held // math.gcd(held, spec.heads)) == 0
+    return held // math.gcd(held, spec.heads)
 
 
 def reckoned(spec: NetworkSpec, config: LearnerConfig, ranks: Ranks, device: str) -> dict[Sharding, float]:

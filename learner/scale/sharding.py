@@ -54,10 +54,7 @@ def join(ranks: Ranks, store: TCPStore, device: str, timeout_s: float) -> None:
     store.wait([f"here/{rank}" for rank in range(ranks.count)])
     backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
     timeout = timedelta(seconds=timeout_s)
-    own = torch.device("cuda", torch.cuda.current_device()) if device == "cuda" else None
-    dist.init_process_group(
-        backend, store=store, rank=ranks.rank, world_size=ranks.count, timeout=timeout, device_id=own
-    )
+    dist.init_process_group(backend, store=store, rank=ranks.rank, world_size=ranks.count, timeout=timeout)
 
 
 @dataclass(frozen=True)
@@ -68,20 +65,31 @@ class Meshes:
         mesh: all ranks as (copies of the critic, heads, columns); as (copies, shards) if sharded.
         copies: the ranks that hold the same part of other copies.
         copy: the ranks that together hold the copy of this rank.
-        columns: ranks that divide the columns of one head.
+        columns: the ranks that divide the columns of this rank's heads; None if they are not divided.
     """
 
     mesh: DeviceMesh
     copies: Parts
     copy: Parts
-    columns: int = 1
+    columns: Parts | None = None
 
 
 def meshes(ranks: Ranks, heads: int, device: str) -> Meshes | None:
     """Return the groups of this rank, for a critic with this number of heads; None if it is replicated. Every rank must
-    call this."""
+    call this. The timeout of the process group holds in its parts too."""
     if ranks.sharding == "replicate":
         return None
+    found = _meshes(ranks, heads, device)
+    assert dist.group.WORLD is not None
+    timeout = dist.group.WORLD._get_backend(torch.device("cpu")).options._timeout
+    for each in (found.copies, found.copy, *([] if found.columns is None else [found.columns])):
+        dist.distributed_c10d._set_pg_timeout(timeout, each.group)
+    for name in found.mesh.mesh_dim_names or ():
+        dist.distributed_c10d._set_pg_timeout(timeout, found.mesh[name].get_group())
+    return found
+
+
+def _meshes(ranks: Ranks, heads: int, device: str) -> Meshes:
     held = ranks.count // ranks.replicas
     if ranks.sharding == "shard":
         mesh = init_device_mesh(device, (ranks.replicas, held), mesh_dim_names=("copies", "shards"))
@@ -91,7 +99,7 @@ def meshes(ranks: Ranks, heads: int, device: str) -> Meshes | None:
         device, (ranks.replicas, apart, held // apart), mesh_dim_names=("copies", "heads", "columns")
     )
     copy = parts(mesh["heads", "columns"]._flatten("copy"))
-    return Meshes(mesh, parts(mesh["copies"]), copy, held // apart)
+    return Meshes(mesh, parts(mesh["copies"]), copy, parts(mesh["columns"]) if held > apart else None)
 
 
 def parts(mesh: DeviceMesh) -> Parts:
@@ -102,7 +110,7 @@ def parts(mesh: DeviceMesh) -> Parts:
 def divide(critic: Critic, found: Meshes) -> None:
     """Keep this rank's part of a critic whose parameters are on the meta device: its heads, or its columns of the dense
     layers of one head. Layers whose number of columns cannot be divided evenly stay whole."""
-    heads, columns = parts(found.mesh["heads"]), found.mesh["columns"]
+    heads, columns = parts(found.mesh["heads"]), found.columns
     for members in [module for module in critic.modules() if isinstance(module, Members)]:
         each = len(members._modules) // heads.count
         for index, name in enumerate(list(members._modules)):
@@ -110,18 +118,17 @@ def divide(critic: Critic, found: Meshes) -> None:
                 del members._modules[name]
         members.parts = heads
         for layer in [module for module in members.modules() if isinstance(module, Linear)]:
-            if columns.size() > 1 and layer.out_features % columns.size() == 0:
-                layer.columns = parts(columns)
-                layer.weight = nn.Parameter(
-                    like(layer.weight, layer.columns.own(layer.weight.detach(), 0), columns), layer.weight.requires_grad
-                )
+            if columns is not None and layer.out_features % columns.count == 0:
+                layer.columns = columns
+                own = like(layer.weight, columns.own(layer.weight.detach(), 0), found.mesh["columns"])
+                layer.weight = nn.Parameter(own, layer.weight.requires_grad)
     plan_again(critic)
 
 
 def like(whole: Tensor, own: Tensor, mesh: DeviceMesh) -> DTensor:
     """Return a tensor of the shape of `whole`, of which this rank holds the rows `own`, in the same memory."""
-    # torch's checkpoints take a DTensor whose part is not at the beginning of a storage for a tensor that has one. So
-    # it is made of another part, which takes no memory.
+    # torch's checkpoints treat a DTensor whose local part has a storage offset as a plain tensor, and fail. A DTensor
+    # keeps the offset of the part that it is made from, so it is made from another part, which takes no memory.
     found = DTensor.from_local(
         own.new_empty(1).expand(own.shape), mesh, [Shard(0)], run_check=False, shape=whole.shape, stride=whole.stride()
     )

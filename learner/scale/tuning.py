@@ -49,7 +49,8 @@ def choose(spec: LearnerSpec, ranks: Ranks) -> tuple[LearnerSpec, dict[Way, floa
     All ranks must call this with equal specs. All get the same result, since ranks in lock step are as fast as the
     slowest.
     """
-    measured = measure(spec, ranks) if is_measured(spec) else {}
+    # Where ranks divide a critic, none of them would measure its own part.
+    measured = measure(spec, ranks) if is_measured(spec) and ranks.sharding != "tensor" else {}
     costs = agreed(measured or {Way(settled(spec).config.precision, spec.config.threads): 0.0}, ranks)
     best = min(costs, key=lambda way: costs[way])
     return spec.changed(precision=best.precision, threads=best.threads), costs if measured else {}

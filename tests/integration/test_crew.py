@@ -15,6 +15,8 @@ import pytest
 import torch
 
 from learner.learner import Learner
+from learner.networks import registry
+from learner.networks.description import TASK, Concat, Dense, LayerNorm, Layers, ReLU
 from learner.networks.spec import NetworkSpec
 from learner.scale import sharding
 from learner.scale.crew import Crew
@@ -26,9 +28,19 @@ from tests.support.specs import learner_spec
 ROWS, REQUESTS, SAVED_AFTER = 16, 5, 3  # 4 updates a request
 
 
-def spec(**changes: Any) -> LearnerSpec:
+def joined(width: int, depth: int, outputs: int) -> Layers:
+    """A trunk whose heads take the task once more in their midst: it is no single chain."""
+    output = (Dense("output", outputs),) if outputs else ()
+    return (Dense("input", width), LayerNorm("norm"), ReLU(), Concat((TASK,)), Dense("behind", width), ReLU(), *output)
+
+
+registry.TRUNKS["joined"] = joined  # in every rank, which import this module
+
+
+def spec(changed: dict[str, Any] | None = None, **changes: Any) -> LearnerSpec:
+    sizes: dict[str, Any] = {"observation_size": 7, "action_size": 3, "num_tasks": 3, "width": 48, "policy_width": 32}
     values: dict[str, Any] = {
-        "networks": NetworkSpec(observation_size=7, action_size=3, num_tasks=3, width=48, policy_width=32),
+        "networks": NetworkSpec(**sizes | (changed or {})),
         "batch_size": ROWS,
         "num_shards": 2,
         "seed": 5,
@@ -64,13 +76,22 @@ def lead(crew: Crew, first: int, folder: Path) -> None:
 
 
 def member(
-    rank: int, count: int, kind: str, replicas: int, port: int, precision: Any, first: str, device: str, folder: Path
+    rank: int,
+    count: int,
+    kind: str,
+    replicas: int,
+    port: int,
+    precision: Any,
+    first: str,
+    device: str,
+    networks: dict[str, Any],
+    folder: Path,
 ) -> None:
     ranks = Ranks(rank, count, kind, replicas)  # type: ignore[arg-type]
     if device == "cuda":
         torch.cuda.set_device(rank)
     sharding.join(ranks, sharding.meet(ranks, "127.0.0.1", port), device, timeout_s=60)
-    learner = Learner(spec(precision=precision, device=device), ranks)
+    learner = Learner(spec(networks, precision=precision, device=device), ranks)
     if first:
         dcp.load(learner, first)
     crew = Crew(learner)
@@ -90,12 +111,13 @@ def run(
     precision: str = "float32",
     first: str = "",
     device: str = "cpu",
+    networks: dict[str, Any] | None = None,
 ) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     context = multiprocessing.get_context("spawn")
-    arguments = (count, kind, replicas, port, precision, first, device, folder)
+    arguments = (count, kind, replicas, port, precision, first, device, networks or {}, folder)
     members = [context.Process(target=member, args=(rank, *arguments)) for rank in range(count)]
     for process in members:
         process.start()
@@ -108,8 +130,8 @@ def run(
             process.kill()
 
 
-def alone(precision: Any, first: str = "") -> tuple[Learner, dict[str, float]]:
-    learner = Learner(spec(precision=precision))
+def alone(precision: Any, first: str = "", networks: dict[str, Any] | None = None) -> tuple[Learner, dict[str, float]]:
+    learner = Learner(spec(networks, precision=precision))
     if first:
         dcp.load(learner, first)
     for request in range(SAVED_AFTER if first else 0, REQUESTS):
@@ -117,8 +139,8 @@ def alone(precision: Any, first: str = "") -> tuple[Learner, dict[str, float]]:
     return learner, metrics
 
 
-def loaded(url: Path, precision: Any) -> Learner:
-    learner = Learner(spec(precision=precision, seed=99))
+def loaded(url: Path, precision: Any, networks: dict[str, Any] | None = None) -> Learner:
+    learner = Learner(spec(networks, precision=precision, seed=99))
     dcp.load(learner, str(url))
     return learner
 
@@ -160,6 +182,22 @@ def test_ranks_make_the_updates_of_one(tmp_path: Path, count: int, kind: str, re
     assert json.loads((tmp_path / "metrics.json").read_text()) == pytest.approx(metrics, rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("count", "replicas", "networks"),
+    [
+        (2, 1, {"heads": 3, "normalize_observations": True}),  # both ranks divide the columns of every head
+        (2, 1, {"network": "joined"}),
+        pytest.param(4, 2, {"heads": 1}, marks=pytest.mark.long),
+        pytest.param(4, 1, {"network": "joined", "num_bins": 64}, marks=pytest.mark.long),
+    ],
+)
+def test_ranks_divide_any_ensemble(tmp_path: Path, count: int, replicas: int, networks: dict[str, Any]) -> None:
+    run(tmp_path, count, "tensor", replicas, networks=networks)
+    reference, metrics = alone("float32", networks=networks)
+    assert_close(loaded(tmp_path / "end", "float32", networks), reference, 1e-5)
+    assert json.loads((tmp_path / "metrics.json").read_text()) == pytest.approx(metrics, rel=1e-3)
+
+
 @pytest.mark.parametrize("kind", ["tensor", pytest.param("shard", marks=pytest.mark.long)])
 def test_a_checkpoint_of_four_goes_on_at_two(tmp_path: Path, kind: str) -> None:
     run(tmp_path / "four", 4, kind, precision="float64")
@@ -187,3 +225,8 @@ def test_ranks_on_gpus_make_the_updates_of_one(tmp_path: Path, kind: str) -> Non
     run(tmp_path, 2, kind, device="cuda")
     assert json.loads((tmp_path / "metrics.json").read_text())["critic_loss"] > 0
     dcp.load(Learner(spec(device="cuda")), str(tmp_path / "end"))
+
+
+def test_gradient_surgery_needs_the_whole_critic() -> None:
+    with pytest.raises(ValueError, match="ranks share it by tensor"):
+        Learner(spec(), Ranks(0, 2, "tensor"), combine=lambda rows, tasks, leaves: rows.mean())

@@ -55,6 +55,15 @@ TABLE: list[tuple[str, list[str]]] = [
     ("train quickstart --learner.agent sac", ["--learner.agent sac", "there are auto, brc, discrete-brc"]),
     ("train quickstart --learner.agent discrete-brc", ["--learner.agent discrete-brc", "continuous: use auto"]),
     ("train quickstart --tasks atari/pong --learner.sharding shard", ["--learner.sharding shard", "use replicate"]),
+    (
+        "train quickstart --learner.ranks 8 --learner.sharding tensor --learner.width 62",
+        ["--learner.width 62", "4 ranks cannot divide", "use 64"],
+    ),
+    (
+        "train quickstart --learner.ranks 4 --learner.replicas 2 --learner.sharding tensor --learner.batch-size 33",
+        ["--learner.batch-size 33", "use 1"],
+    ),
+    ("train quickstart --learner.ranks 2 --learner.replicas 2 --learner.sharding replicate", ["tensor or shard"]),
     ("train quickstart --actors.runtime dmc nowhere.yaml", ["--actors.runtime dmc ", "nowhere.yaml", "cannot be read"]),
     ("train quickstart --actors.runtime dmc /dev/null", ["--actors.runtime dmc /dev/null", "NoneType"]),
     ("train quickstart --actors.runtime atari cluster.yaml", ["--actors.runtime", "no 'atari'"]),

@@ -59,6 +59,12 @@ def test_ranks_that_divide_a_critic_divide_its_memory() -> None:
     assert part["activations"] >= whole["activations"] / 2  # each rank has all rows of its head
 
 
+def test_a_gpu_writes_no_checkpoint_from_a_copy_of_its_own() -> None:
+    spec = NetworkSpec(width=64, **DOGS)
+    assert "checkpoint" in footprint(spec, 64, 4, "float32", 1, "replicate", 1, "cpu")
+    assert "checkpoint" not in footprint(spec, 64, 4, "bf16", 1, "replicate", 1, "cuda")
+
+
 def test_rows_belong_to_copies_of_a_divided_critic() -> None:
     ranks = [replace(Ranks(count=8, sharding="tensor", replicas=2), rank=rank) for rank in range(8)]
     assert [one.rows(64) for one in ranks] == [slice(0, 32)] * 4 + [slice(32, 64)] * 4

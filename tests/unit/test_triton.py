@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from learner.networks import norm
 from learner.networks.chain import Products
 from learner.networks.description import OBSERVATION
 from learner.networks.registry import bronet
+from tests.support import golden_vectors as golden
 from tests.unit.test_chain import INPUTS, made
 
 triton = pytest.importorskip("triton", reason="needs triton")
@@ -29,6 +30,13 @@ from learner.networks import norm_triton  # noqa: E402
 from learner.networks.torch_network import chains  # noqa: E402
 from learner.scale.flat import flatten  # noqa: E402
 
+
+@pytest.fixture(autouse=True)
+def on_a_gpu_if_there_is_one() -> Iterator[None]:
+    with torch.device(golden.DEVICE):
+        yield
+
+
 SHAPES = pytest.mark.parametrize("shape", [(1, 1, 16), (2, 5, 3), (2, 129, 20)])
 
 
@@ -36,7 +44,7 @@ SHAPES = pytest.mark.parametrize("shape", [(1, 1, 16), (2, 5, 3), (2, 129, 20)])
 @pytest.mark.parametrize("then", ["nothing", "relu", "add"])
 @pytest.mark.parametrize("half", [False, True], ids=["float32", "bfloat16"])
 def test_norms_are_those_of_torch(then: str, shape: tuple[int, int, int], half: bool) -> None:
-    rng = torch.Generator().manual_seed(0)
+    rng = torch.Generator(golden.DEVICE).manual_seed(0)
     members, _, width = shape
     x, gradient, skip = (torch.randn(shape, generator=rng) for _ in range(3))
     shift, weight, bias = (torch.randn(members, width, generator=rng) for _ in range(3))
@@ -79,7 +87,7 @@ def test_a_pass_is_the_step_of_the_optimiser(products: Products, follows: bool) 
     chain, target = ours.flat.chains[0], None if ours.target is None else ours.target.chains[0]
     for _ in range(5):
         theirs.zero_grad()
-        x = torch.randn(9, INPUTS, generator=torch.Generator().manual_seed(int(theirs.steps)))
+        x = torch.randn(9, INPUTS, generator=torch.Generator(golden.DEVICE).manual_seed(int(theirs.steps)))
         networks[0]({OBSERVATION: x}).square().sum().backward()
         assert leaf.grad is not None
         pairs = [(leaf, mine), *zip(theirs.moments[id(leaf)], ours.moments[id(mine)], strict=True)]
@@ -119,7 +127,7 @@ def gradient_of_mean(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(("heads", "rows", "bins"), [(1, 1, 2), (2, 5, 101), (3, 7, 128)])
 def test_losses_are_those_of_torch(heads: int, rows: int, bins: int) -> None:
-    rng = torch.Generator().manual_seed(bins)
+    rng = torch.Generator(golden.DEVICE).manual_seed(bins)
     logits, following = (3 * torch.randn(heads, rows, bins, generator=rng) for _ in range(2))
     rewards, costs = (8 * torch.randn(rows, generator=rng) for _ in range(2))
     discounts = 0.99 * (torch.rand(rows, generator=rng) < 0.8)
@@ -152,7 +160,7 @@ def test_losses_that_are_not_finite_stay_so() -> None:
 
 @pytest.mark.parametrize(("rows", "size"), [(1, 1), (5, 21), (3, 64)])
 def test_samples_are_those_of_torch(rows: int, size: int) -> None:
-    rng = torch.Generator().manual_seed(size)
+    rng = torch.Generator(golden.DEVICE).manual_seed(size)
     mean, log_std, noise = (torch.randn(rows, size, generator=rng) for _ in range(3))
     mean[0, 0] = 40.0  # where 1 - tanh(u)^2 underflows
     ours = slopes(lambda one, two: losses_triton.sample(one, two, noise), mean, log_std)
@@ -163,10 +171,10 @@ def test_samples_are_those_of_torch(rows: int, size: int) -> None:
 
 @pytest.mark.parametrize("entropy", [0.0, -3.0])
 def test_rewards_are_those_of_torch(entropy: float) -> None:
-    normalizer = RewardNormalizer(5, 0.99, entropy, 10.0)
+    normalizer = RewardNormalizer(5, 0.99, entropy, 10.0, golden.DEVICE)
     inf = torch.inf
     normalizer.merge(torch.tensor([-3.0, inf, 0.0, 1.0, -7.0]), torch.tensor([5.0, -inf, 0.0, 2.0, -6.0]))
-    rewards, tasks = torch.randn(300, generator=torch.Generator().manual_seed(0)), torch.arange(300) % 5
+    rewards, tasks = torch.randn(300, generator=torch.Generator(golden.DEVICE).manual_seed(0)), torch.arange(300) % 5
     temperature = torch.tensor(0.1)
     ours = losses_triton.normalize(
         rewards, tasks, normalizer.minimum, normalizer.maximum, temperature, normalizer.entropy_return, 10.0
