@@ -11,6 +11,9 @@ measured. Every stage takes less than nine minutes at the published sizes, and c
 - training: dmc-dogs for some minutes. The next call goes on where this one stopped.
 
 The page compares the rates with the floor of an update, which is its products at the measured rate of products.
+
+All stages but `tests` and `training` need only torch, numpy, tyro and what tyro needs, for machines without an index of
+packages.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import tyro
@@ -34,14 +37,15 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.learner import BATCHES, calls_per_s, learner_spec, noise, update
 from benchmarks.report import rounded, versions
-from benchmarks.sample_efficiency import Curves, draw
-from dashboards.report import published
 from dashboards.sinks import records
 from learner.config import Device
 from learner.learner import Learner
 from learner.scale.cuda_graph import WARM_UP
 from learner.scale.precision import Precision, multiplies_bfloat16, set_products
 from replay.json_text import json_text
+
+if TYPE_CHECKING:
+    from benchmarks.sample_efficiency import Curves
 
 Stage = Literal["tests", "ceilings", "updates", "kernels", "reference", "training"]
 Row = dict[str, Any]
@@ -268,11 +272,15 @@ def training(settings: Settings, out: Path) -> Iterator[Row]:
     if code != (INTERRUPTED if stopped else 0) or not evaluations:
         yield {"case": RUN, "failed": f"brc train ended with exit code {code} and {len(evaluations)} evaluations"}
     if evaluations:
+        from benchmarks.sample_efficiency import draw  # it needs matplotlib, which a bare machine may lack
+
         draw(over_published(evaluations), out / FIGURE)
 
 
 def over_published(evaluations: list[dict[str, Any]]) -> Curves:
     """Return our curves and the paper's, of every task."""
+    from dashboards.report import published
+
     curves: Curves = {}
     for task in evaluations[0]["return"]:
         curves[task] = {"ours": [[(row["env_steps"], row["return"][task]) for row in evaluations]]}
