@@ -101,6 +101,7 @@ class Chain:
         self.products: Products = "exact"
         self.leaf: Tensor | None = None
         self.rounded: Tensor | None = None
+        self.shapes: list[tuple[int, ...]] = []  # of the views
         self.views: list[Tensor] = []  # of the leaf; where there is a rounded one, of that for the weights of products
         self.slot_shapes: list[tuple[int, ...]] = []
         self.slot_sizes: list[int] = []
@@ -132,6 +133,7 @@ class Chain:
             rounded = self.rounded if len(shape) == 3 else None  # not of biases and norms
             self.views.append(view if rounded is None else rounded[here].view(shape))
             place += view.numel()
+        self.shapes = [tuple(view.shape) for view in self.views]
         self.refresh()
 
     def refresh(self) -> None:
@@ -156,7 +158,9 @@ class Chain:
         if torch.is_grad_enabled():
             found: Tensor = Run.apply(self, rows, *leaves)  # type: ignore[no-untyped-call]
         else:
-            found = self.shaped(self.forward(rows.expand(len(self.members), *rows.shape), self.stacked(leaves), []))
+            found = self.shaped(
+                self.forward(rows.expand(len(self.members), *rows.shape), self.stacked(leaves, x.dtype), [])
+            )
         return found if x.dim() == 2 else found.view(*found.shape[:-2], *x.shape[:-1], found.shape[-1])
 
     def shaped(self, y: Tensor) -> Tensor:
@@ -165,10 +169,15 @@ class Chain:
         found: Tensor = torch.ops.aten._unsafe_view(y, y.shape[1:]) if len(self.members) == 1 else y
         return found
 
-    def stacked(self, leaves: Sequence[Tensor]) -> list[Tensor]:
-        """Return the weight and the bias of each operation that has them, (H, ...), in order."""
+    def stacked(self, leaves: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
+        """Return the weight and the bias of each operation that has them, (H, ...), in order. All but the weights of
+        products are of this dtype."""
+        if self.views:
+            return self.views
         count = len(self.members)
-        return self.views or [together(leaves[first : first + count]) for first in range(0, len(leaves), count)]
+        found = [together(leaves[first : first + count]) for first in range(0, len(leaves), count)]
+        # FSDP may have gathered them in bfloat16.
+        return [each if each.dim() == 3 else each.to(dtype) for each in found]
 
     def forward(self, x: Tensor, stacked: Sequence[Tensor], kept: list[Tensor]) -> Tensor:
         """Return the outputs for x (H, B, inputs) and parameters as `stacked` returns them. Append to `kept` what
@@ -180,7 +189,7 @@ class Chain:
         for index, operation in enumerate(self.operations):
             kind = operation.kind
             if kind == "dense":
-                weight, bias = next(parameters), next(parameters).to(dtype)  # FSDP may have gathered it in bfloat16
+                weight, bias = next(parameters), next(parameters)
                 weight = weight if self.rounded is not None else self.factor(weight)
                 factor = self.factor(x) if factor is None else factor
                 kept += (factor, weight)
@@ -191,7 +200,7 @@ class Chain:
                 else:
                     x = x.add_(bias.unsqueeze(1)) if x.dtype is dtype else bias.unsqueeze(1) + x
             elif kind == "norm":
-                weight, bias = next(parameters).to(dtype), next(parameters).to(dtype)
+                weight, bias = next(parameters), next(parameters)
                 shift = torch.zeros_like(bias) if shift is None else shift
                 skip = begun.pop() if operation.then == "add" else None
                 relu = operation.then == "relu"
@@ -294,9 +303,10 @@ class Run(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, chain: Chain, x: Tensor, *leaves: Tensor) -> Tensor:
         kept: list[Tensor] = []
-        stacked = chain.stacked(leaves)
+        stacked = chain.stacked(leaves, x.dtype)
         y = chain.forward(x.expand(len(chain.members), *x.shape), stacked, kept)
-        ctx.chain, ctx.dtype, ctx.shapes = chain, x.dtype, [tuple(each.shape) for each in stacked]
+        ctx.chain, ctx.dtype = chain, x.dtype
+        ctx.shapes = chain.shapes or [tuple(each.shape) for each in stacked]
         ctx.save_for_backward(*kept)
         return chain.shaped(y)
 
@@ -309,7 +319,8 @@ class Run(torch.autograd.Function):
         into, *needed = ctx.needs_input_grad[1:]
         found: Tensor | None = None
         if any(needed):
-            found = gradient.new_empty(sum(math.prod(shape) for shape in ctx.shapes))
+            count = sum(map(math.prod, ctx.shapes)) if chain.leaf is None else chain.leaf.numel()
+            found = gradient.new_empty(count)
         slots = [] if found is None else chain.slots(found, ctx.shapes)
         each = chain.backward(gradient, list(ctx.saved_tensors), slots, into)
         whole: Tensor | None = None

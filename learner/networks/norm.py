@@ -140,7 +140,7 @@ def backward(gradient: Tensor, y: Tensor | None, kept: Kept, sums: Tensor) -> Te
     `y` is the result of the forward pass, in the dtype of x, if it had a ReLU. The gradient may be bfloat16 too.
     """
     x, gradient = kept.x, gradient.contiguous()
-    if x.dtype is not torch.bfloat16:
+    if x.dtype is not torch.bfloat16 and gradient.dtype is not x.dtype:
         gradient = gradient.to(x.dtype)
     triton = triton_switch.in_use and not x.is_cpu
     if kept.weight.dtype is not torch.float32 or not (triton or (x.is_cpu and KERNEL)):
