@@ -128,13 +128,15 @@ def tests(settings: Settings, out: Path) -> Iterator[Row]:
     """Yield the outcome of the tests that use a GPU where there is one."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS]
     code, said = run(command, out / "tests.log", settings.limit)
+    with (out / "tests.log").open("a") as log:
+        log.write(said)
     summary = (said.strip().splitlines() or [""])[-1]
     yield {"case": "tests", "summary": summary} | ({"failed": summary or f"exit code {code}"} if code else {})
 
 
 def run(command: list[str], log: Path, limit: float) -> tuple[int, str]:
-    """Run a command for `limit` seconds at most. Append all that it says to the log. Return (its exit code, what it has
-    written to standard output); the exit code is 124 if it was ended."""
+    """Run a command for `limit` seconds at most. Append what it writes to standard error to the log. Return (its exit
+    code, what it has written to standard output). The exit code is 124 if it was ended."""
     with log.open("a") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         try:
@@ -144,7 +146,6 @@ def run(command: list[str], log: Path, limit: float) -> tuple[int, str]:
             process.kill()
             said, _ = process.communicate()
             code = 124
-        errors.write(said)
     return code, said
 
 
@@ -352,7 +353,7 @@ def page(rows: list[Row]) -> str:
             lines += ["", f"| {row['case']}, {row['kernels_per_update']:g} an update | share |", "|---|---|"]
             lines += [f"| `{name[:80]}` | {share:.3f} |" for name, share in row["shares"].items()]
         if "return" in row:
-            lines += ["", f"{row['case']} after {row['env_steps']:,} steps: {json.dumps(row['return'])}"]
+            lines += ["", f"{row['case']} after {row['env_steps']:,} steps: {json_text(row['return'])}"]
     lines += [
         "",
         *(f"- {row['stage']} {row.get('case', '')}: FAILED, {row['failed']}" for row in rows if "failed" in row),

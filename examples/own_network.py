@@ -27,7 +27,7 @@ def simba(width: int, depth: int, outputs: int) -> Layers:
 def main(folder: Path) -> dict[str, float | None]:
     """Return the mean returns of the random policy and after training."""
     TRUNKS["simba"] = simba
-    random, learned = trained(config(folder, (TASK,), network="simba", width=32, policy_width=32))
+    random, learned = trained(config(folder, (TASK,), 2500, network="simba", width=32, policy_width=32))
     return {"random": random.mean_return[TASK], "learned": learned.mean_return[TASK]}
 
 

@@ -50,7 +50,7 @@ def test_whatever_happens_to_evaluators_no_evaluation_is_lost(folder: Path, faul
     policy's fails at the first two faults, and its result is written before the other faults begin."""
     (faults / "once-step-Evaluator").touch()
     (faults / "hang-step-Evaluator").touch()
-    options = ("--steps=5000", "--evaluation.interval=2000", "--checkpoint-interval=1000", "--actors.deadline=5")
+    options = ("--steps=12000", "--evaluation.interval=4000", "--checkpoint-interval=1000", "--actors.deadline=5")
     with live(folder, "a", TASK, *options) as process:
         wait_for(process, lambda: len(events(folder, "a", "evaluator_died")) > 1)
         (faults / "hang-step-Evaluator").unlink()
@@ -66,8 +66,8 @@ def test_whatever_happens_to_evaluators_no_evaluation_is_lost(folder: Path, faul
     assert "ZeroDivisionError" in reasons[0] and "it has not made a step for" in reasons[1]
     assert len(reasons) > 2
     assert not events(folder, "a", "evaluation_lost")
-    assert_whole(folder, "a", 5000)
-    assert [row["env_steps"] // 1000 for row in tiny.rows(folder, "a", "eval")] == [0, 2, 4, 5]
+    assert_whole(folder, "a", 12000)
+    assert [row["env_steps"] // 1000 for row in tiny.rows(folder, "a", "eval")] == [0, 4, 8, 12]
 
 
 def test_a_run_goes_on_without_evaluations_that_always_fail(folder: Path, faults: Path) -> None:
