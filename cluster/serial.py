@@ -36,12 +36,12 @@ from cluster.run.session import Session
 from dashboards.progress import lowest_inserts
 from dashboards.rows import Row
 from learner.config import Device
-from learner.learner import finish
 from learner.nonfinite import NonFinite
 from learner.reports import LearnerReport, Seconds
 from learner.scale.crew import Crew
 from learner.scale.trace import Trace
 from learner.state.transfer import begin_from
+from learner.trained import finish
 from replay.policy_store import PolicyMessage
 from replay.stats import ShardStats
 

@@ -33,6 +33,7 @@ def update(
     config: LearnerConfig,
     diagnostics: bool = False,
     combine: Combine = gradients.mean,
+    moves: bool = True,
 ) -> dict[str, Tensor]:
     """Make one update of Expected Sarsa with a softmax policy. The value of the next state is the policy's mean over
     actions; discrete BRC takes the best action instead."""

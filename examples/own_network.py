@@ -11,23 +11,26 @@ from pathlib import Path
 
 from examples.own_environment import TASK
 from examples.short import config, trained
-from learner.networks.description import Dense, LayerNorm, Layers, ReLU, Residual
-from learner.networks.registry import TRUNKS
+from learner.networks.architectures import ARCHITECTURES, Architecture, unit_gain
+from learner.networks.description import Dense, LayerNorm, Layers, ReLU
 
 
-def simba(width: int, depth: int, outputs: int) -> Layers:
-    """Return SimBa (arXiv 2410.09754): blocks x + Dense(ReLU(Dense(LN(x)))), four times as wide inside, and a final
-    LayerNorm."""
-    inner = (LayerNorm("norm"), Dense("wide", 4 * width), ReLU(), Dense("narrow", width))
-    blocks = tuple(Residual(f"blocks.{index}", inner) for index in range(depth))
-    output = (Dense("output", outputs, gain=1.0),) if outputs else ()
-    return (Dense("input", width, gain=1.0), *blocks, LayerNorm("last_norm"), *output)
+def funnel(width: int, depth: int) -> Layers:
+    """Return layers of Dense, LayerNorm and ReLU, each half as wide as the one before."""
+    return tuple(
+        layer
+        for index in range(depth + 1)
+        for layer in (Dense(f"hidden.{index}", width >> index), LayerNorm(f"norms.{index}"), ReLU())
+    )
+
+
+FUNNEL = Architecture(funnel, unit_gain)
 
 
 def main(folder: Path) -> dict[str, float | None]:
     """Return the mean returns of the random policy and after training."""
-    TRUNKS["simba"] = simba
-    random, learned = trained(config(folder, (TASK,), 2500, network="simba", width=32, policy_width=32))
+    ARCHITECTURES["funnel"] = FUNNEL
+    random, learned = trained(config(folder, (TASK,), 2500, network="funnel", width=64, policy_width=64))
     return {"random": random.mean_return[TASK], "learned": learned.mean_return[TASK]}
 
 

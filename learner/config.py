@@ -18,19 +18,23 @@ class LearnerConfig:
     """Algorithm: brc for continuous actions, discrete-brc for discrete actions, or an agent that another package
     registers; auto is brc or discrete-brc, by the actions of the tasks."""
     network: str = setting("bronet", resume="fixed")
-    """Network of critic and policy: bronet, or a network that another package registers."""
+    """Architecture of critic and policy: bronet, mlp, simba, simbav2, xqc, flash, or one that another package registers
+    (docs/comparisons.md)."""
     width: int = setting(4096, 8, 65536, resume="fixed")
     """Hidden width of each critic head; 4096 gives 137 M parameters."""
     depth: int = setting(2, 1, 64, resume="fixed")
-    """Residual blocks of each critic head."""
+    """Blocks of each critic head; layers with mlp and xqc."""
     heads: int = setting(2, 1, 64, resume="fixed")
-    """Critics in the ensemble; their probabilities are averaged."""
+    """Critics in the ensemble."""
     policy_width: int = setting(256, 8, 65536, resume="fixed")
     """Hidden width of the policy."""
     policy_depth: int = setting(1, 1, 64, resume="fixed")
-    """Residual blocks of the policy."""
+    """Blocks of the policy; layers with mlp and xqc."""
+    conditioning: Literal["embedding", "one-hot", "heads", "none"] = setting("embedding", resume="fixed")
+    """How networks are told the task: by a learned embedding, as in the paper, by a one-hot input, by output layers of
+    each task's own, or not at all. Unused when there is a single task."""
     embedding_size: int = setting(32, 1, 4096, resume="fixed")
-    """Length of a task embedding; unused when there is a single task."""
+    """Length of a task embedding."""
     embedding_norm: Literal["l2", "l1"] = setting("l2", resume="fixed")
     """Norm by which task embeddings are scaled: l2 as in the published code, l1 as in the paper's text."""
     encoder_width: int = setting(1, 1, 64, resume="fixed")
@@ -38,6 +42,11 @@ class LearnerConfig:
     loss: Literal["categorical", "mse"] = setting("categorical", resume="fixed")
     """What the critic learns: a distribution over returns by cross-entropy, as in the paper, or the mean return by
     squared error."""
+    target: Literal["mean", "min"] = setting("mean", resume="fixed")
+    """What the critic's target and the policy's value take from the heads: the mean, as in the paper, or the head with
+    the smaller value, whose whole distribution is the target."""
+    heads_loss: Literal["sum", "mean"] = "sum"
+    """Whether the losses of the critic's heads are added or averaged."""
     num_bins: int = setting(101, 2, 4096, resume="fixed")
     """Atoms of the categorical value distribution; unused with another loss."""
     value_limit: float = setting(10.0, 1e-06, 1000000.0, resume="fixed")
@@ -54,10 +63,27 @@ class LearnerConfig:
     """Environment steps whose rewards an update's target sums before it adds the value of the target network."""
     polyak: float = setting(0.005, 1e-09, 1.0)
     """Fraction by which the target network moves towards the critic after every update."""
+    order: Literal["critic-first", "policy-first"] = setting("critic-first", resume="fixed")
+    """What an update moves first: the critic and its target, as in the paper, or the policy and the temperature, which
+    the critic's target then uses."""
+    policy_interval: int = setting(1, 1, 1000)
+    """Updates of the critic for one of the policy and the temperature."""
     learning_rate: float = setting(3e-4, 1e-12, 1.0)
     """Learning rate of critic, policy and temperature."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How the learning rate falls over the updates of the run. Each optimiser counts its own steps."""
+    final_rate: float = setting(0.1, 0.0, 1.0)
+    """Learning rate at the end of the schedule, as a fraction of the first."""
+    schedule_updates: int = setting(0, 0, 2**62)
+    """Updates over which the schedule runs; 0 for all updates of the run."""
     weight_decay: float = setting(1e-4, 0.0, 1.0)
-    """AdamW's weight decay, for every parameter of critic and policy."""
+    """AdamW's weight decay, for every parameter of critic and policy; none of the temperature."""
+    adam_epsilon: float = setting(1e-8, 0.0, 1.0)
+    """Epsilon of AdamW."""
+    gradient_clip: float = setting(0.0, 0.0, 1e9)
+    """Largest global norm of the gradient of critic and of policy; 0 does not clip."""
+    temperature_beta: float = setting(0.5, 0.0, 0.999)
+    """First beta of Adam for the temperature; that of critic and policy is 0.9."""
     initial_temperature: float = setting(0.1, 1e-09, 1000.0)
     """Entropy temperature before the first update."""
     target_entropy_per_action: float = setting(-0.5, -100.0, -0.001)

@@ -13,7 +13,7 @@ from learner.nonfinite import NonFinite
 from replay.store.rows import Batches
 
 if TYPE_CHECKING:
-    from learner.learner import Trained
+    from learner.trained import Trained
 
 Jobs = queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]]
 

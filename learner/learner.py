@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,11 +18,10 @@ from learner.agents.gradients import Combine
 from learner.agents.interface import Batch, State
 from learner.agents.reward_normalizer import RewardNormalizer
 from learner.config import LearnerConfig
-from learner.networks.layers import RunningNormalizer
+from learner.networks.layers import BatchNorm, RunningNormalizer
 from learner.networks.modules import Critic
 from learner.networks.spec import from_json, network_spec, to_json
 from learner.networks.triton_switch import use_triton
-from learner.nonfinite import NonFinite, way_out
 from learner.reports import Measured, Ready
 from learner.scale.cuda_graph import Recorded
 from learner.scale.memory import critic_parameters, footprint, in_words
@@ -37,46 +35,12 @@ from learner.scale.precision import (
 from learner.scale.sharding import average_over_ranks, divide, meshes, shard, to_save
 from learner.spec import ALONE, LearnerSpec, Ranks
 from learner.state.publishing import Outgoing
+from learner.trained import Trained
 from replay.policy_store import PolicyMessage
 from replay.store.rows import Batches
 
 FREE_S = 30.0
 NOISE_SEED = 1 << 31  # added to the seed of a run, which is smaller; torch uses 32 bits of a seed
-
-
-class Trained:
-    """The result of one call of `train`, which a GPU may still be computing.
-
-    Attributes:
-        reward_scale: the divisor of each task's rewards; inf before its first finished episode. Set by `finish`.
-    """
-
-    def __init__(self, metrics: dict[str, Tensor], reward_scale: Tensor, update: int) -> None:
-        self.names = list(metrics)
-        self.update = update
-        self.reward_scale: list[float] = []
-        values = torch.cat([torch.stack(list(metrics.values())), reward_scale])
-        on_gpu = values.device.type != "cpu"
-        self.event = torch.get_device_module(values.device).Event() if on_gpu else None
-        self.values = torch.empty_like(values, device="cpu", pin_memory=on_gpu)
-        self.values.copy_(values, non_blocking=True)
-        if self.event is not None:
-            self.event.record()
-
-    def finish(self) -> dict[str, float]:
-        """Wait until the updates are done and return the metrics of the last. Then the batches may be overwritten.
-
-        Raises NonFinite when a loss is not finite.
-        """
-        if self.event is not None:
-            self.event.synchronize()
-        found = self.values.tolist()
-        self.reward_scale = found[len(self.names) :]
-        values: dict[str, float] = dict(zip(self.names, found, strict=False))
-        for name in ("critic_loss", "policy_loss"):
-            if not math.isfinite(values.get(name, 0.0)):
-                raise NonFinite(f"{name} became {values[name]} at update {self.update} or a few before")
-        return values
 
 
 def check_room(spec: LearnerSpec, ranks: Ranks) -> None:
@@ -106,20 +70,6 @@ def check_room(spec: LearnerSpec, ranks: Ranks) -> None:
             f"--learner.width {spec.networks.width} needs {sum(needed.values()):,} bytes on each GPU "
             f"({in_words(needed)}), and {free:,} of {total:,} are free: lower it, or shard it over more --learner.ranks"
         )
-
-
-def finish(trained: Trained, batches: Batches, folder: Path) -> dict[str, float]:
-    """Call `Trained.finish`. If a loss is not finite, save the batches that led to it in the folder, for inspection."""
-    try:
-        return trained.finish()
-    except NonFinite as error:
-        file = folder / f"nonfinite-{trained.update}.npz"
-        where = f"are in {file}"
-        try:
-            np.savez_compressed(file, **batches._asdict())
-        except OSError as unwritten:  # the error to report is still the loss
-            where = f"could not be written ({unwritten})"
-        raise NonFinite(f"{error}; the batches that led there {where}; {way_out(batches)}") from None
 
 
 def make_learner(
@@ -192,6 +142,9 @@ class Learner:
             optimizer.ranks, optimizer.meshes = ranks, self.meshes
         parts = [part for module in self.state.modules().values() for part in module.modules()]
         self.observed = [part for part in parts if isinstance(part, RunningNormalizer)]
+        for part in parts:
+            if isinstance(part, BatchNorm):
+                part.ranks = ranks.shares
         # Networks are initialised with the seed itself; noise with the same seed would repeat their numbers.
         self.generator = torch.Generator(self.device).manual_seed(spec.seed + NOISE_SEED)
         self.normalizer = RewardNormalizer(
@@ -204,7 +157,8 @@ class Learner:
         on_gpu = self.device.type != "cpu"
         self.copies = torch.get_device_module(self.device).Stream() if on_gpu else None
         graphs = spec.config.record and self.device.type == "cuda" and ranks.count == 1
-        self.recorded = Recorded(self._diagnosed, self.generator) if graphs else None
+        kinds = [True, False][: min(2, spec.config.policy_interval)] if graphs else []
+        self.recorded = {moves: Recorded(partial(self._diagnosed, moves), self.generator) for moves in kinds}
         self.updates = 0
         self.consumed = [0] * spec.num_shards  # batches used, by the shard they came from
 
@@ -231,7 +185,7 @@ class Learner:
             batches: all rows are used: of several ranks each has its own (learner.scale.crew). The arrays are not
                 copied: they must not change until `finish` of the result has returned.
             shard: index of the replay shard that granted the batches.
-            diagnostics: whether to measure norms in the last update. Recorded updates always measure them.
+            diagnostics: whether to measure norms in the last updates. Recorded updates always measure them.
             between: called after every update but the last.
         """
         extremes = batches.return_minimum, batches.return_maximum
@@ -249,20 +203,25 @@ class Learner:
         and greatest returns of each task."""
         batch = Batch(*(self._parameters_dtype(tensor) for tensor in fetched))
         self.normalizer.merge(*(self._to_device(array) for array in extremes))
-        count = len(batch.rewards)
+        count, interval = len(batch.rewards), self.spec.config.policy_interval
+        metrics: dict[str, Tensor] = {}
         for index in range(count):
-            one, last = Batch(*(tensor[index] for tensor in batch)), index == count - 1
-            metrics = self.recorded(*one) if self.recorded is not None else self._update(one, diagnostics and last)
+            one, moves = Batch(*(tensor[index] for tensor in batch)), self.updates % interval == 0
+            if self.recorded:
+                metrics |= self.recorded[moves](*one)
+            else:  # one of the last updates moves the policy
+                metrics |= self._update(one, diagnostics and index >= count - interval, moves)
             self.updates += 1
             self.consumed[shard] += 1
-            if not last:
+            if index < count - 1:
                 between()
         average_over_ranks(list(metrics.values()), self.ranks)
         scale = self.normalizer.denominator(self.state.temperature())
         return Trained(metrics, scale.to(self.dtype), self.updates)
 
-    def _update(self, batch: Batch, diagnostics: bool = False) -> dict[str, Tensor]:
-        """Make an update without waiting for the device or reading values of tensors."""
+    def _update(self, batch: Batch, diagnostics: bool, moves: bool) -> dict[str, Tensor]:
+        """Make an update, which `moves` the policy or not, without waiting for the device or reading values of
+        tensors."""
         self._observe(batch.observations)
         temperature = self.state.temperature()
         batch = batch._replace(rewards=self.normalizer.normalize(batch.rewards, batch.task_ids, temperature))
@@ -270,7 +229,7 @@ class Learner:
         shape = (self.agent.draws, self.spec.config.batch_size, self.spec.networks.action_size)
         noise = torch.randn(shape, generator=self.generator, dtype=self.dtype, device=self.device)
         rows = noise[:, self.ranks.rows(self.spec.config.batch_size)]
-        return self.agent.update(self.state, batch, rows, self.spec.config, diagnostics, self.combine)
+        return self.agent.update(self.state, batch, rows, self.spec.config, diagnostics, self.combine, moves)
 
     def _observe(self, observations: Tensor) -> None:
         """Add the rows of a batch, over all ranks, to the statistics of networks that normalise observations."""
@@ -284,9 +243,10 @@ class Learner:
         for norm in self.observed:
             norm.observe(mean, variance, self.spec.config.batch_size)
 
-    def _diagnosed(self, *tensors: Tensor) -> dict[str, Tensor]:
-        """Make an update with diagnostics. This is the function that is recorded: one recording serves all updates."""
-        return self._update(Batch(*tensors), diagnostics=True)
+    def _diagnosed(self, moves: bool, *tensors: Tensor) -> dict[str, Tensor]:
+        """Make an update with diagnostics. This is the function that is recorded: one recording serves all updates that
+        move the policy, and another those that do not."""
+        return self._update(Batch(*tensors), True, moves)
 
     def fetch(self, batches: Batches) -> Batch:
         """Copy batches to the device as they are, with a first dimension of their number. On a GPU the copy runs while

@@ -20,7 +20,7 @@ from torch._C._distributed_c10d import TCPStore
 
 from learner.device_failed import ConnectionFailed, DeviceFailed
 from learner.jobs import Requests, Space, do
-from learner.learner import Learner, finish
+from learner.learner import Learner
 from learner.reports import LearnerReport, Measured, Ready, Seconds
 from learner.scale.crew import Crew, allocate
 from learner.scale.pace import Pace, steps
@@ -31,6 +31,7 @@ from learner.spec import LearnerSpec, LoopSpec, Ranks
 from learner.state import dcp
 from learner.state.publishing import Outgoing
 from learner.state.transfer import begin_from
+from learner.trained import finish
 from replay.client.handle import ShardHandle
 from replay.client.sampler import Sampler
 from replay.process import GONE

@@ -12,21 +12,30 @@ from typing import Any
 import numpy as np
 
 from learner.networks.description import (
+    TASK,
+    BatchNorm,
     Bounded,
+    Clipped,
     Concat,
+    Constant,
     Convolution,
     Dense,
     Ensemble,
     Flatten,
     Group,
     Heads,
+    Interpolation,
     Layer,
     LayerNorm,
     Layers,
     Network,
+    OwnTask,
     ReLU,
     Residual,
+    RMSNorm,
     RunningNorm,
+    Scaler,
+    UnitNorm,
 )
 
 Arrays = Mapping[str, np.ndarray]
@@ -68,7 +77,7 @@ class Builder:
     def steps(self, layers: Layers, prefix: str) -> list[Step]:
         found: list[Step] = []
         for before, layer, behind in zip((None, *layers), layers, (*layers[1:], None), strict=False):
-            if self.behind is not None and isinstance(layer, (LayerNorm, RunningNorm, ReLU, Bounded, Residual)):
+            if self.behind is not None and not isinstance(layer, (Dense, Concat, Group, Ensemble, Heads, OwnTask)):
                 found.append(self._appended())
             found += self._steps(before, layer, behind, prefix)
         return found
@@ -80,7 +89,33 @@ class Builder:
                 self.behind = np.concatenate([*pending, *(self.constants[name] for name in names)], axis=1)
                 return []
             case Dense(name):
-                return [self._dense(prefix + name, isinstance(behind, LayerNorm))]
+                return [self._dense(prefix + name, behind, prefix)]
+            case BatchNorm() if isinstance(before, Dense):
+                return []  # part of the Dense
+            case BatchNorm(name):
+                factor, offset = self._folded(layer, prefix + name)
+                self.owned = True
+                return [lambda x: x * factor + offset]
+            case RMSNorm(name, epsilon):
+                scale, small = self._array(prefix + name, "weight").copy(), np.float32(epsilon)
+                self.owned = True
+                return [lambda x: x / np.sqrt(np.mean(np.square(x), axis=1, keepdims=True) + small) * scale]
+            case UnitNorm(epsilon):
+                small, self.owned = np.float32(epsilon), True
+                return [lambda x: x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), small)]
+            case Scaler(name, initial, of_scale):
+                scale = self._array(prefix + name, "weight") * np.float32(initial / of_scale)
+                self.owned = True
+                return [lambda x: x * scale]
+            case Constant(value):
+                self.owned = True
+                return [lambda x: np.pad(x, ((0, 0), (0, 1)), constant_values=value)]
+            case OwnTask(outputs):
+                rows, tasks = np.arange(len(self.constants[TASK])), self.constants[TASK].argmax(axis=1)
+                self.owned = True
+                return [lambda x: x.reshape(*x.shape[:-1], -1, outputs)[..., rows, tasks, :]]
+            case Clipped(low, high):
+                return [lambda x: np.clip(x, low, high)]
             case LayerNorm(name, epsilon):
                 scale, offset = self._array(prefix + name, "weight").copy(), self._array(prefix + name, "bias").copy()
                 self.owned, small = True, np.float32(epsilon)
@@ -92,9 +127,10 @@ class Builder:
                 factor = np.float32(1.0) / np.sqrt(variance + np.float32(epsilon))
                 self.owned = True
                 return [lambda x: (x - mean) * factor]
-            case ReLU():
-                owned, self.owned = self.owned, True
-                return [(lambda x: np.maximum(x, 0.0, out=x)) if owned else (lambda x: np.maximum(x, 0.0))]
+            case ReLU(shift):
+                owned, self.owned, over = self.owned, True, np.float32(shift)
+                relu: Step = (lambda x: np.maximum(x, 0.0, out=x)) if owned else (lambda x: np.maximum(x, 0.0))
+                return [relu, lambda x: x + over] if shift else [relu]
             case Bounded(low, high):
                 half, middle = np.float32((high - low) / 2), np.float32((high + low) / 2)
                 return [lambda x: bounded(x, half, middle)]
@@ -107,6 +143,8 @@ class Builder:
                 return self.steps(inner, f"{prefix}{name}.")
             case Residual(name, inner):
                 return [self._residual(inner, f"{prefix}{name}.")]
+            case Interpolation(name, inner, initial, of_scale):
+                return [self._interpolation(inner, f"{prefix}{name}.", initial / of_scale)]
             case Ensemble(name, count, inner):
                 members = self._alike([(f"{prefix}{name}.{member}.", inner) for member in range(count)])
                 return [lambda x: np.stack([run(steps, x) for steps in members])]
@@ -124,15 +162,25 @@ class Builder:
     def _array(self, name: str, part: str) -> np.ndarray:
         return self.arrays[f"{name}.{part}"]
 
-    def _dense(self, name: str, is_normalized: bool) -> Step:
-        weight, bias = self._array(name, "weight"), self._array(name, "bias")
+    def _folded(self, layer: BatchNorm, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the factor and the offset, (features,), to which a BatchNorm comes down with running statistics."""
+        deviation = np.sqrt(self._array(name, "variance") + np.float32(layer.epsilon))
+        factor = self._array(name, "weight") / deviation
+        return factor, self._array(name, "bias") - self._array(name, "mean") * factor
+
+    def _dense(self, name: str, following: Layer | None, prefix: str) -> Step:
+        weight = self._array(name, "weight")
+        bias = self.arrays.get(f"{name}.bias", np.zeros(len(weight), np.float32))
         behind, self.behind, self.owned = self.behind, None, True
         if behind is not None:
             inputs = weight.shape[1] - behind.shape[1]
             bias = behind @ weight[:, inputs:].T + bias
             weight = weight[:, :inputs]
-        if is_normalized:
+        if isinstance(following, LayerNorm):
             weight, bias = centred(weight, bias)
+        if isinstance(following, BatchNorm):
+            factor, offset = self._folded(following, prefix + following.name)
+            weight, bias = weight * factor[:, None], bias * factor + offset
         return product(weight, bias)
 
     def _residual(self, inner: Layers, prefix: str) -> Step:
@@ -150,6 +198,12 @@ class Builder:
 
         return added
 
+    def _interpolation(self, inner: Layers, prefix: str, ratio: float) -> Step:
+        self.owned = False
+        steps, share = self.steps(inner, prefix), self._array(f"{prefix}interpolation", "weight") * np.float32(ratio)
+        self.owned = True
+        return lambda x: x + share * (run(steps, x) - x)
+
     def _alike(self, parts: list[tuple[str, Layers]]) -> list[list[Step]]:
         """Return the steps of several networks that begin with the same x. None of them may overwrite it."""
         behind, found = self.behind, []
@@ -162,7 +216,7 @@ class Builder:
         """Return the step of all branches. Their first layers become one product if all are Dense and none follows a
         Concat."""
         first = [layers[0] for _, layers in branches]
-        dense = [layer for layer in first if isinstance(layer, Dense)]
+        dense = [layer for layer in first if isinstance(layer, Dense) and layer.bias]
         if len(dense) < len(first) or self.behind is not None:
             rest = self._alike([(prefix, layers) for _, layers in branches])
             return lambda x: {name: run(steps, x) for (name, _), steps in zip(branches, rest, strict=True)}

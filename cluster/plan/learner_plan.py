@@ -17,7 +17,12 @@ def learner_spec(plan: Plan, device: Device, cores: int = 0) -> LearnerSpec:
     config = plan.config.learner
     return LearnerSpec(
         networks=plan.networks,
-        config=replace(config, device=device, threads=learner_threads(plan.config, cores)),
+        config=replace(
+            config,
+            device=device,
+            threads=learner_threads(plan.config, cores),
+            schedule_updates=config.schedule_updates or plan.total_updates,
+        ),
         num_shards=plan.config.replay.shards,
         seed=plan.config.seed,
         observation_dtype=plan.shards[0].storage.dtype,

@@ -90,6 +90,11 @@ def check_origin(plan: Plan) -> None:
         if old != new and field.name not in SIZES:
             option = "--learner." + field.name.replace("_", "-")
             raise ConfigError(f"{option} {new}: the origin {config.origin} has {old}; use that")
+    if plan.networks.conditioning in ("one-hot", "heads"):
+        raise ConfigError(
+            f"--learner.conditioning {plan.networks.conditioning} gives each task weights of its own, which a new task "
+            "cannot begin with: begin from an agent with embeddings"
+        )
     known = ["mean", "random", *manifest.tasks]
     if config.origin_embedding not in known:
         raise ConfigError(

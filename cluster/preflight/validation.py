@@ -21,7 +21,7 @@ from cluster.preflight.machine import Machine, this_machine
 from cluster.preflight.ray_folder import ray_folder
 from cluster.preflight.room import check_memory, check_place, check_url
 from learner.agents.catalogue import description
-from learner.networks.registry import trunk
+from learner.networks.registry import architecture
 from learner.scale.reckoning import WAYS, column_ranks, fits
 from learner.spec import Ranks
 from replay.shard import share
@@ -109,7 +109,7 @@ def check_kinds(config: Config, tasks: Sequence[Task]) -> None:
     actions: Literal["continuous", "discrete"] = "discrete" if first.num_actions else "continuous"
     try:
         option = f"--learner.network {learner.network}"
-        trunk(learner.network)
+        found = architecture(learner.network)
         option = f"--learner.agent {learner.agent}"
         agent = description(learner.agent, actions)
     except Exception as error:  # any error of the package that registers it
@@ -126,6 +126,11 @@ def check_kinds(config: Config, tasks: Sequence[Task]) -> None:
         raise ConfigError(
             f"--learner.agent {learner.agent} is for {agent.actions} actions, and those of {first.name} are {actions}: "
             "use auto"
+        )
+    if found.batch and actions == "discrete":
+        raise ConfigError(
+            f"--learner.network {learner.network} normalises over the rows of a batch, which the agents for discrete "
+            "actions do not know: use another"
         )
     if first.image and learner.normalize_observations:
         raise ConfigError(
@@ -230,8 +235,9 @@ def check_sharing(plan: Plan) -> None:
             f"{learner.width + columns - learner.width % columns}, or --learner.sharding shard"
         )
     raise ConfigError(
-        f"--learner.sharding {learner.sharding}: the critic of --learner.agent {learner.agent} is no ensemble, so each "
-        "rank must hold all of it: use replicate and 1 of --learner.replicas"
+        f"--learner.sharding {learner.sharding}: the critic of --learner.agent {learner.agent} and --learner.network "
+        f"{learner.network} cannot be divided, so each rank must hold all of it: use replicate and 1 of "
+        "--learner.replicas"
     )
 
 

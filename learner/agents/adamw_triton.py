@@ -19,9 +19,9 @@ BLOCK = 1024
 @triton.jit
 def step_kernel(  # type: ignore[no-untyped-def]
     values, gradient, first, second, target, rounded, target_rounded, steps, squares, count,
-    rate, decay, epsilon, polyak,
+    fraction, rate, decay, epsilon, polyak,
     BETA1: tl.constexpr, BETA2: tl.constexpr, LOG_BETA1: tl.constexpr, LOG_BETA2: tl.constexpr,
-    FOLLOWS: tl.constexpr, ROUNDS: tl.constexpr, ROUNDS_TARGET: tl.constexpr, BLOCK: tl.constexpr,
+    FALLS: tl.constexpr, FOLLOWS: tl.constexpr, ROUNDS: tl.constexpr, ROUNDS_TARGET: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Take a step for BLOCK parameters. The grid is (blocks). `steps` counts this step too. Constants are float64 until
     they meet a number: the first steps are divided by differences from 1."""
@@ -35,6 +35,10 @@ def step_kernel(  # type: ignore[no-untyped-def]
     value = tl.load(values + at, mask=inside, other=0.0)
     mean = tl.load(first + at, mask=inside, other=0.0)
     square = tl.load(second + at, mask=inside, other=0.0)
+    if FALLS:
+        left = tl.load(fraction)
+        rate *= left
+        decay *= left
     value -= decay * value
     mean += (slope - mean) * (1.0 - BETA1)
     square = BETA2 * square + (1.0 - BETA2) * slope * slope
@@ -69,11 +73,12 @@ def step(
     epsilon: float,
     decay: float,
     polyak: float,
+    fraction: Tensor | None = None,
 ) -> Tensor:
     """Take a step of AdamW, in place, with dense float32 tensors of one size and equal strides.
 
     Move the target, if there is one, by the fraction `polyak` towards the new values. Round both to their bfloat16
-    copies, if they have any. `steps` is 0-d and counts this step too.
+    copies, if they have any. `steps` is 0-d and counts this step too. `fraction`, 0-d, multiplies the learning rate.
 
     Return (2,), the sums of the squares of the gradients and of the new values.
     """
@@ -83,7 +88,8 @@ def step(
     step_kernel[(blocks,)](
         values, gradient, first, second, values if target is None else target, values if rounded is None else rounded,
         values if target_rounded is None else target_rounded, steps, squares, count,
-        rate, rate * decay, epsilon, polyak, betas[0], betas[1], math.log(betas[0]), math.log(betas[1]),
-        target is not None, rounded is not None, target_rounded is not None, BLOCK,
+        steps if fraction is None else fraction, rate, rate * decay, epsilon, polyak,
+        betas[0], betas[1], math.log(betas[0]), math.log(betas[1]),
+        fraction is not None, target is not None, rounded is not None, target_rounded is not None, BLOCK,
     )  # fmt: skip
     return squares.sum(dim=1)

@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from learner.agents import gradients, tanh_normal
 from learner.agents.gradients import Combine
 from learner.agents.interface import Agent, Batch
-from learner.agents.losses import critic_loss
+from learner.agents.losses import critic_loss, target_over_heads, value_over_heads
 from learner.agents.optimizers import AdamW, adam_of_scalar, adamw
 from learner.config import LearnerConfig
-from learner.networks.modules import Critic, Policy
+from learner.networks.architectures import Architecture
+from learner.networks.modules import Critic, Policy, use_statistics
+from learner.networks.registry import architecture
 from learner.networks.spec import NetworkSpec
 from learner.scale.initial import initialise, initialise_like
 from learner.scale.precision import made_in
-
-TEMPERATURE_BETAS = (0.5, 0.999)
 
 
 @dataclass
@@ -39,6 +39,7 @@ class BRCState:
     critic_optimizer: AdamW  # moves the target too
     policy_optimizer: AdamW
     temperature_optimizer: AdamW
+    architecture: Architecture
 
     def modules(self) -> dict[str, nn.Module]:
         return {"critic": self.critic, "target": self.target, "policy": self.policy}
@@ -91,7 +92,8 @@ def initial_state(
         log_temperature,
         adamw(critic, config, target),
         adamw(policy, config),
-        adam_of_scalar(log_temperature, config.learning_rate, TEMPERATURE_BETAS),
+        adam_of_scalar(log_temperature, config),
+        architecture(spec.network),
     )
 
 
@@ -107,80 +109,145 @@ def update(
     config: LearnerConfig,
     diagnostics: bool = False,
     combine: Combine = gradients.mean,
+    moves: bool = True,
 ) -> dict[str, Tensor]:
     """Apply one gradient step and return metrics, detached 0-d tensors on the state's device.
 
     `noise` (2, B, action) holds standard normal draws: for the next action in the target, and for the action in the
     policy's loss.
 
-    The losses and the entropy are always reported. Norms, which cost a pass over the parameters, and the mean of the
-    Bellman target are reported with `diagnostics` only. The reported temperature is the one that this step used, before
-    its update. `combine` computes the critic's gradients from the losses of all rows.
+    Policy and temperature move only with `moves`; without, there are no metrics of them. The losses and the entropy are
+    always reported. Norms, which cost a pass over the parameters, and the mean of the Bellman target are reported with
+    `diagnostics` only. The reported temperature is the one that this step used, before its update. `combine` computes
+    the critic's gradients from the losses of all rows.
     """
-    metrics: dict[str, Tensor] = {}
-    temperature = state.temperature()
-    old_embedding = state.critic.embed(batch.task_ids)
-    loss = critic_loss(config)
+    if config.order == "critic-first":
+        temperature = state.temperature()  # the old one throughout
+        metrics = critic_step(state, batch, noise[0], temperature, config, diagnostics, combine)
+        return metrics | policy_step(state, batch, noise[1], temperature, config, diagnostics, moves)
+    of_policy = policy_step(state, batch, noise[1], state.temperature(), config, diagnostics, moves)
+    return of_policy | critic_step(state, batch, noise[0], state.temperature(), config, diagnostics, combine)
 
-    # 1. Critic: all heads learn from one target, the mean of the target heads for the next action. Then every parameter
-    # of the target network, LayerNorm and embeddings included, moves towards the new critic.
+
+def critic_step(
+    state: BRCState,
+    batch: Batch,
+    noise: Tensor,
+    temperature: Tensor,
+    config: LearnerConfig,
+    diagnostics: bool,
+    combine: Combine,
+) -> dict[str, Tensor]:
+    """Move the critic: all heads learn from one target. Then every parameter of the target network, norms and
+    embeddings included, moves towards the new critic."""
+    embedding = state.critic.embed(batch.task_ids)
+    loss, rows = critic_loss(config), len(batch.rewards)
     with torch.no_grad():
-        detached = None if old_embedding is None else old_embedding.detach()
-        target = bellman_target(state, batch, noise[0], detached, temperature, config)
-    outputs = state.critic(batch.observations, batch.actions, old_embedding)
+        detached = None if embedding is None else embedding.detach()
+        next_actions, log_prob = next_action(state, batch, noise, detached)
+        target = bellman_target(state, batch, next_actions, log_prob, temperature, config)
+    use_statistics(state.critic.norms, "learned")
+    if state.architecture.batch:
+        outputs = state.critic(*joint_rows(batch, next_actions), twice(embedding))[:, :rows]
+    else:
+        outputs = state.critic(batch.observations, batch.actions, embedding)
     state.critic_optimizer.zero_grad()
-    mean_loss = combine(loss.rows(outputs, target), batch.task_ids, state.critic_optimizer.flat.leaves)
+    losses = loss.rows(outputs, target)
+    losses = losses / len(losses) if config.heads_loss == "mean" else losses
+    metrics = {"critic_loss": combine(losses, batch.task_ids, state.critic_optimizer.flat.leaves)}
     state.critic_optimizer.step()
     if diagnostics:
         metrics |= state.critic_optimizer.norms("critic")
         metrics["target_mean"] = loss.target_values(target).mean()
+    return metrics
 
-    # 2. Policy, against the critic just updated. Only the critic loss trains the embedding.
+
+def policy_step(
+    state: BRCState,
+    batch: Batch,
+    noise: Tensor,
+    temperature: Tensor,
+    config: LearnerConfig,
+    diagnostics: bool,
+    moves: bool,
+) -> dict[str, Tensor]:
+    """Move the policy, against the present critic, and the temperature. Only the critic's loss trains the embedding."""
+    joint, observations = state.architecture.joint_policy, batch.observations
     with torch.no_grad():
         embedding = state.critic.embed(batch.task_ids)
-    mean, log_std = state.policy(batch.observations, embedding)
-    actions, log_prob = tanh_normal.sample(mean, log_std, noise[1])
-    value, value_gradient = value_and_action_gradient(state, batch.observations, actions, embedding, config)
+    use_statistics(state.policy.norms, "learned")
+    if not moves:
+        if state.policy.norms and not joint:
+            with torch.no_grad():
+                state.policy(observations, embedding)
+        return {}
+    if joint:
+        mean, log_std = state.policy(torch.cat((observations, batch.next_observations)), twice(embedding))
+        mean, log_std = mean[: len(noise)], log_std[: len(noise)]
+    else:
+        mean, log_std = state.policy(observations, embedding)
+    actions, log_prob = tanh_normal.sample(mean, log_std, noise)
+    value, value_gradient = value_and_action_gradient(state, observations, actions, embedding, config)
     entropy_loss = temperature * log_prob.mean()
     state.policy_optimizer.zero_grad()
     torch.autograd.backward([entropy_loss, actions], [None, -value_gradient])
     state.policy_optimizer.step()
-    if diagnostics:
-        metrics |= state.policy_optimizer.norms("policy")
 
-    # 3. Temperature: d/dlog(alpha) of alpha (H - Hbar), with the entropy of the policy before its step.
+    # d/dlog(alpha) of alpha (H - Hbar), with the entropy of the policy before its step.
     entropy = -log_prob.detach().mean()
     gap = entropy - config.target_entropy_per_action * actions.shape[-1]
     state.log_temperature.grad = temperature * gap
     state.temperature_optimizer.step()
+    metrics = {
+        "policy_loss": entropy_loss.detach() - value,
+        "entropy": entropy,
+        "temperature": temperature,
+        "q_mean": value,
+    }
+    return metrics | state.policy_optimizer.norms("policy") if diagnostics else metrics
 
-    metrics["critic_loss"] = mean_loss
-    metrics["policy_loss"] = entropy_loss.detach() - value
-    metrics["entropy"] = entropy
-    metrics["temperature"] = temperature
-    metrics["q_mean"] = value
-    return metrics
+
+def next_action(state: BRCState, batch: Batch, noise: Tensor, embedding: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the policy's actions (B, action) in the next states and their log-density (B,)."""
+    use_statistics(state.policy.norms, "running")
+    mean, log_std = state.policy(batch.next_observations, embedding)
+    return tanh_normal.sample(mean, log_std, noise)
 
 
 def bellman_target(
     state: BRCState,
     batch: Batch,
-    noise: Tensor,
-    embedding: Tensor | None,
+    next_actions: Tensor,
+    log_prob: Tensor,
     temperature: Tensor,
     config: LearnerConfig,
 ) -> Tensor:
     """Return the critic's target (B, n), which its loss computes from the target network's outputs and the entropy."""
-    mean, log_std = state.policy(batch.next_observations, embedding)
-    next_actions, log_prob = tanh_normal.sample(mean, log_std, noise)
-    outputs = state.target(batch.next_observations, next_actions, state.target.embed(batch.task_ids))
-    return critic_loss(config).target(outputs, batch.rewards, config.discount * batch.masks, temperature * log_prob)
+    embedding, loss = state.target.embed(batch.task_ids), critic_loss(config)
+    use_statistics(state.target.norms, "batch")
+    if state.architecture.batch:
+        outputs = state.target(*joint_rows(batch, next_actions), twice(embedding))[:, len(log_prob) :]
+    else:
+        outputs = state.target(batch.next_observations, next_actions, embedding)
+    chosen = target_over_heads(loss, outputs, config)
+    return loss.target(chosen, batch.rewards, config.discount * batch.masks, temperature * log_prob)
+
+
+def joint_rows(batch: Batch, next_actions: Tensor) -> tuple[Tensor, Tensor]:
+    """Return observations and actions (2B, size): those of the transitions, then those of the next states."""
+    return torch.cat((batch.observations, batch.next_observations)), torch.cat((batch.actions, next_actions))
+
+
+def twice(embedding: Tensor | None) -> Tensor | None:
+    """Return the embeddings of joint rows; None if there are none."""
+    return None if embedding is None else torch.cat((embedding, embedding))
 
 
 def value_and_action_gradient(
     state: BRCState, observations: Tensor, actions: Tensor, embedding: Tensor | None, config: LearnerConfig
 ) -> tuple[Tensor, Tensor]:
-    """Return the batch mean of Q (mean over heads) and its gradient with respect to the actions (B, action).
+    """Return the batch mean of Q (over heads the mean or the least) and its gradient with respect to the actions (B,
+    action).
 
     The critic's parameters get no gradient, which skips a third of the work, the products for the weights' gradients.
     `requires_grad_` is set before the forward pass because a chain decides then what it computes.
@@ -188,10 +255,11 @@ def value_and_action_gradient(
     free_actions = actions.detach().requires_grad_()
     for leaf in state.critic_optimizer.flat.leaves:
         leaf.requires_grad_(False)
+    use_statistics(state.critic.norms, "running")
     outputs = state.critic(observations, free_actions, embedding)
     for leaf in state.critic_optimizer.flat.leaves:
         leaf.requires_grad_()
-    value = critic_loss(config).values(outputs).mean()
+    value = value_over_heads(critic_loss(config).values(outputs), config).mean()
     (gradient,) = torch.autograd.grad(value, [free_actions])
     return value.detach(), gradient
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from learner.agents import gradients
 from learner.agents.gradients import Combine
 from learner.agents.interface import Agent, Batch
-from learner.agents.losses import critic_loss
+from learner.agents.losses import critic_loss, target_over_heads
 from learner.agents.optimizers import AdamW, adamw
 from learner.config import LearnerConfig
 from learner.networks.modules import DiscreteCritic
@@ -90,10 +90,11 @@ def update(
     config: LearnerConfig,
     diagnostics: bool = False,
     combine: Combine = gradients.mean,
+    moves: bool = True,
 ) -> dict[str, Tensor]:
-    """Apply one gradient step, in place, and return metrics like those of `brc.update`. `noise` is not used.
+    """Apply one gradient step, in place, and return metrics like those of `brc.update`.
 
-    The first column of `batch.actions` holds the index of the action.
+    `noise` and `moves` are not used. The first column of `batch.actions` holds the index of the action.
     """
     dtype = batch.rewards.dtype
     observations, following = (floats(array, dtype) for array in (batch.observations, batch.next_observations))
@@ -120,7 +121,8 @@ def bellman_target(state: DiscreteState, batch: Batch, following: Tensor, config
     best = action_values(state.critic, loss.values(online), batch.task_ids).argmax(dim=-1)
     outputs = state.target(following, batch.task_ids)
     rows = torch.arange(len(best), device=best.device)
-    return loss.target(outputs[:, rows, best], batch.rewards, config.discount * batch.masks, None)
+    chosen = target_over_heads(loss, outputs[:, rows, best], config)
+    return loss.target(chosen, batch.rewards, config.discount * batch.masks, None)
 
 
 def floats(observations: Tensor, dtype: torch.dtype) -> Tensor:

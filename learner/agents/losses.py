@@ -40,7 +40,7 @@ class Loss(Protocol):
 @dataclass(frozen=True)
 class Categorical:
     """Cross-entropy with the projected mean of the target heads' distributions (docs/algorithm.md, One update). Outputs
-    are logits over atoms in [-limit, limit]. There is no minimum over heads: the reference has no pessimism."""
+    are logits over atoms in [-limit, limit]."""
 
     limit: float
 
@@ -96,3 +96,19 @@ LOSSES: dict[str, Callable[[float], Loss]] = {"categorical": Categorical, "mse":
 def critic_loss(config: LearnerConfig) -> Loss:
     """Return the loss that a configuration names."""
     return LOSSES[config.loss](config.value_limit)
+
+
+def least(loss: Loss, outputs: Tensor) -> Tensor:
+    """Return, of outputs (H, B, N), those of the head with the least value for each row, (1, B, N)."""
+    head = loss.values(outputs).argmin(dim=0)
+    return outputs.gather(0, head[None, :, None].expand(1, *outputs.shape[1:]))
+
+
+def value_over_heads(values: Tensor, config: LearnerConfig) -> Tensor:
+    """Return what a policy maximises of the heads' values (H, B): (B,)."""
+    return values.mean(dim=0) if config.target == "mean" else values.min(dim=0).values
+
+
+def target_over_heads(loss: Loss, outputs: Tensor, config: LearnerConfig) -> Tensor:
+    """Return the target network's outputs (H or 1, B, N), of whose heads the loss takes the mean."""
+    return outputs if config.target == "mean" else least(loss, outputs)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,13 +13,41 @@ from torch.distributed.tensor import DTensor
 
 from learner.config import LearnerConfig
 from learner.networks import triton_switch
-from learner.networks.chain import local
+from learner.networks.layers import Projected, projected
+from learner.networks.parallel import local
 from learner.scale.flat import Flat, flatten
 from learner.scale.sharding import Meshes, average, average_over_ranks, like, total_norm
 from learner.spec import ALONE, Ranks
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a learning rate falls, from 1 times itself to `final`, over a number of steps. Then it stays."""
+
+    kind: Literal["constant", "linear", "cosine"] = "constant"
+    final: float = 1.0
+    steps: int = 1
+
+    def at(self, made: Tensor) -> Tensor | None:
+        """Return the fraction of the learning rate after this many steps, 0-d, on their device; None if constant."""
+        if self.kind == "constant":
+            return None
+        progress = (made / self.steps).clamp(max=1.0)
+        left = 1.0 - progress if self.kind == "linear" else 0.5 + 0.5 * torch.cos(math.pi * progress)
+        return self.final + (1.0 - self.final) * left
+
+
+CONSTANT = Schedule()
+
+
+def schedule(config: LearnerConfig) -> Schedule:
+    """Return the schedule of a configuration. Raises ValueError where it has no length, which a run's plan sets."""
+    if config.schedule != "constant" and not config.schedule_updates:
+        raise ValueError(f"--learner.schedule {config.schedule} without a run: give --learner.schedule-updates")
+    return Schedule(config.schedule, config.final_rate, config.schedule_updates)
 
 
 class AdamW:
@@ -42,10 +73,19 @@ class AdamW:
         betas: tuple[float, float] = BETAS,
         target: Flat | None = None,
         polyak: float = 0.0,
+        epsilon: float = EPSILON,
+        schedule: Schedule = CONSTANT,
+        clip: float = 0.0,
+        projected: Sequence[Projected] = (),
     ) -> None:
         """Train the parameters in `flat`. Every step also moves each parameter of `target`, which has the same shapes,
-        by the fraction `polyak` towards its new value."""
+        by the fraction `polyak` towards its new value, after the layers in `projected` were projected.
+
+        `schedule` says how the learning rate falls with the steps. `clip` is the largest global norm of a gradient; 0
+        does not clip.
+        """
         self.flat, self.target = flat, target
+        self.epsilon, self.schedule, self.clip, self.projected = epsilon, schedule, clip, list(projected)
         self.learning_rate, self.weight_decay, self.betas, self.polyak = learning_rate, weight_decay, betas, polyak
         self.ranks: Ranks = ALONE
         self.meshes: Meshes | None = None
@@ -78,11 +118,17 @@ class AdamW:
         moved = [leaf for leaf in self.flat.leaves if leaf.grad is not None]
         gradients = [leaf.grad for leaf in moved if leaf.grad is not None]
         self._average(moved, gradients)
-        self.steps += 1
         self.squares.clear()
+        if self.clip:
+            norm = self.norms("")["_gradient_norm"]
+            torch._foreach_mul_([local(each) for each in gradients], (self.clip / norm).clamp_(max=1.0))
+        fraction = self.schedule.at(self.steps)  # of the learning rate
+        self.steps += 1
         in_one = triton_switch.in_use and not self.steps.is_cpu
         if in_one and all(leaf.dtype is torch.float32 and not isinstance(leaf, DTensor) for leaf in moved):
-            self._pass()
+            self._pass(fraction)
+            if self.projected:
+                self._follow()
             return
         torch._fused_adamw_(
             [local(leaf) for leaf in moved],
@@ -91,14 +137,20 @@ class AdamW:
             [local(self.moments[id(leaf)][1]) for leaf in moved],
             [],
             [self.steps] * len(moved),
-            lr=self.learning_rate,
+            lr=self.learning_rate if fraction is None else fraction * self.learning_rate,
             beta1=self.betas[0],
             beta2=self.betas[1],
             weight_decay=self.weight_decay,
-            eps=EPSILON,
+            eps=self.epsilon,
             amsgrad=False,
             maximize=False,
         )
+        self._follow()
+
+    def _follow(self) -> None:
+        """Project layers, then move the target towards the new parameters, and round what chains multiply."""
+        for layer in self.projected:
+            layer.project()
         if self.target is not None:
             torch._foreach_lerp_(self.target.pieces, self.flat.pieces, self.polyak)
         self.refresh()
@@ -126,12 +178,13 @@ class AdamW:
                 return chain.repeated(values)
         return [values]
 
-    def _pass(self) -> None:
-        """Do the same for each leaf in one pass over its memory, and keep the squares for `norms`."""
+    def _pass(self, fraction: Tensor | None) -> None:
+        """Do the same for each leaf in one pass over its memory, and keep the squares for `norms`. Where layers are
+        projected, which changes the parameters again, the target does not follow yet."""
         from learner.agents import adamw_triton
 
         rounded = {id(chain.leaf): chain.rounded for chain in self.flat.chains}
-        slow = [] if self.target is None else self.target.leaves
+        slow = [] if self.target is None or self.projected else self.target.leaves
         slow_rounded = {} if self.target is None else {id(chain.leaf): chain.rounded for chain in self.target.chains}
         for index, leaf in enumerate(self.flat.leaves):
             target, gradient = slow[index] if slow else None, leaf.grad
@@ -153,10 +206,13 @@ class AdamW:
                 self.steps,
                 rate=self.learning_rate,
                 betas=self.betas,
-                epsilon=EPSILON,
+                epsilon=self.epsilon,
                 decay=self.weight_decay,
                 polyak=self.polyak,
+                fraction=fraction,
             )
+        if self.projected:
+            self.squares.clear()
 
     def refresh(self) -> None:
         """Round what chains multiply, after parameters, or those of the target, have changed."""
@@ -218,9 +274,20 @@ def adamw(module: nn.Module, config: LearnerConfig, target: nn.Module | None = N
         config.weight_decay,
         target=None if target is None else flatten(target),
         polyak=config.polyak,
+        epsilon=config.adam_epsilon,
+        schedule=schedule(config),
+        clip=config.gradient_clip,
+        projected=projected(module),
     )
 
 
-def adam_of_scalar(scalar: nn.Parameter, learning_rate: float, betas: tuple[float, float]) -> AdamW:
+def adam_of_scalar(scalar: nn.Parameter, config: LearnerConfig) -> AdamW:
     """Return an optimiser for one parameter, without weight decay."""
-    return AdamW(Flat([scalar], [scalar.detach()], scalar.detach(), [], []), [scalar], learning_rate, betas=betas)
+    return AdamW(
+        Flat([scalar], [scalar.detach()], scalar.detach(), [], []),
+        [scalar],
+        config.learning_rate,
+        betas=(config.temperature_beta, BETAS[1]),
+        epsilon=config.adam_epsilon,
+        schedule=schedule(config),
+    )

@@ -19,9 +19,8 @@ from torch.distributed.tensor import DTensor
 
 from learner.networks import norm
 from learner.networks.description import Dense, Layer, LayerNorm, ReLU, Residual
-from learner.networks.parallel import Parts
-
-Products = Literal["exact", "bfloat16", "rounded"]
+from learner.networks.layers import Products
+from learner.networks.parallel import Parts, local
 
 
 @dataclass(frozen=True)
@@ -49,11 +48,11 @@ class Operation:
 def operations(layer: Layer, module: Any, split: bool) -> list[Operation] | None:
     """Return the operations of a layer; None if a chain cannot hold it. With `split` it cannot hold a residual."""
     match layer:
-        case Dense():
+        case Dense(bias=True):
             return [Operation("dense", module, columns=module.columns)]
         case LayerNorm():
             return [Operation("norm", module)]
-        case ReLU():
+        case ReLU(0.0):
             return [Operation("relu")]
         case Residual() if not split:
             inner = [operations(one, made, split) for one, made in module.steps]
@@ -333,11 +332,6 @@ class Run(torch.autograd.Function):
         parts = found.split([math.prod(shape) for shape in ctx.shapes])
         of_members = (part.view(shape).unbind() for part, shape in zip(parts, ctx.shapes, strict=True))
         return None, whole, *(part for same in of_members for part in same)
-
-
-def local(tensor: Tensor) -> Tensor:
-    """Return this rank's part of a tensor that is divided over ranks, in the same memory. Return others themselves."""
-    return tensor._local_tensor if isinstance(tensor, DTensor) else tensor
 
 
 def move(parameter: nn.Parameter, memory: Tensor) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 Shape = tuple[int, ...]  # of one row
 OBSERVATION, ACTION, TASK = "observation", "action", "task"  # inputs; a task is a row of the embedding table
@@ -20,11 +21,24 @@ OBSERVATION, ACTION, TASK = "observation", "action", "task"  # inputs; a task is
 
 @dataclass(frozen=True)
 class Dense:
-    """Compute x W' + b. W is initialised orthogonal with this gain, b to zero."""
+    """Compute x W' + b, or x W' without a bias. b is initialised to zero, W by `start`:
+
+    orthogonal: with this gain, each of `blocks` blocks of rows by itself.
+    he_normal: normal with variance 2 / inputs, cut at two standard deviations (flax).
+    he_uniform: uniform with variance 2 / inputs.
+    uniform: between -gain and gain.
+
+    If `projected`, every row of W, the incoming weights of an output, has norm 1 from the start, and again after every
+    step of an optimiser.
+    """
 
     name: str
     outputs: int
     gain: float = math.sqrt(2.0)
+    start: Literal["orthogonal", "he_normal", "he_uniform", "uniform"] = "orthogonal"
+    bias: bool = True
+    projected: bool = False
+    blocks: int = 1
 
 
 @dataclass(frozen=True)
@@ -66,8 +80,60 @@ class RunningNorm:
 
 
 @dataclass(frozen=True)
+class BatchNorm:
+    """Normalise every feature to mean 0 and variance 1 over the rows of a batch, then apply a learned scale and offset.
+
+    It divides by the root of the biased variance plus epsilon. Actors use running statistics, which are published with
+    the parameters. A batch moves them by `momentum` towards its mean and its variance, biased or `unbiased`. If
+    `projected`, scale and offset together have the norm sqrt(features) after every step of an optimiser.
+    """
+
+    name: str
+    epsilon: float = 1e-3
+    momentum: float = 0.01
+    unbiased: bool = False
+    projected: bool = False
+
+
+@dataclass(frozen=True)
+class RMSNorm:
+    """Divide rows by the root of their mean square plus epsilon, then apply a learned scale. If `projected`, the scale
+    has the norm sqrt(features) after every step of an optimiser."""
+
+    name: str
+    epsilon: float = 1e-6
+    projected: bool = False
+
+
+@dataclass(frozen=True)
+class UnitNorm:
+    """Divide rows by their L2 norm, or by epsilon if that is larger."""
+
+    epsilon: float = 1e-8
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """Multiply features by s * initial / scale, with learned s, (features,), that starts at `scale`: the scale sets how
+    far a step of an optimiser moves the factor."""
+
+    name: str
+    initial: float
+    scale: float
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Append a constant to x."""
+
+    value: float
+
+
+@dataclass(frozen=True)
 class ReLU:
-    """Compute max(x, 0)."""
+    """Compute max(x, 0), plus a shift."""
+
+    shift: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -76,6 +142,22 @@ class Bounded:
 
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """Clip x to [low, high], in the precision of the observation."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class OwnTask:
+    """Keep, of x with a block of `outputs` features for every task, the block of the row's task: the input `task` is
+    1 there and 0 elsewhere."""
+
+    outputs: int
 
 
 @dataclass(frozen=True)
@@ -103,6 +185,17 @@ class Residual:
 
 
 @dataclass(frozen=True)
+class Interpolation:
+    """Compute x + a (m - x), m the output of the layers for x. a is learned, (features,): s * initial / scale as in a
+    Scaler, whose parameter has the name `interpolation`. The layers contain no Concat."""
+
+    name: str
+    layers: tuple[Layer, ...]
+    initial: float
+    scale: float
+
+
+@dataclass(frozen=True)
 class Ensemble:
     """`count` networks with the same layers and separate parameters, each named by its number. Their outputs are
     stacked: (count, rows, outputs). An ensemble is the last layer of a network."""
@@ -126,11 +219,19 @@ Layer = (
     | Flatten
     | LayerNorm
     | RunningNorm
+    | BatchNorm
+    | RMSNorm
+    | UnitNorm
+    | Scaler
+    | Constant
     | ReLU
     | Bounded
+    | Clipped
+    | OwnTask
     | Concat
     | Group
     | Residual
+    | Interpolation
     | Ensemble
     | Heads
 )
@@ -177,10 +278,14 @@ def _place(layers: Layers, shape: Shape, network: Network, prefix: str, copies: 
     for layer in layers:
         before = shape
         match layer:
-            case Group(name, inner) | Residual(name, inner):
+            case Group(name, inner) | Residual(name, inner) | Interpolation(name, inner):
                 shape = _place(inner, before, network, f"{prefix}{name}.", copies, found)
-                if isinstance(layer, Residual) and shape != before:
-                    raise ValueError(f"residual {prefix}{name} makes {shape} of {before}: a sum needs the same")
+                if isinstance(layer, (Residual, Interpolation)) and shape != before:
+                    kind = type(layer).__name__.lower()
+                    raise ValueError(f"{kind} {prefix}{name} makes {shape} of {before}: a sum needs the same")
+                if isinstance(layer, Interpolation):
+                    scaler = Scaler("interpolation", layer.initial, layer.scale)
+                    found.append(Placed(f"{prefix}{name}.interpolation", scaler, shape, shape, copies))
             case Ensemble(name, count, inner):
                 shape = _place(inner, before, network, f"{prefix}{name}.0.", copies * count, found)
             case Heads(branches):
@@ -206,6 +311,10 @@ def shape_after(layer: Layer, before: Shape, network: Network) -> Shape:
             return (math.prod(before),)
         case Concat(names):
             return (before[0] + sum(network.shape(name)[0] for name in names),)
+        case Constant():
+            return (before[0] + 1,)
+        case OwnTask(outputs):
+            return (outputs,)
         case _:
             return before
 
@@ -237,7 +346,7 @@ def dense_ends(layers: Layers, last: bool = False, prefix: str = "") -> list[str
         match layer:
             case Dense(name):
                 return [prefix + name]
-            case Group(name, inner):
+            case Group(name, inner) | Interpolation(name, inner):
                 if found := dense_ends(inner, last, f"{prefix}{name}."):
                     return found
             case Ensemble(name, _, inner):

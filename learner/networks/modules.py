@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from learner.networks import registry
 from learner.networks.description import ACTION, OBSERVATION, TASK
+from learner.networks.layers import BatchNorm, Statistics, batch_norms
 from learner.networks.spec import NetworkSpec
 from learner.networks.torch_network import add_layers, channels_last, planned, run
 
@@ -20,20 +21,43 @@ def normalized(table: Tensor, norm: str) -> Tensor:
     return found
 
 
-def task_embeddings(spec: NetworkSpec) -> nn.Parameter | None:
-    """Return a table (tasks, embedding) for normal draws with standard deviation 1/sqrt(embedding size), as in the
-    reference, where that is N(0, 1/32). Return None for a single task."""
-    return None if spec.num_tasks == 1 else nn.Parameter(torch.empty(spec.num_tasks, spec.embedding_size))
+def add_tasks(module: nn.Module, spec: NetworkSpec) -> None:
+    """Add the table of task embeddings to a critic, and one-hot rows where these tell tasks apart."""
+    size, learned = spec.task_size, spec.learned_embeddings
+    table = nn.Parameter(torch.empty(spec.num_tasks, size)) if learned else None
+    module.register_parameter("task_embeddings", table)
+    one_hot = torch.empty(spec.num_tasks, size) if size and not learned else None
+    module.register_buffer("one_hot", one_hot, persistent=False)
 
 
-def draw_embeddings(table: nn.Parameter | None) -> None:
-    """Set the initial values of a table of task embeddings."""
+@torch.no_grad()
+def reset_tasks(module: nn.Module) -> None:
+    """Set the initial values of `add_tasks`: embeddings are normal draws with standard deviation 1/sqrt(embedding
+    size), as in the reference, where that is N(0, 1/32)."""
+    table, one_hot = module._parameters["task_embeddings"], module._buffers["one_hot"]
     if table is not None:
         nn.init.normal_(table, std=1.0 / math.sqrt(table.shape[1]))
+    if one_hot is not None:
+        one_hot.zero_().fill_diagonal_(1.0)
+
+
+def task_rows(module: nn.Module, norm: str) -> Tensor | None:
+    """Return what networks get as the input `task`, (tasks, size): the embeddings, each row scaled to a norm of 1, or
+    one-hot rows; None where networks have no such input."""
+    table = module._parameters["task_embeddings"]
+    return module._buffers["one_hot"] if table is None else normalized(table, norm)
+
+
+def use_statistics(norms: list[BatchNorm], statistics: Statistics) -> None:
+    """Let the next forward passes of these layers use other statistics."""
+    for each in norms:
+        each.statistics = statistics
 
 
 class Critic(nn.Module):
     """The network of `registry.critic`, with one embedding table shared by all heads."""
+
+    task_embeddings: nn.Parameter | None
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
@@ -41,19 +65,20 @@ class Critic(nn.Module):
         network = registry.critic(spec)
         steps, _ = add_layers(self, network.layers, network.shape(OBSERVATION), network)
         self.plan = planned(steps)
-        self.task_embeddings = task_embeddings(spec)
+        self.norms = batch_norms(self)
+        add_tasks(self, spec)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        draw_embeddings(self.task_embeddings)
+        reset_tasks(self)
 
     def embedding_table(self) -> Tensor | None:
-        """Return (tasks, embedding), each row normalised by L2 (the reference) or L1 (the paper's text); None for a
-        single task."""
-        return None if self.task_embeddings is None else normalized(self.task_embeddings, self.embedding_norm)
+        """Return (tasks, embedding), each row normalised by L2 (the reference) or L1 (the paper's text), or one-hot
+        rows; None where networks are not told the task."""
+        return task_rows(self, self.embedding_norm)
 
     def embed(self, task_ids: Tensor) -> Tensor | None:
-        """Return (batch, embedding) for (batch,) int64 task ids; None for a single task."""
+        """Return the rows of the embedding table, (batch, embedding), for (batch,) int64 task ids."""
         table = self.embedding_table()
         return None if table is None else F.embedding(task_ids, table)
 
@@ -72,6 +97,7 @@ class Policy(nn.Module):
         network = registry.policy(spec)
         steps, _ = add_layers(self, network.layers, network.shape(OBSERVATION), network)
         self.plan = planned(steps)
+        self.norms = batch_norms(self)
 
     def forward(self, observations: Tensor, embedding: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the mean and log standard deviation, each (batch, actions), of the Gaussian before the tanh."""
@@ -84,6 +110,7 @@ class DiscreteCritic(nn.Module):
     """The network of `registry.discrete_critic`, with one embedding table shared by all heads."""
 
     available: Tensor
+    task_embeddings: nn.Parameter | None
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
@@ -92,20 +119,20 @@ class DiscreteCritic(nn.Module):
         steps, _ = add_layers(self, network.layers, network.shape(OBSERVATION), network)
         self.plan = planned(steps)
         channels_last(self)
-        self.task_embeddings = task_embeddings(spec)
+        add_tasks(self, spec)
         available = torch.empty(len(spec.num_actions), spec.most_actions, dtype=torch.bool)
         self.register_buffer("available", available, persistent=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        draw_embeddings(self.task_embeddings)
+        reset_tasks(self)
         self.available.zero_()
         for task, count in enumerate(self.spec.num_actions):
             self.available[task, :count] = True
 
     def embedding_table(self) -> Tensor | None:
-        """Return (tasks, embedding), each row scaled to a norm of 1; None for a single task."""
-        return None if self.task_embeddings is None else normalized(self.task_embeddings, self.spec.embedding_norm)
+        """Return the same as that of a Critic."""
+        return task_rows(self, self.spec.embedding_norm)
 
     def forward(self, observations: Tensor, task_ids: Tensor) -> Tensor:
         """Return logits (heads, B, actions, bins) for observations (B, observation). Images are scaled to [0, 1]."""

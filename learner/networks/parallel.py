@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.distributed.tensor import DTensor
 
 # torch 2.13 renamed it.
 all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
@@ -87,3 +88,8 @@ def collected(part: Tensor, parts: Parts) -> Tensor:
     """Return the parts (n, ...) of all ranks as (count * n, ...). All ranks must compute the same function of that."""
     found: Tensor = _Collected.apply(part, parts)  # type: ignore[no-untyped-call]
     return found
+
+
+def local(tensor: Tensor) -> Tensor:
+    """Return this rank's part of a tensor that is divided over ranks, in the same memory. Return others themselves."""
+    return tensor._local_tensor if isinstance(tensor, DTensor) else tensor

@@ -1,27 +1,25 @@
-"""Descriptions of the agents' networks: BroNet, the critics and the policy built from it, and the image encoder."""
+"""The networks of agents: critics, policies and the image encoder, made from a registered architecture."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 
+from learner.networks.architectures import ARCHITECTURES, Architecture
 from learner.networks.description import (
     ACTION,
     OBSERVATION,
     TASK,
-    Bounded,
     Concat,
     Convolution,
-    Dense,
     Ensemble,
     Flatten,
     Group,
     Heads,
     Layer,
-    LayerNorm,
     Layers,
     MaxPool,
     Network,
+    OwnTask,
     ReLU,
     Residual,
     RunningNorm,
@@ -30,22 +28,14 @@ from learner.networks.description import (
 from learner.networks.spec import IMPALA_CHANNELS, NetworkSpec
 from learner.registered import registered
 
-LOG_STD_MIN, LOG_STD_MAX = -10.0, 2.0
+GROUP = "brc.networks"  # the group of entry points by which other packages register architectures
 
 
-def bronet(width: int, depth: int, outputs: int = 0) -> Layers:
-    """Return Dense, LayerNorm, ReLU, then `depth` residuals x + LN(Dense(ReLU(LN(Dense(x))))), then an optional output
-    layer (arXiv 2505.23150, figure 2). There is no activation and no LayerNorm after the last sum."""
-    block: Layers = (
-        Dense("first", width),
-        LayerNorm("first_norm"),
-        ReLU(),
-        Dense("second", width),
-        LayerNorm("second_norm"),
-    )
-    blocks = tuple(Residual(f"blocks.{index}", block) for index in range(depth))
-    output = (Dense("output", outputs),) if outputs else ()
-    return (Dense("input", width), LayerNorm("input_norm"), ReLU(), *blocks, *output)
+@cache
+def architecture(name: str) -> Architecture:
+    """Return the architecture of this name, from which critics and policies are made. Raises ValueError, with the known
+    names, if there is none."""
+    return registered("network", name, ARCHITECTURES, GROUP)
 
 
 def impala(width: int) -> Layers:
@@ -61,60 +51,70 @@ def impala(width: int) -> Layers:
     return (*stages, ReLU(), Flatten())
 
 
-Trunk = Callable[[int, int, int], Layers]  # (width, depth, outputs or 0) -> layers
-TRUNKS: dict[str, Trunk] = {"bronet": bronet}
-GROUP = "brc.networks"  # the group of entry points by which other packages register networks
-
-
-@cache
-def trunk(name: str) -> Trunk:
-    """Return the network of this name, from which critics and policies are built. Raises ValueError, with the known
-    names, if there is none."""
-    return registered("network", name, TRUNKS, GROUP)
-
-
 def inputs(spec: NetworkSpec, *names: str) -> tuple[tuple[str, Shape], ...]:
-    """Return the names and shapes of these inputs for a network of this spec. The task is left out if there is one."""
+    """Return the names and shapes of these inputs for a network of this spec. The task is left out where the network
+    does not read it."""
     shapes: dict[str, Shape] = {
         OBSERVATION: spec.observation_shape,
         ACTION: (spec.action_size,),
-        TASK: (spec.embedding_inputs,),
+        TASK: (spec.task_size,),
     }
     return tuple((name, shapes[name]) for name in names if shapes[name] != (0,))
 
 
-def begins(spec: NetworkSpec, *names: str) -> Layers:
-    """Return the first layers: the normalisation of observations, if configured, and the Concat of the named inputs."""
-    norm = (RunningNorm("observation_norm"),) if spec.normalize_observations else ()
-    behind = tuple(name for name, _ in inputs(spec, *names))
-    return (*norm, Concat(behind)) if behind else norm
+def begins(spec: NetworkSpec) -> Layers:
+    """Return the normalisation of observations, if configured."""
+    return (RunningNorm("observation_norm"),) if spec.normalize_observations else ()
+
+
+def appended(spec: NetworkSpec, *names: str) -> Layers:
+    """Return the Concat of the named inputs that a network reads at its beginning, if there are any."""
+    found = tuple(name for name, _ in inputs(spec, *names) if name != TASK or spec.embedding_inputs)
+    return (Concat(found),) if found else ()
+
+
+def head(spec: NetworkSpec, outputs: int) -> tuple[Layers, Layers]:
+    """Return the layers of a critic head, and those that follow the ensemble: with a head for every task, the choice of
+    the row's task."""
+    made, tasks = architecture(spec.network), spec.output_tasks
+    layers = (*made.trunk(spec.width, spec.depth), *made.output("output", spec.width, outputs, tasks))
+    return layers, (OwnTask(outputs),) if tasks > 1 else ()
 
 
 def critic(spec: NetworkSpec) -> Network:
-    """Return an ensemble of BroNets over (observation, action, task embedding). Its output is (heads, rows, bins).
+    """Return an ensemble over (observation, action, task embedding). Its output is (heads, rows, bins).
 
     Every head has parameters of its own, by name; a chain computes all heads together (learner.networks.chain).
     """
-    heads = Ensemble("heads", spec.heads, trunk(spec.network)(spec.width, spec.depth, spec.num_bins))
-    return Network(inputs(spec, OBSERVATION, ACTION, TASK), (*begins(spec, ACTION, TASK), heads))
+    first, (layers, own) = architecture(spec.network).first, head(spec, spec.num_bins)
+    if first:  # the task is not normalised
+        heads = Ensemble("heads", spec.heads, (*first, *appended(spec, TASK), *layers))
+        begun = (*begins(spec), *appended(spec, ACTION))
+    else:
+        heads = Ensemble("heads", spec.heads, layers)
+        begun = (*begins(spec), *appended(spec, ACTION, TASK))
+    return Network(inputs(spec, OBSERVATION, ACTION, TASK), (*begun, heads, *own))
 
 
 def policy(spec: NetworkSpec) -> Network:
-    """Return a BroNet with two linear heads: `mean` and the bounded `log_std` of the Gaussian before the tanh."""
-    size = spec.action_size
+    """Return a network with two outputs: `mean` and the bounded `log_std` of the Gaussian before the tanh."""
+    made, size, tasks = architecture(spec.network), spec.action_size, spec.output_tasks
+    own = (OwnTask(size),) if tasks > 1 else ()
     heads = Heads(
         (
-            ("mean", (Dense("mean", size),)),
-            ("log_std", (Dense("log_std", size, gain=1.0), Bounded(LOG_STD_MIN, LOG_STD_MAX))),
+            ("mean", (*made.output("mean", spec.policy_width, size, tasks), *own)),
+            ("log_std", (*made.log_std("log_std", spec.policy_width, size, tasks), *own, made.bound)),
         )
     )
-    layers = Group("trunk", trunk(spec.network)(spec.policy_width, spec.policy_depth, 0))
-    return Network(inputs(spec, OBSERVATION, TASK), (*begins(spec, TASK), layers, heads))
+    layers = Group("trunk", made.trunk(spec.policy_width, spec.policy_depth))
+    begun = (*begins(spec), *made.first, *appended(spec, TASK))
+    return Network(inputs(spec, OBSERVATION, TASK), (*begun, layers, heads))
 
 
 def discrete_critic(spec: NetworkSpec) -> Network:
-    """Return an ensemble of BroNets over (observation or image features, task embedding). Its output is (heads, rows,
-    actions x bins)."""
+    """Return an ensemble over (observation or image features, task embedding). Its output is (heads, rows, actions x
+    bins)."""
     encoder = (Group("encoder", impala(spec.encoder_width)),) if spec.image else ()
-    heads = Ensemble("heads", spec.heads, trunk(spec.network)(spec.width, spec.depth, spec.outputs))
-    return Network(inputs(spec, OBSERVATION, TASK), (*encoder, *begins(spec, TASK), heads))
+    layers, own = head(spec, spec.outputs)
+    heads = Ensemble("heads", spec.heads, layers)
+    return Network(inputs(spec, OBSERVATION, TASK), (*encoder, *begins(spec), *appended(spec, TASK), heads, *own))

@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 
 from learner.networks.description import (
+    BatchNorm,
     Convolution,
     Dense,
     LayerNorm,
     Network,
     Placed,
     ReLU,
+    RMSNorm,
     RunningNorm,
+    Scaler,
+    UnitNorm,
     placed,
     residuals,
 )
@@ -20,19 +24,27 @@ from learner.networks.description import (
 def parameters_of(place: Placed) -> int:
     """Return the number of learned parameters of one copy of a layer."""
     match place.layer:
-        case Dense(_, outputs):
-            return (math.prod(place.before) + 1) * outputs
+        case Dense(_, outputs, bias=bias):
+            return (math.prod(place.before) + bias) * outputs
         case Convolution(_, channels):
             return (9 * place.before[0] + 1) * channels
-        case LayerNorm():
+        case LayerNorm() | BatchNorm():
             return 2 * place.before[-1]
+        case RMSNorm() | Scaler():
+            return place.before[-1]
         case _:
             return 0
 
 
 def buffers_of(place: Placed) -> int:
     """Return the number of buffer elements of one copy of a layer."""
-    return 3 * math.prod(place.before) if isinstance(place.layer, RunningNorm) else 0
+    match place.layer:
+        case RunningNorm():
+            return 3 * math.prod(place.before)
+        case BatchNorm():
+            return 2 * place.before[-1]
+        case _:
+            return 0
 
 
 def parameters(network: Network) -> int:
@@ -57,7 +69,7 @@ def operations(network: Network) -> int:
 
 def activations(network: Network) -> int:
     """Return how many numbers the flat layers keep of one row for the backward pass: the output of each hidden Dense,
-    and that of each ReLU or, where no ReLU follows, LayerNorm."""
+    and that of each ReLU or, where no ReLU follows, LayerNorm, and those of other norms."""
     found, places = 0, placed(network)
     for place, following in zip(places, [*places[1:], None], strict=True):
         behind = None if following is None else following.layer
@@ -69,7 +81,9 @@ def activations(network: Network) -> int:
             case LayerNorm():
                 kept = not isinstance(behind, ReLU)
             case Dense():
-                kept = isinstance(behind, (LayerNorm, ReLU))
+                kept = isinstance(behind, (LayerNorm, BatchNorm, Scaler, ReLU))
+            case BatchNorm() | RMSNorm() | Scaler() | UnitNorm():
+                kept = True
             case _:
                 kept = False
         found += place.copies * place.after[0] * kept

@@ -30,7 +30,8 @@ class NetworkSpec:
     encoder_width: int = LearnerConfig.encoder_width  # multiplies the image encoder's channels
     normalize_observations: bool = LearnerConfig.normalize_observations
     agent: str = LearnerConfig.agent  # a name in learner.agents.catalogue
-    network: str = LearnerConfig.network  # a name in registry.TRUNKS, or registered by another package
+    conditioning: str = LearnerConfig.conditioning
+    network: str = LearnerConfig.network  # a name in ARCHITECTURES, or registered by another package
 
     @property
     def discrete(self) -> bool:
@@ -53,8 +54,26 @@ class NetworkSpec:
 
     @property
     def embedding_inputs(self) -> int:
-        """The number of columns that the task embedding adds to an input; 0 for a single task."""
-        return self.embedding_size if self.num_tasks > 1 else 0
+        """The number of columns that tell networks the task of a row; 0 for a single task, and without conditioning or
+        with a head for every task."""
+        return 0 if self.conditioning == "heads" else self.task_size
+
+    @property
+    def task_size(self) -> int:
+        """The size of the input `task` of networks; 0 where they have none."""
+        if self.num_tasks == 1 or self.conditioning == "none":
+            return 0
+        return self.embedding_size if self.conditioning == "embedding" else self.num_tasks
+
+    @property
+    def output_tasks(self) -> int:
+        """The number of tasks that have output layers of their own; 1 if all share them."""
+        return self.num_tasks if self.conditioning == "heads" else 1
+
+    @property
+    def learned_embeddings(self) -> int:
+        """The number of numbers in the table of learned task embeddings; 0 without one."""
+        return self.num_tasks * self.task_size if self.conditioning == "embedding" else 0
 
 
 def network_spec(config: LearnerConfig, **of_tasks: Any) -> NetworkSpec:

@@ -9,29 +9,38 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from learner.networks import layers as modules
 from learner.networks.chain import Chain, Operation, operations
 from learner.networks.description import (
     OBSERVATION,
+    TASK,
+    BatchNorm,
     Bounded,
+    Clipped,
     Concat,
+    Constant,
     Convolution,
     Dense,
     Ensemble,
     Flatten,
     Group,
     Heads,
+    Interpolation,
     Layer,
     LayerNorm,
     Layers,
     MaxPool,
     Network,
+    OwnTask,
     ReLU,
     Residual,
+    RMSNorm,
     RunningNorm,
+    Scaler,
     Shape,
+    UnitNorm,
     shape_after,
 )
-from learner.networks.layers import Convolution3x3, Linear, RunningNormalizer
 from learner.networks.parallel import Parts, collected, spread
 
 Inputs = Mapping[str, Tensor]
@@ -86,8 +95,17 @@ def run(plan: Plan, x: Tensor, inputs: Inputs) -> Any:
         match layer:
             case None:
                 x = made(x)
-            case ReLU():
+            case ReLU(shift):
                 x = F.relu(x, inplace=made)
+                x = x + shift if shift else x
+            case UnitNorm(epsilon):
+                x = x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(epsilon)
+            case Constant(value):
+                x = F.pad(x, (0, 1), value=value)
+            case OwnTask(outputs):
+                blocks = x.view(*x.shape[:-1], -1, outputs)
+                task = inputs[TASK].argmax(dim=-1)[:, None, None].expand(*x.shape[:-1], 1, outputs)
+                x = blocks.gather(-2, task).squeeze(-2)
             case Concat(names):
                 x = torch.cat((x, *(inputs[name].to(x.dtype) for name in names)), dim=-1)
             case Group() | Ensemble() | Heads():
@@ -96,6 +114,8 @@ def run(plan: Plan, x: Tensor, inputs: Inputs) -> Any:
                 x = F.max_pool2d(x, 3, stride=2, padding=1)
             case Flatten():
                 x = x.flatten(1)
+            case Clipped(low, high):
+                x = x.to(inputs[OBSERVATION].dtype).clamp(low, high)
             case Bounded(low, high):
                 # Not in bfloat16: numbers near -4 would be rounded to multiples of about 1/30.
                 bounded = torch.tanh(x.to(inputs[OBSERVATION].dtype))
@@ -128,6 +148,17 @@ class ResidualSum(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         found: Tensor = x + run(self.plan, x, {})
         return found
+
+
+class InterpolatedSum(ResidualSum):
+    """Compute x + a (m - x), m the output of the layers for x."""
+
+    def __init__(self, layer: Interpolation, shape: Shape, network: Network) -> None:
+        super().__init__(layer.layers, shape, network)
+        self.interpolation = modules.Scaler(shape[0], layer.initial, layer.scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.lerp(x, run(self.plan, x, {}), self.interpolation.factor())
 
 
 class Members(nn.Module):
@@ -209,18 +240,26 @@ class Branches(nn.Module):
 def make(layer: Layer, shape: Shape, network: Network) -> Any:
     """Return the module of a layer for rows of this shape; None for a layer without parameters."""
     match layer:
-        case Dense(_, outputs, gain):
-            return Linear(shape[0], outputs, gain)
+        case Dense():
+            return modules.Linear(layer, shape[0])
         case Convolution(_, channels):
-            return Convolution3x3(shape[0], channels)
+            return modules.Convolution3x3(shape[0], channels)
         case LayerNorm(_, epsilon):
             return nn.LayerNorm(shape[-1], eps=epsilon)
         case RunningNorm(_, epsilon):
-            return RunningNormalizer(shape[-1], epsilon)
+            return modules.RunningNormalizer(shape[-1], epsilon)
+        case BatchNorm():
+            return modules.BatchNorm(shape[0], layer)
+        case RMSNorm():
+            return modules.RMSNorm(shape[0], layer)
+        case Scaler(_, initial, scale):
+            return modules.Scaler(shape[0], initial, scale)
         case Group(_, layers):
             return Sequence(layers, shape, network)
         case Residual(_, layers):
             return ResidualSum(layers, shape, network)
+        case Interpolation():
+            return InterpolatedSum(layer, shape, network)
         case Ensemble():
             return Members(layer, shape, network)
         case Heads():

@@ -17,10 +17,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from learner.agents.interface import Batch
-from learner.learner import Learner, Trained
+from learner.learner import Learner
 from learner.nonfinite import NonFinite
 from learner.spec import LearnerSpec
 from learner.state import dcp
+from learner.trained import Trained
 from replay.store.rows import Batches
 
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
-from learner.networks.chain import Chain, local
+from learner.networks.chain import Chain
+from learner.networks.parallel import local
 from learner.networks.torch_network import Members, chains
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
-from learner.networks.chain import local
+from learner.networks.parallel import local
 from learner.scale.sharding import like, put
 
 

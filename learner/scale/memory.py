@@ -16,7 +16,7 @@ OVERHEAD_BYTES = 150_000_000
 def critic_parameters(spec: NetworkSpec) -> int:
     """Return the number of learned parameters of a critic, its embedding table included."""
     network = described(spec).networks(spec)["critic"]
-    return parameters(network) + (spec.num_tasks * spec.embedding_size if spec.num_tasks > 1 else 0)
+    return parameters(network) + spec.learned_embeddings
 
 
 def encoder_activations(spec: NetworkSpec) -> int:

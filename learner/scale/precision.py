@@ -18,7 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from learner.networks.layers import Convolution3x3
+from learner.networks.layers import Convolution3x3, Linear, Products
 from learner.networks.torch_network import chains
 
 Precision = Literal["auto", "float64", "float32", "tf32", "bf16"]
@@ -69,9 +69,12 @@ def set_products(precision: Precision) -> None:
 def run_in_bfloat16(module: nn.Module, device: str) -> None:
     """Compute the products of a module in bfloat16, or emulate that. Its parameters and outputs stay float32."""
     native = multiplies_bfloat16(device)
+    products: Products = "bfloat16" if native else "rounded"
     for chain in chains(module):
-        chain.products = "bfloat16" if native else "rounded"
+        chain.products = products
     for part in module.modules():
+        if isinstance(part, Linear):
+            part.products = products  # outside of chains
         if native and isinstance(part, Convolution3x3):
             part.__class__ = BFloat16Convolution
 

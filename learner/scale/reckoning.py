@@ -11,7 +11,17 @@ from dataclasses import dataclass, replace
 
 from learner.agents.catalogue import described
 from learner.config import LearnerConfig
-from learner.networks.description import Dense, Ensemble, Network, Placed, placed
+from learner.networks.description import (
+    BatchNorm,
+    Dense,
+    Ensemble,
+    Network,
+    Placed,
+    RMSNorm,
+    Scaler,
+    UnitNorm,
+    placed,
+)
 from learner.networks.sizes import activations, operations
 from learner.networks.spec import NetworkSpec
 from learner.scale.memory import critic_parameters
@@ -127,9 +137,19 @@ def fits(spec: NetworkSpec, ranks: Ranks) -> bool:
     network that actors run must be whole on every rank."""
     if ranks.sharding == "replicate":
         return ranks.replicas == 1
-    if described(spec).acts == "critic" or not dense_of_heads(described(spec).networks(spec)["critic"]):
+    critic = described(spec).networks(spec)["critic"]
+    if described(spec).acts == "critic" or not dense_of_heads(critic) or not divisible(critic):
         return False
     return ranks.sharding == "shard" or spec.width % column_ranks(spec, ranks) == 0
+
+
+def divisible(network: Network) -> bool:
+    """Whether chains can compute all of a network, as is needed to divide it."""
+    return not any(
+        isinstance(place.layer, (BatchNorm, RMSNorm, Scaler, UnitNorm))
+        or (isinstance(place.layer, Dense) and not place.layer.bias)
+        for place in placed(network)
+    )
 
 
 def column_ranks(spec: NetworkSpec, ranks: Ranks) -> int:

@@ -17,12 +17,13 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from learner.learner import Learner, Trained, settled
+from learner.learner import Learner, settled
 from learner.scale.crew import Crew, allocate
 from learner.scale.memory import critic_parameters
 from learner.scale.pace import Pace, steps
 from learner.scale.precision import Precision, multiplies_bfloat16
 from learner.spec import LearnerSpec, Ranks
+from learner.trained import Trained
 from replay.store.rows import Batches
 
 # Above either limit nothing is measured, since it would take too long: such wide layers are faster in bfloat16 on any

@@ -16,7 +16,17 @@ from torch.distributed.tensor import DTensor
 
 from learner.agents.catalogue import described
 from learner.learner import Learner
-from learner.networks.description import ACTION, TASK, Concat, Dense, Ensemble, Network, dense_ends, placed
+from learner.networks.description import (
+    ACTION,
+    TASK,
+    Concat,
+    Constant,
+    Dense,
+    Ensemble,
+    Network,
+    dense_ends,
+    placed,
+)
 from learner.networks.modules import normalized
 from learner.scale.sharding import put
 from learner.spec import MEAN, RANDOM, Origin
@@ -52,7 +62,9 @@ def begin_from(learner: Learner, origin: Origin) -> None:
             put(parameter, grow(key, saved[name][key], fresh(parameter), columns, networks[1][name]))
         for key, statistic in module.named_buffers():
             if key in saved[name]:  # statistics of observations
-                statistic.copy_(grown_statistic(saved[name][key], statistic))
+                of_inputs = columns[: 1 if "observation_norm" in key else 2]
+                same = saved[name][key].shape == statistic.shape
+                statistic.copy_(saved[name][key] if same else by_columns(saved[name][key], statistic, of_inputs))
     if old.embedding_inputs and not new.embedding_inputs and origin.embeddings[0] != RANDOM:
         fold_embedding(saved, ours, origin)
     if state.table() is not None:
@@ -80,6 +92,10 @@ def fold_embedding(saved: dict[str, dict[str, Tensor]], ours: dict[str, nn.Modul
         kind = origin.embeddings[0]
         row = normalized(table.mean(dim=0) if kind == MEAN else table[kind], origin.networks.embedding_norm)
         first = dense_ends(networks[name].layers)
+        if not any(key.endswith(f"{first[0]}.bias") for key in saved[name]):
+            raise ValueError(
+                f"the first layer of {name} has no bias, to which the embedding could be added: name two tasks or more"
+            )
         for key, parameter in module.named_parameters():
             layer, _, part = of_first_member(key, networks[name]).rpartition(".")
             if layer in first and part == "bias":
@@ -88,13 +104,19 @@ def fold_embedding(saved: dict[str, dict[str, Tensor]], ours: dict[str, nn.Modul
 
 
 def columns_of(network: Network) -> list[int]:
-    """Return how many columns each input has in the weights of a network's first layers: observation, action and task,
-    in this order; 0 for an input that it does not have."""
-    places = placed(network)
-    first = next((place for place in places if isinstance(place.layer, Concat)), None)
-    behind = first.layer.inputs if first is not None and isinstance(first.layer, Concat) else ()
-    (begins,) = (first or next(place for place in places if isinstance(place.layer, Dense))).before
-    return [begins, *(network.shape(name)[0] if name in behind else 0 for name in (ACTION, TASK))]
+    """Return how many columns each input has in the weights of a network's first layers: observation, action, task and
+    a constant, in this order; 0 for an input that it does not have."""
+    behind: dict[str, int] = {}
+    for place in placed(network):
+        match place.layer:
+            case Concat(names):
+                behind |= {name: network.shape(name)[0] for name in names}
+            case Constant():
+                behind["constant"] = 1
+            case Dense():
+                found = [behind.get(name, 0) for name in (ACTION, TASK, "constant")]
+                return [place.before[0] - sum(found), *found]
+    raise ValueError("the network has no Dense layer")
 
 
 def of_first_member(key: str, network: Network) -> str:
@@ -113,13 +135,9 @@ def grow(key: str, saved: Tensor, begun: Tensor, columns: Sequence[tuple[int, in
     """
     layer, _, part = of_first_member(key, network).rpartition(".")
     if layer in dense_ends(network.layers) and part == "weight":
-        grown = torch.zeros_like(begun)
-        source = target = 0
-        for was, becomes in columns:
-            width = min(was, becomes)
-            grown[:, target : target + width] = saved[:, source : source + width]
-            source, target = source + was, target + becomes
-        return grown
+        return by_columns(saved, torch.zeros_like(begun), columns)
+    if saved.shape != begun.shape and len(saved) == sum(was for was, _ in columns[:2]):
+        return by_columns(saved, begun, columns[:2])  # of observation and action, before the first Dense
     if layer in dense_ends(network.layers, last=True):  # one or more rows for every action
         grown = begun.clone()
         rows = min(len(saved), len(begun))
@@ -133,10 +151,13 @@ def grow(key: str, saved: Tensor, begun: Tensor, columns: Sequence[tuple[int, in
     return saved
 
 
-def grown_statistic(saved: Tensor, begun: Tensor) -> Tensor:
-    """Return a saved statistic of observations, (size,), in the size of the new agent's. New numbers keep `begun`."""
-    grown, size = begun.clone(), min(len(saved), len(begun))
-    grown[:size] = saved[:size]
+def by_columns(saved: Tensor, begun: Tensor, columns: Sequence[tuple[int, int]]) -> Tensor:
+    """Return `begun` (..., new columns) with what was saved (..., old columns) in the columns that inputs had."""
+    grown, source, target = begun.clone(), 0, 0
+    for was, becomes in columns:
+        width = min(was, becomes)
+        grown[..., target : target + width] = saved[..., source : source + width]
+        source, target = source + was, target + becomes
     return grown
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from learner.learner import Learner
-from learner.networks import registry
+from learner.networks.architectures import ARCHITECTURES, Architecture
 from learner.networks.description import TASK, Concat, Dense, LayerNorm, Layers, ReLU
 from learner.networks.spec import NetworkSpec
 from learner.scale import sharding
@@ -28,13 +28,12 @@ from tests.support.specs import learner_spec
 ROWS, REQUESTS, SAVED_AFTER = 16, 5, 3  # 4 updates a request
 
 
-def joined(width: int, depth: int, outputs: int) -> Layers:
+def joined(width: int, depth: int) -> Layers:
     """A trunk whose heads take the task once more in their midst: it is no single chain."""
-    output = (Dense("output", outputs),) if outputs else ()
-    return (Dense("input", width), LayerNorm("norm"), ReLU(), Concat((TASK,)), Dense("behind", width), ReLU(), *output)
+    return (Dense("input", width), LayerNorm("norm"), ReLU(), Concat((TASK,)), Dense("behind", width), ReLU())
 
 
-registry.TRUNKS["joined"] = joined  # in every rank, which import this module
+ARCHITECTURES["joined"] = Architecture(joined)  # in every rank, which import this module
 
 
 def spec(changed: dict[str, Any] | None = None, **changes: Any) -> LearnerSpec:
@@ -195,6 +194,16 @@ def test_ranks_divide_any_ensemble(tmp_path: Path, count: int, replicas: int, ne
     run(tmp_path, count, "tensor", replicas, networks=networks)
     reference, metrics = alone("float32", networks=networks)
     assert_close(loaded(tmp_path / "end", "float32", networks), reference, 1e-5)
+    assert json.loads((tmp_path / "metrics.json").read_text()) == pytest.approx(metrics, rel=1e-3)
+
+
+@pytest.mark.parametrize("network", ["xqc", "flash", pytest.param("simbav2", marks=pytest.mark.long)])
+def test_ranks_normalise_over_the_rows_of_all(tmp_path: Path, network: str) -> None:
+    """Their statistics, and the gradients that flow through these, are those of one rank with all rows."""
+    networks = {"network": network}
+    run(tmp_path, 2, "replicate", precision="float64", networks=networks)
+    reference, metrics = alone("float64", networks=networks)
+    assert_close(loaded(tmp_path / "end", "float64", networks), reference, 1e-9)
     assert json.loads((tmp_path / "metrics.json").read_text()) == pytest.approx(metrics, rel=1e-3)
 
 

@@ -122,6 +122,26 @@ def test_other_losses_and_networks_are_resumed_exactly_too(tmp_path: Path, task:
     assert {name for name, _ in message.layout} - {"task_embeddings"} == acting(unbroken).keys() - {"task_embeddings"}
 
 
+OTHERS: dict[str, dict[str, Any]] = {
+    "mlp": {"loss": "mse", "target": "min", "order": "policy-first", "gradient_clip": 1.0},
+    "simba": {"conditioning": "one-hot", "normalize_observations": True},
+    "simbav2": {"conditioning": "heads", "schedule": "cosine"},
+    "xqc": {"target": "min", "policy_interval": 3, "schedule": "linear"},
+    "flash": {"target": "min", "policy_interval": 2, "order": "policy-first", "heads_loss": "mean"},
+}
+
+
+@pytest.mark.parametrize("network", OTHERS)
+def test_every_network_and_what_goes_with_it_is_resumed_exactly(tmp_path: Path, network: str) -> None:
+    """Running statistics, schedules and the updates between two of a policy go on where they were."""
+    learner = replace(tiny.config().learner, network=network, **OTHERS[network])
+    unbroken = run(config(tmp_path, "unbroken", learner=learner, steps=900))
+    run(config(tmp_path, "broken", learner=learner, steps=900), StopAt(500))
+    resumed = run(config(tmp_path, "broken", learner=learner, steps=900, resume=True))
+    assert_identical(unbroken, resumed)
+    assert all(tensor.isfinite().all() for tensor in states(unbroken))
+
+
 def states(made: SerialRun) -> list[torch.Tensor]:
     return [tensor for module in made.learner.state.modules().values() for tensor in module.state_dict().values()]
 

@@ -13,7 +13,7 @@ import torch
 from cluster.cli import main as cli
 from dashboards.sinks import records
 from learner.learner import Learner
-from learner.networks import registry
+from learner.networks.architectures import ARCHITECTURES, Architecture
 from learner.networks.description import Dense, LayerNorm, Layers, ReLU
 from learner.networks.spec import NetworkSpec
 from learner.spec import MEAN, RANDOM, Origin
@@ -71,14 +71,13 @@ def test_what_was_learned_of_a_task_is_the_same_in_the_larger_agent(tmp_path: Pa
             assert torch.equal(parameter, dict(old.state.modules()["critic"].named_parameters())[key])
 
 
-def plainly(width: int, depth: int, outputs: int) -> Layers:
+def plainly(width: int, depth: int) -> Layers:
     """Return the layers of a trunk, with names that no built-in trunk uses."""
-    end = (Dense("end", outputs),) if outputs else ()
-    return (Dense("begin", width), ReLU(), Dense("middle", width), ReLU(), *end)
+    return (Dense("begin", width), ReLU(), Dense("middle", width), ReLU())
 
 
 def test_layers_of_any_names_are_enlarged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(registry.TRUNKS, "plainly", plainly)
+    monkeypatch.setitem(ARCHITECTURES, "plainly", Architecture(plainly))
     old, new = (replace(one, network="plainly") for one in (OLD, WIDER))
     one, other = trained(tmp_path, old), grown(tmp_path, old, new, (MEAN, 2, RANDOM, 0))
     alone = grown(tmp_path, old, replace(old, num_tasks=1), (2,))
@@ -94,7 +93,8 @@ def test_layers_of_any_names_are_enlarged(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_layer_that_cannot_be_enlarged_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(registry.TRUNKS, "normed", lambda *sizes: (LayerNorm("norm"), *plainly(*sizes)))
+    normed = Architecture(lambda *sizes: (LayerNorm("norm"), *plainly(*sizes)))
+    monkeypatch.setitem(ARCHITECTURES, "normed", normed)
     old, new = (replace(one, network="normed") for one in (OLD, WIDER))
     trained(tmp_path, old)
     with pytest.raises(

@@ -39,6 +39,8 @@ DISCRETE = replace(CONTINUOUS, action_size=1, num_actions=(4, 6, 3))
 NETWORKS = {
     "continuous": CONTINUOUS,
     "normalised": replace(CONTINUOUS, normalize_observations=True),
+    **{network: replace(CONTINUOUS, network=network) for network in ("mlp", "simba", "simbav2", "xqc", "flash")},
+    "heads of tasks": replace(CONTINUOUS, conditioning="heads"),
     "discrete": DISCRETE,
     "images": replace(DISCRETE, observation_size=4 * 20 * 20, image=(4, 20, 20)),
 }

@@ -72,7 +72,8 @@ def test_losses_and_gradients(name: str, tasks: int) -> None:
     temperature = state.log_temperature.detach().exp()
     embedding = state.critic.embed(batch.task_ids)
     with torch.no_grad():
-        target = brc.bellman_target(state, batch, arrays["noise_next"], embedding, temperature, golden.SETTINGS)
+        drawn = brc.next_action(state, batch, arrays["noise_next"], embedding)
+        target = brc.bellman_target(state, batch, *drawn, temperature, golden.SETTINGS)
     torch.testing.assert_close(target, arrays["out/target_probs"], atol=7.7e-6, rtol=0)
     logits = state.critic(batch.observations, batch.actions, embedding)
     loss = categorical.cross_entropy(logits, target).mean(-1).sum()
@@ -136,7 +137,8 @@ def test_three_updates_of_the_squared_error_in_float64() -> None:
     state = golden.state(arrays, 3, torch.float64, "step0/", num_bins=1)
     batch, noise = golden.batch(arrays, "batch0/"), arrays["noise_next0"]
     embedding = state.critic.embed(batch.task_ids)
-    target = brc.bellman_target(state, batch, noise, embedding, state.temperature(), settings)
+    drawn = brc.next_action(state, batch, noise, embedding)
+    target = brc.bellman_target(state, batch, *drawn, state.temperature(), settings)
     torch.testing.assert_close(target[:, 0], arrays["out/target_mean"], atol=1e-9, rtol=1e-9)
     for index in range(3):
         batch = golden.batch(arrays, f"batch{index}/")

@@ -14,9 +14,9 @@ import torch
 from learner.agents import brc
 from learner.agents.reward_normalizer import RewardNormalizer
 from learner.config import LearnerConfig
-from learner.learner import Learner, check_room, finish, make_learner
-from learner.networks.chain import Products
+from learner.learner import Learner, check_room, make_learner
 from learner.networks.description import Dense, Network
+from learner.networks.layers import Products
 from learner.networks.modules import Critic
 from learner.networks.spec import NetworkSpec
 from learner.networks.torch_network import TorchNetwork, chains
@@ -26,6 +26,7 @@ from learner.scale.precision import Precision, parameter_dtype, set_products
 from learner.spec import ALONE, LearnerSpec
 from learner.state import dcp
 from learner.state.checkpoint import CheckpointError, Checkpoints
+from learner.trained import finish
 from replay.store.rows import Batches
 from tests.support import golden_vectors as golden
 from tests.support.specs import learner_spec

@@ -12,10 +12,22 @@ import torch
 
 from actors.policies.network import NumpyNetwork
 from cluster.cli.onnx_graph import model_of
-from examples.own_network import simba
+from examples.own_network import FUNNEL
 from learner.networks import registry
-from learner.networks.description import OBSERVATION, TASK, Concat, Dense, LayerNorm, Network, ReLU, Residual, placed
-from learner.networks.layers import RunningNormalizer
+from learner.networks.architectures import ARCHITECTURES
+from learner.networks.description import (
+    OBSERVATION,
+    TASK,
+    Concat,
+    Dense,
+    LayerNorm,
+    Network,
+    OwnTask,
+    ReLU,
+    Residual,
+    placed,
+)
+from learner.networks.layers import BatchNorm, RunningNormalizer
 from learner.networks.sizes import buffers_of, parameters
 from learner.networks.spec import NetworkSpec
 from learner.networks.torch_network import TorchNetwork
@@ -42,9 +54,16 @@ NETWORKS = {
     "discrete critic": registry.discrete_critic(DISCRETE),
     "discrete critic of images": registry.discrete_critic(IMAGES),
 }
-registry.TRUNKS["simba"] = simba  # LayerNorms in other places
+ARCHITECTURES["funnel"] = FUNNEL
 NETWORKS |= {
-    f"{name} of simba": getattr(registry, name)(replace(SPEC, network="simba")) for name in ("critic", "policy")
+    f"{name} of {network}": getattr(registry, name)(replace(SPEC, network=network))
+    for name in ("critic", "policy")
+    for network in ARCHITECTURES
+}
+NETWORKS |= {
+    f"{name} with {conditioning}": getattr(registry, name)(replace(SPEC, conditioning=conditioning, network=network))
+    for name, network in (("critic", "bronet"), ("policy", "simbav2"))
+    for conditioning in ("one-hot", "heads", "none")
 }
 LATE = (Concat((TASK,)), LayerNorm("norm"), Dense("first", 8), Concat((TASK,)), ReLU(), Dense("second", 3))
 NETWORKS["inputs before a LayerNorm and a ReLU"] = Network(((OBSERVATION, (7,)), (TASK, (5,))), LATE)
@@ -61,6 +80,9 @@ def made(network: Network) -> TorchNetwork:
     for module in found.modules():
         if isinstance(module, RunningNormalizer):
             module.observe(torch.randn(module.mean.shape), torch.rand(module.mean.shape) + 0.5, 100.0)
+        if isinstance(module, BatchNorm):
+            module.mean.normal_()
+            module.variance.uniform_(0.5, 1.5)
     return found
 
 
@@ -70,7 +92,10 @@ def arrays(module: TorchNetwork) -> dict[str, np.ndarray]:
 
 def inputs(network: Network, rows: int = 6) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(1)
-    return {name: rng.normal(size=(rows, *shape)).astype(np.float32) for name, shape in network.inputs}
+    found = {name: rng.normal(size=(rows, *shape)).astype(np.float32) for name, shape in network.inputs}
+    if any(isinstance(place.layer, OwnTask) for place in placed(network)):
+        found[TASK] = np.eye(found[TASK].shape[1], dtype=np.float32)[np.arange(rows) % found[TASK].shape[1]]
+    return found
 
 
 def by_name(output: Any) -> dict[str, np.ndarray]:
@@ -103,7 +128,8 @@ def test_numpy_and_onnx_give_what_torch_gives(network: Network) -> None:
 def test_a_network_takes_what_its_description_says(network: Network) -> None:
     module = TorchNetwork(network)
     assert sum(parameter.numel() for parameter in module.parameters()) == parameters(network)
-    assert sum(buffer.numel() for buffer in module.buffers()) == sum(map(buffers_of, placed(network)))
+    buffers = sum(place.copies * buffers_of(place) for place in placed(network))
+    assert sum(buffer.numel() for buffer in module.buffers()) == buffers
 
 
 @EACH

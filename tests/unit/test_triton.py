@@ -16,16 +16,16 @@ from learner.agents import categorical, tanh_normal
 from learner.agents.losses import Categorical
 from learner.agents.reward_normalizer import RewardNormalizer
 from learner.networks import norm
-from learner.networks.chain import Products
-from learner.networks.description import OBSERVATION
-from learner.networks.registry import bronet
+from learner.networks.architectures import bronet
+from learner.networks.description import OBSERVATION, Dense
+from learner.networks.layers import Products
 from tests.support import golden_vectors as golden
 from tests.unit.test_chain import INPUTS, made
 
 triton = pytest.importorskip("triton", reason="needs triton")
 
 from learner.agents import adamw_triton, losses_triton  # noqa: E402
-from learner.agents.optimizers import AdamW  # noqa: E402
+from learner.agents.optimizers import CONSTANT, AdamW, Schedule  # noqa: E402
 from learner.networks import norm_triton  # noqa: E402
 from learner.networks.torch_network import chains  # noqa: E402
 from learner.scale.flat import flatten  # noqa: E402
@@ -72,15 +72,24 @@ def test_norms_are_those_of_torch(then: str, shape: tuple[int, int, int], half: 
 
 @pytest.mark.parametrize("follows", [False, True], ids=["alone", "with a target"])
 @pytest.mark.parametrize("products", ["exact", "bfloat16"])
-def test_a_pass_is_the_step_of_the_optimiser(products: Products, follows: bool) -> None:
+@pytest.mark.parametrize("schedule", [CONSTANT, Schedule("linear", 0.1, 4)], ids=["constant", "falling"])
+def test_a_pass_is_the_step_of_the_optimiser(products: Products, follows: bool, schedule: Schedule) -> None:
     """Both steps begin from equal states. Their results differ by a unit in the last place of the largest, since torch
     fuses products with sums in other places."""
-    networks = [made(bronet(20, 1, 5), 2).float() for _ in range(4)]
+    networks = [made((*bronet(20, 1), Dense("output", 5)), 2).float() for _ in range(4)]
     for network in networks:
         for chain in chains(network):
             chain.products = products
     theirs, ours = (
-        AdamW(flatten(one), one.parameters(), 1e-3, 1e-2, target=flatten(other) if follows else None, polyak=0.1)
+        AdamW(
+            flatten(one),
+            one.parameters(),
+            1e-3,
+            1e-2,
+            target=flatten(other) if follows else None,
+            polyak=0.1,
+            schedule=schedule,
+        )
         for one, other in (networks[:2], networks[2:])
     )
     (leaf,), (mine,) = theirs.flat.leaves, ours.flat.leaves
@@ -101,6 +110,7 @@ def test_a_pass_is_the_step_of_the_optimiser(products: Products, follows: bool) 
             mine.detach(), leaf.grad, *ours.moments[id(mine)], None if target is None else target.leaf, chain.rounded,
             None if target is None else target.rounded, theirs.steps,
             rate=1e-3, betas=(0.9, 0.999), epsilon=1e-8, decay=1e-2, polyak=0.1,
+            fraction=schedule.at(theirs.steps - 1),
         )  # fmt: skip
         for one, other in pairs:
             torch.testing.assert_close(other, one, rtol=0, atol=1.2e-7 * float(one.abs().max()))
@@ -224,7 +234,7 @@ KERNELS: list[tuple[Any, dict[str, str], dict[str, Any], int]] = [
     ),
     (
         adamw_triton.step_kernel,
-        dict.fromkeys(("values", "gradient", "first", "second", "target", "steps", "squares"), "*fp32")
+        dict.fromkeys(("values", "gradient", "first", "second", "target", "steps", "squares", "fraction"), "*fp32")
         | {"rounded": "*bf16", "target_rounded": "*bf16", "count": "i32"}
         | dict.fromkeys(("rate", "decay", "epsilon", "polyak"), "fp32"),
         {
@@ -232,6 +242,7 @@ KERNELS: list[tuple[Any, dict[str, str], dict[str, Any], int]] = [
             "BETA2": 0.999,
             "LOG_BETA1": -0.105,
             "LOG_BETA2": -0.001,
+            "FALLS": True,
             "FOLLOWS": True,
             "ROUNDS": True,
             "ROUNDS_TARGET": True,
