@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 
 from examples.short import config, trained
-from learner.agents import discrete, gradients
+from learner.agents import discrete
 from learner.agents.catalogue import AGENTS, Description, discrete_brc
 from learner.agents.discrete import DiscreteState, action_values, floats
-from learner.agents.gradients import Combine
 from learner.agents.interface import Batch
-from learner.agents.losses import critic_loss
+from learner.agents.losses import backward, critic_loss
 from learner.config import LearnerConfig
 
 TASK = "gymnasium/CartPole-v1"
@@ -32,7 +31,7 @@ def update(
     noise: Tensor,
     config: LearnerConfig,
     diagnostics: bool = False,
-    combine: Combine = gradients.mean,
+    orders: Tensor | None = None,
     moves: bool = True,
 ) -> dict[str, Tensor]:
     """Make one update of Expected Sarsa with a softmax policy. The value of the next state is the policy's mean over
@@ -51,7 +50,7 @@ def update(
     outputs = state.critic(floats(batch.observations, dtype), batch.task_ids)
     chosen = outputs[:, rows, batch.actions[:, 0].long()]
     state.critic_optimizer.zero_grad()
-    mean_loss = combine(loss.rows(chosen, target), batch.task_ids, state.critic_optimizer.flat.leaves)
+    mean_loss = backward(loss.rows(chosen, target))
     state.critic_optimizer.step()
     return {"critic_loss": mean_loss, "q_mean": loss.values(chosen.detach()).mean()}
 

@@ -68,6 +68,12 @@ class LearnerConfig:
     the critic's target then uses."""
     policy_interval: int = setting(1, 1, 1000)
     """Updates of the critic for one of the policy and the temperature."""
+    surgery: Literal["none", "pcgrad"] = "none"
+    """Gradient surgery on the tasks' gradients, of critic and policy: pcgrad removes from each what conflicts with
+    another."""
+    conflict_interval: int = setting(0, 0, 10**9)
+    """Updates between two measurements of how much the critic's gradients of tasks conflict; 0 measures none. One costs
+    about as much as an update, or one update for each task with xqc, flash or discrete actions."""
     learning_rate: float = setting(3e-4, 1e-12, 1.0)
     """Learning rate of critic, policy and temperature."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"

@@ -12,11 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from learner.agents import gradients
 from learner.agents.catalogue import agent_of, described
-from learner.agents.gradients import Combine
 from learner.agents.interface import Batch, State
 from learner.agents.reward_normalizer import RewardNormalizer
+from learner.agents.surgery import NONE
 from learner.config import LearnerConfig
 from learner.networks.layers import BatchNorm, RunningNormalizer
 from learner.networks.modules import Critic
@@ -114,14 +113,9 @@ class Learner:
     learner, made from an equal spec, and all ranks make the same calls in the same order.
     """
 
-    def __init__(self, spec: LearnerSpec, ranks: Ranks = ALONE, combine: Combine = gradients.mean) -> None:
-        """Make the networks and optimisers. `combine` computes the critic's gradients from the losses of all rows."""
-        if combine is not gradients.mean and ranks.sharding != "replicate":
-            raise ValueError(
-                f"combine needs gradients of the whole critic, and ranks share it by {ranks.sharding}: use replicate"
-            )
+    def __init__(self, spec: LearnerSpec, ranks: Ranks = ALONE) -> None:
+        """Make the networks and optimisers."""
         self.spec = spec = settled(spec)
-        self.combine = combine
         self.ranks = ranks
         check_room(spec, ranks)
         torch.set_num_threads(spec.config.threads)
@@ -159,6 +153,7 @@ class Learner:
         graphs = spec.config.record and self.device.type == "cuda" and ranks.count == 1
         kinds = [True, False][: min(2, spec.config.policy_interval)] if graphs else []
         self.recorded = {moves: Recorded(partial(self._diagnosed, moves), self.generator) for moves in kinds}
+        self.measures_conflict = spec.config.conflict_interval > 0 and spec.networks.num_tasks > 1
         self.updates = 0
         self.consumed = [0] * spec.num_shards  # batches used, by the shard they came from
 
@@ -213,6 +208,8 @@ class Learner:
                 metrics |= self._update(one, diagnostics and index >= count - interval, moves)
             self.updates += 1
             self.consumed[shard] += 1
+            if self.measures_conflict and self.updates % self.spec.config.conflict_interval == 0:
+                metrics |= self.conflicts(one)
             if index < count - 1:
                 between()
         average_over_ranks(list(metrics.values()), self.ranks)
@@ -229,7 +226,21 @@ class Learner:
         shape = (self.agent.draws, self.spec.config.batch_size, self.spec.networks.action_size)
         noise = torch.randn(shape, generator=self.generator, dtype=self.dtype, device=self.device)
         rows = noise[:, self.ranks.rows(self.spec.config.batch_size)]
-        return self.agent.update(self.state, batch, rows, self.spec.config, diagnostics, self.combine, moves)
+        orders = None
+        if self.spec.config.surgery != NONE:
+            tasks = self.spec.networks.num_tasks
+            orders = torch.rand((2, tasks, tasks), generator=self.generator, device=self.device).argsort(dim=-1)
+        return self.agent.update(self.state, batch, rows, self.spec.config, diagnostics, orders, moves)
+
+    def conflicts(self, batch: Batch) -> dict[str, Tensor]:
+        """Return how much the gradients of the tasks conflict in the critic, on a batch of raw rewards."""
+        temperature, config = self.state.temperature(), self.spec.config
+        batch = batch._replace(rewards=self.normalizer.normalize(batch.rewards, batch.task_ids, temperature))
+        # Noise of its own: what is measured does not change what is learned.
+        generator = torch.Generator(self.device).manual_seed(self.spec.seed + self.updates)
+        shape = (self.agent.draws, len(batch.rewards), self.spec.networks.action_size)
+        noise = torch.randn(shape, generator=generator, dtype=self.dtype, device=self.device)
+        return self.agent.conflicts(self.state, batch, noise, temperature, config)
 
     def _observe(self, observations: Tensor) -> None:
         """Add the rows of a batch, over all ranks, to the statistics of networks that normalise observations."""

@@ -132,6 +132,15 @@ def check_kinds(config: Config, tasks: Sequence[Task]) -> None:
             f"--learner.network {learner.network} normalises over the rows of a batch, which the agents for discrete "
             "actions do not know: use another"
         )
+    if learner.ranks > 1 and learner.surgery != "none":
+        raise ConfigError(
+            f"--learner.surgery {learner.surgery} is for one rank, which has all rows of a batch: use none"
+        )
+    if learner.sharding != "replicate" and learner.ranks > 1 and learner.conflict_interval:
+        raise ConfigError(
+            f"--learner.conflict-interval {learner.conflict_interval} needs a critic that every rank holds whole: use "
+            "--learner.sharding replicate, or 0"
+        )
     if first.image and learner.normalize_observations:
         raise ConfigError(
             f"--learner.normalize-observations: {first.name} shows images, whose numbers are in [0, 1]: leave it out"

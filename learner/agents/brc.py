@@ -14,13 +14,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from learner.agents import gradients, tanh_normal
-from learner.agents.gradients import Combine
+from learner.agents import tanh_normal
 from learner.agents.interface import Agent, Batch
-from learner.agents.losses import critic_loss, target_over_heads, value_over_heads
+from learner.agents.losses import backward, critic_loss, target_over_heads, value_over_heads
 from learner.agents.optimizers import AdamW, adam_of_scalar, adamw
+from learner.agents.surgery import conflict, surgery_of
+from learner.agents.task_gradients import Shares, by_rows, by_tasks, seen, shares
 from learner.config import LearnerConfig
 from learner.networks.architectures import Architecture
+from learner.networks.layers import Statistics
 from learner.networks.modules import Critic, Policy, use_statistics
 from learner.networks.registry import architecture
 from learner.networks.spec import NetworkSpec
@@ -39,7 +41,11 @@ class BRCState:
     critic_optimizer: AdamW  # moves the target too
     policy_optimizer: AdamW
     temperature_optimizer: AdamW
-    architecture: Architecture
+    spec: NetworkSpec
+
+    @property
+    def architecture(self) -> Architecture:
+        return architecture(self.spec.network)
 
     def modules(self) -> dict[str, nn.Module]:
         return {"critic": self.critic, "target": self.target, "policy": self.policy}
@@ -93,7 +99,7 @@ def initial_state(
         adamw(critic, config, target),
         adamw(policy, config),
         adam_of_scalar(log_temperature, config),
-        architecture(spec.network),
+        spec,
     )
 
 
@@ -108,7 +114,7 @@ def update(
     noise: Tensor,
     config: LearnerConfig,
     diagnostics: bool = False,
-    combine: Combine = gradients.mean,
+    orders: Tensor | None = None,
     moves: bool = True,
 ) -> dict[str, Tensor]:
     """Apply one gradient step and return metrics, detached 0-d tensors on the state's device.
@@ -118,15 +124,15 @@ def update(
 
     Policy and temperature move only with `moves`; without, there are no metrics of them. The losses and the entropy are
     always reported. Norms, which cost a pass over the parameters, and the mean of the Bellman target are reported with
-    `diagnostics` only. The reported temperature is the one that this step used, before its update. `combine` computes
-    the critic's gradients from the losses of all rows.
+    `diagnostics` only. The reported temperature is the one that this step used, before its update. `orders` (2, K, K)
+    holds the random orders in which gradient surgery takes the tasks, for critic and policy; None without surgery.
     """
     if config.order == "critic-first":
         temperature = state.temperature()  # the old one throughout
-        metrics = critic_step(state, batch, noise[0], temperature, config, diagnostics, combine)
-        return metrics | policy_step(state, batch, noise[1], temperature, config, diagnostics, moves)
-    of_policy = policy_step(state, batch, noise[1], state.temperature(), config, diagnostics, moves)
-    return of_policy | critic_step(state, batch, noise[0], state.temperature(), config, diagnostics, combine)
+        metrics = critic_step(state, batch, noise[0], temperature, config, diagnostics, orders)
+        return metrics | policy_step(state, batch, noise[1], temperature, config, diagnostics, orders, moves)
+    of_policy = policy_step(state, batch, noise[1], state.temperature(), config, diagnostics, orders, moves)
+    return of_policy | critic_step(state, batch, noise[0], state.temperature(), config, diagnostics, orders)
 
 
 def critic_step(
@@ -136,30 +142,78 @@ def critic_step(
     temperature: Tensor,
     config: LearnerConfig,
     diagnostics: bool,
-    combine: Combine,
+    orders: Tensor | None,
 ) -> dict[str, Tensor]:
     """Move the critic: all heads learn from one target. Then every parameter of the target network, norms and
     embeddings included, moves towards the new critic."""
+    losses, target = critic_losses(state, batch, noise, temperature, config, "learned")
+    weights, surgery = None, surgery_of(config)
+    if surgery is not None and orders is not None:
+        of = shares(batch.task_ids, state.spec.num_tasks, losses.dtype)
+        weights = of.rows(surgery(critic_gram(state, batch, losses, target, of, config), orders[0]))
+    state.critic_optimizer.zero_grad()
+    metrics = {"critic_loss": backward(losses, weights)}
+    state.critic_optimizer.step()
+    if diagnostics:
+        metrics |= state.critic_optimizer.norms("critic")
+        metrics["target_mean"] = critic_loss(config).target_values(target).mean()
+    return metrics
+
+
+def critic_losses(
+    state: BRCState,
+    batch: Batch,
+    noise: Tensor,
+    temperature: Tensor,
+    config: LearnerConfig,
+    statistics: Statistics,
+) -> tuple[Tensor, Tensor]:
+    """Return the losses of rows (heads, B), and their target (B, n). A critic that normalises over the batch uses these
+    statistics."""
     embedding = state.critic.embed(batch.task_ids)
-    loss, rows = critic_loss(config), len(batch.rewards)
     with torch.no_grad():
         detached = None if embedding is None else embedding.detach()
         next_actions, log_prob = next_action(state, batch, noise, detached)
         target = bellman_target(state, batch, next_actions, log_prob, temperature, config)
-    use_statistics(state.critic.norms, "learned")
+    use_statistics(state.critic.norms, statistics)
     if state.architecture.batch:
-        outputs = state.critic(*joint_rows(batch, next_actions), twice(embedding))[:, :rows]
+        outputs = state.critic(*joint_rows(batch, next_actions), twice(embedding))[:, : len(target)]
     else:
         outputs = state.critic(batch.observations, batch.actions, embedding)
-    state.critic_optimizer.zero_grad()
-    losses = loss.rows(outputs, target)
-    losses = losses / len(losses) if config.heads_loss == "mean" else losses
-    metrics = {"critic_loss": combine(losses, batch.task_ids, state.critic_optimizer.flat.leaves)}
-    state.critic_optimizer.step()
-    if diagnostics:
-        metrics |= state.critic_optimizer.norms("critic")
-        metrics["target_mean"] = loss.target_values(target).mean()
-    return metrics
+    losses = critic_loss(config).rows(outputs, target)
+    return losses / len(losses) if config.heads_loss == "mean" else losses, target
+
+
+def critic_gram(
+    state: BRCState,
+    batch: Batch,
+    losses: Tensor,
+    target: Tensor,
+    of: Shares,
+    config: LearnerConfig,
+    embeddings: bool = True,
+) -> Tensor:
+    """Return the Gram matrix (K, K) of the gradients of the tasks' critic losses, in the parameters of all heads and,
+    if asked for, in the task embeddings. `losses` are those of `critic_losses`, whose graph is kept."""
+    table = state.table() if embeddings else None
+    if state.architecture.batch:
+        leaves = [leaf for leaf in state.critic_optimizer.flat.leaves if embeddings or leaf is not state.table()]
+        return by_tasks([losses], lambda weights: [weights.expand_as(losses)], of, leaves)
+    with seen(state.critic) as layers:
+        embedding = state.critic.embed(batch.task_ids)
+        again = critic_loss(config).rows(state.critic(batch.observations, batch.actions, embedding), target)
+    again = again / len(again) if config.heads_loss == "mean" else again
+    rows = None if table is None else embedding
+    return by_rows(layers, [again], lambda weights: [weights.expand_as(again)], of, rows, table)
+
+
+def conflicts(
+    state: BRCState, batch: Batch, noise: Tensor, temperature: Tensor, config: LearnerConfig
+) -> dict[str, Tensor]:
+    """Return how much the gradients of tasks conflict in the parameters of the critic that they share."""
+    losses, target = critic_losses(state, batch, noise[0], temperature, config, "batch")
+    of = shares(batch.task_ids, state.spec.num_tasks, losses.dtype)
+    return conflict(critic_gram(state, batch, losses, target, of, config, embeddings=False))
 
 
 def policy_step(
@@ -169,6 +223,7 @@ def policy_step(
     temperature: Tensor,
     config: LearnerConfig,
     diagnostics: bool,
+    orders: Tensor | None,
     moves: bool,
 ) -> dict[str, Tensor]:
     """Move the policy, against the present critic, and the temperature. Only the critic's loss trains the embedding."""
@@ -190,7 +245,10 @@ def policy_step(
     value, value_gradient = value_and_action_gradient(state, observations, actions, embedding, config)
     entropy_loss = temperature * log_prob.mean()
     state.policy_optimizer.zero_grad()
-    torch.autograd.backward([entropy_loss, actions], [None, -value_gradient])
+    if surgery_of(config) is None or orders is None:
+        torch.autograd.backward([entropy_loss, actions], [None, -value_gradient])
+    else:
+        policy_surgery(state, batch, embedding, noise, [log_prob, actions], value_gradient, temperature, config, orders)
     state.policy_optimizer.step()
 
     # d/dlog(alpha) of alpha (H - Hbar), with the entropy of the policy before its step.
@@ -205,6 +263,35 @@ def policy_step(
         "q_mean": value,
     }
     return metrics | state.policy_optimizer.norms("policy") if diagnostics else metrics
+
+
+def policy_surgery(
+    state: BRCState,
+    batch: Batch,
+    embedding: Tensor | None,
+    noise: Tensor,
+    outputs: list[Tensor],
+    value_gradient: Tensor,
+    temperature: Tensor,
+    config: LearnerConfig,
+    orders: Tensor,
+) -> None:
+    """Set the policy's gradients after surgery. `outputs` are the log-density and the actions, with their graph."""
+    surgery, rows = surgery_of(config), len(noise)
+    assert surgery is not None
+
+    def gradients(weights: Tensor) -> list[Tensor]:
+        return [temperature * weights, value_gradient * (-rows * weights[:, None])]
+
+    of = shares(batch.task_ids, state.spec.num_tasks, noise.dtype)
+    if state.architecture.batch:
+        gram = by_tasks(outputs, gradients, of, state.policy_optimizer.flat.leaves)
+    else:
+        with seen(state.policy) as layers:
+            mean, log_std = state.policy(batch.observations, embedding)
+            actions, log_prob = tanh_normal.sample(mean, log_std, noise)
+        gram = by_rows(layers, [log_prob, actions], gradients, of)
+    torch.autograd.backward(outputs, gradients(of.rows(surgery(gram, orders[1]))))
 
 
 def next_action(state: BRCState, batch: Batch, noise: Tensor, embedding: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -274,4 +361,5 @@ AGENT = Agent(
     draws=2,
     modules=modules,
     target_entropy=target_entropy,
+    conflicts=conflicts,
 )

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from learner.agents import gradients
-from learner.agents.gradients import Combine
 from learner.agents.interface import Agent, Batch
-from learner.agents.losses import critic_loss, target_over_heads
+from learner.agents.losses import backward, critic_loss, target_over_heads
 from learner.agents.optimizers import AdamW, adamw
+from learner.agents.surgery import conflict, surgery_of
+from learner.agents.task_gradients import by_tasks, shares
 from learner.config import LearnerConfig
 from learner.networks.modules import DiscreteCritic
 from learner.networks.spec import NetworkSpec
@@ -89,13 +89,31 @@ def update(
     noise: Tensor,
     config: LearnerConfig,
     diagnostics: bool = False,
-    combine: Combine = gradients.mean,
+    orders: Tensor | None = None,
     moves: bool = True,
 ) -> dict[str, Tensor]:
     """Apply one gradient step, in place, and return metrics like those of `brc.update`.
 
     `noise` and `moves` are not used. The first column of `batch.actions` holds the index of the action.
     """
+    losses, target, values = critic_losses(state, batch, config)
+    weights, surgery = None, surgery_of(config)
+    if surgery is not None and orders is not None:
+        of = shares(batch.task_ids, len(state.critic.available), losses.dtype)
+        leaves = state.critic_optimizer.flat.leaves
+        gram = by_tasks([losses], lambda rows: [rows.expand_as(losses)], of, leaves)
+        weights = of.rows(surgery(gram, orders[0]))
+    state.critic_optimizer.zero_grad()
+    metrics = {"critic_loss": backward(losses, weights), "q_mean": values.mean()}
+    state.critic_optimizer.step()
+    if diagnostics:
+        metrics |= state.critic_optimizer.norms("critic")
+        metrics["target_mean"] = critic_loss(config).target_values(target).mean()
+    return metrics
+
+
+def critic_losses(state: DiscreteState, batch: Batch, config: LearnerConfig) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the losses of rows (heads, B), their target (B, n), and the values (heads, B) of the actions taken."""
     dtype = batch.rewards.dtype
     observations, following = (floats(array, dtype) for array in (batch.observations, batch.next_observations))
     loss = critic_loss(config)
@@ -103,14 +121,19 @@ def update(
     outputs = state.critic(observations, batch.task_ids)
     taken = batch.actions[:, 0].long()
     chosen = outputs[:, torch.arange(len(taken), device=taken.device), taken]
-    state.critic_optimizer.zero_grad()
-    metrics = {"critic_loss": combine(loss.rows(chosen, target), batch.task_ids, state.critic_optimizer.flat.leaves)}
-    state.critic_optimizer.step()
-    metrics["q_mean"] = loss.values(chosen.detach()).mean()
-    if diagnostics:
-        metrics |= state.critic_optimizer.norms("critic")
-        metrics["target_mean"] = loss.target_values(target).mean()
-    return metrics
+    losses = loss.rows(chosen, target)
+    values = loss.values(chosen.detach())
+    return losses / len(losses) if config.heads_loss == "mean" else losses, target, values
+
+
+def conflicts(
+    state: DiscreteState, batch: Batch, noise: Tensor, temperature: Tensor, config: LearnerConfig
+) -> dict[str, Tensor]:
+    """Return how much the gradients of tasks conflict in the parameters of the critic that they share."""
+    losses, _, _ = critic_losses(state, batch, config)
+    of = shares(batch.task_ids, len(state.critic.available), losses.dtype)
+    leaves = [leaf for leaf in state.critic_optimizer.flat.leaves if leaf is not state.table()]
+    return conflict(by_tasks([losses], lambda rows: [rows.expand_as(losses)], of, leaves))
 
 
 @torch.no_grad()
@@ -140,4 +163,5 @@ AGENT = Agent(
     draws=0,
     modules=modules,
     target_entropy=lambda spec, config: 0.0,
+    conflicts=conflicts,
 )

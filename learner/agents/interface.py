@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from learner.agents.gradients import Combine
 from learner.agents.optimizers import AdamW
 from learner.config import LearnerConfig
 from learner.networks.spec import NetworkSpec
@@ -59,16 +58,20 @@ class Agent:
         initial_state: (networks, config, dtype, device, prepare) -> new state, initialised from torch's global
             generator. `prepare` is called with every network, the target included, before its optimiser is made and,
             where it is made on the meta device, before it has memory.
-        update: (state, batch, noise, config, diagnostics, combine, moves) -> metrics, 0-d tensors by name. It advances
+        update: (state, batch, noise, config, diagnostics, orders, moves) -> metrics, 0-d tensors by name. It advances
             the state by one gradient step, draws no random numbers and reads no clock. `noise` is (draws, B, action).
-            Without `moves` a policy rests (`--learner.policy-interval`).
+            `orders` (2, K, K) are random orders of the tasks for gradient surgery, None without it. Without `moves` a
+            policy rests (`--learner.policy-interval`).
         draws: standard normal numbers that an update needs for each action dimension of a row.
         modules: (networks) -> new networks by their names in checkpoints.
+        conflicts: (state, batch, noise, temperature, config) -> how much tasks' gradients of the critic conflict, 0-d
+            tensors by name. It changes nothing.
         target_entropy: (networks, config) -> target entropy; 0 for an agent without an entropy term.
     """
 
     initial_state: Callable[[NetworkSpec, LearnerConfig, torch.dtype, torch.device | str, Prepare], Any]
-    update: Callable[[Any, Batch, Tensor, LearnerConfig, bool, Combine, bool], dict[str, Tensor]]
+    update: Callable[[Any, Batch, Tensor, LearnerConfig, bool, Tensor | None, bool], dict[str, Tensor]]
     draws: int
     modules: Callable[[NetworkSpec], dict[str, nn.Module]]
     target_entropy: Callable[[NetworkSpec, LearnerConfig], float]
+    conflicts: Callable[[Any, Batch, Tensor, Tensor, LearnerConfig], dict[str, Tensor]]

@@ -112,3 +112,11 @@ def value_over_heads(values: Tensor, config: LearnerConfig) -> Tensor:
 def target_over_heads(loss: Loss, outputs: Tensor, config: LearnerConfig) -> Tensor:
     """Return the target network's outputs (H or 1, B, N), of whose heads the loss takes the mean."""
     return outputs if config.target == "mean" else least(loss, outputs)
+
+
+def backward(rows: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Set the gradients of the losses of rows (H, B), summed over heads: of their mean over rows or, after surgery, of
+    their sum with these weights (B,). Return the mean, 0-d."""
+    mean = rows.mean(dim=-1).sum()
+    (mean if weights is None else (rows @ weights).sum()).backward()
+    return mean.detach()

@@ -228,11 +228,7 @@ class Scaler(nn.Module):
         self.weight.fill_(self.scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.factor()
-
-    def factor(self) -> Tensor:
-        """Return the factors, (features,)."""
-        return self.weight if self.ratio == 1.0 else self.weight * self.ratio
+        return x * (self.weight if self.ratio == 1.0 else self.weight * self.ratio)
 
 
 Projected = Linear | BatchNorm | RMSNorm

@@ -63,8 +63,8 @@ class Critic(nn.Module):
         super().__init__()
         self.embedding_norm = spec.embedding_norm
         network = registry.critic(spec)
-        steps, _ = add_layers(self, network.layers, network.shape(OBSERVATION), network)
-        self.plan = planned(steps)
+        self.steps, _ = add_layers(self, network.layers, network.shape(OBSERVATION), network)
+        self.plan = planned(self.steps)
         self.norms = batch_norms(self)
         add_tasks(self, spec)
         self.reset_parameters()
@@ -95,8 +95,8 @@ class Policy(nn.Module):
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
         network = registry.policy(spec)
-        steps, _ = add_layers(self, network.layers, network.shape(OBSERVATION), network)
-        self.plan = planned(steps)
+        self.steps, _ = add_layers(self, network.layers, network.shape(OBSERVATION), network)
+        self.plan = planned(self.steps)
         self.norms = batch_norms(self)
 
     def forward(self, observations: Tensor, embedding: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -116,8 +116,8 @@ class DiscreteCritic(nn.Module):
         super().__init__()
         self.spec = spec
         network = registry.discrete_critic(spec)
-        steps, _ = add_layers(self, network.layers, network.shape(OBSERVATION), network)
-        self.plan = planned(steps)
+        self.steps, _ = add_layers(self, network.layers, network.shape(OBSERVATION), network)
+        self.plan = planned(self.steps)
         channels_last(self)
         add_tasks(self, spec)
         available = torch.empty(len(spec.num_actions), spec.most_actions, dtype=torch.bool)

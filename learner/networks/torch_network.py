@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -158,7 +159,8 @@ class InterpolatedSum(ResidualSum):
         self.interpolation = modules.Scaler(shape[0], layer.initial, layer.scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.lerp(x, run(self.plan, x, {}), self.interpolation.factor())
+        found: Tensor = x + self.interpolation(run(self.plan, x, {}) - x)
+        return found
 
 
 class Members(nn.Module):
@@ -302,6 +304,36 @@ def plan_again(module: nn.Module) -> None:
             part.plan = ensemble_plan([member.plan for member in part.children() if isinstance(member, Sequence)])
 
 
+@contextmanager
+def layer_by_layer(module: nn.Module) -> Iterator[None]:
+    """Let every layer of a network run as a module of its own, without chains."""
+    before: list[tuple[Any, str, Any]] = []
+
+    def put(part: Any, name: str, value: Any) -> None:
+        before.append((part, name, getattr(part, name)))
+        setattr(part, name, value)
+
+    def divide(part: Any) -> None:
+        # No ReLU is in place: it would overwrite an output that a layer was seen to have.
+        put(part, "plan", [(layer, False if isinstance(layer, ReLU) else made) for layer, made in part.steps])
+        for _, made in part.steps:
+            if isinstance(made, Branches):
+                put(made, "alike", None)
+                for branch in made.branches.values():
+                    divide(branch)
+
+    for part in module.modules():
+        if isinstance(part, Members):
+            put(part, "plan", [])
+        elif hasattr(part, "steps"):
+            divide(part)
+    try:
+        yield
+    finally:
+        for part, name, value in reversed(before):
+            setattr(part, name, value)
+
+
 def chains(module: Any) -> Iterator[Chain]:
     """Yield the chains that a network runs, in order. Each parameter of a flat layer is in one of them."""
     if isinstance(module, Members) and not module.plan:
@@ -323,8 +355,8 @@ class TorchNetwork(nn.Module):
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
-        steps, _ = add_layers(self, network.layers, network.shape(OBSERVATION), network)
-        self.plan = planned(steps)
+        self.steps, _ = add_layers(self, network.layers, network.shape(OBSERVATION), network)
+        self.plan = planned(self.steps)
         channels_last(self)
 
     def forward(self, inputs: Inputs) -> Any:

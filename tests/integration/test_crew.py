@@ -234,8 +234,3 @@ def test_ranks_on_gpus_make_the_updates_of_one(tmp_path: Path, kind: str) -> Non
     run(tmp_path, 2, kind, device="cuda")
     assert json.loads((tmp_path / "metrics.json").read_text())["critic_loss"] > 0
     dcp.load(Learner(spec(device="cuda")), str(tmp_path / "end"))
-
-
-def test_gradient_surgery_needs_the_whole_critic() -> None:
-    with pytest.raises(ValueError, match="ranks share it by tensor"):
-        Learner(spec(), Ranks(0, 2, "tensor"), combine=lambda rows, tasks, leaves: rows.mean())

@@ -91,9 +91,8 @@ def value_of(module: nn.Module, key: str, arrays: Arrays, prefix: str, network: 
     dense = isinstance(module.get_submodule(key.rpartition(".")[0]), Linear)
     normed = {"weight": "w" if dense else "g", "bias": "b" if dense else "o", "mean": "m", "variance": "v"}
     found = arrays[f"{prefix}{layer}.{normed.get(part, part)}"]
-    biases = [value for each, value in arrays.items() if each.startswith(f"{prefix}out") and each.endswith(".b")]
-    several = head is not None and biases[0].dim() == 2
-    found = found[head] if several else found
+    ours = module.get_submodule(key.rpartition(".")[0]).state_dict()[key.rpartition(".")[2]]
+    found = found[head] if head is not None and found.dim() > ours.dim() else found
     return found.T if dense and key.endswith("weight") else found
 
 
