@@ -51,6 +51,9 @@ class LearnerConfig:
     """Atoms of the categorical value distribution; unused with another loss."""
     value_limit: float = setting(10.0, 1e-06, 1000000.0, resume="fixed")
     """The value support is [-value_limit, value_limit]; rewards are scaled to fill it."""
+    reward_normalizer: Literal["brc", "none"] = setting("brc", resume="fixed")
+    """How rewards are scaled: brc makes the largest discounted return of each task, entropy bonus included, the value
+    limit; none leaves them raw."""
     normalize_observations: bool = setting(False, resume="fixed")
     """Whether networks subtract the running mean from observations and divide by the running standard deviation."""
     batch_size: int = setting(1024, 1, 2**20, resume="fixed")

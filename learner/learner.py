@@ -147,6 +147,7 @@ class Learner:
             self.agent.target_entropy(spec.networks, spec.config),
             spec.config.value_limit,
             self.device,
+            scales=spec.config.reward_normalizer != "none",
         )
         on_gpu = self.device.type != "cpu"
         self.copies = torch.get_device_module(self.device).Stream() if on_gpu else None

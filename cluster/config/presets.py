@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from cluster.config.baselines import BASELINES
 from cluster.config.schema import (
     ActorsConfig,
     AtariConfig,
@@ -163,5 +164,6 @@ FUNCTIONS = (
     shadowhand_29,
     atari_26,
     atari_57,
+    *BASELINES,
 )
 PRESETS: dict[str, Callable[[], Config]] = {function.__name__.replace("_", "-"): function for function in FUNCTIONS}

@@ -25,7 +25,10 @@ class RewardNormalizer:
         target_entropy: float,
         value_limit: float,
         device: torch.device | str = "cpu",
+        scales: bool = True,
     ) -> None:
+        """Without `scales` the rewards stay raw, and every scale is 1."""
+        self.scales = scales
         self.minimum = torch.full((num_tasks,), torch.inf, device=device)
         self.maximum = torch.full((num_tasks,), -torch.inf, device=device)
         self.value_limit = value_limit
@@ -42,12 +45,16 @@ class RewardNormalizer:
 
         Without an entropy term, the scale is infinite while all returns are 0, so that rewards stay 0.
         """
+        if not self.scales:
+            return torch.ones_like(self.minimum)
         largest = torch.maximum(self.maximum, self.minimum.abs())
         scale = (largest - temperature * self.entropy_return) / self.value_limit
         return torch.where(scale > 0, scale, torch.inf)
 
     def normalize(self, rewards: Tensor, task_ids: Tensor, temperature: Tensor) -> Tensor:
         """Return raw rewards (...) of tasks (...) divided by the scale of their task, in the dtype of the rewards."""
+        if not self.scales:
+            return rewards
         if triton_switch.serves(rewards):
             from learner.agents import losses_triton
 
