@@ -128,7 +128,7 @@ def data_wait_share(spec: LearnerSpec) -> float:
         "--learner.precision": spec.config.precision,
         "--learner.device": spec.config.device,
         "--learner.threads": spec.config.threads,
-        "--steps": 1000 + max(32, round(30 / (sum(update_flops(spec.networks, spec.config.batch_size)) / 1e11))),
+        "--steps": 1000 + max(32, round(30 / (sum(update_flops(spec.networks, spec.config)) / 1e11))),
         "--replay.warmup": 1000,
         "--evaluation.interval": 0,
         "--evaluation.episodes": 1,
@@ -211,7 +211,7 @@ def member(
     for _ in range(WARM_UP + 1):
         crew.train(batches, 0, False, lambda: None).finish()
     taken = peak_bytes(config.device) - before
-    gigaflop = sum(update_flops(spec.networks, config.batch_size)) / 1e9
+    gigaflop = sum(update_flops(spec.networks, config)) / 1e9
     dtype = torch.bfloat16 if config.precision == "bf16" and multiplies_bfloat16(config.device) else torch.float32
     width = spec.networks.width
     left = torch.randn(config.batch_size, width, device=config.device).to(dtype)

@@ -31,6 +31,7 @@ from learner.scale.precision import (
     run_in_bfloat16,
     set_products,
 )
+from learner.scale.reckoning import update_flops
 from learner.scale.sharding import average_over_ranks, divide, meshes, shard, to_save
 from learner.spec import ALONE, LearnerSpec, Ranks
 from learner.state.publishing import Outgoing
@@ -295,6 +296,7 @@ class Learner:
             sharding=self.ranks.sharding,
             reckoned=dict(reckoned or {}),
             critic_parameters=critic_parameters(self.spec.networks),
+            update_flops=sum(update_flops(self.spec.networks, self.spec.config)),
             consumed=list(self.consumed),
         )
 

@@ -35,6 +35,7 @@ class Ready:
     sharding: str = "replicate"
     reckoned: dict[str, float] = field(default_factory=dict)
     critic_parameters: int = 0
+    update_flops: int = 0  # floating-point operations in the products of an update; 0 in records of early versions
     consumed: list[int] = field(default_factory=list)
 
 

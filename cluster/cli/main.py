@@ -18,6 +18,7 @@ from actors.backends.here import call_here
 from actors.backends.returned import BadEnvironment
 from actors.benchmarks.catalogue import nearest
 from cluster.cli import commands
+from cluster.cli.study import study
 from cluster.config.presets import PRESETS
 from cluster.config.schema import RUNS, Config
 from cluster.errors import ConfigError
@@ -41,6 +42,8 @@ USAGE = """usage: brc COMMAND ...
   brc stop RUN                                 stop a live run cleanly
   brc logs RUN                                 follow the console of a run on a cluster
   brc remote COMMAND ...                       the same on the cluster that is up, or here if none is
+  brc study NAME|FILE                          train the variants of a study, and write a page that compares them
+  brc study list, status, stop, report         shipped studies; or the state, the end or the page of one
   brc suites [SUITE]                           suites, or the tasks of one
   brc presets                                  presets
   brc --version                                this version, and its commit
@@ -117,6 +120,7 @@ def run(arguments: list[str]) -> int:
         "stop": lambda rest: parsed(commands.stop, rest, "brc stop"),
         "logs": lambda rest: parsed(commands.logs, rest, "brc logs"),
         "remote": remote,
+        "study": lambda rest: parsed(study, rest, "brc study"),
         "suites": lambda rest: parsed(commands.suites, rest, "brc suites"),
         "presets": lambda rest: parsed(commands.presets, rest, "brc presets"),
     }

@@ -72,3 +72,41 @@ def interval(
     with np.errstate(invalid="ignore"):  # scores may be NaN or infinite
         low, high = np.percentile(np.concatenate(found), [tail, 100 - tail])
     return float(low), float(high)
+
+
+def probability_of_improvement(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Return the probability that a run of ours scores higher than one of theirs on a task, in the mean over tasks.
+
+    Both are (runs, tasks) with the same tasks. A tie counts half. This is the Mann-Whitney statistic of each task.
+    """
+    return float(_wins(ours[None], theirs[None])[0])
+
+
+def _wins(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Return the same for resamples (resamples, runs, tasks): (resamples,)."""
+    gaps = ours[:, :, None] - theirs[:, None]
+    found: np.ndarray = ((gaps > 0) + 0.5 * (gaps == 0)).mean(axis=(1, 2, 3))
+    return found
+
+
+def improvement_interval(
+    ours: np.ndarray, theirs: np.ndarray, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """Return bounds of the probability of improvement. Runs of both are resampled separately for each task."""
+    rng, found = np.random.default_rng(seed), []
+    for begun in range(0, resamples, CHUNK):
+        count = min(CHUNK, resamples - begun)
+        drawn = [
+            np.take_along_axis(scores[None], rng.integers(len(scores), size=(count, *scores.shape)), axis=1)
+            for scores in (np.asarray(ours, np.float64), np.asarray(theirs, np.float64))
+        ]
+        found.append(_wins(*drawn))
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(np.concatenate(found), [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def performance_profile(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Return the share of runs and tasks whose score is above each threshold, (thresholds,), for (runs, tasks)."""
+    found: np.ndarray = (np.asarray(scores).ravel()[:, None] > np.asarray(thresholds)).mean(axis=0)
+    return found

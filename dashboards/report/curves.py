@@ -28,11 +28,32 @@ RESAMPLES = 500
 SEPARATORS = "-_."
 
 Bounds = tuple[float, float]
-Points = list[tuple[float, np.ndarray]]  # environment steps, (rows, tasks)
+Points = list[tuple[float, np.ndarray]]  # place on the x axis, such as environment steps; (rows, tasks)
+
+
+# (run, evaluation) -> the place of an evaluation on an x axis; None if it is not known
+Axis = Callable[[Run, EvaluationRow], float | None]
+
+
+def steps(run: Run, row: EvaluationRow) -> float | None:
+    return float(row.env_steps)
+
+
+def updates(run: Run, row: EvaluationRow) -> float | None:
+    return float(row.updates)
+
+
+def minutes(run: Run, row: EvaluationRow) -> float | None:
+    return None if row.elapsed_s is None else row.elapsed_s / 60.0
+
+
+def petaflop(run: Run, row: EvaluationRow) -> float | None:
+    """Return the floating-point operations in the products of all updates so far, in 1e15."""
+    return row.updates * run.update_flops / 1e15 if run.update_flops else None
 
 
 class Curve(NamedTuple):
-    """Means with 95 percent intervals, over environment steps of each task."""
+    """Means with 95 percent intervals, over environment steps of each task or another x axis."""
 
     steps: list[float]
     mean: list[float]
@@ -107,10 +128,10 @@ def task_curve(series: Series, task: str) -> Curve | None:
     return curve(points(series, lambda row: [episodes(row, task)]), mean, aggregate.mean_interval)
 
 
-def score_curve(series: Series, interquartile: bool) -> Curve | None:
+def score_curve(series: Series, interquartile: bool, at: Axis = steps) -> Curve | None:
     """Return the curve of the score over all tasks that have one, with intervals as in `task_curve`. The interquartile
-    mean of several runs is over runs and tasks; that of a single run is over task means."""
-    found = points(series, lambda row: [aggregate.finite(values) for values in row.scores.values()])
+    mean of several runs is over runs and tasks; that of a single run is over task means. `at` is its x axis."""
+    found = points(series, lambda row: [aggregate.finite(values) for values in row.scores.values()], at)
     if not interquartile:
         return curve(found, mean, aggregate.mean_interval)
     if len(series.evaluated) > 1:
@@ -123,22 +144,26 @@ def curve(found: Points, value: Callable[[np.ndarray], float], interval: Callabl
         return None
     bounds = [interval(rows, resamples=RESAMPLES) for _, rows in found]
     return Curve(
-        [steps for steps, _ in found],
+        [place for place, _ in found],
         [value(rows) for _, rows in found],
         [low for low, _ in bounds],
         [high for _, high in bounds],
     )
 
 
-def points(series: Series, values: Callable[[EvaluationRow], list[list[float]]]) -> Points:
+def points(series: Series, values: Callable[[EvaluationRow], list[list[float]]], at: Axis = steps) -> Points:
     """Return values at up to POINTS evaluations: (episodes, tasks) for a single run, (runs, tasks) for several.
 
-    `values` gives each task's episodes in an evaluation. Several runs are compared at the evaluation steps of the first
-    run, within the range that all runs cover. A run's mean is interpolated between its evaluations. Runs without an
-    evaluation are left out.
+    `values` gives each task's episodes in an evaluation, `at` its place. Several runs are compared at the places of the
+    first run, within the range that all runs cover. A run's mean is interpolated between its evaluations. Runs without
+    an evaluation are left out.
     """
     each = [
-        [(float(row.env_steps), table) for row in run.evaluations if (table := columns(values(row))) is not None]
+        [
+            (place, table)
+            for row in run.evaluations
+            if (table := columns(values(row))) is not None and (place := at(run, row)) is not None
+        ]
         for run in series.evaluated
     ]
     each = [run for run in each if run]
@@ -148,15 +173,17 @@ def points(series: Series, values: Callable[[EvaluationRow], list[list[float]]])
     chosen = thinned([one for one in each[0] if first <= one[0] <= last])
     if len(each) == 1:
         return chosen
-    steps = [step for step, _ in chosen]
-    return list(zip(steps, np.stack([interpolated(run, steps) for run in each], axis=1), strict=True)) if steps else []
+    places = [place for place, _ in chosen]
+    if not places:
+        return []
+    return list(zip(places, np.stack([interpolated(run, places) for run in each], axis=1), strict=True))
 
 
-def interpolated(run: Points, steps: Sequence[float]) -> np.ndarray:
-    """Return a run's means over episodes, interpolated at the given steps, of shape (steps, tasks)."""
+def interpolated(run: Points, places: Sequence[float]) -> np.ndarray:
+    """Return a run's means over episodes, interpolated at the given places, of shape (places, tasks)."""
     means = np.array([table.mean(axis=0) for _, table in run])
-    at = [step for step, _ in run]
-    return np.stack([np.interp(steps, at, column) for column in means.T], axis=1)
+    at = [place for place, _ in run]
+    return np.stack([np.interp(places, at, column) for column in means.T], axis=1)
 
 
 def columns(values: list[list[float]]) -> np.ndarray | None:

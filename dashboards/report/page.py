@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from dashboards.report import sections
+from dashboards.report import comparison, sections
 from dashboards.report.curves import Series, group, task_curve
 from dashboards.report.figures import COLORS, Figure, svg
 from dashboards.report.runs import Run
@@ -29,9 +29,19 @@ EVENTS = 200  # newest events that are listed
 def write(runs: Sequence[Run], file: Path, apart: bool = False) -> None:
     """Write the report of runs. `apart` draws every run by itself; else repetitions of one experiment are one curve.
 
-    Raises OSError when the file cannot be written. A reader never sees a partial file, even with several writers.
+    Raises OSError when the file cannot be written.
     """
-    text = render(group(runs, apart))
+    replace_file(file, render(group(runs, apart)))
+
+
+def write_series(variants: Mapping[str, Sequence[Run]], file: Path, title: str, score: float | None) -> None:
+    """Write the report of a study: each variant's runs are one curve. `score` is the score whose price is compared."""
+    series = [Series(number, label, tuple(runs)) for number, (label, runs) in enumerate(variants.items())]
+    replace_file(file, render(series, title, score))
+
+
+def replace_file(file: Path, text: str) -> None:
+    """Write a file. A reader never sees a partial file, even with several writers."""
     partial = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         partial.write_text(text, encoding="utf-8")
@@ -40,7 +50,7 @@ def write(runs: Sequence[Run], file: Path, apart: bool = False) -> None:
         partial.unlink(missing_ok=True)
 
 
-def render(series: Sequence[Series]) -> str:
+def render(series: Sequence[Series], title: str = "", score: float | None = None) -> str:
     """Return the page as HTML."""
     runs = [run for one in series for run in one.runs]
     tasks = [(task, [task_curve(one, task) for one in series]) for task in sections.tasks_of(series)]
@@ -52,7 +62,7 @@ def render(series: Sequence[Series]) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template("page.html").render(
-        title=" and ".join(one.label for one in series),
+        title=title or " and ".join(one.label for one in series),
         made=time.strftime("%Y-%m-%d %H:%M %Z"),
         style=Markup((FOLDER / "page.css").read_text()),
         script=Markup((FOLDER / "page.js").read_text()),
@@ -61,6 +71,7 @@ def render(series: Sequence[Series]) -> str:
         runs=[sections.run_row(one, run) for one in series for run in one.runs],
         scores=[drawing(figure) for figure in sections.score_figures(series)],
         same_tasks=sections.same_tasks(series),
+        comparison=compared(series, score),
         tasks=[drawing(sections.task_figure(series, task, curves)) for task, curves in tasks],
         table=[sections.task_row(series, task, curves) for task, curves in tasks],
         times=[drawing(figure) for figure in sections.time_figures(series)],
@@ -71,6 +82,20 @@ def render(series: Sequence[Series]) -> str:
         versions=[(run.name, run.versions) for run in runs],
         everyone=len(runs),
     )
+
+
+def compared(series: Sequence[Series], score: float | None) -> dict[str, Any] | None:
+    """Return the comparison of several series with the same tasks; None where there is nothing to compare."""
+    if len(series) < 2 or not sections.same_tasks(series):
+        return None
+    asked, rows = comparison.table(series, score)
+    figures = [*comparison.axis_figures(series), *comparison.profile_figure(series)]
+    return {
+        "score": asked,
+        "rows": rows,
+        "axes": [name for name, _ in comparison.AXES],
+        "figures": [drawing(figure) for figure in figures],
+    }
 
 
 def drawing(figure: Figure) -> dict[str, Any]:

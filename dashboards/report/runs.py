@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import yaml
 
-from dashboards.events import ActorDied, Begun, Entry, EvaluationLost, Event, GoneBack, LearnerDied, ShardDied
+from dashboards.events import (
+    ActorDied,
+    Begun,
+    Entry,
+    EvaluationLost,
+    Event,
+    GoneBack,
+    LearnerDied,
+    LearnerReady,
+    ShardDied,
+)
+from dashboards.report.aggregate import iqm
 from dashboards.rows import EvaluationRow, Row
 from dashboards.sinks import records
 from learner.config import LearnerConfig
@@ -45,6 +57,12 @@ class Run:
         """Versions of Python and packages when the run last began."""
         begun = [entry.event for entry in self.events if isinstance(entry.event, Begun)]
         return {"python": begun[-1].python, **begun[-1].versions} if begun else {}
+
+    @cached_property
+    def update_flops(self) -> int:
+        """Floating-point operations of an update; 0 if the run has not recorded them."""
+        made = [entry.event.learner.update_flops for entry in self.events if isinstance(entry.event, LearnerReady)]
+        return made[-1] if made else 0
 
     def marks(self) -> list[float]:
         """Return the elapsed seconds at which the run began again or a part died."""
@@ -95,3 +113,37 @@ def standing(
         if not found or at(row) < at(found[-1]):
             found.append(row)
     return found[::-1]
+
+
+def merged(name: str, runs: Sequence[Run]) -> Run:
+    """Return runs of one task each as one run of all their tasks: evaluations at the same steps together, their time
+    and updates added. It has no rows of metrics."""
+
+    def together(rows: Sequence[EvaluationRow]) -> EvaluationRow:
+        by_task: dict[str, Any] = {key: {} for key in ("mean_return", "success", "score", "returns", "scores", "lengths")}
+        for row in rows:
+            for key, found in by_task.items():
+                found |= getattr(row, key)
+        scores = np.array([value for value in by_task["score"].values() if value is not None], float)
+        return replace(
+            rows[0],
+            **by_task,
+            updates=sum(row.updates for row in rows),
+            elapsed_s=sum(row.elapsed_s or 0.0 for row in rows),
+            score_mean=float(scores.mean()) if len(scores) else None,
+            score_iqm=iqm(scores) if len(scores) else None,
+        )
+
+    each = [{row.env_steps: row for row in run.evaluations} for run in runs]
+    common = sorted(set.intersection(*(set(rows) for rows in each)))
+    random = [run.random for run in runs if run.random is not None]
+    tasks = [task for run in runs for task in run.config["tasks"]]
+    return Run(
+        name,
+        ", ".join(dict.fromkeys(run.state for run in runs)),
+        runs[0].config | {"tasks": tasks},
+        [],
+        [together([rows[steps] for rows in each]) for steps in common],
+        together(random) if len(random) == len(runs) else None,
+        runs[0].events,
+    )

@@ -218,6 +218,8 @@ def time_figures(series: Sequence[Series]) -> list[Figure]:
         over_time("Policy's loss", ("", metric("policy_loss"), "-")),
         over_time("Entropy, nats", ("", metric("entropy"), "-")),
         over_time("Temperature", ("", metric("temperature"), "-")),
+        over_time("Share of task pairs whose gradients conflict", ("", metric("conflict_share"), "-")),
+        over_time("Mean cosine of task pairs' gradients", ("", metric("conflict_cosine"), "-")),
         over_time("Norm of the critic's gradient", ("", metric("critic_gradient_norm"), "-")),
         over_time("Norm of the critic's parameters", ("", metric("critic_parameter_norm"), "-")),
     ]

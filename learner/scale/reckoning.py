@@ -59,17 +59,23 @@ H100 = Speeds(
 CORES = Speeds({"float64": 5e10, "float32": 1e11, "tf32": 1e11, "bf16": 2e11}, 1e10, 1e9, 2e-4, 1e-3, "float32")
 
 
-def update_flops(spec: NetworkSpec, batch_size: int) -> tuple[int, int]:
-    """Return the floating-point operations in the layers of an update: (those of the critic, those of the policy)."""
-    networks = described(spec).networks(spec)
+def update_flops(spec: NetworkSpec, config: LearnerConfig, rows: int = 0) -> tuple[int, int]:
+    """Return the floating-point operations in the layers of an update of so many rows, by default those of a batch, in
+    the mean over updates that move the policy and those that do not: (those of the critic, those of the policy)."""
+    networks, rows = described(spec).networks(spec), rows or config.batch_size
     critic, policy = networks["critic"], networks.get("policy")
-    # Target: forward. Critic's loss: forward, and gradients of weights and inputs. Policy's loss: forward, and
-    # gradients of inputs alone. Without task embeddings nothing below the first layer learns from the critic's loss.
-    found = 6 * operations(critic) - (0 if spec.embedding_inputs else first_layers(critic))
+    # Critics that normalise over the batch see states and next states together.
+    joint = 2 if any(isinstance(place.layer, BatchNorm) for place in placed(critic)) else 1
+    # Target: forward. Critic's loss: forward, and gradients of weights and inputs. Without task embeddings nothing
+    # below the first layer learns from it.
+    found = joint * (4 * operations(critic) - (0 if spec.learned_embeddings else first_layers(critic)))
     if policy is None:
-        return batch_size * found, 0
+        return rows * found, 0
+    # Policy's loss: the critic's forward, and gradients of inputs alone.
+    found += 2 * operations(critic) // config.policy_interval
     # Forward for the target and for the loss; gradients of weights, and of inputs except the first layer's.
-    return batch_size * found, batch_size * (4 * operations(policy) - first_layers(policy))
+    moving = (3 * operations(policy) - first_layers(policy)) // config.policy_interval
+    return rows * found, rows * (operations(policy) + moving)
 
 
 def first_layers(network: Network) -> int:
@@ -88,7 +94,7 @@ def update_seconds(spec: NetworkSpec, config: LearnerConfig, ranks: Ranks, speed
     parameters = critic_parameters(spec)
     critic = described(spec).networks(spec)["critic"]
     heads = math.gcd(held, spec.heads) if ranks.sharding == "tensor" else 1
-    flops, of_policy = update_flops(spec, rows)
+    flops, of_policy = update_flops(spec, config, rows)
     products = (flops / (held if ranks.sharding == "tensor" else 1) + of_policy) / speeds.products[precision]
     # AdamW and the target: four numbers are read and written, the gradient is written and read. In bfloat16 two rounded
     # copies are written too.

@@ -23,7 +23,7 @@ def ways(width: int, ranks: int, batch_size: int = 1024, replicas: int = 1, **ch
 
 
 def test_an_update_of_the_paper_has_the_operations_of_its_products() -> None:
-    critic, policy = update_flops(NetworkSpec(width=4096, **DOGS), 1024)
+    critic, policy = update_flops(NetworkSpec(width=4096, **DOGS), LearnerConfig())
     assert critic == pytest.approx(1.69e12, rel=0.01)
     assert policy < critic / 100
 

@@ -1,0 +1,214 @@
+"""A study: a preset, options, variants of it, and seeds, from a YAML file (docs/comparisons.md).
+
+    about: cross-entropy against squared error
+    preset: quickstart
+    seeds: [0, 1, 2]
+    options: {steps: 20000, learner.width: 64}
+    variants:
+      categorical: {}
+      squared error: {learner.loss: mse}
+      simba: {like: simba, learner.width: 64}
+      one agent a task: {alone: true}
+      transfer: {from: categorical, tasks: [dmc/cartpole-swingup]}
+
+`like` takes all options of the learner that another preset sets. `alone` trains an agent for each task. `from` begins
+with the agent of another variant and the same seed, when that is trained, as `brc add-task` does.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from actors.benchmarks.catalogue import UnknownNameError, nearest, resolve
+from cluster.config.fields import flag, get, options
+from cluster.config.presets import PRESETS
+from cluster.config.schema import Config
+from cluster.errors import ConfigError
+
+SHIPPED = Path(__file__).parent / "shipped"
+KEYS = {"about", "preset", "seeds", "options", "variants", "score"}
+LIKE, ALONE, FROM = "like", "alone", "from"
+OWN = ("name", "seed", "resume", "runs_folder")  # options that a study sets itself
+
+
+@dataclass(frozen=True)
+class Member:
+    """A run of a study. `after` is the run whose agent it begins with, if there is one."""
+
+    variant: str
+    preset: str
+    config: Config
+    after: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study as it is in its file.
+
+    Attributes:
+        variants: options of each variant, by their paths.
+        score: score whose price in steps, updates, hours and operations the page compares; None for half of the best.
+    """
+
+    name: str
+    about: str
+    preset: str
+    seeds: tuple[int, ...]
+    options: dict[str, Any]
+    variants: dict[str, dict[str, Any]]
+    score: float | None = None
+
+    def members(self, runs_folder: str) -> list[Member]:
+        """Return its runs, seed by seed. Raises ConfigError for an option that is not known or has a bad value."""
+        return [
+            member
+            for seed in self.seeds
+            for variant in self.variants
+            for member in self._members(variant, seed, runs_folder)
+        ]
+
+    def _members(self, variant: str, seed: int, runs_folder: str) -> list[Member]:
+        where = f"study {self.name}, variant {variant}"
+        given = dict(self.variants[variant])
+        like, alone, origin = given.pop(LIKE, None), given.pop(ALONE, False), given.pop(FROM, None)
+        if like is not None and like not in PRESETS:
+            raise ConfigError(f"{where}: there is no preset {like!r}; {nearest(str(like), PRESETS)}")
+        if origin is not None and (origin not in self.variants or ALONE in self.variants[origin]):
+            raise ConfigError(f"{where}: {origin!r} is no variant with one agent to begin with")
+        borrowed = {} if like is None else of_learner(PRESETS[like]())
+        after = "" if origin is None else self.run_name(origin, seed)
+        own = {"seed": seed, "runs_folder": runs_folder}
+        own |= {"origin": f"{runs_folder}/{after}", "origin_embedding": "mean"} if after else {}
+        values = self.options | borrowed | given | own
+        config = changed(PRESETS[self.preset](), values | {"name": self.run_name(variant, seed)}, where)
+        if not alone:
+            return [Member(variant, self.preset, config, after)]
+        try:
+            tasks = [task.name for task in resolve(config.tasks)]
+        except UnknownNameError as error:
+            raise ConfigError(f"{where}: {error}") from error
+        return [
+            Member(variant, self.preset, replace(config, tasks=(task,), name=self.run_name(f"{variant} {task}", seed)))
+            for task in tasks
+        ]
+
+    def run_name(self, variant: str, seed: int) -> str:
+        """Return the name of a variant's run."""
+        return f"{self.name}-{re.sub(r'[^A-Za-z0-9]+', '-', variant).strip('-')}-{seed}"
+
+
+def of_learner(config: Config) -> dict[str, Any]:
+    """Return the options of the learner that a preset sets, by their paths."""
+    default = Config()
+    return {
+        path: get(config, path)
+        for path, _ in options(config)
+        if path.startswith("learner.") and get(config, path) != get(default, path)
+    }
+
+
+def changed(config: Config, values: Mapping[str, Any], where: str) -> Config:
+    """Return a configuration with these options, by their paths, checked as those of a command line."""
+    known = {flag(path).removeprefix("--"): path for path, _ in options(config)}
+    document = asdict(config)
+    for key, value in values.items():
+        path = known.get(str(key).replace("_", "-"))
+        if path is None:
+            raise ConfigError(f"{where}: there is no option {key!r}; {nearest(str(key), known)}")
+        *sections, last = path.split(".")
+        place = document
+        for section in sections:
+            place = place[section]
+        place[last] = value
+    try:
+        return TypeAdapter(Config).validate_python(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = ".".join(str(part) for part in first["loc"] if not str(part).startswith("tuple"))
+        raise ConfigError(f"{where}: {option} {first['input']!r}: {first['msg']}") from error
+
+
+def words(member: Member) -> list[str]:
+    """Return the words of the command line, behind `brc train`, that begin this run."""
+    found, base = [member.preset], PRESETS[member.preset]()
+    for path, _ in options(base):
+        value = get(member.config, path)
+        if value == get(base, path):
+            continue
+        if isinstance(value, bool):
+            group, dot, own = flag(path).removeprefix("--").rpartition(".")
+            found.append(flag(path) if value else f"--{group}{dot}no-{own}")
+        elif isinstance(value, dict):
+            found += [flag(path), *(str(word) for pair in value.items() for word in pair)]
+        elif isinstance(value, tuple):
+            found += [flag(path), *map(str, value)]
+        else:
+            found += [flag(path), str(value)]
+    return found
+
+
+def shipped() -> dict[str, Path]:
+    """Return the files of the studies that this project ships, by name."""
+    return {file.stem: file for file in sorted(SHIPPED.glob("*.yaml"))}
+
+
+def find(named: str) -> Study:
+    """Return the shipped study of this name, or that of a file. Raises ConfigError."""
+    known = shipped()
+    if named in known:
+        return load(known[named])
+    if Path(named).suffix in (".yaml", ".yml"):
+        return load(Path(named))
+    raise ConfigError(f"there is no study {named!r}; {nearest(named, known)}, or name a file such as mine.yaml")
+
+
+def load(file: Path) -> Study:
+    """Load the study of a file. Raises ConfigError, naming what is wrong."""
+    try:
+        found = yaml.safe_load(file.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"study {file}: {str(error).splitlines()[0]}") from error
+    if not isinstance(found, dict):
+        raise ConfigError(f"study {file} is no mapping: give it a preset, seeds and variants")
+    for key in found:
+        if key not in KEYS:
+            raise ConfigError(f"study {file}: there is no key {key!r}; {nearest(str(key), KEYS)}")
+    preset, variants, seeds = found.get("preset"), found.get("variants"), found.get("seeds")
+    if preset not in PRESETS:
+        raise ConfigError(f"study {file}: there is no preset {preset!r}; {nearest(str(preset), PRESETS)}")
+    if not isinstance(variants, dict) or not variants:
+        raise ConfigError(f"study {file}: `variants` is to map names to options, such as {{brc: {{}}}}")
+    if not isinstance(seeds, list) or not seeds or not all(isinstance(seed, int) for seed in seeds):
+        raise ConfigError(f"study {file}: `seeds` is to be a list of whole numbers, such as [0, 1, 2]")
+    score = found.get("score")
+    if score is not None and not isinstance(score, (int, float)):
+        raise ConfigError(f"study {file}: score {score!r} is no number")
+    for name, given in {"options": found.get("options"), **variants}.items():
+        for key in given or {}:
+            if str(key).replace("-", "_") in OWN:
+                raise ConfigError(f"study {file}, {name}: the study sets {key} itself: leave it out")
+    return Study(
+        file.stem,
+        str(found.get("about", "")),
+        str(preset),
+        tuple(seeds),
+        dict(found.get("options") or {}),
+        {str(name): dict(given or {}) for name, given in variants.items()},
+        score,
+    )
+
+
+def narrowed(study: Study, seeds: tuple[int, ...]) -> Study:
+    """Return the study with these seeds, if any are given."""
+    return replace(study, seeds=seeds) if seeds else study
