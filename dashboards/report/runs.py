@@ -29,6 +29,7 @@ from learner.config import LearnerConfig
 
 POINTS = 400  # points of a curve over time
 DEATHS = (ActorDied, ShardDied, LearnerDied, EvaluationLost)
+BY_TASK = ("mean_return", "success", "score", "returns", "scores", "lengths")  # of an evaluation
 R = TypeVar("R", Row, EvaluationRow)
 
 
@@ -120,7 +121,9 @@ def merged(name: str, runs: Sequence[Run]) -> Run:
     and updates added. It has no rows of metrics."""
 
     def together(rows: Sequence[EvaluationRow]) -> EvaluationRow:
-        by_task: dict[str, Any] = {key: {} for key in ("mean_return", "success", "score", "returns", "scores", "lengths")}
+        by_task: dict[str, Any] = {
+            key: {} for key in ("mean_return", "success", "score", "returns", "scores", "lengths")
+        }
         for row in rows:
             for key, found in by_task.items():
                 found |= getattr(row, key)

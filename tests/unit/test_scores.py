@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.benchmarks.catalogue import all_tasks, normalized
-from dashboards.report.aggregate import iqm, iqm_interval
+from dashboards.report.aggregate import (
+    improvement_interval,
+    iqm,
+    iqm_interval,
+    performance_profile,
+    probability_of_improvement,
+)
 
 # (runs, tasks)
 SCORES = np.array(
@@ -29,6 +35,33 @@ def test_iqm_and_interval_are_those_of_rliable() -> None:
     assert iqm(SCORES) == pytest.approx(RLIABLE_IQM, abs=1e-6)
     low, high = iqm_interval(SCORES, resamples=20_000)
     assert low == pytest.approx(RLIABLE_LOW, abs=0.004) and high == pytest.approx(RLIABLE_HIGH, abs=0.004)
+
+
+OURS = np.array(
+    [
+        [0.64, 0.27, 0.04, 0.02],
+        [0.81, 0.91, 0.61, 0.73],
+        [0.54, 0.94, 0.82, 0.0],
+        [0.86, 0.03, 0.73, 0.18],
+        [0.86, 0.54, 0.3, 0.42],
+    ]
+)
+THEIRS = np.array([[0.81, 0.22, 0.77, 0.75], [0.72, 0.48, 1.1, 1.08], [0.79, 0.75, 0.79, 0.49]])  # with one tie
+
+
+def test_probability_of_improvement_and_profile_are_those_of_rliable() -> None:
+    """From metrics.probability_of_improvement, its interval with 20,000 resamples, and create_performance_profile."""
+    assert probability_of_improvement(OURS, THEIRS) == pytest.approx(0.3416666666666666)
+    assert improvement_interval(OURS, THEIRS, resamples=20_000) == pytest.approx((0.1833, 0.5083), abs=0.01)
+    profile = performance_profile(OURS, np.linspace(0, 1, 6))
+    np.testing.assert_allclose(profile, [0.95, 0.75, 0.65, 0.5, 0.3, 0.0])
+
+
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 3), st.integers(0, 2**32 - 1))
+def test_one_of_two_improves_on_the_other(ours: int, theirs: int, tasks: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    one, other = rng.integers(0, 3, (ours, tasks)), rng.integers(0, 3, (theirs, tasks))
+    assert probability_of_improvement(one, other) + probability_of_improvement(other, one) == pytest.approx(1.0)
 
 
 @given(st.lists(st.lists(st.floats(-10, 10), min_size=4, max_size=4), min_size=1, max_size=6))
