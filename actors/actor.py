@@ -62,6 +62,7 @@ class ActorSpec:
     backend: str = "envpool"
     threads: int = 1
     incarnation: int = 0
+    measures_returns: bool = False  # whether pushes have moments of running returns
 
     @property
     def writer_name(self) -> str:
@@ -76,7 +77,9 @@ class Pool:
         self.environment = environment
         self.rows = slice(position * spec.copies, (position + 1) * spec.copies)
         self.segments = SegmentBuilder(spec.copies, self.task, spec.action_size, spec.segment_length)
-        self.episodes = EpisodeTracker(self.index, spec.copies, spec.discount, self.task.episode_limit)
+        self.episodes = EpisodeTracker(
+            self.index, spec.copies, spec.discount, self.task.episode_limit, spec.measures_returns
+        )
         self.door = Door(self.index, environment, spec.first_copy + position * spec.copies, bad)
         self.inputs = environment.reset()
 
@@ -219,7 +222,8 @@ class Actor:
         rows = {task: found for task, found in taken.items() if len(found.flags)}
         if not rows:  # all their episodes were dropped
             return
-        push = Push(rows, self.return_extremes)
+        measured = {pool.index: pool.episodes.take_moments() for pool in self.pools}
+        push = Push(rows, self.return_extremes, {task: found for task, found in measured.items() if found is not None})
         self.return_extremes = {}
         self.writer.push(push, stopped)
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from actors.environments import Step
+from replay.store import moments
 
 LARGEST = float(np.finfo(np.float32).max)
 STEPS_AT_FIRST = 1024  # steps with room at the start: a huge limit may mean that there is none
@@ -24,7 +25,10 @@ class Episode(NamedTuple):
 class EpisodeTracker:
     """Tracks the raw rewards of all copies of one task. Its arrays grow with the episodes."""
 
-    def __init__(self, task: int, copies: int, discount: float, episode_limit: int) -> None:
+    def __init__(
+        self, task: int, copies: int, discount: float, episode_limit: int, measures_returns: bool = False
+    ) -> None:
+        """With `measures_returns` it keeps moments of running returns (replay.store.moments)."""
         self.task = task
         self.discount = discount
         self.limit = episode_limit
@@ -32,6 +36,8 @@ class EpisodeTracker:
         self.lengths = np.zeros(copies, np.int64)
         self.successes = np.zeros(copies, bool)
         self.copies = np.arange(copies)
+        self.running = np.zeros(copies) if measures_returns else None
+        self.moments = np.zeros(moments.SIZE)  # since they were last taken
 
     def append(self, step: Step) -> tuple[list[Episode], tuple[float, float] | None]:
         """Record a step; return the episodes it ended and the extremes of their discounted returns, if any.
@@ -43,6 +49,10 @@ class EpisodeTracker:
         except IndexError:
             self._grow(int(self.lengths.max()) + 1)
             self.rewards[self.copies, self.lengths] = step.rewards
+        if self.running is not None:
+            goes_on = ~(step.terminated | step.truncated)
+            self.running = self.discount * goes_on * self.running + step.rewards
+            self.moments = moments.merge(self.moments, moments.of(self.running))
         self.lengths += 1
         self.successes |= step.successes
         if step.next_inputs is step.observations:
@@ -73,11 +83,21 @@ class EpisodeTracker:
         """Forget the current episodes of these copies."""
         self.lengths[copies] = 0
         self.successes[copies] = False
+        if self.running is not None:
+            self.running[copies] = 0.0
+
+    def take_moments(self) -> np.ndarray | None:
+        """Return the moments of running returns since the last call; None if there are none."""
+        if not self.moments[0]:
+            return None
+        taken, self.moments = self.moments, np.zeros(moments.SIZE)
+        return taken
 
     def state(self) -> dict[str, Any]:
         """Return the current episodes, with as many steps of rewards as the longest of them has."""
         rewards = self.rewards[:, : self.lengths.max()]
-        return {"rewards": rewards, "lengths": self.lengths, "successes": self.successes}
+        found = {"rewards": rewards, "lengths": self.lengths, "successes": self.successes}
+        return found if self.running is None else found | {"running": self.running, "moments": self.moments}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Restore what `state` returned; it may have more steps of rewards than there is room for."""
@@ -86,6 +106,8 @@ class EpisodeTracker:
         if steps > self.rewards.shape[1]:
             self._grow(steps)
         self.rewards[:, :steps] = state["rewards"][:, :steps]
+        if self.running is not None:
+            self.running, self.moments = np.array(state["running"]), np.array(state["moments"])
 
 
 def discounted_return_extremes(rewards: np.ndarray, goes_on: bool, discount: float) -> tuple[float, float]:

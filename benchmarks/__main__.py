@@ -11,6 +11,7 @@ import tyro
 # Name -> options of a run that takes seconds. It shows that the benchmark works; do not trust its numbers.
 BENCHMARKS: dict[str, list[str]] = {
     "learner": ["--widths", "256", "--seconds", "0.3", "--repeats", "2"],
+    "options": ["--widths", "64", "--cases", "xqc", "pcgrad", "--seconds", "0.2", "--repeats", "2"],
     "tuning": ["--widths", "64", "--batches", "64", "--neighbours", "1", "--seconds", "0.3", "--settle", "0.5"],
     "actors": ["--tasks", "cartpole-swingup", "--seconds", "0.3", "--repeats", "2"],
     "replay": ["--rows", "50000", "--calls", "5", "--repeats", "2"],
@@ -25,7 +26,7 @@ def main(names: tyro.conf.Positional[tuple[str, ...]] = (), quick: bool = False,
     """Run benchmarks, which print one JSON object a line. Return the exit code of the first that failed, else 0.
 
     Args:
-        names: learner, tuning, actors, replay, fleet, crowd, monitoring, end_to_end; all if none is named.
+        names: learner, options, tuning, actors, replay, fleet, crowd, monitoring, end_to_end; all if none is named.
         quick: run for seconds instead of minutes, to see that they work.
         reference: checkout of naumix/BiggerRegularizedCategorical, to compare the learner with.
     """

@@ -148,7 +148,7 @@ class Learner:
             self.agent.target_entropy(spec.networks, spec.config),
             spec.config.value_limit,
             self.device,
-            scales=spec.config.reward_normalizer != "none",
+            spec.config.reward_normalizer,
         )
         on_gpu = self.device.type != "cpu"
         self.copies = torch.get_device_module(self.device).Stream() if on_gpu else None
@@ -185,21 +185,22 @@ class Learner:
             diagnostics: whether to measure norms in the last updates. Recorded updates always measure them.
             between: called after every update but the last.
         """
-        extremes = batches.return_minimum, batches.return_maximum
-        return self.train_on(self.fetch(batches), extremes, shard, diagnostics, between)
+        returns = batches.return_minimum, batches.return_maximum, batches.return_moments
+        return self.train_on(self.fetch(batches), returns, shard, diagnostics, between)
 
     def train_on(
         self,
         fetched: Batch,
-        extremes: tuple[np.ndarray, np.ndarray],
+        returns: tuple[np.ndarray, np.ndarray, np.ndarray],
         shard: int = 0,
         diagnostics: bool = False,
         between: Callable[[], None] = lambda: None,
     ) -> Trained:
         """Do the work of `train` with batches as `fetch` returns them, of which this rank has its rows, and the least
-        and greatest returns of each task."""
+        and greatest returns of each task and the moments of its running returns."""
         batch = Batch(*(self._parameters_dtype(tensor) for tensor in fetched))
-        self.normalizer.merge(*(self._to_device(array) for array in extremes))
+        self.normalizer.merge(*(self._to_device(array) for array in returns[:2]))
+        self.normalizer.see(shard, returns[2])
         count, interval = len(batch.rewards), self.spec.config.policy_interval
         metrics: dict[str, Tensor] = {}
         for index in range(count):

@@ -61,6 +61,7 @@ def simbav2() -> Config:
         heads=1,
         policy_width=128,
         value_limit=5.0,
+        reward_normalizer="return-scale",
         normalize_observations=True,
         learning_rate=1e-4,
         schedule="linear",
@@ -80,6 +81,7 @@ def xqc() -> Config:
         policy_depth=4,
         target="min",
         value_limit=5.0,
+        reward_normalizer="return-scale",
         order="critic-first",
         policy_interval=3,
         schedule="linear",
@@ -99,6 +101,7 @@ def flashsac() -> Config:
         target="min",
         heads_loss="mean",
         value_limit=5.0,
+        reward_normalizer="return-scale",
         batch_size=512,
         updates_per_step=1.0,
         polyak=0.01,
@@ -147,13 +150,13 @@ def brc_mse() -> Config:
 
 def brc_xqc() -> Config:
     """BRC's embeddings, task-balanced batches of 1024 and reward scales, on XQC's networks of 2 M parameters."""
-    learner = replace(xqc().learner, batch_size=1024)
+    learner = replace(xqc().learner, batch_size=1024, reward_normalizer="brc")
     return Config(learner=learner, replay=replace(MILLION, warmup=Config().replay.warmup))
 
 
 def brc_flash() -> Config:
     """BRC's embeddings, task-balanced batches of 1024 and reward scales, on FlashSAC's networks of 2 M parameters."""
-    learner = replace(flashsac().learner, batch_size=1024, updates_per_step=2.0)
+    learner = replace(flashsac().learner, batch_size=1024, updates_per_step=2.0, reward_normalizer="brc")
     return Config(learner=learner, replay=replace(MILLION, warmup=Config().replay.warmup))
 
 

@@ -130,6 +130,7 @@ class Plan:
             backend=part.backend,
             threads=part.threads,
             incarnation=incarnation,
+            measures_returns=config.learner.reward_normalizer == "return-scale",
         )
 
     @property

@@ -79,7 +79,7 @@ def check_origin(plan: Plan) -> None:
         old, new = getattr(begun.atari, name), getattr(config.atari, name)
         if plan.networks.image and old != new:
             raise ConfigError(f"--atari.{name.replace('_', '-')}: the origin {config.origin} has {old}, not {new}")
-    for name in ("loss", "value_limit", "discount"):  # they define what the critic's outputs mean
+    for name in ("loss", "value_limit", "discount", "reward_normalizer"):  # they define what the critic's outputs mean
         old, new = getattr(begun.learner, name), getattr(config.learner, name)
         if old != new:
             raise ConfigError(

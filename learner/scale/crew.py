@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -22,6 +23,7 @@ from learner.nonfinite import NonFinite
 from learner.spec import LearnerSpec
 from learner.state import dcp
 from learner.trained import Trained
+from replay.store import moments
 from replay.store.rows import Batches
 
 
@@ -36,10 +38,10 @@ def allocate(spec: LearnerSpec, rows: int) -> Batches:
     """Allocate space for `batches_per_request` batches of `rows` rows. It is pinned if the device is a GPU, which then
     copies from it asynchronously."""
     count, pinned = spec.config.batches_per_request, spec.config.device == "cuda"
-    return Batches(
-        *(torch.empty(count, rows, *shape, dtype=dtype, pin_memory=pinned).numpy() for shape, dtype in fields(spec)),
-        *(torch.empty(spec.networks.num_tasks, pin_memory=pinned).numpy() for _ in range(2)),
-    )
+    rows_of = [torch.empty(count, rows, *shape, dtype=dtype, pin_memory=pinned) for shape, dtype in fields(spec)]
+    of_tasks = [torch.empty(spec.networks.num_tasks, pin_memory=pinned) for _ in range(2)]
+    measured = np.zeros((spec.networks.num_tasks, moments.SIZE))
+    return Batches(*(tensor.numpy() for tensor in (*rows_of, *of_tasks)), measured)
 
 
 class Crew:
@@ -57,10 +59,10 @@ class Crew:
 
     def train(self, batches: Batches, shard: int, diagnostics: bool, between: Callable[[], None]) -> Trained:
         """Call `Learner.train` on all ranks, each with its rows of the batches."""
-        extremes = (batches.return_minimum, batches.return_maximum)
-        self._tell("train", batches.num_batches, shard, diagnostics, extremes)
+        returns = (batches.return_minimum, batches.return_maximum, batches.return_moments)
+        self._tell("train", batches.num_batches, shard, diagnostics, returns)
         mine = self._deal(self.learner.fetch(batches))
-        return self.learner.train_on(mine, extremes, shard, diagnostics, between)
+        return self.learner.train_on(mine, returns, shard, diagnostics, between)
 
     def use_threads(self, threads: int) -> None:
         """Set the number of CPU threads of all later updates, on every rank."""
@@ -91,14 +93,14 @@ class Crew:
             dist.broadcast_object_list(told, 0, device=torch.device("cpu"))
             what, *details = told[0]
             if what == "train":
-                count, shard, diagnostics, extremes = details
+                count, shard, diagnostics, returns = details
                 mine = [
                     torch.empty(count, self.rows, *shape, dtype=dtype, device=learner.device)
                     for shape, dtype in fields(learner.spec)
                 ]
                 for tensor in mine:
                     dist.scatter(tensor, None, 0)
-                before, trained = trained, learner.train_on(Batch(*mine), extremes, shard, diagnostics)
+                before, trained = trained, learner.train_on(Batch(*mine), returns, shard, diagnostics)
                 # A GPU works on these updates while this rank waits for those before and receives the next.
                 with suppress(NonFinite):  # the first rank raises it too, and has all the rows
                     if before is not None:

@@ -47,7 +47,8 @@ def begin_from(learner: Learner, origin: Origin) -> None:
         name: {key: torch.empty(tensor.shape) for key, tensor in module.state_dict().items()}
         for name, module in modules.items()
     }
-    others = {"normalizer": {"minimum": torch.zeros(old.num_tasks), "maximum": torch.zeros(old.num_tasks)}}
+    scales = learner.normalizer.state_dict()
+    others = {"normalizer": {key: each.new_zeros(old.num_tasks, *each.shape[1:]) for key, each in scales.items()}}
     others |= {name: {"log": torch.zeros(())} for name in learner.state.scalars()}
     with plain_errors(f"{origin.url} cannot be read"):
         dcp_load(saved | others, checkpoint_id=origin.url, no_dist=True)
@@ -81,6 +82,8 @@ def begin_from(learner: Learner, origin: Origin) -> None:
         if task >= 0:
             learner.normalizer.minimum[index] = others["normalizer"]["minimum"][task]
             learner.normalizer.maximum[index] = others["normalizer"]["maximum"][task]
+            if "moments" in others["normalizer"]:
+                learner.normalizer.moments[index] = others["normalizer"]["moments"][task]
     learner.refresh()
 
 

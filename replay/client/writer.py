@@ -219,14 +219,14 @@ class Writer:
                 rest[task] = tail
             if room.get(task) == 0:
                 self.full[task].add(parcel.shard)
-        extremes = parcel.push.return_extremes
+        returns = parcel.push[1:]  # of one part alone: moments must count once
         if rest:
-            self.pending.appendleft((Push(rest, {} if fits else extremes), True))
+            self.pending.appendleft((Push(rest, *(({}, {}) if fits else returns)), True))
         if fits:
             if self.flying is None:
-                self._fly(Push(fits, extremes), True, parcel.shard)
+                self._fly(Push(fits, *returns), True, parcel.shard)
             else:
-                self.pending.appendleft((Push(fits, extremes), True))
+                self.pending.appendleft((Push(fits, *returns), True))
         else:
             self.turn = (parcel.shard + 1) % len(self.shards)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from replay.snapshots.snapshot import Place, SnapshotError, extremes_of, pieces_of
+from replay.store import moments
 from replay.store.ring import TaskRing, unpack
 from replay.store.rows import LAST, NOT_DRAWN, Rows
 from replay.store.storage import Storage, StorageSpec, spec_from_json
@@ -34,6 +35,7 @@ def restore_exactly(storage: Storage, place: Place, manifest: dict[str, Any]) ->
         ring.fill(piece.first + skipped, packed[skipped:], flags[skipped:])
         ring.bounds[2] += np.count_nonzero((flags[skipped:] & NOT_DRAWN) == 0)
     storage.return_minimum[:], storage.return_maximum[:] = extremes_of(manifest)
+    storage.return_moments[:] = manifest["moments"]
     storage.rng.bit_generator.state = manifest["counters"]["rng"]
 
 
@@ -64,6 +66,9 @@ def restore_dealt(storage: Storage, place: Place, manifests: Sequence[dict[str, 
             least, greatest = (side[old] for side in extremes_of(manifest))
             storage.return_minimum[task] = min(storage.return_minimum[task], np.float32(least))
             storage.return_maximum[task] = max(storage.return_maximum[task], np.float32(greatest))
+            if index == 0:  # the first shard has the moments of all: they must count once
+                measured = np.array(manifest["moments"][old])
+                storage.return_moments[task] = moments.merge(storage.return_moments[task], measured)
 
 
 def _deal(

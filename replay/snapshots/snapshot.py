@@ -28,7 +28,7 @@ from replay.store.rows import LAST
 from replay.store.storage import Storage, spec_from_json
 from replay.urls import is_local, names_in, open_url, remove
 
-FORMAT = "brc-replay-2"
+FORMAT = "brc-replay-3"
 PIECE_BYTES = 4 << 20
 MANIFEST = re.compile(r"shard-(\d+)\.json")  # file name of a manifest
 
@@ -192,6 +192,7 @@ class Snapshotter:
         with lock:
             counters = capture()
             extremes = [[float(value) for value in side] for side in (storage.return_minimum, storage.return_maximum)]
+            moments = storage.return_moments.tolist()
             bounds = np.array([ring.bounds[:2] for ring in storage.rings])  # (tasks, 2): head, tail
             todo = [self._unwritten(task, ring) for task, ring in enumerate(storage.rings)]
         pack = f"{self.shard}-{uuid.uuid4().hex}.pack"
@@ -211,6 +212,7 @@ class Snapshotter:
                 "spec": asdict(storage.spec),
                 "bounds": bounds.tolist(),
                 "extremes": extremes,
+                "moments": moments,
                 "counters": counters,
                 "pieces": kept,
             }

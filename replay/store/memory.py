@@ -19,7 +19,7 @@ import numpy as np
 
 from replay.json_text import json_text
 
-FORMAT = "brc-shard-1"
+FORMAT = "brc-shard-2"
 MAGIC = b"BRC shard header"
 PAGE = 4096
 SLOT = struct.Struct("<QII")  # generation, CRC-32 of generation and state, unused

@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from replay.store import moments
+
 TERMINAL = 1  # the next observation is terminal: no bootstrap
 LAST = 2  # the row only ends a segment
 CONTEXT = 4  # the row only holds a frame for the stacks of later rows
@@ -75,11 +77,14 @@ def split(rows: Rows, transitions: int) -> tuple[Rows | None, Rows | None]:
 class Push(NamedTuple):
     """The data that an actor sends in one call: rows by task index, and the return extremes of episodes that ended.
 
-    The extremes are sent with the rows, so a sampler of a transition also gets the scale of its finished episode.
+    The extremes are sent with the rows, so a sampler of a transition also gets the scale of its finished episode. With
+    a scale by the deviation of returns, the moments of running returns are sent too.
     """
 
     rows: dict[int, Rows]
     return_extremes: dict[int, tuple[float, float]]  # task index -> (least, greatest) discounted return
+    # Task index -> moments (4,) of the running returns of these steps; nobody changes it.
+    return_moments: dict[int, np.ndarray] = {}  # noqa: RUF012
 
     @property
     def transitions(self) -> int:
@@ -100,6 +105,7 @@ class Batches(NamedTuple):
     task_ids: np.ndarray  # (batches, B) int64
     return_minimum: np.ndarray  # (tasks,) float32, +inf before a task's first finished episode
     return_maximum: np.ndarray  # (tasks,) float32, -inf before a task's first finished episode
+    return_moments: np.ndarray = moments.NONE  # (tasks, 4) float64, of all running returns that the shard was sent
 
     @property
     def num_batches(self) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from replay.store import moments
 from replay.store.gather import Piece, gather
 from replay.store.ring import TaskRing, row_stride
 from replay.store.rows import TERMINAL, Batches, Push, Rows
@@ -120,7 +121,8 @@ class StorageSpec:
     def state_dtype(self) -> list[tuple[Any, ...]]:
         """Return the dtype of the record that holds the state of a storage besides its rows."""
         tasks = (self.num_tasks,)
-        return [("bounds", "<i8", (*tasks, 3)), ("minimum", "<f4", tasks), ("maximum", "<f4", tasks)]
+        extremes = [("minimum", "<f4", tasks), ("maximum", "<f4", tasks)]
+        return [("bounds", "<i8", (*tasks, 3)), *extremes, ("moments", "<f8", (*tasks, moments.SIZE))]
 
 
 class Storage:
@@ -138,6 +140,7 @@ class Storage:
         self.spec = spec
         self.rings: list[TaskRing] = []
         self.return_minimum, self.return_maximum = state["minimum"], state["maximum"]
+        self.return_moments = state["moments"]
         start = 0
         for task, shape in enumerate(spec.observation_shapes):
             stop = start + spec.ring_bytes(task)
@@ -155,13 +158,15 @@ class Storage:
         for ring in self.rings:
             ring.bounds[:] = 0
         self.return_minimum[:], self.return_maximum[:] = np.inf, -np.inf
+        self.return_moments[:] = 0.0
 
     def drop_bad(self) -> Dropped:
-        """Exclude segments with a bad number from sampling (soundness.py), and reset bad return extremes. The caller
-        makes the state persistent."""
+        """Exclude segments with a bad number from sampling (soundness.py), and reset bad extremes and moments of
+        returns. The caller makes the state persistent."""
         largest = LARGEST_NUMBER / (1.0 - self.spec.discount)  # largest return of rewards up to LARGEST_NUMBER
         bad = ~((np.abs(self.return_minimum) <= largest) & (np.abs(self.return_maximum) <= largest))
         self.return_minimum[bad], self.return_maximum[bad] = np.inf, -np.inf
+        self.return_moments[~(self.return_moments[:, 3] <= largest)] = 0.0
         found = [drop_bad_segments(ring) for ring in self.rings]
         return Dropped(sum(one.segments for one in found), sum(one.transitions for one in found))
 
@@ -198,6 +203,8 @@ class Storage:
         for task, (least, greatest) in push.return_extremes.items():
             self.return_minimum[task] = min(self.return_minimum[task], np.float32(least))
             self.return_maximum[task] = max(self.return_maximum[task], np.float32(greatest))
+        for task, found in push.return_moments.items():
+            self.return_moments[task] = moments.merge(self.return_moments[task], found)
 
     def allocate(self, count: int, batch_size: int) -> Batches:
         """Return space for `count` batches."""
@@ -211,6 +218,7 @@ class Storage:
             np.empty((count, batch_size), np.int64),
             np.empty(spec.num_tasks, np.float32),
             np.empty(spec.num_tasks, np.float32),
+            np.empty((spec.num_tasks, moments.SIZE)),
         )
 
     def sample(
@@ -236,6 +244,7 @@ class Storage:
         with lock:
             np.copyto(out.return_minimum, self.return_minimum)
             np.copyto(out.return_maximum, self.return_maximum)
+            np.copyto(out.return_moments, self.return_moments)
             ends = cut(self.rng, probabilities, batch_size, count)
             places = task_places(ends)
             drawn = [

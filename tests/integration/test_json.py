@@ -86,9 +86,9 @@ def test_a_run_writes_no_other_number(folder: Path) -> None:
 
 def test_a_snapshot_from_before_is_still_read(tmp_path: Path) -> None:
     place = Place(str(tmp_path))
-    place.write_manifest("1-2", 0, {"format": "brc-replay-2", "shards": 1, "extremes": [[1.0, None], [2.0, None]]})
+    place.write_manifest("1-2", 0, {"format": "brc-replay-3", "shards": 1, "extremes": [[1.0, None], [2.0, None]]})
     file = tmp_path / "1-2" / "shard-0.json"
-    body = {"format": "brc-replay-2", "shards": 1, "extremes": [[1.0, math.inf], [2.0, -math.inf]]}
+    body = {"format": "brc-replay-3", "shards": 1, "extremes": [[1.0, math.inf], [2.0, -math.inf]]}
     new = extremes_of(place.manifest("1-2", 0))
     import zlib
 

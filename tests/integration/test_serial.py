@@ -125,7 +125,7 @@ def test_other_losses_and_networks_are_resumed_exactly_too(tmp_path: Path, task:
 OTHERS: dict[str, dict[str, Any]] = {
     "mlp": {"loss": "mse", "target": "min", "order": "policy-first", "gradient_clip": 1.0},
     "simba": {"conditioning": "one-hot", "normalize_observations": True},
-    "simbav2": {"conditioning": "heads", "schedule": "cosine"},
+    "simbav2": {"conditioning": "heads", "schedule": "cosine", "reward_normalizer": "return-scale"},
     "xqc": {"target": "min", "policy_interval": 3, "schedule": "linear"},
     "flash": {"target": "min", "policy_interval": 2, "order": "policy-first", "heads_loss": "mean"},
 }

@@ -54,7 +54,7 @@ def test_every_option_is_documented() -> None:
 def test_presets_of_the_readme() -> None:
     named = set(re.findall(r"\bPRESET=([\w-]+)", README)) | {line.split()[2] for line in examples()}
     table = README.split("| preset | what it is |")[1].split("\n\n")[0]
-    named |= set(re.findall(r"^\| `([\w-]+)` \|", table, re.M))
+    named |= {name for cell in re.findall(r"^\| (`.*?) \|", table, re.M) for name in re.findall(r"`([\w-]+)`", cell)}
     assert named == set(PRESETS)
 
 
@@ -97,7 +97,7 @@ def test_make_targets_exist(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_options_exist(page: Path) -> None:
     known = set(re.findall(r"`(--[\w.-]+)`", markdown())) | {"--episodes", "--logdir", "--reference", "--keep"}
-    known |= {"--output", "--apart", "--version"}  # options of `brc report`, and of `brc` itself
+    known |= {"--output", "--apart", "--version", "--seeds", "--at-once"}  # of `brc report`, `brc study` and `brc`
     # Benchmarks have other options.
     lines = [line for line in code(page.read_text()) if "-m benchmarks" not in line and "gpu-proof" not in line]
     named = {match for line in lines for match in re.findall(r"(--[a-z][\w.-]*)", line)}
