@@ -50,7 +50,7 @@ class LearnerConfig:
     num_bins: int = setting(101, 2, 4096, resume="fixed")
     """Atoms of the categorical value distribution; unused with another loss."""
     value_limit: float = setting(10.0, 1e-06, 1000000.0, resume="fixed")
-    """The value support is [-value_limit, value_limit]; rewards are scaled to fill it."""
+    """The value support is [-value_limit, value_limit]; brc scales rewards to fill it."""
     reward_normalizer: Literal["brc", "return-scale", "none"] = setting("brc", resume="fixed")
     """How rewards are scaled: brc makes the largest discounted return of each task, entropy bonus included, the value
     limit; return-scale divides by the deviation of each task's running returns, but keeps the largest within the value
@@ -69,9 +69,9 @@ class LearnerConfig:
     """Fraction by which the target network moves towards the critic after every update."""
     order: Literal["critic-first", "policy-first"] = setting("critic-first", resume="fixed")
     """What an update moves first: the critic and its target, as in the paper, or the policy and the temperature, which
-    the critic's target then uses."""
+    the critic's target then uses. Of no effect where actions are discrete."""
     policy_interval: int = setting(1, 1, 1000)
-    """Updates of the critic for one of the policy and the temperature."""
+    """Updates of the critic for one of the policy and the temperature. Of no effect where actions are discrete."""
     surgery: Literal["none", "pcgrad"] = "none"
     """Gradient surgery on the tasks' gradients, of critic and policy: pcgrad removes from each what conflicts with
     another."""
@@ -91,7 +91,7 @@ class LearnerConfig:
     adam_epsilon: float = setting(1e-8, 0.0, 1.0)
     """Epsilon of AdamW."""
     gradient_clip: float = setting(0.0, 0.0, 1e9)
-    """Largest global norm of the gradient of critic and of policy; 0 does not clip."""
+    """Largest global norm of the gradient of critic and of policy; 0 does not clip. Norms are reported as before."""
     temperature_beta: float = setting(0.5, 0.0, 0.999)
     """First beta of Adam for the temperature; that of critic and policy is 0.9."""
     initial_temperature: float = setting(0.1, 1e-09, 1000.0)
@@ -136,6 +136,11 @@ class LearnerConfig:
     """Largest number of batches of one sample request."""
     requests_in_flight: int = setting(2, 1, 64)
     """Sample requests in flight while an update runs."""
+
+    @property
+    def compares_gradients(self) -> bool:
+        """Whether the gradients of tasks are compared, for surgery or to measure their conflict."""
+        return self.surgery != "none" or self.conflict_interval > 0
 
     @property
     def outputs(self) -> int:

@@ -59,6 +59,7 @@ def check_room(spec: LearnerSpec, ranks: Ranks) -> None:
         ranks.sharding,
         ranks.replicas,
         spec.config.device,
+        spec.config.compares_gradients and spec.networks.num_tasks > 1,
     )
     give_up = time.monotonic() + FREE_S
     free, total = torch.cuda.mem_get_info()
@@ -153,8 +154,15 @@ class Learner:
         on_gpu = self.device.type != "cpu"
         self.copies = torch.get_device_module(self.device).Stream() if on_gpu else None
         graphs = spec.config.record and self.device.type == "cuda" and ranks.count == 1
-        kinds = [True, False][: min(2, spec.config.policy_interval)] if graphs else []
-        self.recorded = {moves: Recorded(partial(self._diagnosed, moves), self.generator) for moves in kinds}
+        # An agent without a policy moves all that it has in every update.
+        rests = spec.config.policy_interval > 1 and "policy" in self.state.modules()
+        pool = torch.cuda.graph_pool_handle() if graphs else None
+        self.recorded = {
+            moves: Recorded(partial(self._diagnosed, moves), self.generator, pool)
+            for moves in ((True, False) if rests else (True,))
+            if graphs
+        }
+        self.interval = spec.config.policy_interval if rests else 1
         self.measures_conflict = spec.config.conflict_interval > 0 and spec.networks.num_tasks > 1
         self.updates = 0
         self.consumed = [0] * spec.num_shards  # batches used, by the shard they came from
@@ -201,14 +209,14 @@ class Learner:
         batch = Batch(*(self._parameters_dtype(tensor) for tensor in fetched))
         self.normalizer.merge(*(self._to_device(array) for array in returns[:2]))
         self.normalizer.see(shard, returns[2])
-        count, interval = len(batch.rewards), self.spec.config.policy_interval
+        count = len(batch.rewards)
         metrics: dict[str, Tensor] = {}
         for index in range(count):
-            one, moves = Batch(*(tensor[index] for tensor in batch)), self.updates % interval == 0
+            one, moves = Batch(*(tensor[index] for tensor in batch)), self.updates % self.interval == 0
             if self.recorded:
                 metrics |= self.recorded[moves](*one)
             else:  # one of the last updates moves the policy
-                metrics |= self._update(one, diagnostics and index >= count - interval, moves)
+                metrics |= self._update(one, diagnostics and index >= count - self.interval, moves)
             self.updates += 1
             self.consumed[shard] += 1
             if self.measures_conflict and self.updates % self.spec.config.conflict_interval == 0:
@@ -230,7 +238,7 @@ class Learner:
         noise = torch.randn(shape, generator=self.generator, dtype=self.dtype, device=self.device)
         rows = noise[:, self.ranks.rows(self.spec.config.batch_size)]
         orders = None
-        if self.spec.config.surgery != NONE:
+        if self.spec.config.surgery != NONE and self.spec.networks.num_tasks > 1:
             tasks = self.spec.networks.num_tasks
             orders = torch.rand((2, tasks, tasks), generator=self.generator, device=self.device).argsort(dim=-1)
         return self.agent.update(self.state, batch, rows, self.spec.config, diagnostics, orders, moves)

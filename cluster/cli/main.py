@@ -48,7 +48,7 @@ USAGE = """usage: brc COMMAND ...
   brc presets                                  presets
   brc --version                                this version, and its commit
 """
-TRAINING = (["train"], ["add-task"])  # commands that go on when nobody reads what they print
+TRAINING = (["train"], ["add-task"], ["study"])  # commands that go on when nobody reads what they print
 
 
 # tyro passes on Python's error messages: patterns of these, and plain words for each.

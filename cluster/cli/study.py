@@ -34,23 +34,25 @@ def study(
         output: the page to write; empty is report.html in the study's folder.
         runs_folder: where runs are. The study's page and outputs are in `studies` there.
     """
-    if words == ("list",):
+    action, *rest = words if words and words[0] in ACTIONS else ("run", *words)
+    if action == "list" and not rest:
         for name in shipped():
             print(f"{name:26s} {find(name).about}")
         return 0
-    action, *rest = words if words and words[0] in ACTIONS else ("run", *words)
-    if len(rest) != 1:
-        raise ConfigError(f"brc study {'' if action == 'run' else action + ' '}needs one study; see `brc study list`")
+    if action == "list" or len(rest) != 1:
+        needs = "needs no more words" if action == "list" else "needs one study; see `brc study list`"
+        raise ConfigError(f"brc study {'' if action == 'run' else action + ' '}{needs}")
     found = narrowed(find(rest[0]), seeds)
     if at_once < 0:
         raise ConfigError(f"--at-once {at_once}: it must be 0 or more")
     members = found.members(str(Path(runs_folder).absolute()))
-    if action == "status":
-        return status(found, members)
-    if action == "stop":
-        return stop(found, runs_folder)
-    if action == "report":
-        return page(found, members, output)
+    match action:
+        case "status":
+            return status(found, members)
+        case "stop":
+            return stop(found, runs_folder)
+        case "report":
+            return page(found, members, output)
     code = driver.run(found, members, at_once, lambda text: print(text, flush=True))
     page(found, members, output)
     return code
@@ -59,7 +61,7 @@ def study(
 def status(found: Study, members: list[Member]) -> int:
     """Print the state of each run of a study."""
     registry = find_registry(Path(members[0].config.runs_folder))
-    states = {member.name: driver.state_of(registry, member.name) for member in members}
+    states = {member.name: driver.state_of(registry, member) for member in members}
     counts = Counter(states.values())
     folder = driver.folder_of(found, members[0].config.runs_folder)
     live = (folder / "lock").exists() and is_locked(folder / "lock")
@@ -88,16 +90,18 @@ def page(found: Study, members: list[Member], output: str) -> int:
     from dashboards.report.runs import load, merged
 
     registry = find_registry(Path(members[0].config.runs_folder))
-    begun: dict[tuple[str, int], list[Run]] = {}
+    every: dict[tuple[str, int], list[Member]] = {}
     for member in members:
-        path = Path(member.config.runs_folder) / member.name
-        if (path / "config.yaml").is_file():
-            run = load(path, driver.state_of(registry, member.name))
-            begun.setdefault((member.variant, member.config.seed), []).append(run)
+        every.setdefault((member.variant, member.config.seed), []).append(member)
     loaded: dict[str, list[Run]] = {}
-    for (variant, seed), runs in begun.items():
-        one = runs[0] if len(runs) == 1 else merged(found.run_name(variant, seed), runs)
-        loaded.setdefault(variant, []).append(one)
+    for (variant, seed), parts in every.items():
+        known = [one for one in parts if (driver.folder_of_run(one) / "config.yaml").is_file()]
+        runs = [load(driver.folder_of_run(one), driver.state_of(registry, one)) for one in known]
+        if len(parts) > 1 and not (len(known) == len(parts) and all(run.evaluations for run in runs)):
+            print(f"{found.run_name(variant, seed)} is left out: {len(known)} of its {len(parts)} runs have begun")
+        elif runs:
+            one = runs[0] if len(runs) == 1 else merged(found.run_name(variant, seed), runs)
+            loaded.setdefault(variant, []).append(one)
     if not loaded:
         print("no run has begun yet, so there is no page")
         return 1

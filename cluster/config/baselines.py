@@ -13,8 +13,14 @@ from learner.config import LearnerConfig
 
 MILLION = ReplayConfig(capacity=1_000_000, warmup=5_000)
 # What SAC, SimBa, SimbaV2, XQC and FlashSAC have in common: one task, two updates for a decision, rows of 256.
+# Their rule gives a discount of 0.995 for episodes of 1000 steps, and 0.99 for those of 500.
 SINGLE = LearnerConfig(
-    batch_size=256, weight_decay=0.0, temperature_beta=0.9, initial_temperature=0.01, order="policy-first"
+    batch_size=256,
+    discount=0.995,
+    weight_decay=0.0,
+    temperature_beta=0.9,
+    initial_temperature=0.01,
+    order="policy-first",
 )
 
 
@@ -104,6 +110,7 @@ def flashsac() -> Config:
         reward_normalizer="return-scale",
         batch_size=512,
         updates_per_step=1.0,
+        discount=0.99,
         polyak=0.01,
         policy_interval=2,
         schedule="cosine",
@@ -123,6 +130,7 @@ def mtsac() -> Config:
         policy_depth=3,
         batch_size=1280,
         updates_per_step=1.0,
+        discount=0.99,
         order="critic-first",
         heads_loss="mean",
         adam_epsilon=1e-5,
@@ -150,7 +158,7 @@ def brc_mse() -> Config:
 
 def brc_xqc() -> Config:
     """BRC's embeddings, task-balanced batches of 1024 and reward scales, on XQC's networks of 2 M parameters."""
-    learner = replace(xqc().learner, batch_size=1024, reward_normalizer="brc")
+    learner = replace(xqc().learner, batch_size=1024, discount=0.99, reward_normalizer="brc")
     return Config(learner=learner, replay=replace(MILLION, warmup=Config().replay.warmup))
 
 

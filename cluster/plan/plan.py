@@ -98,6 +98,7 @@ class Plan:
             ranks.sharding,
             config.replicas,
             "cpu",
+            config.compares_gradients and len(self.tasks) > 1,
         )
 
     @property

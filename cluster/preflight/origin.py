@@ -14,6 +14,7 @@ from cluster.plan.plan import Plan
 from cluster.run.folder import load_config, newest_checkpoint, run_checkpoints
 from cluster.run.manifest import Manifest
 from learner.agents.catalogue import described
+from learner.networks.description import Dense, placed
 from learner.networks.spec import NetworkSpec, from_json
 from learner.state.checkpoint import Checkpoints
 
@@ -90,7 +91,12 @@ def check_origin(plan: Plan) -> None:
         if old != new and field.name not in SIZES:
             option = "--learner." + field.name.replace("_", "-")
             raise ConfigError(f"{option} {new}: the origin {config.origin} has {old}; use that")
-    if plan.networks.conditioning in ("one-hot", "heads"):
+    if saved.learned_embeddings and plan.networks.num_tasks == 1 and not first_bias(plan.networks):
+        raise ConfigError(
+            f"--tasks: the first layer of --learner.network {plan.networks.network} has no bias, so one task alone "
+            "cannot begin with an embedding of the origin: name two tasks or more"
+        )
+    if plan.networks.conditioning in ("one-hot", "heads") and max(saved.num_tasks, plan.networks.num_tasks) > 1:
         raise ConfigError(
             f"--learner.conditioning {plan.networks.conditioning} gives each task weights of its own, which a new task "
             "cannot begin with: begin from an agent with embeddings"
@@ -101,6 +107,12 @@ def check_origin(plan: Plan) -> None:
             f"--origin-embedding {config.origin_embedding!r} is neither mean nor random nor a task of the origin; "
             f"{nearest(config.origin_embedding, known)}"
         )
+
+
+def first_bias(spec: NetworkSpec) -> bool:
+    """Whether the first dense layer of the critic has a bias."""
+    places = placed(described(spec).networks(spec)["critic"])
+    return next(place.layer.bias for place in places if isinstance(place.layer, Dense))
 
 
 def find_origin(plan: Plan) -> Origin | None:

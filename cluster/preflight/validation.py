@@ -136,10 +136,14 @@ def check_kinds(config: Config, tasks: Sequence[Task]) -> None:
         raise ConfigError(
             f"--learner.surgery {learner.surgery} is for one rank, which has all rows of a batch: use none"
         )
-    if learner.sharding != "replicate" and learner.ranks > 1 and learner.conflict_interval:
+    if learner.ranks > 1 and learner.conflict_interval:
         raise ConfigError(
-            f"--learner.conflict-interval {learner.conflict_interval} needs a critic that every rank holds whole: use "
-            "--learner.sharding replicate, or 0"
+            f"--learner.conflict-interval {learner.conflict_interval} is for one rank, which has all rows: use 0"
+        )
+    if learner.reward_normalizer == "none" and learner.loss == "categorical" and learner.value_limit <= 10.0:
+        raise ConfigError(
+            f"--learner.reward-normalizer none: raw returns are mostly beyond --learner.value-limit "
+            f"{learner.value_limit:g}, where the categorical loss cuts them off: raise it, or use --learner.loss mse"
         )
     if first.image and learner.normalize_observations:
         raise ConfigError(

@@ -18,7 +18,7 @@ with the agent of another variant and the same seed, when that is trained, as `b
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -70,13 +70,23 @@ class Study:
     score: float | None = None
 
     def members(self, runs_folder: str) -> list[Member]:
-        """Return its runs, seed by seed. Raises ConfigError for an option that is not known or has a bad value."""
-        return [
+        """Return its runs, seed by seed. Raises ConfigError for an option that is not known or has a bad value, and for
+        variants whose runs would have one name."""
+        found = [
             member
             for seed in self.seeds
             for variant in self.variants
             for member in self._members(variant, seed, runs_folder)
         ]
+        named: dict[str, Member] = {}
+        for member in found:
+            other = named.setdefault(member.name, member)
+            if other is not member:
+                raise ConfigError(
+                    f"study {self.name}: variants {other.variant!r} and {member.variant!r} both have the run "
+                    f"{member.name}: give one another name"
+                )
+        return found
 
     def _members(self, variant: str, seed: int, runs_folder: str) -> list[Member]:
         where = f"study {self.name}, variant {variant}"
@@ -84,23 +94,26 @@ class Study:
         like, alone, origin = given.pop(LIKE, None), given.pop(ALONE, False), given.pop(FROM, None)
         if like is not None and like not in PRESETS:
             raise ConfigError(f"{where}: there is no preset {like!r}; {nearest(str(like), PRESETS)}")
-        if origin is not None and (origin not in self.variants or ALONE in self.variants[origin]):
+        if origin is not None and (origin not in self.variants or self.variants[origin].get(ALONE)):
             raise ConfigError(f"{where}: {origin!r} is no variant with one agent to begin with")
+        if origin is not None and FROM in self.variants[origin]:
+            raise ConfigError(f"{where}: {origin!r} itself begins with another: name one that begins from scratch")
         borrowed = {} if like is None else of_learner(PRESETS[like]())
         after = "" if origin is None else self.run_name(origin, seed)
         own = {"seed": seed, "runs_folder": runs_folder}
         own |= {"origin": f"{runs_folder}/{after}", "origin_embedding": "mean"} if after else {}
-        values = self.options | borrowed | given | own
-        config = changed(PRESETS[self.preset](), values | {"name": self.run_name(variant, seed)}, where)
+        name = self.run_name(variant, seed)
+        config = changed(PRESETS[self.preset](), (self.options, borrowed, given, own | {"name": name}), where)
         if not alone:
             return [Member(variant, self.preset, config, after)]
         try:
             tasks = [task.name for task in resolve(config.tasks)]
         except UnknownNameError as error:
             raise ConfigError(f"{where}: {error}") from error
+        named = {task: self.run_name(f"{variant} {task}", seed) for task in tasks}
         return [
-            Member(variant, self.preset, replace(config, tasks=(task,), name=self.run_name(f"{variant} {task}", seed)))
-            for task in tasks
+            Member(variant, self.preset, replace(config, tasks=(task,), name=name), after)
+            for task, name in named.items()
         ]
 
     def run_name(self, variant: str, seed: int) -> str:
@@ -118,11 +131,11 @@ def of_learner(config: Config) -> dict[str, Any]:
     }
 
 
-def changed(config: Config, values: Mapping[str, Any], where: str) -> Config:
-    """Return a configuration with these options, by their paths, checked as those of a command line."""
+def changed(config: Config, several: Sequence[Mapping[str, Any]], where: str) -> Config:
+    """Return a configuration with these options, by their paths, checked as those of a command line. Later ones win."""
     known = {flag(path).removeprefix("--"): path for path, _ in options(config)}
     document = asdict(config)
-    for key, value in values.items():
+    for key, value in ((key, value) for values in several for key, value in values.items()):
         path = known.get(str(key).replace("_", "-"))
         if path is None:
             raise ConfigError(f"{where}: there is no option {key!r}; {nearest(str(key), known)}")
@@ -185,19 +198,27 @@ def load(file: Path) -> Study:
         if key not in KEYS:
             raise ConfigError(f"study {file}: there is no key {key!r}; {nearest(str(key), KEYS)}")
     preset, variants, seeds = found.get("preset"), found.get("variants"), found.get("seeds")
-    if preset not in PRESETS:
+    if not isinstance(preset, str) or preset not in PRESETS:
         raise ConfigError(f"study {file}: there is no preset {preset!r}; {nearest(str(preset), PRESETS)}")
     if not isinstance(variants, dict) or not variants:
         raise ConfigError(f"study {file}: `variants` is to map names to options, such as {{brc: {{}}}}")
-    if not isinstance(seeds, list) or not seeds or not all(isinstance(seed, int) for seed in seeds):
+    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
         raise ConfigError(f"study {file}: `seeds` is to be a list of whole numbers, such as [0, 1, 2]")
+    if len(set(seeds)) < len(seeds):
+        raise ConfigError(f"study {file}: `seeds` has a seed twice: {seeds}")
     score = found.get("score")
     if score is not None and not isinstance(score, (int, float)):
         raise ConfigError(f"study {file}: score {score!r} is no number")
     for name, given in {"options": found.get("options"), **variants}.items():
-        for key in given or {}:
+        if not isinstance(given or {}, dict):
+            raise ConfigError(f"study {file}, {name}: {given!r} is to map options to values, such as {{steps: 900}}")
+        for key, value in (given or {}).items():
             if str(key).replace("-", "_") in OWN:
                 raise ConfigError(f"study {file}, {name}: the study sets {key} itself: leave it out")
+            if key in (LIKE, FROM) and not isinstance(value, str):
+                raise ConfigError(f"study {file}, {name}: {key} {value!r} is to be a name")
+            if key == ALONE and not isinstance(value, bool):
+                raise ConfigError(f"study {file}, {name}: {key} {value!r} is to be true or false")
     return Study(
         file.stem,
         str(found.get("about", "")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,17 +19,34 @@ AXES: tuple[tuple[str, Axis], ...] = (
     ("1e15 operations in updates", petaflop),
 )
 THRESHOLDS = np.linspace(0.0, 1.0, 101)
+WHOLE = 0.95  # share of the steps of the longest run of a series from which a run counts as whole
 
 
-def final_scores(series: Series) -> np.ndarray | None:
-    """Return the last scores, (runs, tasks), of the runs that have been evaluated; None if there are none or if their
-    tasks differ."""
+def alike(series: Sequence[Series]) -> list[list[Series]]:
+    """Return the series in groups with the same tasks, those groups that have several."""
+    groups: dict[frozenset[str], list[Series]] = {}
+    for one in series:
+        groups.setdefault(frozenset(one.tasks), []).append(one)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def whole(series: Series) -> Series:
+    """Return a series without the runs that were evaluated less far than the others: their scores are earlier ones, and
+    would cut the curves of all."""
+    last = max((run.evaluations[-1].env_steps for run in series.evaluated), default=0)
+    runs = [run for run in series.evaluated if run.evaluations[-1].env_steps >= WHOLE * last]
+    return replace(series, runs=tuple(runs))
+
+
+def final_scores(series: Series, tasks: Sequence[str]) -> np.ndarray | None:
+    """Return the last scores of these tasks, (runs, tasks), of the runs that have all of them; None if there are
+    none."""
     rows = []
     for run in series.evaluated:
-        means = [aggregate.finite(values) for values in run.evaluations[-1].scores.values()]
-        if means and all(means):
-            rows.append([float(np.mean(values)) for values in means])
-    return np.array(rows) if rows and len({len(row) for row in rows}) == 1 else None
+        found = [aggregate.finite(run.evaluations[-1].scores.get(task) or []) for task in tasks]
+        if found and all(found):
+            rows.append([float(np.mean(values)) for values in found])
+    return np.array(rows) if rows else None
 
 
 def reached(curve: Curve | None, score: float) -> float | None:
@@ -44,6 +62,22 @@ def reached(curve: Curve | None, score: float) -> float | None:
             return before[0] + share * (place - before[0])
         before = (place, value)
     return None
+
+
+def price(series: Series, score: float, axis: Axis) -> float | None:
+    """Return where, along an axis, the mean curve first reaches a score: the mean over runs of their places at those
+    environment steps; None if it does not, or if the places are not known."""
+    at = reached(score_curve(series, False), score)
+    if at is None:
+        return None
+    found = []
+    for run in series.evaluated:
+        places = [(row.env_steps, axis(run, row)) for row in run.evaluations]
+        known = [(step, place) for step, place in places if place is not None]
+        if known:
+            at_steps, at_places = zip(*known, strict=True)
+            found.append(float(np.interp(at, at_steps, at_places)))
+    return float(np.mean(found)) if found else None
 
 
 def axis_figures(series: Sequence[Series]) -> list[Figure]:
@@ -70,7 +104,7 @@ def profile_figure(series: Sequence[Series]) -> list[Figure]:
             list(zip(THRESHOLDS.tolist(), aggregate.performance_profile(scores, THRESHOLDS).tolist(), strict=True)),
         )
         for one in series
-        if (scores := final_scores(one)) is not None
+        if (scores := final_scores(one, series[0].tasks)) is not None
     ]
     title = "Performance profile: share of runs and tasks above a score"
     return [Figure(title, "score", lines, share=True)] if lines else []
@@ -82,13 +116,13 @@ def table(series: Sequence[Series], score: float | None = None) -> tuple[float, 
     A row has the final interquartile mean and mean with intervals, the probability of improvement over the first
     series, updates a second, operations of an update, and the price of the score along each of AXES.
     """
-    finals = [final_scores(one) for one in series]
+    finals = [final_scores(one, series[0].tasks) for one in series]
     means = [float(scores.mean()) for scores in finals if scores is not None]
     asked = score if score is not None else 0.5 * max(means, default=0.0)
     rows = []
     for one, scores in zip(series, finals, strict=True):
         base, better = finals[0], None
-        if one is not series[0] and scores is not None and base is not None and scores.shape[1] == base.shape[1]:
+        if one is not series[0] and scores is not None and base is not None:
             better = (
                 aggregate.probability_of_improvement(scores, base),
                 *aggregate.improvement_interval(scores, base),
@@ -97,13 +131,13 @@ def table(series: Sequence[Series], score: float | None = None) -> tuple[float, 
             {
                 "series": one.number,
                 "label": one.label,
-                "runs": len(one.evaluated),
+                "runs": 0 if scores is None else len(scores),
                 "iqm": None if scores is None else (aggregate.iqm(scores), *aggregate.iqm_interval(scores)),
                 "mean": None if scores is None else (float(scores.mean()), *aggregate.mean_interval(scores)),
                 "better": better,
                 "speed": speed(one),
                 "gigaflop": next((run.update_flops / 1e9 for run in one.runs if run.update_flops), None),
-                "price": [reached(score_curve(one, False, axis), asked) for _, axis in AXES],
+                "price": [price(one, asked, axis) for _, axis in AXES],
             }
         )
     return asked, rows

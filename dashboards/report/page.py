@@ -71,7 +71,7 @@ def render(series: Sequence[Series], title: str = "", score: float | None = None
         runs=[sections.run_row(one, run) for one in series for run in one.runs],
         scores=[drawing(figure) for figure in sections.score_figures(series)],
         same_tasks=sections.same_tasks(series),
-        comparison=compared(series, score),
+        comparisons=[compared(group, score) for group in comparison.alike(series)],
         tasks=[drawing(sections.task_figure(series, task, curves)) for task, curves in tasks],
         table=[sections.task_row(series, task, curves) for task, curves in tasks],
         times=[drawing(figure) for figure in sections.time_figures(series)],
@@ -84,15 +84,15 @@ def render(series: Sequence[Series], title: str = "", score: float | None = None
     )
 
 
-def compared(series: Sequence[Series], score: float | None) -> dict[str, Any] | None:
-    """Return the comparison of several series with the same tasks; None where there is nothing to compare."""
-    if len(series) < 2 or not sections.same_tasks(series):
-        return None
+def compared(series: Sequence[Series], score: float | None) -> dict[str, Any]:
+    """Return the comparison of several series with the same tasks, of their runs that came as far as the others."""
+    series = [comparison.whole(one) for one in series]
     asked, rows = comparison.table(series, score)
     figures = [*comparison.axis_figures(series), *comparison.profile_figure(series)]
     return {
         "score": asked,
         "rows": rows,
+        "tasks": series[0].tasks,
         "axes": [name for name, _ in comparison.AXES],
         "figures": [drawing(figure) for figure in figures],
     }

@@ -117,13 +117,17 @@ def standing(
 
 
 def merged(name: str, runs: Sequence[Run]) -> Run:
-    """Return runs of one task each as one run of all their tasks: evaluations at the same steps together, their time
-    and updates added. It has no rows of metrics."""
+    """Return runs of one task each, all evaluated, as one run of all their tasks, without rows of metrics.
+
+    It has the evaluations of the first run, beside those of the others that are nearest in environment steps, as far as
+    all runs have come. Their times and updates are added.
+    """
+
+    def nearest(run: Run, steps: int) -> EvaluationRow:
+        return min(run.evaluations, key=lambda row: abs(row.env_steps - steps))
 
     def together(rows: Sequence[EvaluationRow]) -> EvaluationRow:
-        by_task: dict[str, Any] = {
-            key: {} for key in ("mean_return", "success", "score", "returns", "scores", "lengths")
-        }
+        by_task: dict[str, Any] = {name: {} for name in BY_TASK}
         for row in rows:
             for key, found in by_task.items():
                 found |= getattr(row, key)
@@ -137,16 +141,17 @@ def merged(name: str, runs: Sequence[Run]) -> Run:
             score_iqm=iqm(scores) if len(scores) else None,
         )
 
-    each = [{row.env_steps: row for row in run.evaluations} for run in runs]
-    common = sorted(set.intersection(*(set(rows) for rows in each)))
+    first, others = runs[0], runs[1:]
+    last = min(run.evaluations[-1].env_steps for run in runs)
+    # The last evaluations of runs that are done differ by a few steps: those belong together.
+    shared = [row for row in first.evaluations if row.env_steps <= 1.02 * last]
     random = [run.random for run in runs if run.random is not None]
-    tasks = [task for run in runs for task in run.config["tasks"]]
     return Run(
         name,
         ", ".join(dict.fromkeys(run.state for run in runs)),
-        runs[0].config | {"tasks": tasks},
+        first.config | {"tasks": [task for run in runs for task in run.config["tasks"]]},
         [],
-        [together([rows[steps] for rows in each]) for steps in common],
+        [together([row, *(nearest(run, row.env_steps) for run in others)]) for row in shared],
         together(random) if len(random) == len(runs) else None,
-        runs[0].events,
+        first.events,
     )

@@ -122,10 +122,11 @@ def update(
     `noise` (2, B, action) holds standard normal draws: for the next action in the target, and for the action in the
     policy's loss.
 
-    Policy and temperature move only with `moves`; without, there are no metrics of them. The losses and the entropy are
-    always reported. Norms, which cost a pass over the parameters, and the mean of the Bellman target are reported with
-    `diagnostics` only. The reported temperature is the one that this step used, before its update. `orders` (2, K, K)
-    holds the random orders in which gradient surgery takes the tasks, for critic and policy; None without surgery.
+    Policy and temperature move only with `moves`; without, only the critic's metrics are reported. With it, the losses
+    and the entropy are always reported. Norms, which cost a pass over the parameters, and the mean of the Bellman
+    target are reported with `diagnostics` only. The reported temperature is the one that this step used, before its
+    update. `orders` (2, K, K) holds the random orders in which gradient surgery takes the tasks, for critic and policy;
+    None without surgery.
     """
     if config.order == "critic-first":
         temperature = state.temperature()  # the old one throughout

@@ -70,8 +70,8 @@ class Categorical:
 
 @dataclass(frozen=True)
 class SquaredError:
-    """Squared distance, without a factor of 1/2, between the value of a head and the target. The target uses the mean
-    value of the target heads. The single output of a head is its value."""
+    """Squared distance, without a factor of 1/2, between the value of a head and the target, which uses the mean value
+    of the heads that it is given. The single output of a head is its value."""
 
     limit: float  # returns are scaled to [-limit, limit]; values are not bounded
 

@@ -89,6 +89,7 @@ class AdamW:
         self.learning_rate, self.weight_decay, self.betas, self.polyak = learning_rate, weight_decay, betas, polyak
         self.ranks: Ranks = ALONE
         self.meshes: Meshes | None = None
+        self.unclipped: Tensor | None = None  # the norm of the gradients of the last step, if they were clipped
         self.squares: dict[int, Tensor] = {}  # of gradients and parameters after the last step, if the step made them
         self.steps = torch.zeros((), dtype=torch.float32, device=flat.pieces[0].device)
         first, second = (None if flat.buffer is None else torch.zeros_like(flat.buffer) for _ in range(2))
@@ -119,9 +120,10 @@ class AdamW:
         gradients = [leaf.grad for leaf in moved if leaf.grad is not None]
         self._average(moved, gradients)
         self.squares.clear()
+        self.unclipped = None
         if self.clip:
-            norm = self.norms("")["_gradient_norm"]
-            torch._foreach_mul_([local(each) for each in gradients], (self.clip / norm).clamp_(max=1.0))
+            self.unclipped = self.norms("")["_gradient_norm"]
+            torch._foreach_mul_([local(each) for each in gradients], (self.clip / self.unclipped).clamp_(max=1.0))
         fraction = self.schedule.at(self.steps)  # of the learning rate
         self.steps += 1
         in_one = triton_switch.in_use and not self.steps.is_cpu
@@ -220,8 +222,12 @@ class AdamW:
             chain.refresh()
 
     def norms(self, name: str) -> dict[str, Tensor]:
-        """Return the global L2 norms of the gradients of the last step, and of the parameters after that step."""
-        names = f"{name}_gradient_norm", f"{name}_parameter_norm"
+        """Return the global L2 norms of the gradients of the last step, before they were clipped, and of the parameters
+        after that step."""
+        found = self._norms(f"{name}_gradient_norm", f"{name}_parameter_norm")
+        return found if self.unclipped is None else found | {f"{name}_gradient_norm": self.unclipped}
+
+    def _norms(self, *names: str) -> dict[str, Tensor]:
         if self.meshes is not None and self.flat.divided:
             divided = {id(leaf) for leaf in self.flat.divided}
             squares = self.meshes.copy.add(

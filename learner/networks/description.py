@@ -198,7 +198,7 @@ class Interpolation:
 @dataclass(frozen=True)
 class Ensemble:
     """`count` networks with the same layers and separate parameters, each named by its number. Their outputs are
-    stacked: (count, rows, outputs). An ensemble is the last layer of a network."""
+    stacked: (count, rows, outputs). Behind an ensemble there is at most an OwnTask."""
 
     name: str
     count: int

@@ -167,8 +167,9 @@ class BatchNorm(nn.Module):
             if self.statistics == "learned":
                 self.learn(mean, inverse.square().reciprocal() - epsilon, len(x))
             return y
-        moments = over_ranks(torch.stack((x.mean(dim=0), x.square().mean(dim=0))), self.ranks)
-        mean, variance = moments[0], (moments[1] - moments[0].square()).clamp_min(0.0)
+        mean = over_ranks(x.mean(dim=0), self.ranks)
+        # About the mean of all ranks: a difference of squares would lose the variance of inputs that are far from 0.
+        variance = over_ranks((x - mean).square().mean(dim=0), self.ranks)
         if self.statistics == "learned":
             self.learn(mean, variance, len(x) * self.ranks)
         return (x - mean) * torch.rsqrt(variance + epsilon) * self.weight + self.bias

@@ -115,6 +115,7 @@ def discrete_critic(spec: NetworkSpec) -> Network:
     """Return an ensemble over (observation or image features, task embedding). Its output is (heads, rows, actions x
     bins)."""
     encoder = (Group("encoder", impala(spec.encoder_width)),) if spec.image else ()
-    layers, own = head(spec, spec.outputs)
+    first, (layers, own) = architecture(spec.network).first, head(spec, spec.outputs)
     heads = Ensemble("heads", spec.heads, layers)
-    return Network(inputs(spec, OBSERVATION, TASK), (*encoder, *begins(spec), *appended(spec, TASK), heads, *own))
+    begun = (*begins(spec), *first, *appended(spec, TASK))
+    return Network(inputs(spec, OBSERVATION, TASK), (*encoder, *begun, heads, *own))

@@ -38,10 +38,10 @@ def allocate(spec: LearnerSpec, rows: int) -> Batches:
     """Allocate space for `batches_per_request` batches of `rows` rows. It is pinned if the device is a GPU, which then
     copies from it asynchronously."""
     count, pinned = spec.config.batches_per_request, spec.config.device == "cuda"
-    rows_of = [torch.empty(count, rows, *shape, dtype=dtype, pin_memory=pinned) for shape, dtype in fields(spec)]
-    of_tasks = [torch.empty(spec.networks.num_tasks, pin_memory=pinned) for _ in range(2)]
-    measured = np.zeros((spec.networks.num_tasks, moments.SIZE))
-    return Batches(*(tensor.numpy() for tensor in (*rows_of, *of_tasks)), measured)
+    of_rows = [((count, rows, *shape), dtype) for shape, dtype in fields(spec)]
+    shapes = [*of_rows, *[((spec.networks.num_tasks,), torch.float32)] * 2]
+    arrays = [torch.empty(shape, dtype=dtype, pin_memory=pinned).numpy() for shape, dtype in shapes]
+    return Batches(*arrays)._replace(return_moments=np.zeros((spec.networks.num_tasks, moments.SIZE)))
 
 
 class Crew:

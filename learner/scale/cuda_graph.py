@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,9 +18,14 @@ class Recorded:
     overwrites the result. Random numbers continue the stream of `generator`.
     """
 
-    def __init__(self, function: Callable[..., dict[str, Tensor]], generator: torch.Generator) -> None:
+    def __init__(
+        self, function: Callable[..., dict[str, Tensor]], generator: torch.Generator, pool: Any = None
+    ) -> None:
+        """Recordings with one `pool`, a handle of torch.cuda.graph_pool_handle, share the memory of what lives within a
+        call."""
         self.function = function
         self.generator = generator
+        self.pool = pool
         self.calls = 0
         self.aside: torch.cuda.Stream | None = None
         self.graph: torch.cuda.CUDAGraph | None = None
@@ -41,7 +47,7 @@ class Recorded:
             graph.register_generator_state(self.generator)
             try:
                 # thread_local: threads that write a checkpoint may use CUDA during the recording.
-                with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
                     self.outputs = self.function(*self.inputs)
             except RuntimeError as error:
                 error.add_note("This happened while an update was recorded; --learner.no-record makes updates without.")

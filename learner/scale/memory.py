@@ -5,12 +5,18 @@ from __future__ import annotations
 import math
 
 from learner.agents.catalogue import described
+from learner.networks.description import BatchNorm, Network, placed
 from learner.networks.sizes import activations, largest_residual, parameters
 from learner.networks.spec import IMPALA_CHANNELS, NetworkSpec
 from learner.spec import Sharding
 
 BFLOAT16 = 2
 OVERHEAD_BYTES = 150_000_000
+
+
+def normalises_batch(network: Network) -> bool:
+    """Whether the rows of a batch depend on each other in a network."""
+    return any(isinstance(place.layer, BatchNorm) for place in placed(network))
 
 
 def critic_parameters(spec: NetworkSpec) -> int:
@@ -48,6 +54,7 @@ def footprint(
     sharding: Sharding,
     replicas: int,
     device: str,
+    task_gradients: bool = False,
 ) -> dict[str, int]:
     """Return the peak memory, in bytes, of each rank on its device, by purpose.
 
@@ -55,6 +62,8 @@ def footprint(
         batch_size: rows of an update, over all ranks.
         most_batches: number of batches in memory at once.
         sharding: how the ranks share the critic (learner.scale.sharding).
+        task_gradients: whether gradients of tasks are compared. Networks in which rows depend on each other, and
+            discrete agents, then hold the gradient of every task (learner.agents.task_gradients).
     """
     number = 8 if precision == "float64" else 4
     # On a CPU factors may be rounded to bfloat16 but stored in float32 (learner.scale.precision).
@@ -65,13 +74,15 @@ def footprint(
     rows = batch_size // (replicas if divided else ranks)
     networks = described(spec).networks(spec)
     heads = math.gcd(parts, spec.heads) if divided else 1  # parts into which the heads are divided
+    # Critics that normalise over the batch see states and next states together.
+    joint = 2 if normalises_batch(networks["critic"]) else 1
     layers = sum(
-        activations(network) // (heads if name == "critic" else 1)
+        joint * activations(network) // (heads if name == "critic" else 1)
         for name, network in networks.items()
         if name != "target"
     )
     # Logits, softmaxes and their gradients.
-    outputs = 6 * spec.heads * spec.outputs * number
+    outputs = 6 * joint * spec.heads * spec.outputs * spec.output_tasks * number
     outputs += encoder_activations(spec) * number
     row = (2 if spec.image else 8) * spec.observation_size + 4 * (spec.action_size + 2) + 8
     block = largest_residual(networks["critic"])
@@ -88,6 +99,8 @@ def footprint(
         # On a CPU in bfloat16, rounded factors are kept in addition to the originals, which adds half.
         "activations": rows * (layers * factor * (3 if half and device == "cpu" else 2) // 2 + outputs),
         "batches": 2 * most_batches * row * batch_size,
+        # Each by itself, then all in one tensor.
+        "task_gradients": 2 * spec.num_tasks * critic * number if task_gradients and (joint > 1 or not policy) else 0,
     }
     if device == "cpu":
         if found["gathered"]:

@@ -22,9 +22,10 @@ from learner.networks.description import (
     UnitNorm,
     placed,
 )
+from learner.networks.registry import architecture
 from learner.networks.sizes import activations, operations
 from learner.networks.spec import NetworkSpec
-from learner.scale.memory import critic_parameters
+from learner.scale.memory import critic_parameters, normalises_batch
 from learner.spec import Ranks, Sharding
 
 WAYS: tuple[Sharding, ...] = ("replicate", "tensor", "shard")
@@ -61,20 +62,22 @@ CORES = Speeds({"float64": 5e10, "float32": 1e11, "tf32": 1e11, "bf16": 2e11}, 1
 
 def update_flops(spec: NetworkSpec, config: LearnerConfig, rows: int = 0) -> tuple[int, int]:
     """Return the floating-point operations in the layers of an update of so many rows, by default those of a batch, in
-    the mean over updates that move the policy and those that do not: (those of the critic, those of the policy)."""
+    the mean over updates that move the policy and those that do not: (those of the critic, those of the policy).
+    Gradient surgery and measures of conflict are not counted."""
     networks, rows = described(spec).networks(spec), rows or config.batch_size
     critic, policy = networks["critic"], networks.get("policy")
     # Critics that normalise over the batch see states and next states together.
-    joint = 2 if any(isinstance(place.layer, BatchNorm) for place in placed(critic)) else 1
+    joint = 2 if normalises_batch(critic) else 1
     # Target: forward. Critic's loss: forward, and gradients of weights and inputs. Without task embeddings nothing
     # below the first layer learns from it.
     found = joint * (4 * operations(critic) - (0 if spec.learned_embeddings else first_layers(critic)))
-    if policy is None:
-        return rows * found, 0
+    if policy is None:  # the online critic chooses the next action
+        return rows * (found + operations(critic)), 0
     # Policy's loss: the critic's forward, and gradients of inputs alone.
     found += 2 * operations(critic) // config.policy_interval
     # Forward for the target and for the loss; gradients of weights, and of inputs except the first layer's.
-    moving = (3 * operations(policy) - first_layers(policy)) // config.policy_interval
+    seen = 2 if architecture(spec.network).joint_policy else 1
+    moving = seen * (3 * operations(policy) - first_layers(policy)) // config.policy_interval
     return rows * found, rows * (operations(policy) + moving)
 
 

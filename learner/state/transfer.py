@@ -32,13 +32,16 @@ from learner.scale.sharding import put
 from learner.spec import MEAN, RANDOM, Origin
 from learner.state.dcp import plain_errors
 
+KEPT_STEPS = 1000.0  # steps that the moments of an origin's running returns count for
+
 
 @torch.no_grad()
 def begin_from(learner: Learner, origin: Origin) -> None:
     """Load the networks of the origin into a new learner. Every rank must call this.
 
     In the first layers, inputs and actions that the origin did not have get weights of zero, so that its outputs do not
-    change. In the output layers, actions that it did not have keep the new learner's weights.
+    change, except for networks that normalise all inputs together (simbav2). In the output layers, actions that it did
+    not have keep the new learner's weights.
     """
     old = origin.networks
     with torch.device("meta"):  # only shapes are needed: making orthogonal matrices of this size would take long
@@ -63,9 +66,11 @@ def begin_from(learner: Learner, origin: Origin) -> None:
             put(parameter, grow(key, saved[name][key], fresh(parameter), columns, networks[1][name]))
         for key, statistic in module.named_buffers():
             if key in saved[name]:  # statistics of observations
-                of_inputs = columns[: 1 if "observation_norm" in key else 2]
-                same = saved[name][key].shape == statistic.shape
-                statistic.copy_(saved[name][key] if same else by_columns(saved[name][key], statistic, of_inputs))
+                old_statistic, of_inputs = saved[name][key], columns[: 1 if "observation_norm" in key else 2]
+                inner = of_first_member(key, networks[1][name]).rpartition(".")[0] not in before_dense(
+                    networks[1][name]
+                )
+                statistic.copy_(old_statistic if inner else by_columns(old_statistic, statistic, of_inputs))
     if old.embedding_inputs and not new.embedding_inputs and origin.embeddings[0] != RANDOM:
         fold_embedding(saved, ours, origin)
     if state.table() is not None:
@@ -82,8 +87,11 @@ def begin_from(learner: Learner, origin: Origin) -> None:
         if task >= 0:
             learner.normalizer.minimum[index] = others["normalizer"]["minimum"][task]
             learner.normalizer.maximum[index] = others["normalizer"]["maximum"][task]
-            if "moments" in others["normalizer"]:
-                learner.normalizer.moments[index] = others["normalizer"]["moments"][task]
+            if "moments" in others["normalizer"]:  # with the weight of a few steps: those of this run replace them
+                count, mean, squares, largest = others["normalizer"]["moments"][task]
+                kept = count.clamp(max=KEPT_STEPS)
+                own = torch.stack([kept, mean, squares * kept / count.clamp_min(1.0), largest])
+                learner.normalizer.moments[index] = own
     learner.refresh()
 
 
@@ -139,8 +147,8 @@ def grow(key: str, saved: Tensor, begun: Tensor, columns: Sequence[tuple[int, in
     layer, _, part = of_first_member(key, network).rpartition(".")
     if layer in dense_ends(network.layers) and part == "weight":
         return by_columns(saved, torch.zeros_like(begun), columns)
-    if saved.shape != begun.shape and len(saved) == sum(was for was, _ in columns[:2]):
-        return by_columns(saved, begun, columns[:2])  # of observation and action, before the first Dense
+    if layer in before_dense(network) and len(saved) == sum(was for was, _ in columns[:2]):
+        return by_columns(saved, begun, columns[:2])  # of observation and action
     if layer in dense_ends(network.layers, last=True):  # one or more rows for every action
         grown = begun.clone()
         rows = min(len(saved), len(begun))
@@ -152,6 +160,16 @@ def grow(key: str, saved: Tensor, begun: Tensor, columns: Sequence[tuple[int, in
             "last Dense layers can be enlarged: train on the origin's tasks, or with a network that begins with a Dense"
         )
     return saved
+
+
+def before_dense(network: Network) -> set[str]:
+    """Return the names of the layers before the first Dense."""
+    found = set()
+    for place in placed(network):
+        if isinstance(place.layer, Dense):
+            break
+        found.add(place.path)
+    return found
 
 
 def by_columns(saved: Tensor, begun: Tensor, columns: Sequence[tuple[int, int]]) -> Tensor:

@@ -86,7 +86,10 @@ class Place:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SnapshotError(f"{path} cannot be read: {error}") from error
         if body.get("format") != FORMAT:
-            raise SnapshotError(f"{path} is not a {FORMAT} manifest")
+            raise SnapshotError(
+                f"{path} has the format {body.get('format')}, and this version reads {FORMAT}: use the version that "
+                "wrote it"
+            )
         result: dict[str, Any] = body
         return result
 

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -72,6 +73,35 @@ def test_a_stopped_study_goes_on_where_it_was(tmp_path: Path, how: str) -> None:
     assert "a trial" in page and "better than the first" in page and "squared error" in page
     told, _ = study(file, "status").communicate(timeout=60)
     assert "2 done" in told and "nothing drives it now" in told
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(tmp_path: Path) -> None:
+    file = written(tmp_path, {"brc": {}}, **{"checkpoint-interval": 100_000})
+    first = study(file)
+    try:
+        wait_for_steps(first, tmp_path, "mine-brc-0", 800)
+        for child in psutil.Process(first.pid).children():
+            child.kill()
+        said, _ = first.communicate(timeout=60)
+    finally:
+        first.kill()
+    assert first.returncode == 1 and "failed with exit code -9" in said and "not done: mine-brc-0" in said
+    second = study(file)
+    said, _ = second.communicate(timeout=200)
+    assert second.returncode == 0, said
+    more = study(written(tmp_path, {"brc": {}}, steps=2800, **{"checkpoint-interval": 100_000}))
+    said, _ = more.communicate(timeout=200)
+    assert more.returncode == 0 and "mine-brc-0 begins" in said, said
+    assert tiny.rows(tmp_path, "mine-brc-0", "metrics")[-1]["env_steps"] == 2800
+
+
+def test_words_that_name_no_study_are_one_sentence(tmp_path: Path) -> None:
+    file = written(tmp_path, {"brc": {}})
+    for words in (["list"], ["status", "another"], ["stop"]):
+        done = study(file, *words)
+        said, _ = done.communicate(timeout=60)
+        assert done.returncode == 2 and said.startswith("brc: ") and len(said.splitlines()) == 1, said
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_failed_run_does_not_keep_the_others_from_being_trained(tmp_path: Path) -> None:

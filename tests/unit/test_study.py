@@ -72,11 +72,19 @@ def test_like_takes_the_learner_of_another_preset(tmp_path: Path) -> None:
     assert of_learner(PRESETS["brc-mse"]()) == {"learner.loss": "mse"}
 
 
+def test_a_variant_says_the_last_word_however_it_is_spelt(tmp_path: Path) -> None:
+    options = {"learner.policy-depth": 2}
+    variants = {"xqc": {"like": "xqc", "learner.policy_depth": 1}}
+    (member, *_) = study(tmp_path, options=options, variants=variants).members("/runs")
+    assert member.config.learner.policy_depth == 1 and member.config.learner.depth == 4
+
+
 def test_an_agent_for_each_task_and_one_that_begins_with_another(tmp_path: Path) -> None:
     variants = {
         "all": {},
         "alone": {"alone": True},
         "transfer": {"from": "all", "tasks": ["dmc/walker-walk"]},
+        "each": {"from": "all", "alone": True, "tasks": ["dmc/walker-run"]},
     }
     members = study(tmp_path, seeds=[3], variants=variants).members("/runs")
     tasks = [task.name for task in resolve(("quickstart",))]
@@ -84,9 +92,11 @@ def test_an_agent_for_each_task_and_one_that_begins_with_another(tmp_path: Path)
         ("quickstart",),
         *((task,) for task in tasks),
         ("dmc/walker-walk",),
+        ("dmc/walker-run",),
     ]
     assert len({member.name for member in members}) == len(members)
-    assert members[-1].after == "mine-all-3" and members[-1].config.origin == "/runs/mine-all-3"
+    for member in members[-2:]:
+        assert member.after == "mine-all-3" and member.config.origin == "/runs/mine-all-3"
 
 
 @pytest.mark.parametrize(
@@ -101,6 +111,16 @@ def test_an_agent_for_each_task_and_one_that_begins_with_another(tmp_path: Path)
         ({"options": {"name": "x"}}, "the study sets name itself: leave it out"),
         ({"variants": {"a": {"like": "nothing"}}}, "there is no preset 'nothing'"),
         ({"variants": {"a": {"from": "b"}}}, "'b' is no variant with one agent to begin with"),
+        ({"variants": {"a": {"from": "a"}}}, "'a' itself begins with another"),
+        ({"variants": {"a": {"alone": True}, "b": {"from": "a"}}}, "'a' is no variant with one agent"),
+        ({"variants": {"a b": {}, "a-b": {}}}, "variants 'a b' and 'a-b' both have the run mine-a-b-0"),
+        ({"variants": {"a": 3}}, "a: 3 is to map options to values"),
+        ({"variants": {"a": {"like": ["x"]}}}, "like ['x'] is to be a name"),
+        ({"variants": {"a": {"alone": 1}}}, "alone 1 is to be true or false"),
+        ({"options": [1]}, "options: [1] is to map options to values"),
+        ({"preset": ["a"]}, "there is no preset ['a']"),
+        ({"seeds": [True]}, "`seeds` is to be a list of whole numbers"),
+        ({"seeds": [0, 0]}, "`seeds` has a seed twice"),
         ({"variants": {"a": {"alone": True, "tasks": ["dmc/dog-rum"]}}}, "did you mean dmc/dog-run"),
     ],
 )
@@ -126,7 +146,7 @@ def test_a_run_of_other_options_is_not_taken_for_this_one(tmp_path: Path) -> Non
     check_members([member])
     other = replace(member.config, learner=replace(member.config.learner, width=64))
     (folder / "config.yaml").write_text(yaml.safe_dump(plain({"preset": "quickstart", **asdict(other)})))
-    with pytest.raises(ConfigError, match="was begun with another learner than the study has now"):
+    with pytest.raises(ConfigError, match=r"was begun with --learner.width 64, and the study has 32 now"):
         check_members([member])
 
 
