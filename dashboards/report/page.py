@@ -54,6 +54,7 @@ def render(series: Sequence[Series], title: str = "", score: float | None = None
     """Return the page as HTML."""
     runs = [run for one in series for run in one.runs]
     tasks = [(task, [task_curve(one, task) for one in series]) for task in sections.tasks_of(series)]
+    table = [sections.task_row(series, task, curves) for task, curves in tasks]
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
@@ -73,7 +74,8 @@ def render(series: Sequence[Series], title: str = "", score: float | None = None
         same_tasks=sections.same_tasks(series),
         comparisons=[compared(group, score) for group in comparison.alike(series)],
         tasks=[drawing(sections.task_figure(series, task, curves)) for task, curves in tasks],
-        table=[sections.task_row(series, task, curves) for task, curves in tasks],
+        table=table,
+        peers=any(row["peers"] for row in table),
         times=[drawing(figure) for figure in sections.time_figures(series)],
         events=[events(one, run) for one in series for run in one.runs],
         differing=sections.differing(runs),

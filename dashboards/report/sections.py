@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from actors.benchmarks.catalogue import all_tasks, normalized
-from dashboards.report import published
+from dashboards.report import peers, published
 from dashboards.report.curves import Curve, Series, by_success, episodes, score_curve
 from dashboards.report.figures import Figure, Line, Spans, short
 from dashboards.report.runs import Run
@@ -119,7 +119,8 @@ def random_value(series: Sequence[Series], task: str) -> float | None:
 
 
 def task_row(series: Sequence[Series], task: str, curves: Sequence[Curve | None]) -> dict[str, Any]:
-    """Return a task's newest values: of random actions, and of each series with the paper's value at the same steps."""
+    """Return a task's newest values: of random actions, of each series with the paper's value at the same steps, and of
+    agents of that task alone at the most steps of a series."""
     paper = published.curve(task)
     newest = [
         curve
@@ -130,6 +131,7 @@ def task_row(series: Sequence[Series], task: str, curves: Sequence[Curve | None]
         "task": task,
         "random": random_value(series, task),
         "newest": newest,
+        "peers": peers.at(task, max((curve.steps[-1] for curve in curves if curve is not None), default=-1.0)),
         "digits": 2 if by_success(task) else 1,
     }
 

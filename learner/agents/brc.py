@@ -77,8 +77,8 @@ def initial_state(
     device: torch.device | str = "cpu",
     prepare: Callable[[nn.Module], None] = lambda module: None,
 ) -> BRCState:
-    """Return new networks, initialised from torch's global generator, and their optimisers, with moments of zero. The
-    target is an exact copy of the critic.
+    """Return new networks, the target an exact copy of the critic, and their optimisers, with moments of zero. The seed
+    that torch's global generator was last given determines the initial values.
 
     `prepare` is called with every network, the target included, while it has no memory yet: it may divide it.
     """
@@ -211,7 +211,7 @@ def critic_gram(
 def conflicts(
     state: BRCState, batch: Batch, noise: Tensor, temperature: Tensor, config: LearnerConfig
 ) -> dict[str, Tensor]:
-    """Return how much the gradients of tasks conflict in the parameters of the critic that they share."""
+    """Return how much the gradients of tasks conflict in the critic's parameters, its task embeddings left out."""
     losses, target = critic_losses(state, batch, noise[0], temperature, config, "batch")
     of = shares(batch.task_ids, state.spec.num_tasks, losses.dtype)
     return conflict(critic_gram(state, batch, losses, target, of, config, embeddings=False))

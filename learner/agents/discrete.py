@@ -129,7 +129,7 @@ def critic_losses(state: DiscreteState, batch: Batch, config: LearnerConfig) -> 
 def conflicts(
     state: DiscreteState, batch: Batch, noise: Tensor, temperature: Tensor, config: LearnerConfig
 ) -> dict[str, Tensor]:
-    """Return how much the gradients of tasks conflict in the parameters of the critic that they share."""
+    """Return how much the gradients of tasks conflict in the critic's parameters, its task embeddings left out."""
     losses, _, _ = critic_losses(state, batch, config)
     of = shares(batch.task_ids, len(state.critic.available), losses.dtype)
     leaves = [leaf for leaf in state.critic_optimizer.flat.leaves if leaf is not state.table()]

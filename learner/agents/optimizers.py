@@ -159,6 +159,8 @@ class AdamW:
 
     def _average(self, moved: list[Tensor], gradients: list[Tensor]) -> None:
         """Average gradients over ranks: those of a part of the network over the ranks that hold the same part."""
+        if self.ranks.count == 1:
+            return
         divided = {id(leaf) for leaf in self.flat.divided}
         parts = [gradient for leaf, gradient in zip(moved, gradients, strict=True) if id(leaf) in divided]
         whole = [gradient for leaf, gradient in zip(moved, gradients, strict=True) if id(leaf) not in divided]

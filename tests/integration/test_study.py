@@ -37,7 +37,7 @@ OPTIONS: dict[str, Any] = {
 def written(tmp_path: Path, variants: dict[str, Any], **changes: Any) -> Path:
     file = tmp_path / "mine.yaml"
     document = {"about": "a trial", "preset": "quickstart", "seeds": [0], "options": OPTIONS | changes}
-    file.write_text(yaml.safe_dump(document | {"variants": variants}))
+    file.write_text(yaml.safe_dump(document | {"variants": variants}, sort_keys=False))
     return file
 
 

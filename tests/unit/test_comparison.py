@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from actors.benchmarks.catalogue import all_tasks
 from dashboards.events import Entry, LearnerReady
+from dashboards.report import peers
 from dashboards.report.comparison import alike, final_scores, price, table, whole
 from dashboards.report.curves import Series, minutes, petaflop, steps, updates
 from dashboards.report.runs import Run, merged
@@ -94,3 +96,13 @@ def test_agents_of_a_task_each_are_one_run() -> None:
     assert whole_run.evaluations[0].score_mean == pytest.approx(0.3)
     short = merged("both", [one, run("b", {1001: {"b": 0.5}})])
     assert [row.env_steps for row in short.evaluations] == [1003]
+
+
+def test_published_agents_of_one_task_are_beside_a_task() -> None:
+    found = peers.at("dmc/dog-run", 500_000)
+    assert [peer.value for peer in found] == sorted((peer.value for peer in found), reverse=True) and len(found) == 7
+    xqc = next(peer for peer in found if peer.agent == "XQC")
+    assert xqc.value == pytest.approx(450.0) and xqc.action_repeat == 2
+    assert peers.at("dmc/dog-run", 1e9) == [] and peers.at("metaworld/reach", 1e5) == []
+    named = {task for agent in peers.document()["agents"].values() for task in agent["tasks"]}
+    assert {"dmc/dog-run", "dmc/cartpole-balance", "humanoid-bench/h1-run"} <= named & set(all_tasks())

@@ -25,7 +25,7 @@ def study(tmp_path: Path, **changes: object) -> Study:
         "variants": {"brc": {}, "squared error": {"learner.loss": "mse"}},
     }
     file = tmp_path / "mine.yaml"
-    file.write_text(yaml.safe_dump(document | changes))
+    file.write_text(yaml.safe_dump(document | changes, sort_keys=False))
     return load(file)
 
 
