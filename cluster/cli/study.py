@@ -84,9 +84,8 @@ def stop(found: Study, runs_folder: str) -> int:
     return 0
 
 
-def page(found: Study, members: list[Member], output: str) -> int:
-    """Write the page of a study: its variants side by side."""
-    from dashboards.report.page import write_series  # it imports matplotlib
+def loaded_variants(found: Study, members: list[Member]) -> dict[str, list[Run]]:
+    """Return the runs of each variant that have begun, with those of single tasks together."""
     from dashboards.report.runs import load, merged
 
     registry = find_registry(Path(members[0].config.runs_folder))
@@ -102,9 +101,17 @@ def page(found: Study, members: list[Member], output: str) -> int:
         elif runs:
             one = runs[0] if len(runs) == 1 else merged(found.run_name(variant, seed), runs)
             loaded.setdefault(variant, []).append(one)
+    return loaded
+
+
+def page(found: Study, members: list[Member], output: str) -> int:
+    """Write the page of a study: its variants side by side."""
+    loaded = loaded_variants(found, members)
     if not loaded:
         print("no run has begun yet, so there is no page")
         return 1
+    from dashboards.report.page import write_series  # it imports matplotlib
+
     file = Path(output) if output else driver.folder_of(found, members[0].config.runs_folder) / REPORT
     write_series(loaded, file, f"{found.name}: {found.about}", found.score)
     print(file)

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from dashboards.report import aggregate
-from dashboards.report.curves import Axis, Curve, Series, minutes, petaflop, score_curve, steps, updates
+from dashboards.report.curves import Axis, Curve, Series, minutes, score_curve, steps, teraflop, updates
 from dashboards.report.figures import Figure, Line
 
 AXES: tuple[tuple[str, Axis], ...] = (
     ("environment steps of each task", steps),
     ("updates", updates),
     ("minutes", minutes),
-    ("1e15 operations in updates", petaflop),
+    ("1e12 operations in updates", teraflop),
 )
 THRESHOLDS = np.linspace(0.0, 1.0, 101)
 WHOLE = 0.95  # share of the steps of the longest run of a series from which a run counts as whole

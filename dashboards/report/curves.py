@@ -47,9 +47,9 @@ def minutes(run: Run, row: EvaluationRow) -> float | None:
     return None if row.elapsed_s is None else row.elapsed_s / 60.0
 
 
-def petaflop(run: Run, row: EvaluationRow) -> float | None:
-    """Return the floating-point operations in the products of all updates so far, in 1e15."""
-    return row.updates * run.update_flops / 1e15 if run.update_flops else None
+def teraflop(run: Run, row: EvaluationRow) -> float | None:
+    """Return the floating-point operations in the products of all updates so far, in 1e12."""
+    return row.updates * run.update_flops / 1e12 if run.update_flops else None
 
 
 class Curve(NamedTuple):
