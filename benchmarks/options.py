@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import tyro
 
-from benchmarks.learner import BATCHES, calls_per_s, learner_spec, noise, update
+from benchmarks.learner import BATCHES, NUM_TASKS, calls_per_s, learner_spec, noise, update
 from benchmarks.report import alternate, compare
 from learner.learner import Learner
 from learner.networks.spec import network_spec
@@ -49,6 +49,7 @@ def main(
     widths: tuple[int, ...] = (256, 512),
     cases: tuple[str, ...] = (),
     batch_size: int = 256,
+    tasks: int = NUM_TASKS,
     seconds: float = 2.0,
     repeats: int = 5,
     threads: int = 1,
@@ -60,6 +61,7 @@ def main(
         widths: widths of the critic.
         cases: options to measure; all if none is named.
         batch_size: rows in an update.
+        tasks: number of tasks.
         seconds: length of a repeat of either side.
         repeats: repeats of each side.
         threads: threads of torch.
@@ -71,6 +73,7 @@ def main(
     torch.set_num_threads(threads)
     for width in widths:
         base = learner_spec(width, batch_size, "float32", "cpu", threads)
+        base = replace(base, networks=replace(base.networks, num_tasks=tasks))
         plain, batches = Learner(base), noise(base)
         for case in cases or OPTIONS:
             config = replace(base.config, **OPTIONS[case])
@@ -78,7 +81,7 @@ def main(
             spec = replace(base, config=config, networks=network_spec(config, **sizes))
             other = Learner(spec)
             sides = alternate(partial(speed, other, batches, seconds), partial(speed, plain, batches, seconds), repeats)
-            result = compare("options", f"{case} w{width}-b{batch_size}", "updates/s", *sides)
+            result = compare("options", f"{case} w{width}-b{batch_size}-tasks{tasks}", "updates/s", *sides)
             flops = sum(update_flops(spec.networks, config))
             result.print(
                 threads=threads,

@@ -197,9 +197,11 @@ def test_ranks_divide_any_ensemble(tmp_path: Path, count: int, replicas: int, ne
     assert json.loads((tmp_path / "metrics.json").read_text()) == pytest.approx(metrics, rel=1e-3)
 
 
-@pytest.mark.parametrize("network", ["xqc", "flash", pytest.param("simbav2", marks=pytest.mark.long)])
-def test_ranks_normalise_over_the_rows_of_all(tmp_path: Path, network: str) -> None:
-    """Their statistics, and the gradients that flow through these, are those of one rank with all rows."""
+@pytest.mark.parametrize(
+    "network", ["xqc", "flash", *(pytest.param(name, marks=pytest.mark.long) for name in ("mlp", "simba", "simbav2"))]
+)
+def test_ranks_make_the_updates_of_one_with_every_network(tmp_path: Path, network: str) -> None:
+    """Statistics of BatchNorm, and the gradients that flow through these, are those of one rank with all rows."""
     networks = {"network": network}
     run(tmp_path, 2, "replicate", precision="float64", networks=networks)
     reference, metrics = alone("float64", networks=networks)
