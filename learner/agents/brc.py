@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from learner.agents import tanh_normal
 from learner.agents.interface import Agent, Batch
-from learner.agents.losses import backward, critic_loss, target_over_heads, value_over_heads
+from learner.agents.losses import backward, critic_loss, row_losses, target_over_heads, value_over_heads
 from learner.agents.optimizers import AdamW, adam_of_scalar, adamw
 from learner.agents.surgery import conflict, surgery_of
 from learner.agents.task_gradients import Shares, by_rows, by_tasks, seen, shares
@@ -181,8 +181,7 @@ def critic_losses(
         outputs = state.critic(*joint_rows(batch, next_actions), twice(embedding))[:, : len(target)]
     else:
         outputs = state.critic(batch.observations, batch.actions, embedding)
-    losses = critic_loss(config).rows(outputs, target)
-    return losses / len(losses) if config.heads_loss == "mean" else losses, target
+    return row_losses(outputs, target, config), target
 
 
 def critic_gram(
@@ -202,8 +201,7 @@ def critic_gram(
         return by_tasks([losses], lambda weights: [weights.expand_as(losses)], of, leaves)
     with seen(state.critic) as layers:
         embedding = state.critic.embed(batch.task_ids)
-        again = critic_loss(config).rows(state.critic(batch.observations, batch.actions, embedding), target)
-    again = again / len(again) if config.heads_loss == "mean" else again
+        again = row_losses(state.critic(batch.observations, batch.actions, embedding), target, config)
     rows = None if table is None else embedding
     return by_rows(layers, [again], lambda weights: [weights.expand_as(again)], of, rows, table)
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from learner.agents.interface import Agent, Batch
-from learner.agents.losses import backward, critic_loss, target_over_heads
+from learner.agents.losses import backward, critic_loss, row_losses, target_over_heads
 from learner.agents.optimizers import AdamW, adamw
 from learner.agents.surgery import conflict, surgery_of
 from learner.agents.task_gradients import by_tasks, shares
@@ -121,9 +121,7 @@ def critic_losses(state: DiscreteState, batch: Batch, config: LearnerConfig) -> 
     outputs = state.critic(observations, batch.task_ids)
     taken = batch.actions[:, 0].long()
     chosen = outputs[:, torch.arange(len(taken), device=taken.device), taken]
-    losses = loss.rows(chosen, target)
-    values = loss.values(chosen.detach())
-    return losses / len(losses) if config.heads_loss == "mean" else losses, target, values
+    return row_losses(chosen, target, config), target, loss.values(chosen.detach())
 
 
 def conflicts(

@@ -114,6 +114,12 @@ def target_over_heads(loss: Loss, outputs: Tensor, config: LearnerConfig) -> Ten
     return outputs if config.target == "mean" else least(loss, outputs)
 
 
+def row_losses(outputs: Tensor, target: Tensor, config: LearnerConfig) -> Tensor:
+    """Return the losses (H, B) of rows, whose sum over heads is the loss of a row."""
+    rows = critic_loss(config).rows(outputs, target)
+    return rows / len(rows) if config.heads_loss == "mean" else rows
+
+
 def backward(rows: Tensor, weights: Tensor | None = None) -> Tensor:
     """Set the gradients of the losses of rows (H, B), summed over heads: of their mean over rows or, after surgery, of
     their sum with these weights (B,). Return the mean, 0-d."""

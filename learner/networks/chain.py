@@ -19,7 +19,7 @@ from torch.distributed.tensor import DTensor
 
 from learner.networks import norm
 from learner.networks.description import Dense, Layer, LayerNorm, ReLU, Residual
-from learner.networks.layers import Products
+from learner.networks.layers import Products, as_factor, as_result
 from learner.networks.parallel import Parts, local
 
 
@@ -189,10 +189,10 @@ class Chain:
             kind = operation.kind
             if kind == "dense":
                 weight, bias = next(parameters), next(parameters)
-                weight = weight if self.rounded is not None else self.factor(weight)
-                factor = self.factor(x) if factor is None else factor
+                weight = weight if self.rounded is not None else as_factor(weight, self.products)
+                factor = as_factor(x, self.products) if factor is None else factor
                 kept += (factor, weight)
-                x, factor = self.result(torch.bmm(factor, weight.mT)), None
+                x, factor = as_result(torch.bmm(factor, weight.mT), self.products), None
                 x = x if operation.columns is None else operation.columns.gather(x, 2)
                 if operation.shifts:
                     shift = bias
@@ -232,7 +232,7 @@ class Chain:
                 if wanted and not operation.shifts:
                     slot = slots.pop()
                     torch.sum(gradient, dim=1, dtype=slot.dtype, out=slot)
-                rounded = self.factor(gradient)
+                rounded = as_factor(gradient, self.products)
                 rounded = rounded if operation.columns is None else operation.columns.own(rounded, 2)
                 if wanted and self.products == "exact":
                     torch.bmm(rounded.mT, factor, out=slots.pop())
@@ -240,13 +240,13 @@ class Chain:
                     # A GPU sums in float32 and need not round the sums. CPUs have no such product.
                     torch.bmm(rounded.mT, factor, out_dtype=torch.float32, out=slots.pop())
                 elif wanted:
-                    slots.pop().copy_(self.result(torch.bmm(rounded.mT, factor)))
+                    slots.pop().copy_(as_result(torch.bmm(rounded.mT, factor), self.products))
                 if index == 0 and not into:
                     return None
                 if operation.joins and self.products == "exact" and operation.columns is None:
                     gradient = torch.baddbmm(ended.pop(), rounded, weight)
                 else:
-                    gradient = self.result(torch.bmm(rounded, weight))
+                    gradient = as_result(torch.bmm(rounded, weight), self.products)
                     gradient = gradient if operation.columns is None else operation.columns.add(gradient)
                     gradient = ended.pop() + gradient if operation.joins else gradient
             elif kind == "norm":
@@ -284,16 +284,6 @@ class Chain:
             self.slot_sizes = [math.prod(shape) for shape in self.slot_shapes]
         parts = gradients.split(self.slot_sizes)
         return [part.view(shape) for part, shape in zip(parts, self.slot_shapes, strict=True)]
-
-    def factor(self, tensor: Tensor) -> Tensor:
-        """Return a factor of a product in its precision."""
-        if self.products == "exact":
-            return tensor
-        return tensor.bfloat16() if self.products == "bfloat16" else tensor.bfloat16().to(tensor.dtype)
-
-    def result(self, tensor: Tensor) -> Tensor:
-        """Return the result of a product in its precision. `bfloat16` gives bfloat16."""
-        return tensor.bfloat16().to(tensor.dtype) if self.products == "rounded" else tensor
 
 
 class Run(torch.autograd.Function):

@@ -25,8 +25,6 @@ class Dense:
 
     orthogonal: with this gain, each of `blocks` blocks of rows by itself.
     he_normal: normal with variance 2 / inputs, cut at two standard deviations (flax).
-    he_uniform: uniform with variance 2 / inputs.
-    uniform: between -gain and gain.
 
     If `projected`, every row of W, the incoming weights of an output, has norm 1 from the start, and again after every
     step of an optimiser.
@@ -35,7 +33,7 @@ class Dense:
     name: str
     outputs: int
     gain: float = math.sqrt(2.0)
-    start: Literal["orthogonal", "he_normal", "he_uniform", "uniform"] = "orthogonal"
+    start: Literal["orthogonal", "he_normal"] = "orthogonal"
     bias: bool = True
     projected: bool = False
     blocks: int = 1

@@ -6,23 +6,31 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from learner.networks import description
 from learner.networks.description import Dense
-from learner.networks.parallel import Parts, local
+from learner.networks.parallel import Parts, local, over_ranks
 
 TINY = 1e-8  # the least norm that a row of weights is divided by
-
-
 Products = Literal["exact", "bfloat16", "rounded"]
 Statistics = Literal["running", "batch", "learned"]
+
+
+def as_factor(tensor: Tensor, products: Products) -> Tensor:
+    """Return a factor of a product in the precision of products."""
+    if products == "exact":
+        return tensor
+    return tensor.bfloat16() if products == "bfloat16" else tensor.bfloat16().to(tensor.dtype)
+
+
+def as_result(tensor: Tensor, products: Products) -> Tensor:
+    """Return the result of a product in the precision of products. `bfloat16` gives bfloat16."""
+    return tensor.bfloat16().to(tensor.dtype) if products == "rounded" else tensor
 
 
 class Linear(nn.Linear):
@@ -52,11 +60,6 @@ class Linear(nn.Linear):
                 nn.init.uniform_(self.weight, -most, most)
                 with torch.no_grad():
                     self.weight.erfinv_().mul_(math.sqrt(2.0) * std).clamp_(-2.0 * std, 2.0 * std)
-            case "he_uniform":
-                bound = math.sqrt(6.0 / self.in_features)
-                nn.init.uniform_(self.weight, -bound, bound)
-            case "uniform":
-                nn.init.uniform_(self.weight, -self.layer.gain, self.layer.gain)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
         self.project()
@@ -64,11 +67,8 @@ class Linear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         if self.products == "exact":
             return F.linear(x, self.weight, self.bias)
-        factors = x.bfloat16(), self.weight.bfloat16()
-        if self.products == "rounded":
-            product = F.linear(factors[0].to(x.dtype), factors[1].to(x.dtype)).bfloat16().to(x.dtype)
-        else:
-            product = F.linear(*factors).to(x.dtype)
+        product = F.linear(as_factor(x, self.products), as_factor(self.weight, self.products))
+        product = as_result(product, self.products).to(x.dtype)
         return product if self.bias is None else product + self.bias
 
     @torch.no_grad()
@@ -242,26 +242,3 @@ def projected(network: nn.Module) -> list[Projected]:
 
 def batch_norms(network: nn.Module) -> list[BatchNorm]:
     return [part for part in network.modules() if isinstance(part, BatchNorm)]
-
-
-class _OverRanks(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, own: Tensor, count: int) -> Tensor:
-        ctx.count = count
-        found = own.clone()
-        dist.all_reduce(found)
-        return found.div_(count)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> Any:
-        found = gradients[0].clone()
-        dist.all_reduce(found)
-        return found.div_(ctx.count), None
-
-
-def over_ranks(own: Tensor, count: int) -> Tensor:
-    """Return the mean of the tensors of `count` ranks. Every rank computes a part of the loss from it, whose gradients
-    are averaged over ranks."""
-    found: Tensor = _OverRanks.apply(own, count)  # type: ignore[no-untyped-call]
-    return found

@@ -1,4 +1,5 @@
-"""What ranks exchange when each computes some columns of dense layers, or some members of an ensemble.
+"""What ranks exchange when each computes some columns of dense layers, some members of an ensemble, or some rows of a
+batch whose statistics are those of all.
 
 All ranks have the same inputs and the same gradients of outputs, and end with the same outputs and gradients of inputs.
 """
@@ -87,6 +88,29 @@ def spread(x: Tensor, parts: Parts) -> Tensor:
 def collected(part: Tensor, parts: Parts) -> Tensor:
     """Return the parts (n, ...) of all ranks as (count * n, ...). All ranks must compute the same function of that."""
     found: Tensor = _Collected.apply(part, parts)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _OverRanks(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, count: int) -> Tensor:
+        ctx.count = count
+        found = own.clone()
+        dist.all_reduce(found)
+        return found.div_(count)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        found = gradients[0].clone()
+        dist.all_reduce(found)
+        return found.div_(ctx.count), None
+
+
+def over_ranks(own: Tensor, count: int) -> Tensor:
+    """Return the mean of the tensors of `count` ranks. Every rank computes a part of the loss from it, whose gradients
+    are averaged over ranks."""
+    found: Tensor = _OverRanks.apply(own, count)  # type: ignore[no-untyped-call]
     return found
 
 
