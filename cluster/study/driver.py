@@ -138,7 +138,7 @@ def run(study: Study, members: Sequence[Member], at_once: int, say: Callable[[st
         states = [state_of(registry, member) for member in members]
         waiting = [member for member, state in zip(members, states, strict=True) if state not in ("done", "live")]
         say(f"study {study.name}: {len(members)} runs, {len(members) - len(waiting)} done or live, {at_once} at a time")
-        drive(study, waiting, at_once, plans[0].config.learner.ranks, registry, stopped, say)
+        drive(study, waiting, at_once, max(plan.config.learner.ranks for plan in plans), registry, stopped, say)
     if stopped.is_set():
         return 130
     left = [member.name for member in members if state_of(registry, member) != "done"]
