@@ -130,6 +130,12 @@ def room(tasks: Sequence[Task], rows: int, observation_size: int) -> np.ndarray:
     return np.zeros((rows, *shape), tasks[0].observation_dtype)
 
 
+def place(inputs: np.ndarray, task: Task, observations: np.ndarray, rows: slice) -> None:
+    """Copy what a policy sees of the inputs of a task's copies to rows of `observations` (all rows, *shape)."""
+    seen = inputs.shape[1] - task.privileged_size
+    observations[rows, :seen] = inputs[:, :seen]
+
+
 class Actor:
     """Acts in all its pools with one policy call a step. Bad numbers do not reach replay: see `door`.
 
@@ -199,7 +205,7 @@ class Actor:
         if self.policy is None:
             return random_actions(self.rng, self.num_actions, self.spec.action_size)
         for pool in self.pools:
-            self.observations[pool.rows, : pool.inputs.shape[1]] = pool.inputs
+            place(pool.inputs, pool.task, self.observations, pool.rows)
         return self.policy.explore(self.observations, self.rng)
 
     def pull(self) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from actors.actor import random_actions, room
+from actors.actor import place, random_actions, room
 from actors.benchmarks.benchmark import Task
 from actors.copies import Copies, Played
 from actors.environments import copy_seed
@@ -144,7 +144,7 @@ class Evaluator:
                 actions = np.concatenate(each)
             else:
                 for pool in active:
-                    observations[pool.rows, : pool.inputs.shape[1]] = pool.inputs
+                    place(pool.inputs, pool.environment.task, observations, pool.rows)
                 actions = policy.act(observations)
             if self.copies.making:
                 self.copies.begin()  # after the policy's first call, which allocates its memory

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import imageio.v3 as imageio
 import numpy as np
 
-from actors.actor import room
+from actors.actor import place, room
 from actors.backends import gl
 from actors.backends.gl import NoRenderer
 from actors.benchmarks.catalogue import backend_of
@@ -53,7 +53,7 @@ def film(
     while not over:
         if length % every == 0 and len(camera.frames) < MOST_FRAMES:
             camera.shoot()
-        observations[:, : inputs.shape[1]] = inputs
+        place(inputs, spec.tasks[task], observations, slice(1))
         environment.send(policy.act(observations)[:, : spec.tasks[task].action_size])
         step = environment.recv()
         total, length = total + float(step.rewards[0]), length + 1

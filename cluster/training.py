@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from actors.backends.returned import Astray, BadEnvironment, Exited
+from actors.benchmarks.catalogue import benchmark_of
 from actors.causes import Cause
 from cluster.config.paths import absolute
 from cluster.config.schema import Config
@@ -57,6 +58,9 @@ def train(config: Config, preset: str) -> int:
         Console([task.name for task in plan.tasks], config.steps) as console,
         stop_requests(console.say, folder.presence),
     ):
+        for task in plan.tasks:
+            if caution := benchmark_of(task.name).caution(task):
+                console.say(f"note: {task.name} {caution}")
         if stray:
             console.say(f"{sentence(stray)}: this serial run can only be resumed with {DISTRIBUTED}")
         goes_on_with = DISTRIBUTED if stray else ""

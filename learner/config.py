@@ -45,6 +45,8 @@ class LearnerConfig:
     target: Literal["mean", "min"] = setting("mean", resume="fixed")
     """What the critic's target and the policy's value take from the heads: the mean, as in the paper, or the head with
     the smaller value, whose whole distribution is the target."""
+    privileged: bool = setting(True, resume="fixed")
+    """Whether the critic sees the privileged observations of tasks that have them. Without, nobody does."""
     heads_loss: Literal["sum", "mean"] = "sum"
     """Whether the losses of the critic's heads are added or averaged."""
     num_bins: int = setting(101, 2, 4096, resume="fixed")

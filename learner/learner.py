@@ -78,6 +78,7 @@ def make_learner(
     observation_size: int,
     action_size: int,
     num_tasks: int = 1,
+    privileged_size: int = 0,
     num_actions: tuple[int, ...] = (),
     image: tuple[int, ...] = (),
     seed: int = 0,
@@ -95,6 +96,7 @@ def make_learner(
         observation_size=observation_size,
         action_size=action_size,
         num_tasks=num_tasks,
+        privileged_size=privileged_size,
         num_actions=num_actions,
         image=image,
     )
@@ -263,7 +265,8 @@ class Learner:
         variance = (observations - mean).square().mean(dim=0)
         average_over_ranks([variance], self.ranks)
         for norm in self.observed:
-            norm.observe(mean, variance, self.spec.config.batch_size)
+            seen = len(norm.mean)  # policies do not see the last numbers, if those are privileged
+            norm.observe(mean[:seen], variance[:seen], self.spec.config.batch_size)
 
     def _diagnosed(self, moves: bool, *tensors: Tensor) -> dict[str, Tensor]:
         """Make an update with diagnostics. This is the function that is recorded: one recording serves all updates that

@@ -49,19 +49,22 @@ class DmControlEnvironment:
         self.actions[:] = self.scale(actions)
 
     def recv(self) -> Step:
-        observations = np.empty((self.copies, self.task.observation_size), np.float32)
-        rewards = np.empty(self.copies, np.float32)
+        observations = np.empty((self.copies, *self.task.observation_shape), np.float32)
+        rewards = np.zeros(self.copies, np.float32)
         terminated, truncated = np.zeros(self.copies, bool), np.zeros(self.copies, bool)
         for index, environment in enumerate(self.environments):
-            timestep = environment.step(self.actions[index])
-            self.lengths[index] += 1
+            for _ in range(self.task.action_repeat):
+                timestep = environment.step(self.actions[index])
+                self.lengths[index] += 1
+                rewards[index] += timestep.reward
+                # At dm_control's own time limit the discount stays 1; a task that ends itself sets it to 0.
+                terminated[index] = timestep.last() and timestep.discount == 0.0
+                # lqr has no limit of its own.
+                over = timestep.last() or self.lengths[index] >= self.task.environment_limit
+                truncated[index] = over and not terminated[index]
+                if over:
+                    break
             observations[index] = self._flatten(timestep.observation)
-            rewards[index] = timestep.reward
-            # At dm_control's own time limit the discount stays 1; a task that ends itself sets it to 0.
-            terminated[index] = timestep.last() and timestep.discount == 0.0
-            # lqr has no limit of its own.
-            limit = timestep.last() or self.lengths[index] >= self.task.episode_limit
-            truncated[index] = limit and not terminated[index]
         next_inputs = after_resets(observations, terminated | truncated, self._reset)
         return Step(observations, rewards, terminated, truncated, np.zeros(self.copies, bool), next_inputs)
 
@@ -74,13 +77,13 @@ class DmControlEnvironment:
     def fast_forward(
         self, resets: Sequence[int], actions: Sequence[np.ndarray], begun: Sequence[Any] = ()
     ) -> np.ndarray:
-        inputs = np.zeros((self.copies, self.task.observation_size), np.float32)
+        inputs = np.zeros((self.copies, *self.task.observation_shape), np.float32)
         for copy, environment in enumerate(self.environments):
             for _ in range(resets[copy]):
                 inputs[copy] = self._flatten(environment.reset().observation)
-            for action in actions[copy]:
+            for action in np.repeat(actions[copy], self.task.action_repeat, axis=0):
                 inputs[copy] = self._flatten(environment.step(self.scale(action)).observation)
-            self.lengths[copy] = len(actions[copy])
+            self.lengths[copy] = len(actions[copy]) * self.task.action_repeat
         return inputs
 
     def frame(self) -> np.ndarray:

@@ -42,32 +42,50 @@ class EnvpoolEnvironment:
             num_envs=self.copies,
             seed=[int(seed) for seed in seeds],
             num_threads=min(threads, self.copies),
-            max_episode_steps=task.episode_limit,
+            max_episode_steps=task.environment_limit,
             **dict(task.options),
             **(FILM if film else {}),
         )
         space = self.pool.action_space
         self.scale: Taken = indices if task.num_actions else mujoco_scaler(space.low, space.high)
         self.ids = np.arange(self.copies, dtype=np.int32)
-        self.never = np.zeros(self.copies, bool)
+        self.sent = np.zeros((self.copies, *space.shape), space.dtype)
 
     def reset(self) -> np.ndarray:
         return self._flatten(self.pool.reset()[0])
 
     def send(self, actions: np.ndarray) -> None:
-        self.pool.send(self.scale(actions), self.ids)
+        self.sent = self.scale(actions)
+        self.pool.send(self.sent, self.ids)
 
     def recv(self) -> Step:
-        observed, rewards, terminated, truncated, info = self.pool.recv()
-        observations = self._flatten(observed)
+        observations, rewards, terminated, truncated, successes = self._received()
+        for _ in range(self.task.action_repeat - 1):
+            on = np.flatnonzero(~(terminated | truncated))
+            if not len(on):
+                break
+            self.pool.send(self.sent[on], self.ids[on])
+            observations[on], more, terminated[on], truncated[on], again = self._received()
+            rewards[on] += more
+            successes[on] |= again
         next_inputs = observations
         if terminated.any() or truncated.any():
             ended = np.flatnonzero(terminated | truncated)
             next_inputs = observations.copy()
             next_inputs[ended] = self.restart(ended)
-        key = self.task.success_key
-        successes = info[key] > 0.5 if key else self.never
         return Step(observations, rewards, terminated, truncated, successes, next_inputs)
+
+    def _received(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Wait for a step of the copies that were sent actions, and return its results in their order."""
+        observed, rewards, terminated, truncated, info = self.pool.recv()
+        key = self.task.success_key
+        return (
+            self._flatten(observed),
+            rewards,
+            terminated,
+            truncated,
+            info[key] > 0.5 if key else np.zeros(len(rewards), bool),
+        )
 
     def restart(self, copies: np.ndarray) -> np.ndarray:
         return self._flatten(self.pool.reset(self.ids[copies])[0])
@@ -84,8 +102,9 @@ class EnvpoolEnvironment:
             for _ in range(count):
                 inputs[copy] = self._flatten(self.pool.reset(one)[0])[0]
             for action in taken:
-                self.pool.send(self.scale(action[None]), one)
-                inputs[copy] = self._flatten(self.pool.recv()[0])[0]
+                for _ in range(self.task.action_repeat):
+                    self.pool.send(self.scale(action[None]), one)
+                    inputs[copy] = self._flatten(self.pool.recv()[0])[0]
         return inputs
 
     def frame(self) -> np.ndarray:

@@ -29,6 +29,7 @@ class Copy:
     def __init__(self, task: Task, seed: int, environment: Any, exact: bool = False) -> None:
         self.environment = environment
         self.name = task.name
+        self.repeat = task.action_repeat
         self.seed: int | None = seed
         self.exact = exact
         self.generators = Generators(seed, exact)
@@ -48,7 +49,7 @@ class Copy:
         return [row.reshape(self.shape) for row in (scaled.copy() if scaled is actions else scaled)]
 
     def reset(self, begun: dict[str, Any] | None = None) -> np.ndarray:
-        """Reset, and return the observation (observation_size,). `begun` is the state of an equal copy's generators
+        """Reset, and return the observation (*observation_shape,). `begun` is the state of an equal copy's generators
         before the same reset."""
         seed, self.seed = self.seed, None
         if begun:
@@ -63,7 +64,16 @@ class Copy:
         return self.returned.reset(found)
 
     def step(self, action: Any) -> CopyStep:
-        """Make a step with an action that `taken` returned."""
+        """Make a step with an action that `taken` returned, which is held for the task's `action_repeat`."""
+        step = self._once(action)
+        for _ in range(self.repeat - 1):
+            if step.terminated or step.truncated:
+                break
+            more = self._once(action)
+            step = more._replace(reward=step.reward + more.reward, success=step.success or more.success)
+        return step
+
+    def _once(self, action: Any) -> CopyStep:
         try:
             with self.generators:
                 found = self.environment.step(action)
@@ -74,7 +84,7 @@ class Copy:
 
 def make_copy(task: Task, seed: int, exact: bool = False, film: bool = False) -> Copy:
     """Make a copy of a task. Random numbers that are drawn meanwhile come from separate generators too."""
-    options = {"max_episode_steps": task.episode_limit} | dict(task.options)
+    options = {"max_episode_steps": task.environment_limit} | dict(task.options)
     if film:
         options["render_mode"] = "rgb_array"
     with Generators(seed, exact=True):
@@ -159,7 +169,7 @@ def are_alike(task: Task, seed: int, one: Copy, other: Copy) -> bool:
 
 
 def episode(one: Copy, actions: np.ndarray) -> np.ndarray:
-    """Return a copy's results for these actions, at most until its episode ends: (steps, observation_size + 3)."""
+    """Return a copy's results for these actions, at most until its episode ends: (steps, size + 3)."""
     steps: list[np.ndarray] = []
     for action in one.taken(actions):
         step = one.step(action)
@@ -187,7 +197,7 @@ class GymnasiumEnvironment:
         self.actions = self.made[0].taken(actions)
 
     def recv(self) -> Step:
-        observations = np.empty((self.copies, self.task.observation_size), np.float32)
+        observations = np.empty((self.copies, *self.task.observation_shape), np.float32)
         rewards = np.empty(self.copies, np.float32)
         terminated, truncated, successes = (np.zeros(self.copies, bool) for _ in range(3))
         for copy, (one, action) in enumerate(zip(self.made, self.actions, strict=True)):
@@ -201,7 +211,7 @@ class GymnasiumEnvironment:
     def fast_forward(
         self, resets: Sequence[int], actions: Sequence[np.ndarray], begun: Sequence[Any] = ()
     ) -> np.ndarray:
-        inputs = np.zeros((self.copies, self.task.observation_size), np.float32)
+        inputs = np.zeros((self.copies, *self.task.observation_shape), np.float32)
         for copy, one in enumerate(self.made):
             for _ in range(resets[copy] - 1):
                 one.reset()

@@ -39,7 +39,7 @@ class Astray(BadEnvironment):
 class CopyStep(NamedTuple):
     """Results of one step of one copy."""
 
-    observation: np.ndarray  # (observation_size,) float32
+    observation: np.ndarray  # (size,) float32, privileged numbers included
     reward: float
     terminated: bool
     truncated: bool
@@ -59,7 +59,7 @@ class Returned:
         self.shapes |= {key: (size,) for key, size in task.observation_keys if math.prod(self.shapes[key]) != size}
 
     def reset(self, found: Any) -> np.ndarray:
-        """Return the observation (observation_size,) float32 from the result of `reset`."""
+        """Return the observation (size,) float32 from the result of `reset`."""
         if not (isinstance(found, tuple) and len(found) == 2):
             raise BadEnvironment(f"{self.task.name}: its reset returned {brief(found)}, not (observation, info)")
         if found[0] is None and not self.begun:  # later, None only costs an episode
@@ -83,7 +83,7 @@ class Returned:
         )
 
     def observation(self, observed: Any) -> np.ndarray:
-        """Return (observation_size,) float32, with the parts of a dictionary in the order of the task's keys."""
+        """Return (size,) float32, with the parts of a dictionary in the order of the task's keys."""
         if self.single:
             return self._part("", observed)
         if not isinstance(observed, Mapping):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -13,6 +13,7 @@ class Task:
 
     Attributes:
         observation_keys: (key, size) in the order in which they are flattened; the key of a single array is "".
+        privileged_keys: the last of these keys, which only the critic sees.
         episode_limit: steps after which an episode is cut.
         library_id: its name in the benchmark's first backend; with gymnasium what `gymnasium.make` takes, such as
             Hopper-v5 or package.module:Name-v0.
@@ -21,6 +22,11 @@ class Task:
             success by itself, under `success` or `is_success`.
         num_actions: the number of discrete actions, 0 for continuous ones. A discrete action is one number, its index.
         image: (frames, height, width) of observations that are stacks of uint8 frames; otherwise empty.
+        repeatable: whether a fresh copy reaches the same state by as many resets and the same actions since the last.
+            It does not where steps draw random numbers, or where something is carried over from episode to episode.
+        action_repeat: steps of the environment for which an action is held. A step of a run is one action: its reward
+            is the sum, and its observation the last. `repeated` sets it.
+        own_limit: if actions are repeated, steps of the environment after which an episode is cut.
         bounds: leave it empty. A `describe` fills it with actors.backends.actions.bounds of the environment that it
             has looked at; the backend compares it with every copy.
     """
@@ -31,9 +37,13 @@ class Task:
     episode_limit: int
     library_id: str
     options: tuple[tuple[str, Any], ...] = ()
+    privileged_keys: tuple[str, ...] = ()
     success_key: str = ""
     num_actions: int = 0
     image: tuple[int, ...] = ()
+    repeatable: bool = True
+    action_repeat: int = 1
+    own_limit: int = 0
     bounds: str = ""
 
     @property
@@ -44,13 +54,46 @@ class Task:
     def short_name(self) -> str:
         return self.name.split("/", 1)[1]
 
+    def __post_init__(self) -> None:
+        last = tuple(key for key, _ in self.observation_keys[len(self.observation_keys) - len(self.privileged_keys) :])
+        if self.privileged_keys != last or (last and not self.observation_size):
+            raise ValueError(f"privileged_keys {self.privileged_keys} of {self.name} must be the last of several keys")
+
     @property
     def observation_size(self) -> int:
-        return sum(size for _, size in self.observation_keys)
+        """The numbers that policy and critic see."""
+        return sum(size for key, size in self.observation_keys if key not in self.privileged_keys)
+
+    @property
+    def privileged_size(self) -> int:
+        """The numbers that only the critic sees; they follow the others."""
+        return sum(size for key, size in self.observation_keys if key in self.privileged_keys)
 
     @property
     def observation_shape(self) -> tuple[int, ...]:
-        return self.image or (self.observation_size,)
+        """The shape of what an environment observes, privileged numbers included."""
+        return self.image or (self.observation_size + self.privileged_size,)
+
+    @property
+    def environment_limit(self) -> int:
+        """Steps of the environment itself after which an episode is cut."""
+        return self.own_limit or self.episode_limit
+
+    def repeated(self, times: int) -> Task:
+        """Return the task with every action held for `times` steps of the environment."""
+        limit = self.environment_limit
+        return replace(self, action_repeat=times, own_limit=limit if times > 1 else 0, episode_limit=-(-limit // times))
+
+    def with_privileged(self, keys: Collection[str]) -> Task:
+        """Return the task with those of its keys that are in `keys` privileged. Raises ValueError if all are."""
+        own = tuple(one for one in self.observation_keys if one[0] in keys)
+        shared = tuple(one for one in self.observation_keys if one[0] not in keys)
+        return replace(self, observation_keys=shared + own, privileged_keys=tuple(key for key, _ in own))
+
+    def unprivileged(self) -> Task:
+        """Return the task without its privileged observations."""
+        shared = tuple((key, size) for key, size in self.observation_keys if key not in self.privileged_keys)
+        return replace(self, observation_keys=shared, privileged_keys=())
 
     @property
     def observation_dtype(self) -> str:
@@ -81,6 +124,8 @@ class Benchmark:
             is not clipped. It is called with the return and success of one episode, and with their means over episodes.
         by_success: whether curves show the share of episodes with success instead of returns.
         prepare: called before an environment of its library is made, once or more often.
+        caution: task -> what one must know before its results are compared, in a sentence that follows its name; "" for
+            nothing. The console says it when a run begins.
         describe: makes a task from a name that `tasks` lacks, for a benchmark whose tasks depend on what is installed.
             Raises UnknownNameError with the reason.
     """
@@ -92,6 +137,7 @@ class Benchmark:
     score: Callable[[Task, float, float], float | None] = no_score
     by_success: bool = False
     prepare: Callable[[], None] = lambda: None
+    caution: Callable[[Task], str] = lambda task: ""
     describe: Callable[[str], Task] | None = None
 
     def __post_init__(self) -> None:

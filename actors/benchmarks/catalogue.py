@@ -19,6 +19,9 @@ OURS = (
     "atari",
     "humanoid_bench",
     "shadow_hand",
+    "playground",
+    "myosuite",
+    "robotics",
     "gymnasium_tasks",
 )
 GROUP = "brc.benchmarks"  # of entry points

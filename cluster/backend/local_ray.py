@@ -31,7 +31,7 @@ def local_ray(plan: Plan, gpus: int = 0) -> Iterator[None]:
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # only this run's processes use it, on the loopback
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     config = plan.config
-    batch = 8 * config.learner.batch_size * (plan.observation_size + plan.action_size + 4)
+    batch = 8 * config.learner.batch_size * (plan.observation_size + plan.privileged_size + plan.action_size + 4)
     in_flight = (config.learner.requests_in_flight + 1) * config.learner.batches_per_request * batch
     folder, _ = ray_folder(config.ray_folder)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -53,9 +53,9 @@ def export(plan: Plan, message: PolicyMessage, manifest: Manifest, folder: Path)
     The tensors have the names of learner.networks.registry.policy, and task_embeddings is scaled already. The graph
     takes `observation` (rows, observation) float32 and `task` (rows,) int64. It gives `action`, the deterministic
     action in [-1, 1], and `mean` and `log_std` of the distribution before its tanh. policy.json lists the parts of an
-    observation. For the actions of every task it has the dtype, the bounds `low` and `high` (null where there is no
-    bound), and the values `least` and `most` that -1 and 1 stand for. The function makes a copy of every task to learn
-    these values."""
+    observation that the policy sees, and for how many steps of the environment an action is held. For the actions of
+    every task it has the dtype, the bounds `low` and `high` (null where there is no bound), and the values `least` and
+    `most` that -1 and 1 stand for. The function makes a copy of every task to learn these values."""
     folder.mkdir(parents=True, exist_ok=True)
     about = {
         "observation_size": plan.observation_size,
@@ -65,9 +65,10 @@ def export(plan: Plan, message: PolicyMessage, manifest: Manifest, folder: Path)
         "tasks": [
             {
                 "name": task.name,
-                "observation": [{"key": key, "size": size} for key, size in task.observation_keys],
+                "observation": [{"key": key, "size": size} for key, size in task.unprivileged().observation_keys],
                 "observation_size": task.observation_size,
                 "action_size": task.action_size,
+                "action_repeat": task.action_repeat,
                 "action": bounds(task, plan.config.actors.backend),
             }
             for task in plan.tasks

@@ -73,6 +73,12 @@ def dmc_dogs() -> Config:
     return Config(tasks=("dmc-dogs",))
 
 
+def dmc_dogs_repeat_2() -> Config:
+    """The four dog tasks with every action held for two steps and 500 decisions an episode, as the published agents of
+    one task (XQC, SimbaV2, SimBa, SAC) have it; half a million steps are their million frames."""
+    return Config(tasks=("dmc-dogs",), steps=500_000, actors=ActorsConfig(action_repeat=2))
+
+
 def dmc_humanoids() -> Config:
     """The paper's three humanoid tasks at width 4096: the other half of DMC-hard."""
     return Config(tasks=("dmc-humanoids",))
@@ -91,6 +97,21 @@ def metaworld_50() -> Config:
 def metaworld_dmc_80() -> Config:
     """TD-MPC2's 80 tasks in one agent at width 4096: MetaWorld's 50, and 30 with dm_control's bodies."""
     return replace(metaworld_50(), tasks=("metaworld-dmc-80",), replay=ReplayConfig(capacity=500_000))
+
+
+def playground_locomotion() -> Config:
+    """MuJoCo Playground's 19 tasks of legged robots in one agent, at width 4096."""
+    return Config(tasks=("playground-locomotion",), replay=ReplayConfig(capacity=500_000))
+
+
+def playground_manipulation() -> Config:
+    """MuJoCo Playground's ten tasks of arms and hands in one agent, at width 4096."""
+    return Config(tasks=("playground-manipulation",), replay=ReplayConfig(capacity=500_000))
+
+
+def myo_10() -> Config:
+    """The ten tasks of MyoSuite's hand that published agents of one task are compared on, at width 4096."""
+    return Config(tasks=("myo-10",))
 
 
 def dmc_all() -> Config:
@@ -153,9 +174,13 @@ FUNCTIONS = (
     quickstart_discrete,
     single_task,
     dmc_dogs,
+    dmc_dogs_repeat_2,
     dmc_humanoids,
     dmc_hard,
     dmc_all,
+    playground_locomotion,
+    playground_manipulation,
+    myo_10,
     metaworld_50,
     metaworld_dmc_80,
     hb_medium,

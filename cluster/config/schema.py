@@ -26,6 +26,11 @@ class ActorsConfig:
     """Threads of each task's environment pool."""
     backend: Literal["envpool", "dm_control", "ale-py"] = setting("envpool", resume="fixed in lock step")
     """Library for tasks that several libraries can run: the tasks of dm_control and of Atari."""
+    action_repeat: int = setting(1, 1, 100, resume="fixed")
+    """Steps of the environment for which an action is held, in training and in evaluation. A step of a run is then one
+    action, its reward the sum. Atari has --atari.frame-skip instead."""
+    privileged_keys: tuple[str, ...] = setting((), resume="fixed")
+    """Parts of the observations of gymnasium's tasks, keys of their Dict, that only the critic sees."""
     balance: Literal["fixed", "auto"] = "fixed"
     """auto moves actors to the slowest benchmark from those that wait for it, as long as the learner waits too."""
     cpus: float = setting(1.0, 0.0, 1024.0)
@@ -39,7 +44,7 @@ class ActorsConfig:
     environment, such as humanoid-bench actors/humanoid_bench.yaml. A benchmark not named has the run's own."""
     of: dict[str, float] = field(default_factory=dict)
     """Values for the actors of one benchmark, instead of the values above: names and numbers, such as dmc.count 32
-    metaworld.copies 2. The options are count, copies, threads, cpus, deadline and memory."""
+    metaworld.copies 2. The options are count, copies, threads, cpus, deadline, memory and action-repeat."""
 
 
 @dataclass(frozen=True)

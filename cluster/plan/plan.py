@@ -44,6 +44,10 @@ class Plan:
         return max(task.observation_size for task in self.tasks)
 
     @property
+    def privileged_size(self) -> int:
+        return max(task.privileged_size for task in self.tasks)
+
+    @property
     def action_size(self) -> int:
         return max(task.action_size for task in self.tasks)
 
@@ -54,6 +58,7 @@ class Plan:
             observation_size=self.observation_size,
             action_size=self.action_size,
             num_tasks=len(self.tasks),
+            privileged_size=self.privileged_size,
             num_actions=tuple(task.num_actions for task in self.tasks) if self.most_actions else (),
             image=self.tasks[0].image,
         )
@@ -185,7 +190,7 @@ class Plan:
         """Return the spec of the evaluator of a benchmark's tasks, or of all tasks."""
         config = self.config
         return EvaluatorSpec(
-            tasks=configured_tasks(self.tasks, replace(config.atari, one_life=False)),
+            tasks=games(self.tasks, replace(config.atari, one_life=False)),
             played=tuple(index for index, task in enumerate(self.tasks) if benchmark in ("", task.benchmark)),
             episodes=config.evaluation.episodes,
             observation_size=self.observation_size,
@@ -199,12 +204,13 @@ class Plan:
 
 def make_plan(config: Config) -> Plan:
     """Return a run's plan. Raises UnknownNameError for unknown tasks and ValueError for limits that would deadlock."""
-    tasks = configured_tasks(resolve(config.tasks), config.atari)
+    tasks = configured_tasks(resolve(config.tasks), config)
     learner, replay = config.learner, config.replay
     samples_per_step = learner.updates_per_step * learner.batch_size
     copies = most_copies(config, tasks)
     ahead = -(-max_ahead(config, copies) // replay.shards)
     least_ahead = math.ceil(learner.batch_size / samples_per_step)
+    privileged = tuple(task.privileged_size for task in tasks)
     shards = []
     for index in range(replay.shards):
         storage = StorageSpec(
@@ -218,6 +224,7 @@ def make_plan(config: Config) -> Plan:
             stack=stack_of(tasks),
             n_step=learner.n_step,
             discount=learner.discount,
+            privileged=privileged if any(privileged) else (),
             weights=tuple(replay.task_weights.get(task.name, 1.0) for task in tasks) if replay.task_weights else (),
         )
         limit = RateLimit(
@@ -239,7 +246,7 @@ def part_of(actors: ActorsConfig, benchmark: str) -> ActorsConfig:
     changes: dict[str, Any] = {}
     for name, value in actors.of.items():
         if name.startswith(f"{benchmark}."):
-            field = name.rsplit(".", 1)[1]
+            field = name.rsplit(".", 1)[1].replace("-", "_")
             changes[field] = type(getattr(actors, field))(value)
     return replace(actors, of={}, **changes)
 
@@ -259,7 +266,20 @@ def push_rows(config: Config, copies: int, stack: int) -> int:
     return copies * (2 * config.replay.segment_length + stack)
 
 
-def configured_tasks(tasks: Sequence[Task], atari: AtariConfig) -> tuple[Task, ...]:
+def configured_tasks(tasks: Sequence[Task], config: Config) -> tuple[Task, ...]:
+    """Return the tasks with the configured options of Atari, privileged observations and repeats of actions."""
+    found = []
+    for task in games(tasks, config.atari):
+        part = part_of(config.actors, task.benchmark)
+        if task.benchmark == "gymnasium":
+            task = task.with_privileged(part.privileged_keys)
+        if not config.learner.privileged:
+            task = task.unprivileged()
+        found.append(task.repeated(part.action_repeat))
+    return tuple(found)
+
+
+def games(tasks: Sequence[Task], atari: AtariConfig) -> tuple[Task, ...]:
     """Return the tasks with the configured options of Atari."""
     return tuple(configured(task, **vars(atari)) if task.benchmark == "atari" else task for task in tasks)
 

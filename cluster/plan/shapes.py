@@ -17,13 +17,16 @@ def shapes(tasks: Sequence[Task]) -> dict[str, dict[str, str]]:
 
 def shape(task: Task) -> dict[str, str]:
     keys = [f"{key} {size}" for key, size in task.observation_keys if key]
-    numbers = f"{task.observation_size} numbers" + (f" ({', '.join(keys)})" if keys else "")
+    numbers = f"{task.observation_size + task.privileged_size} numbers" + (f" ({', '.join(keys)})" if keys else "")
+    if task.privileged_keys:
+        numbers += f", the last {task.privileged_size} for the critic alone"
+    repeated = f", each of {task.action_repeat} steps of the environment" if task.action_repeat > 1 else ""
     bounds = {"bounds of actions": task.bounds} if task.bounds else {}
     return {
         "observations": f"images of {' x '.join(map(str, task.image))}" if task.image else numbers,
         "actions": f"one of {task.num_actions}" if task.num_actions else f"{task.action_size} numbers",
         **bounds,
-        "episodes": f"{task.episode_limit} steps at most",
+        "episodes": f"{task.episode_limit} steps at most{repeated}",
     }
 
 

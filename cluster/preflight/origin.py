@@ -21,7 +21,13 @@ from learner.state.checkpoint import Checkpoints
 if TYPE_CHECKING:
     from learner.spec import Origin
 
-SIZES = ("observation_size", "action_size", "num_tasks", "num_actions")  # fields that may differ from the origin's
+SIZES = (
+    "observation_size",
+    "privileged_size",
+    "action_size",
+    "num_tasks",
+    "num_actions",
+)  # fields that may differ from the origin's
 
 
 def successor(path: Path, tasks: tuple[str, ...], keep: bool) -> tuple[str, Config]:

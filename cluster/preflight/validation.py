@@ -15,7 +15,7 @@ from actors.benchmarks.catalogue import BACKENDS, UnknownNameError, backend_of, 
 from cluster.config.fields import BOUNDS, flag, get
 from cluster.config.schema import Config
 from cluster.errors import ConfigError
-from cluster.plan.plan import Plan, make_plan, max_ahead, most_copies
+from cluster.plan.plan import Plan, make_plan, max_ahead, most_copies, part_of
 from cluster.plan.runtime import runtime
 from cluster.preflight.machine import Machine, this_machine
 from cluster.preflight.ray_folder import ray_folder
@@ -59,6 +59,7 @@ def check(config: Config, machine: Machine | None = None) -> Plan:
     check_device(config, machine)
     check_ranks(config, machine)
     check_kinds(config, tasks)
+    check_privileged(config, tasks)
     check_weights(config, [task.name for task in tasks])
     check_actors(config, list(dict.fromkeys(task.benchmark for task in tasks)))
     check_budget(config, tasks)
@@ -162,11 +163,39 @@ def check_kinds(config: Config, tasks: Sequence[Task]) -> None:
         )
 
 
+def check_privileged(config: Config, tasks: Sequence[Task]) -> None:
+    """Check which observations only the critic sees. Raises ConfigError."""
+    wanted, known = config.actors.privileged_keys, set[str]()
+    for task in tasks:
+        keys = {key for key, _ in task.observation_keys if key}
+        if task.benchmark == "gymnasium":
+            known |= keys
+            if keys and keys <= set(wanted):
+                raise ConfigError(
+                    f"--actors.privileged-keys {' '.join(wanted)}: {task.name} observes nothing else, and its policy "
+                    "must see something: leave one out"
+                )
+        if task.num_actions and task.privileged_keys and config.learner.privileged:
+            raise ConfigError(f"--tasks {task.name}: its critic acts, so it can have no privileged observations")
+        if task.num_actions and task.benchmark == "gymnasium" and keys & set(wanted):
+            raise ConfigError(
+                f"--actors.privileged-keys: with the discrete actions of {task.name} the critic acts, so it can see no "
+                "more than a policy: leave it out"
+            )
+    for key in wanted:
+        if key not in known:
+            raise ConfigError(
+                f"--actors.privileged-keys {key}: no task of gymnasium observes it; "
+                + (nearest(key, sorted(known)) if known else "none of them observes a Dict")
+            )
+
+
 def check_actors(config: Config, benchmarks: list[str]) -> None:
     """Check the options for actors of single benchmarks. Raises ConfigError."""
     fields = [path.split(".")[1] for path in BOUNDS if path.startswith("actors.")]
     for name, value in config.actors.of.items():
         benchmark, _, field = name.partition(".")
+        field = field.replace("-", "_")
         if benchmark not in benchmarks:
             raise ConfigError(f"--actors.of {name}: this run has no {benchmark!r}; {nearest(benchmark, benchmarks)}")
         if field not in fields:
@@ -182,8 +211,13 @@ def check_actors(config: Config, benchmarks: list[str]) -> None:
         runtime(config.actors, benchmark)
     if config.actors.runtime and config.execution == "serial":
         raise ConfigError("--actors.runtime is for processes of their own: leave it out of serial execution")
-    if config.actors.of and config.execution == "serial":
-        raise ConfigError("--actors.of is for benchmarks with actors of their own: leave it out of serial execution")
+    of_actors = [name for name in config.actors.of if not name.endswith(("action-repeat", "action_repeat"))]
+    if of_actors and config.execution == "serial":
+        raise ConfigError(
+            f"--actors.of {of_actors[0]}: serial execution has one actor, so only action-repeat can be of a benchmark"
+        )
+    if "atari" in benchmarks and part_of(config.actors, "atari").action_repeat > 1:
+        raise ConfigError("--actors.action-repeat: Atari's games hold actions by --atari.frame-skip, set that instead")
 
 
 def check_seeds(plan: Plan) -> None:

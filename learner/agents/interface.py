@@ -17,14 +17,14 @@ Prepare = Callable[[nn.Module], None]
 
 
 class Batch(NamedTuple):
-    """B transitions. `rewards` are normalised. `masks` is 0 where the next state is terminal, else 1; with n-step
-    returns, discount^(n - 1)."""
+    """B transitions. Behind what policies see, observations may hold privileged numbers. `rewards` are normalised.
+    `masks` is 0 where the next state is terminal, else 1; with n-step returns, discount^(n - 1)."""
 
-    observations: Tensor  # (B, observation)
+    observations: Tensor  # (B, *critic_shape)
     actions: Tensor  # (B, action); the first column holds the index of a discrete action
     rewards: Tensor  # (B,)
     masks: Tensor  # (B,)
-    next_observations: Tensor  # (B, observation)
+    next_observations: Tensor  # (B, *critic_shape)
     task_ids: Tensor  # (B,) int64
 
 

@@ -90,17 +90,21 @@ class Critic(nn.Module):
 
 
 class Policy(nn.Module):
-    """The network of `registry.policy`."""
+    """The network of `registry.policy`. It does not read privileged numbers."""
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
+        self.observed = spec.observation_size if spec.privileged_size else None
         network = registry.policy(spec)
         self.steps, _ = add_layers(self, network.layers, network.shape(OBSERVATION), network)
         self.plan = planned(self.steps)
         self.norms = batch_norms(self)
 
     def forward(self, observations: Tensor, embedding: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return the mean and log standard deviation, each (batch, actions), of the Gaussian before the tanh."""
+        """Return the mean and log standard deviation, each (batch, actions), of the Gaussian before the tanh, for
+        observations as critics see them."""
+        if self.observed is not None:
+            observations = observations[:, : self.observed].contiguous()
         inputs = {OBSERVATION: observations} | ({} if embedding is None else {TASK: embedding})
         found = run(self.plan, observations, inputs)
         return found["mean"], found["log_std"]

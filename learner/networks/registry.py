@@ -51,11 +51,11 @@ def impala(width: int) -> Layers:
     return (*stages, ReLU(), Flatten())
 
 
-def inputs(spec: NetworkSpec, *names: str) -> tuple[tuple[str, Shape], ...]:
-    """Return the names and shapes of these inputs for a network of this spec. The task is left out where the network
-    does not read it."""
+def inputs(spec: NetworkSpec, *names: str, privileged: bool = False) -> tuple[tuple[str, Shape], ...]:
+    """Return the names and shapes of these inputs for a network of this spec, of one that sees `privileged` numbers or
+    one that does not. The task is left out where the network does not read it."""
     shapes: dict[str, Shape] = {
-        OBSERVATION: spec.observation_shape,
+        OBSERVATION: spec.critic_shape if privileged else spec.observation_shape,
         ACTION: (spec.action_size,),
         TASK: (spec.task_size,),
     }
@@ -93,7 +93,7 @@ def critic(spec: NetworkSpec) -> Network:
     else:
         heads = Ensemble("heads", spec.heads, layers)
         begun = (*begins(spec), *appended(spec, ACTION, TASK))
-    return Network(inputs(spec, OBSERVATION, ACTION, TASK), (*begun, heads, *own))
+    return Network(inputs(spec, OBSERVATION, ACTION, TASK, privileged=True), (*begun, heads, *own))
 
 
 def policy(spec: NetworkSpec) -> Network:

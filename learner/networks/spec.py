@@ -17,6 +17,7 @@ class NetworkSpec:
     observation_size: int
     action_size: int
     num_tasks: int
+    privileged_size: int = 0  # numbers behind an observation that only the critic sees
     width: int = LearnerConfig.width
     depth: int = LearnerConfig.depth
     heads: int = LearnerConfig.heads
@@ -49,8 +50,14 @@ class NetworkSpec:
 
     @property
     def observation_shape(self) -> tuple[int, ...]:
-        """The shape of one observation in a batch."""
+        """The shape of an observation, as policies see it."""
         return self.image or (self.observation_size,)
+
+    @property
+    def critic_shape(self) -> tuple[int, ...]:
+        """The shape of an observation in a batch, as critics see it: behind what policies see are the privileged
+        numbers."""
+        return self.image or (self.observation_size + self.privileged_size,)
 
     @property
     def embedding_inputs(self) -> int:

@@ -30,7 +30,7 @@ from replay.store.rows import Batches
 def fields(spec: LearnerSpec) -> list[tuple[tuple[int, ...], torch.dtype]]:
     """Return the shape of a row and the dtype of each field of a batch, in the order of Batch."""
     networks, number = spec.networks, torch.float32
-    observation = networks.observation_shape, getattr(torch, spec.observation_dtype)
+    observation = networks.critic_shape, getattr(torch, spec.observation_dtype)
     return [observation, ((networks.action_size,), number), ((), number), ((), number), observation, ((), torch.int64)]
 
 

@@ -84,7 +84,7 @@ def footprint(
     # Logits, softmaxes and their gradients.
     outputs = 6 * joint * spec.heads * spec.outputs * spec.output_tasks * number
     outputs += encoder_activations(spec) * number
-    row = (2 if spec.image else 8) * spec.observation_size + 4 * (spec.action_size + 2) + 8
+    row = (2 if spec.image else 8) * math.prod(spec.critic_shape) + 4 * (spec.action_size + 2) + 8
     block = largest_residual(networks["critic"])
     found = {
         "critic": critic * number // parts,

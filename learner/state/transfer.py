@@ -18,6 +18,7 @@ from learner.agents.catalogue import described
 from learner.learner import Learner
 from learner.networks.description import (
     ACTION,
+    OBSERVATION,
     TASK,
     Concat,
     Constant,
@@ -28,6 +29,7 @@ from learner.networks.description import (
     placed,
 )
 from learner.networks.modules import normalized
+from learner.networks.spec import NetworkSpec
 from learner.scale.sharding import put
 from learner.spec import MEAN, RANDOM, Origin
 from learner.state.dcp import plain_errors
@@ -59,14 +61,14 @@ def begin_from(learner: Learner, origin: Origin) -> None:
     ours = state.modules()
     networks = described(old).networks(old), described(new).networks(new)
     for name, module in ours.items():
-        columns = list(zip(*(columns_of(described[name]) for described in networks), strict=True))
+        columns = list(zip(columns_of(old, networks[0][name]), columns_of(new, networks[1][name]), strict=True))
         for key, parameter in module.named_parameters():
             if key == "task_embeddings":
                 continue
             put(parameter, grow(key, saved[name][key], fresh(parameter), columns, networks[1][name]))
         for key, statistic in module.named_buffers():
             if key in saved[name]:  # statistics of observations
-                old_statistic, of_inputs = saved[name][key], columns[: 1 if "observation_norm" in key else 2]
+                old_statistic, of_inputs = saved[name][key], columns[: 2 if "observation_norm" in key else 3]
                 inner = of_first_member(key, networks[1][name]).rpartition(".")[0] not in before_dense(
                     networks[1][name]
                 )
@@ -114,9 +116,10 @@ def fold_embedding(saved: dict[str, dict[str, Tensor]], ours: dict[str, nn.Modul
                 put(parameter, saved[name][key] + weight @ row)
 
 
-def columns_of(network: Network) -> list[int]:
-    """Return how many columns each input has in the weights of a network's first layers: observation, action, task and
-    a constant, in this order; 0 for an input that it does not have."""
+def columns_of(spec: NetworkSpec, network: Network) -> list[int]:
+    """Return how many columns each input has in the weights of a network's first layers: observation, its privileged
+    part, action, task and a constant, in this order; 0 for an input that it does not have."""
+    privileged = spec.privileged_size if network.shape(OBSERVATION) != spec.observation_shape else 0
     behind: dict[str, int] = {}
     for place in placed(network):
         match place.layer:
@@ -126,7 +129,7 @@ def columns_of(network: Network) -> list[int]:
                 behind["constant"] = 1
             case Dense():
                 found = [behind.get(name, 0) for name in (ACTION, TASK, "constant")]
-                return [place.before[0] - sum(found), *found]
+                return [place.before[0] - privileged - sum(found), privileged, *found]
     raise ValueError("the network has no Dense layer")
 
 
@@ -147,8 +150,8 @@ def grow(key: str, saved: Tensor, begun: Tensor, columns: Sequence[tuple[int, in
     layer, _, part = of_first_member(key, network).rpartition(".")
     if layer in dense_ends(network.layers) and part == "weight":
         return by_columns(saved, torch.zeros_like(begun), columns)
-    if layer in before_dense(network) and len(saved) == sum(was for was, _ in columns[:2]):
-        return by_columns(saved, begun, columns[:2])  # of observation and action
+    if layer in before_dense(network) and len(saved) == sum(was for was, _ in columns[:3]):
+        return by_columns(saved, begun, columns[:3])  # of observation and action
     if layer in dense_ends(network.layers, last=True):  # one or more rows for every action
         grown = begun.clone()
         rows = min(len(saved), len(begun))

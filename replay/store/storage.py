@@ -41,6 +41,8 @@ class StorageSpec:
         stack: frames in a sampled observation, on a new first axis; 1 adds no axis.
         n_step: environment steps of a sampled transition.
         discount: discount of rewards within these steps.
+        privileged: how many of the last numbers of each task's observations are privileged; () for none. In batches
+            they begin at the same column in all tasks.
         weights: relative frequency of each task in samples; () for equal frequencies.
     """
 
@@ -55,6 +57,7 @@ class StorageSpec:
     n_step: int = 1
     discount: float = 0.99
     weights: tuple[float, ...] = ()
+    privileged: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         counts = {len(self.tasks), len(self.observation_shapes), len(self.capacity), len(self.weights or self.tasks)}
@@ -67,6 +70,8 @@ class StorageSpec:
         least = min(*self.capacity, self.action_size, self.segment_length, self.push_rows, self.stack, self.n_step)
         if least < 1 or (self.weights and min(self.weights) <= 0):
             raise ValueError(f"sizes and weights must be positive: {self}")
+        if self.privileged and (self.stack > 1 or len(self.privileged) != len(self.tasks) or min(self.privileged) < 0):
+            raise ValueError(f"privileged {self.privileged} must have a number for each task, of flat observations")
 
     @property
     def num_tasks(self) -> int:
@@ -82,8 +87,22 @@ class StorageSpec:
     @property
     def widest(self) -> tuple[int, ...]:
         """The shape of an observation in a batch."""
+        if self.privileged:
+            return (self.shared + max(self.privileged),)
         shape = max(self.observation_shapes)
         return (self.stack, *shape) if self.stack > 1 else shape
+
+    @property
+    def shared(self) -> int:
+        """The most numbers of an observation that are not privileged."""
+        return max(shape[0] - own for shape, own in zip(self.observation_shapes, self.privileged, strict=True))
+
+    def columns(self, task: int) -> list[tuple[slice, slice]]:
+        """Return the columns of a task's flat observations and where they are in a batch."""
+        (size,) = self.observation_shapes[task]
+        own = self.privileged[task] if self.privileged else 0
+        parts = [(slice(0, size - own), slice(0, size - own))]
+        return [*parts, (slice(size - own, size), slice(self.shared, self.shared + own))] if own else parts
 
     def rows(self, task: int) -> int:
         """Return the rows of a task's ring: for `capacity` transitions, one push, and one segment, since segments are
@@ -275,11 +294,18 @@ class Storage:
             flat[2][place], masks, following = ring.look_ahead(number, spec.n_step, spec.discount)
         flat[3][place], flat[5][place] = masks, task
         for array, rows in ((flat[0], number), (flat[4], following)):
+            if spec.stack == 1 and ring.observations.ndim == 2:
+                stop = 0
+                for part, to in spec.columns(task):
+                    if stop < to.start:
+                        array[place, stop : to.start] = 0
+                    pieces.append(Piece(ring.observations[:, part], rows % ring.rows, array[:, to]))
+                    stop = to.stop
+                if stop < array.shape[1]:
+                    array[place, stop:] = 0
+                continue
             if spec.stack == 1:
-                width = ring.observations.shape[1]
-                if width < array.shape[1]:  # only flat observations differ between tasks
-                    array[place, width:] = 0
-                pieces.append(Piece(ring.observations, rows % ring.rows, array[:, :width]))
+                pieces.append(Piece(ring.observations, rows % ring.rows, array))
                 continue
             for frame, stacked in enumerate(ring.look_back(rows, tail, spec.stack)):
                 pieces.append(Piece(ring.observations, stacked % ring.rows, array[:, frame]))

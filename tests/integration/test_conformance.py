@@ -19,6 +19,8 @@ FIVE = ["cartpole-swingup", "cheetah-run", "walker-walk", "humanoid-run", "dog-r
 TEN = """
 reach pick-place door-open drawer-close button-press peg-insert-side window-open sweep-into coffee-pull soccer
 """
+PLAYGROUND = ["PandaPickCube", "Go1JoystickFlatTerrain", "LeapCubeReorient", "SpotGetup", "H1JoystickGaitTracking"]
+ROBOTICS = ["FetchReach", "HandManipulateBlock", "AdroitHandDoor", "PointMaze_UMaze", "FrankaKitchen"]
 GYMNASIUM = ["Pendulum-v1", "Hopper-v5", "CartPole-v1", "tests.support.counting:Counting-v0"]
 GAMES = ["pong", "breakout", "ms-pacman"]
 CASES = [
@@ -26,6 +28,9 @@ CASES = [
     *(("dm_control", f"dmc/{name}") for name in FIVE[:3]),
     ("dm_control", "dmc-extra/reacher-three_easy"),
     *(("envpool", f"metaworld/{name}") for name in TEN.split()),
+    *(("envpool", f"playground/{name}") for name in PLAYGROUND),
+    *(("envpool", f"robotics/{name}") for name in ROBOTICS),
+    *(("envpool", name) for name in suites()["myo-10"][::2]),
     *((backend, f"atari/{name}") for name in GAMES for backend in benchmarks()["atari"].backends),
     *(("gymnasium", f"gymnasium/{name}") for name in GYMNASIUM),
     *(("humanoid-bench", f"humanoid-bench/{name}") for name in ("h1-walk", "h1hand-sit_hard", "h1hand-cube")),
@@ -34,9 +39,11 @@ CASES = [
 USUAL = [
     (benchmarks()[task.benchmark].backends[0], name)
     for name, task in all_tasks().items()
-    if task.benchmark not in ("metaworld", "atari")
+    if task.benchmark not in ("metaworld", "atari", "myosuite")
 ]
-REST = [case for case in USUAL if case not in CASES]
+# Every tenth task of MyoSuite in the order of their names: each of its bodies and conditions is among them.
+MYOSUITE = [("envpool", name) for name in sorted(benchmarks()["myosuite"].tasks)[::10]]
+REST = [case for case in (*USUAL, *MYOSUITE) if case not in CASES]
 
 
 def short(name: str) -> Task:
@@ -115,6 +122,8 @@ def test_steps_are_those_of_the_library_driven_by_hand_in_every_other_task(backe
         ("envpool", "dmc/walker-walk"),
         ("envpool", "metaworld/reach"),
         ("dm_control", "dmc/cartpole-swingup"),
+        ("envpool", "playground/PandaPickCube"),
+        *(("envpool", f"robotics/{name}") for name in ROBOTICS[:3]),
         ("envpool", "atari/pong"),
         ("ale-py", "atari/pong"),
         *(case for case in CASES if case[0] in ("gymnasium", "humanoid-bench", "shadow-hand")),
@@ -151,6 +160,30 @@ def test_streams_follow_seeds_and_fast_forward_leads_back(backend: str, name: st
     for one in (environment, fresh):
         one.send(action)
     np.testing.assert_array_equal(environment.recv().observations, fresh.recv().observations)
+
+
+KNOWN = [
+    *("playground/Go1Getup", "playground/PandaPickCube", "playground/PandaPickCubeCartesian", "robotics/FrankaKitchen"),
+    *("myosuite/myoHandReachRandom", "myosuite/MyoHandAirplaneRandom", "myosuite/MyoHandAirplaneFixed"),
+]
+OTHERS = [name for suite in ("playground-locomotion", "playground-manipulation") for name in suites()[suite]]
+
+
+@pytest.mark.parametrize("name", [*KNOWN, *(pytest.param(name, marks=pytest.mark.long) for name in OTHERS)])
+def test_it_is_known_which_tasks_cannot_be_led_back(name: str) -> None:
+    task = replace(short(name), episode_limit=10)
+    environment, fresh = (make_environment("envpool", task, [5]) for _ in range(2))
+    rng, taken, resets = np.random.default_rng(0), list[np.ndarray](), 1
+    environment.reset()
+    for _ in range(24):
+        action = drawn(task, rng, 1)
+        environment.send(action)
+        step = environment.recv()
+        taken.append(action[0])
+        if step.terminated[0] or step.truncated[0]:
+            resets, taken = resets + 1, []
+    reached = fresh.fast_forward([resets], [np.array(taken, np.float32).reshape(-1, task.action_size)])
+    assert np.array_equal(reached, step.next_inputs) == task.repeatable
 
 
 @pytest.mark.parametrize("game", GAMES)

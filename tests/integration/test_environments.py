@@ -5,15 +5,19 @@ from __future__ import annotations
 import ctypes.util
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any
 
+import envpool
 import numpy as np
 import pytest
+from envpool.registration import registry
 
 from actors.benchmarks.benchmark import Task
-from actors.benchmarks.catalogue import UnknownNameError, all_tasks, resolve, suites
+from actors.benchmarks.catalogue import UnknownNameError, all_tasks, benchmarks, resolve, suites
 from actors.environments import copy_seed, make_environment
 
 ALL = [task for task in all_tasks().values() if task.benchmark == "dmc"]
@@ -59,6 +63,40 @@ def test_envpool_serves_every_task_in_dm_control_sizes(name: str) -> None:
     assert step.observations.dtype == step.rewards.dtype == np.float32
     assert np.isfinite(step.observations).all()
     environment.close()
+
+
+@pytest.mark.parametrize("benchmark", ["playground", "myosuite", "robotics"])
+def test_the_tables_agree_with_envpool(benchmark: str) -> None:
+    """Sizes, limits and the names of success are those of the library, and none of its tasks is missing."""
+    module = f"envpool.mujoco.{benchmark}"
+    theirs = {name for name, spec in registry.specs.items() if str(spec[0]) == module and "/" not in name}
+    ours = benchmarks()[benchmark].tasks.values()
+    newest = {re.sub(r"-v\d+$", "", name) for name in theirs}
+    assert {re.sub(r"-v\d+$", "", one.library_id) for one in ours} == newest and len(ours) == len(newest)
+    for one in ours:
+        assert one.library_id == max(name for name in theirs if re.sub(r"-v\d+$", "", name) == one.library_id[:-3])
+        spec: Any = envpool.make_spec(one.library_id)
+        space, actions = spec.gymnasium_observation_space, spec.gymnasium_action_space
+        parts = space.spaces if one.observation_keys[0][0] else {"": space}
+        for key, size in one.observation_keys:
+            assert parts[key].shape == (size,), one.name
+        missing = set(parts) - {key for key, _ in one.observation_keys}
+        assert not missing or one.short_name == "FrankaKitchen"  # whose goals are constant
+        assert actions.shape == (one.action_size,) and spec.config.max_episode_steps == one.episode_limit
+        if one.success_key:
+            assert f"info:{one.success_key}" in spec.state_array_spec
+        else:
+            assert not {"info:success", "info:is_success", "info:solved"} & set(spec.state_array_spec), one.name
+
+
+def test_random_tasks_of_myosuite_are_named_where_envpool_draws_nothing() -> None:
+    """`caution` follows envpool's version. If this fails with a newer one, docs/benchmarks.md is to be changed too."""
+    benchmark = benchmarks()["myosuite"]
+    for name in ("myoHandReachRandom", "MyoHandAirplaneRandom"):
+        one = benchmark.tasks[f"myosuite/{name}"]
+        environment = make_environment("envpool", one, [1, 2])
+        first = environment.reset()
+        assert np.array_equal(first[0], first[1]) == bool(benchmark.caution(one))
 
 
 def test_sizes_that_the_literature_names() -> None:

@@ -27,47 +27,46 @@ def flat(task: Task, observed: Any) -> np.ndarray:
 
 
 def envpool_by_hand(task: Task) -> ByHand:
-    """Make copies in envpool. Its own reset takes the place of a step, whose reward belongs to no transition."""
-    pool = envpool.make(
-        task.library_id,
-        env_type="gymnasium",
-        num_envs=COPIES,
-        seed=SEEDS,
-        num_threads=1,
-        max_episode_steps=task.episode_limit,
-        **dict(task.options),
-    )
+    """Make pools of one copy. Their own reset takes the place of a step, whose reward belongs to no transition."""
+    pools = [
+        envpool.make(
+            task.library_id,
+            env_type="gymnasium",
+            num_envs=1,
+            seed=[seed],
+            num_threads=1,
+            max_episode_steps=task.episode_limit,
+            **dict(task.options),
+        )
+        for seed in SEEDS
+    ]
+    space = pools[0].action_space
 
-    def rows(observed: Any) -> np.ndarray:
+    def row(observed: Any) -> np.ndarray:
         if task.image:
-            return np.asarray(observed)
+            return np.asarray(observed[0])
         if not isinstance(observed, dict):
-            found: np.ndarray = observed.astype(np.float32)
-            return found
-        return np.stack([flat(task, {key: value[i] for key, value in observed.items()}) for i in range(COPIES)])
+            return np.asarray(observed[0], np.float32)
+        return flat(task, {key: value[0] for key, value in observed.items() if not isinstance(value, dict)})
 
     def scale(actions: np.ndarray) -> np.ndarray:
         if task.num_actions:
             return actions[:, 0].astype(np.int32)
-        return mujoco_scaler(pool.action_space.low, pool.action_space.high)(actions)
+        return mujoco_scaler(space.low, space.high)(actions)
 
     def step(actions: np.ndarray) -> tuple[Any, ...]:
-        observed, rewards, terminated, truncated, info = pool.step(scale(actions))
-        assert (info["elapsed_step"] > 0).all()
-        success = info[task.success_key] > 0.5 if task.success_key else NEVER
-        return rows(observed), rewards, terminated, truncated, success
-
-    # All copies end together at their limit. The next step then resets all copies, whatever the action.
-    cached: list[np.ndarray] = []
+        found = [pool.step(action[None]) for pool, action in zip(pools, scale(actions), strict=True)]
+        assert all(info["elapsed_step"][0] > 0 for *_, info in found)
+        success = [bool(task.success_key) and info[task.success_key][0] > 0.5 for *_, info in found]
+        rewards, terminated, truncated = (np.concatenate([one[part] for one in found]) for part in (1, 2, 3))
+        return np.stack([row(one[0]) for one in found]), rewards, terminated, truncated, np.array(success)
 
     def reset(copy: int) -> np.ndarray:
-        if copy == 0:
-            observed, _, _, _, info = pool.step(scale(np.zeros((COPIES, task.action_size), np.float32)))
-            assert (info["elapsed_step"] == 0).all()
-            cached[:] = [rows(observed)]
-        return np.asarray(cached[0][copy])
+        observed, _, _, _, info = pools[copy].step(scale(np.zeros((1, task.action_size), np.float32)))
+        assert info["elapsed_step"][0] == 0
+        return row(observed)
 
-    return rows(pool.reset()[0]), step, reset
+    return np.stack([row(pool.reset()[0]) for pool in pools]), step, reset
 
 
 def dm_control_by_hand(task: Task) -> ByHand:

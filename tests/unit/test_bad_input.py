@@ -102,6 +102,21 @@ TABLE: list[tuple[str, list[str]]] = [
     ("train quickstart --actors.of dcm.count 3", ["--actors.of dcm.count", "dmc"]),
     ("train quickstart --actors.of dmc.cores 3", ["--actors.of dmc.cores", "cpus"]),
     ("train quickstart --actors.of dmc.count 1.5", ["--actors.of dmc.count 1.5", "a whole number from 0 to 4096"]),
+    (
+        "train quickstart --execution serial --actors.of dmc.count 2",
+        ["--actors.of dmc.count", "only action-repeat"],
+    ),
+    ("train atari-26 --actors.action-repeat 2", ["--actors.action-repeat", "--atari.frame-skip"]),
+    ("train quickstart --actors.of dmc.action-repeat 1.5", ["dmc.action-repeat 1.5", "a whole number from 1 to 100"]),
+    ("train quickstart --actors.privileged-keys seed", ["--actors.privileged-keys seed", "none of them observes"]),
+    (
+        "train quickstart --tasks gymnasium/tests.support.counting:Counting-v0 --actors.privileged-keys sead",
+        ["--actors.privileged-keys sead", "did you mean seed"],
+    ),
+    (
+        "train quickstart --tasks gymnasium/tests.support.counting:Counting-v0 --actors.privileged-keys seed steps",
+        ["--actors.privileged-keys seed steps", "observes nothing else"],
+    ),
     ("train quickstart --actors.of dmc.copies 0", ["--actors.of dmc.copies 0", "from 1"]),
     (
         "train quickstart --tasks gymnasium/tests.support.counting:Several-v0",
