@@ -103,16 +103,17 @@ class Copies:
     def count(self) -> int:
         return sum(len(pool.episodes) for pool in self.pools)
 
-    def fitting(self, index: int, wanted: int) -> int:
+    def fitting(self, index: int, wanted: int, together: bool = False) -> int:
         """Return how many of `wanted` copies of a task may be made at once now. While there is no copy at all, it is
-        at least one."""
+        at least one. With `together` the first are not fewer than later ones: simulators compile for each number."""
         if not self.pools:
             self.most_bytes = self._bytes() + MEMORY_SHARE * node_memory()[0]
             self.kept_bytes = 0
         made, each = self.known.get(index, (0, LEAST_BYTES))
         growth = sum(len(pool.episodes) * self.grown.get(pool.index, 0.0) for pool in self.pools)  # still to come
         fit = int((self.most_bytes - self._bytes() - growth) // (each + self.grown.get(index, 0.0)))
-        return max(0 if self.pools else 1, min(wanted, MOST_COPIES - self.count, max(1, 2 * made), fit))
+        most = wanted if together else max(1, 2 * made)
+        return max(0 if self.pools else 1, min(wanted, MOST_COPIES - self.count, most, fit))
 
     def make(self, index: int, task: Task, episodes: Sequence[int], seeds: Sequence[int]) -> None:
         """Make and reset one copy an episode, each with its own seed."""

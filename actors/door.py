@@ -71,6 +71,8 @@ class Door:
             return step, NONE
         over = step.terminated | step.truncated
         dropped = ~sound(step)
+        if step.idle is not None:
+            dropped &= ~step.idle
         self.in_a_row[over & ~dropped] = 0
         rewarded = are_numbers(step.rewards)
         for copy in np.flatnonzero(dropped).tolist():

@@ -28,6 +28,9 @@ class Step(NamedTuple):
     truncated: np.ndarray  # (copies,) bool: the episode was cut by its limit
     successes: np.ndarray  # (copies,) bool; all False in tasks without a success
     next_inputs: np.ndarray  # like observations: act on these next; the reset observation where an episode ended
+    # (copies,) bool: copies for which this was no transition, but a reset or the rest of a dropped episode; None for
+    # none. Their numbers have no meaning. Only vectorised simulators have such steps.
+    idle: np.ndarray | None = None
 
 
 class Environment(Protocol):
@@ -45,7 +48,7 @@ class Environment(Protocol):
 
     def recv(self) -> Step:
         """Wait for the step and return it. Copies whose episode ended are already reset, so every step is a transition
-        of every copy."""
+        of every copy that is not `idle`."""
 
     def restart(self, copies: np.ndarray) -> np.ndarray:
         """Reset the copies with these numbers in mid-episode; return (len(copies), *observation_shape). No step may be
@@ -81,6 +84,10 @@ def make_filmable(task: Task, seed: int) -> Filmable:
         from actors.backends.envpool import EnvpoolEnvironment
 
         return EnvpoolEnvironment(task, [seed], film=True)
+    if backend == "vector":
+        from actors.backends.vector import VectorEnvironment
+
+        return VectorEnvironment(task, [seed], film=True)
     from actors.backends.gymnasium import GymnasiumEnvironment
 
     if backend == "dm_control":
@@ -111,6 +118,10 @@ def make_environment(
         from actors.backends.ale import AleEnvironment
 
         return AleEnvironment(task, seeds)
+    if backend == "vector":
+        from actors.backends.vector import VectorEnvironment
+
+        return VectorEnvironment(task, seeds)
     from actors.backends.gymnasium import GymnasiumEnvironment
 
     benchmark_of(task.name).prepare()

@@ -44,16 +44,16 @@ class EpisodeTracker:
 
         Raises RuntimeError if an episode goes on beyond its limit.
         """
-        try:
-            self.rewards[self.copies, self.lengths] = step.rewards
-        except IndexError:
-            self._grow(int(self.lengths.max()) + 1)
-            self.rewards[self.copies, self.lengths] = step.rewards
+        copies = self.copies if step.idle is None else np.flatnonzero(~step.idle)
+        at, rewards = self.lengths[copies], step.rewards[copies]
+        if len(copies) and (longest := int(at.max())) >= self.rewards.shape[1]:
+            self._grow(longest + 1)
+        self.rewards[copies, at] = rewards
         if self.running is not None:
-            goes_on = ~(step.terminated | step.truncated)
-            self.running = self.discount * goes_on * self.running + step.rewards
-            self.moments = moments.merge(self.moments, moments.of(self.running))
-        self.lengths += 1
+            goes_on = ~(step.terminated | step.truncated)[copies]
+            self.running[copies] = self.discount * goes_on * self.running[copies] + rewards
+            self.moments = moments.merge(self.moments, moments.of(self.running[copies]))
+        self.lengths[copies] += 1
         self.successes |= step.successes
         if step.next_inputs is step.observations:
             return [], None

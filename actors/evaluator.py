@@ -108,7 +108,7 @@ class Evaluator:
             ask(stopped)
             task = todo[0][0]
             left = sum(other == task for other, _ in todo)
-            count = self.copies.fitting(task, left)
+            count = self.copies.fitting(task, left, spec.tasks[task].benchmark == "vector")
             if not count:
                 break
             episodes = [episode for other, episode in todo if other == task][:count]

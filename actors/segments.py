@@ -37,18 +37,23 @@ class SegmentBuilder:
         self.ages = np.zeros(copies, np.int64)  # steps of the current episodes, counted only for stacks of frames
 
     def append(self, inputs: np.ndarray, actions: np.ndarray, step: Step) -> None:
-        """Add the transition of every copy: the observation acted on, the whole action, and the resulting step."""
-        copies, at = self.copies, self.position
+        """Add the transition of every copy that is not idle: the observation acted on, the whole action, and the
+        resulting step."""
         if self.stack > 1:
             if self.steps == 0:
                 self._begin(inputs)
             inputs = inputs[:, -1]
             self.ages += 1
+        copies, at = self.copies, self.position
+        rewards, flags = step.rewards, np.where(step.terminated, TERMINAL, 0)
+        if step.idle is not None:
+            copies = np.flatnonzero(~step.idle)
+            at, inputs, actions, rewards, flags = (array[copies] for array in (at, inputs, actions, rewards, flags))
         self.observations[copies, at] = inputs
         self.actions[copies, at] = actions
-        self.rewards[copies, at] = step.rewards
-        self.flags[copies, at] = np.where(step.terminated, TERMINAL, 0)
-        at += 1
+        self.rewards[copies, at] = rewards
+        self.flags[copies, at] = flags
+        self.position[copies] += 1
         self.steps += 1
         if step.next_inputs is not step.observations:  # some episode ended
             ended = np.flatnonzero(step.terminated | step.truncated)

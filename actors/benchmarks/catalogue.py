@@ -23,6 +23,7 @@ OURS = (
     "myosuite",
     "robotics",
     "gymnasium_tasks",
+    "vector_tasks",
 )
 GROUP = "brc.benchmarks"  # of entry points
 # Suites of several benchmarks.
@@ -43,6 +44,7 @@ BACKENDS = {
     "humanoid-bench": ("humanoid_bench", "make install-humanoid-bench"),
     "shadow-hand": ("dex_envs", "make install-shadow-hand"),
     "gymnasium": ("gymnasium", "pip install gymnasium"),
+    "vector": ("gymnasium", "pip install gymnasium"),
 }
 
 

@@ -27,6 +27,7 @@ from replay.rate_limiter import RateLimit
 from replay.shard import ShardSpec, share
 from replay.store.storage import StorageSpec
 
+OPEN = ("gymnasium", "vector")  # benchmarks whose users say what is privileged
 MOST_ACTORS = 1 << 12  # of a benchmark: the indices of actors are made from it
 
 
@@ -271,7 +272,7 @@ def configured_tasks(tasks: Sequence[Task], config: Config) -> tuple[Task, ...]:
     found = []
     for task in games(tasks, config.atari):
         part = part_of(config.actors, task.benchmark)
-        if task.benchmark == "gymnasium":
+        if task.benchmark in OPEN:
             task = task.with_privileged(part.privileged_keys)
         if not config.learner.privileged:
             task = task.unprivileged()

@@ -15,7 +15,7 @@ from actors.benchmarks.catalogue import BACKENDS, UnknownNameError, backend_of, 
 from cluster.config.fields import BOUNDS, flag, get
 from cluster.config.schema import Config
 from cluster.errors import ConfigError
-from cluster.plan.plan import Plan, make_plan, max_ahead, most_copies, part_of
+from cluster.plan.plan import OPEN, Plan, make_plan, max_ahead, most_copies, part_of
 from cluster.plan.runtime import runtime
 from cluster.preflight.machine import Machine, this_machine
 from cluster.preflight.ray_folder import ray_folder
@@ -168,7 +168,7 @@ def check_privileged(config: Config, tasks: Sequence[Task]) -> None:
     wanted, known = config.actors.privileged_keys, set[str]()
     for task in tasks:
         keys = {key for key, _ in task.observation_keys if key}
-        if task.benchmark == "gymnasium":
+        if task.benchmark in OPEN:
             known |= keys
             if keys and keys <= set(wanted):
                 raise ConfigError(
@@ -177,7 +177,7 @@ def check_privileged(config: Config, tasks: Sequence[Task]) -> None:
                 )
         if task.num_actions and task.privileged_keys and config.learner.privileged:
             raise ConfigError(f"--tasks {task.name}: its critic acts, so it can have no privileged observations")
-        if task.num_actions and task.benchmark == "gymnasium" and keys & set(wanted):
+        if task.num_actions and task.benchmark in OPEN and keys & set(wanted):
             raise ConfigError(
                 f"--actors.privileged-keys: with the discrete actions of {task.name} the critic acts, so it can see no "
                 "more than a policy: leave it out"
@@ -185,7 +185,7 @@ def check_privileged(config: Config, tasks: Sequence[Task]) -> None:
     for key in wanted:
         if key not in known:
             raise ConfigError(
-                f"--actors.privileged-keys {key}: no task of gymnasium observes it; "
+                f"--actors.privileged-keys {key}: no task of {' or '.join(OPEN)} observes it; "
                 + (nearest(key, sorted(known)) if known else "none of them observes a Dict")
             )
 
@@ -216,6 +216,8 @@ def check_actors(config: Config, benchmarks: list[str]) -> None:
         raise ConfigError(
             f"--actors.of {of_actors[0]}: serial execution has one actor, so only action-repeat can be of a benchmark"
         )
+    if "vector" in benchmarks and part_of(config.actors, "vector").action_repeat > 1:
+        raise ConfigError("--actors.action-repeat: a vectorised simulator repeats actions itself, tell it to")
     if "atari" in benchmarks and part_of(config.actors, "atari").action_repeat > 1:
         raise ConfigError("--actors.action-repeat: Atari's games hold actions by --atari.frame-skip, set that instead")
 

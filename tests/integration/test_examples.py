@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from examples import one_process, own_agent, own_benchmark, own_environment, own_loss, own_network
+from examples import one_process, own_agent, own_benchmark, own_environment, own_loss, own_network, own_simulator
 
 
 @pytest.mark.parametrize(
-    "example", [own_environment, own_network, own_loss, own_benchmark, own_agent], ids=lambda one: one.__name__
+    "example",
+    [own_environment, own_network, own_loss, own_benchmark, own_agent, own_simulator],
+    ids=lambda one: one.__name__,
 )
 def test_an_example_trains(tmp_path: Path, example: object) -> None:
     found = example.main(tmp_path)  # type: ignore[attr-defined]
