@@ -8,6 +8,7 @@ replay: with NEXT_STEP the step after an episode's end is idle, with SAME_STEP t
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -203,13 +204,9 @@ def to_numpy(array: Any) -> np.ndarray:
 
 
 def like(array: np.ndarray, sample: Any) -> Any:
-    """Return the array as one of the library and on the device of `sample`."""
+    """Return the array as one of the library and on the device of `sample`. Its library is loaded already."""
     if hasattr(sample, "detach"):
-        import torch
-
-        return torch.from_numpy(np.ascontiguousarray(array)).to(sample.device)
+        return sys.modules["torch"].from_numpy(np.ascontiguousarray(array)).to(sample.device)
     if type(sample).__module__.startswith("jax"):
-        import jax.numpy
-
-        return jax.numpy.asarray(array)
+        return sys.modules["jax.numpy"].asarray(array)
     return array

@@ -45,6 +45,6 @@ def led_back(task: Task, seed: int) -> bool:
 def sentence(names: list[str]) -> str:
     """Return why a serial run with these tasks cannot go on exactly."""
     return (
-        f"{', '.join(names)} cannot be led back to where it was, since its steps draw random numbers that cannot be set, "
+        f"{', '.join(names)} cannot be led back to where it was, since its steps draw random numbers that are lost, "
         "others than np_random, numpy's and Python's, or it carries something over from episode to episode"
     )

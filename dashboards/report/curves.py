@@ -43,6 +43,21 @@ def updates(run: Run, row: EvaluationRow) -> float | None:
     return float(row.updates)
 
 
+def frames(run: Run, task: str) -> int:
+    """Return the steps of a task's environment in one step of the run, for which an action is held."""
+    actors = run.config.get("actors", {})
+    of, benchmark = actors.get("of", {}), task.split("/")[0]
+    own = [
+        value for name, value in of.items() if name.replace("-", "_") == f"{benchmark.replace('-', '_')}.action_repeat"
+    ]
+    return int(own[0] if own else actors.get("action_repeat", 1))
+
+
+def held(series: Sequence[Series], task: str) -> int:
+    """Return the most `frames` of a task in these series, by which published curves are stretched."""
+    return max((frames(run, task) for one in series for run in one.runs), default=1)
+
+
 def minutes(run: Run, row: EvaluationRow) -> float | None:
     return None if row.elapsed_s is None else row.elapsed_s / 60.0
 

@@ -25,6 +25,7 @@ NAMES = {
     "#010021": "rule",
     "#010022": "paper",
     "#010023": "random",
+    "#010024": "peers",
 }
 HEX = {name: color for color, name in NAMES.items()}
 LETTERS = 20  # most letters of a name in a figure

@@ -1,7 +1,8 @@
-"""Published returns of agents that learn one task each: XQC, FlashSAC, SimbaV2, SimBa, SAC, BRO and TD-MPC2.
+"""Published results of agents that learn one task each: XQC, FlashSAC, SimbaV2, SimBa, SAC, BRO, TD-MPC2 and others.
 
 peers.json has their means over seeds, from the result files that their authors publish; it names the repositories. A
-step is a frame of the environment. Agents that repeat each action twice make a decision every second frame.
+step is a frame of the environment, over all copies. Agents that repeat each action twice make a decision every second
+frame.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from actors.benchmarks.catalogue import all_tasks, benchmark_of
+
 
 class Peer(NamedTuple):
-    """An agent's mean return of a task after a number of frames."""
+    """An agent's mean return of a task after a number of frames; in tasks by success its rate of success."""
 
     agent: str
     action_repeat: int
     value: float
+    easier: bool  # whether the task is easier here than it was there
 
 
 @cache
@@ -28,12 +32,23 @@ def document() -> dict[str, Any]:
     return found
 
 
+def curves(task: str) -> dict[str, tuple[int, list[float], list[float]]]:
+    """Return, for each agent with this task, how often it repeats an action, frames, and means."""
+    return {
+        agent: (published["action_repeat"], curve["steps"], curve["mean"])
+        for agent, published in document()["agents"].items()
+        if (curve := published["tasks"].get(task)) is not None
+    }
+
+
 def at(task: str, frames: float) -> list[Peer]:
     """Return the agents with a curve of a task, such as dmc/dog-run, that covers these frames, best first."""
-    found = []
-    for agent, published in document()["agents"].items():
-        curve = published["tasks"].get(task)
-        if curve is not None and curve["steps"][0] <= frames <= curve["steps"][-1]:
-            value = float(np.interp(frames, curve["steps"], curve["mean"]))
-            found.append(Peer(agent, published["action_repeat"], value))
+    known = all_tasks().get(task)
+    # What is drawn anew at every reset there, such as a goal, may not be drawn here.
+    easier = known is not None and bool(benchmark_of(task).caution(known))
+    found = [
+        Peer(agent, repeat, float(np.interp(frames, steps, means)), easier and "Random" in task)
+        for agent, (repeat, steps, means) in curves(task).items()
+        if steps[0] <= frames <= steps[-1]
+    ]
     return sorted(found, key=lambda peer: -peer.value)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from actors.benchmarks.catalogue import all_tasks, normalized
 from dashboards.report import peers, published
-from dashboards.report.curves import Curve, Series, by_success, episodes, score_curve
+from dashboards.report.curves import Curve, Series, by_success, episodes, frames, held, score_curve
 from dashboards.report.figures import Figure, Line, Spans, short
 from dashboards.report.runs import Run
 from dashboards.rows import Row
@@ -40,18 +41,21 @@ def score_figures(series: Sequence[Series]) -> list[Figure]:
     for title, interquartile in (("Mean score", False), ("Interquartile mean score", True)):
         lines = [line for one in series for line in drawn(one, score_curve(one, interquartile))]
         if lines and not interquartile and same_tasks(series):
-            lines += paper_line(lambda steps: paper_score(tasks_of(series), steps), most_steps(series))
+            tasks = tasks_of(series)
+            repeats = {task: held(series, task) for task in tasks}
+            lines += paper_line(partial(paper_score, repeats), most_steps(series))
         if lines:
             found.append(Figure(title, STEPS, lines))
     return found
 
 
-def paper_score(tasks: Sequence[str], steps: int) -> float | None:
-    """Return the mean score of the paper after `steps` steps; None unless it has values of all tasks."""
+def paper_score(repeats: Mapping[str, int], steps: int) -> float | None:
+    """Return the mean score of the paper after `steps` steps, of as many frames as the tasks' repeats; None unless it
+    has values of all tasks."""
     scores = []
-    for task in tasks:
+    for task, repeat in repeats.items():
         curve = published.curve(task)
-        value = None if curve is None else curve.at(steps)
+        value = None if curve is None else curve.at(repeat * steps)
         score = None if value is None else normalized(all_tasks()[task], value, value)
         if score is None:
             return None
@@ -82,11 +86,23 @@ def task_figure(series: Sequence[Series], task: str, curves: Sequence[Curve | No
         lines += drawn(one, found)
     curve, most = published.curve(task), most_steps([one for one in series if task in one.tasks])
     if curve is not None:
-        lines += paper_line(curve.at, most)
+        repeat = held(series, task)
+        lines += paper_line(lambda steps: curve.at(repeat * steps), most)
+    lines += peer_lines(task, held(series, task), most)
     random = random_value(series, task)
     if random is not None and most:
         lines.append(Line(-1, "random", ((0, random), (most, random)), color="random", style="--", width=0.8))
     return Figure(task, STEPS, lines, share=by_success(task))
+
+
+def peer_lines(task: str, repeat: int, most: int) -> list[Line]:
+    """Return thin lines of the published curves of agents of this task alone, as far as the runs have come."""
+    found: list[Line] = []
+    for _, frames_, means in peers.curves(task).values():
+        points = [(at / repeat, value) for at, value in zip(frames_, means, strict=True) if at <= repeat * most]
+        if len(points) > 1:
+            found.append(Line(-1, "" if found else "agents of one task", points, color="peers", style=":", width=0.6))
+    return found
 
 
 def drawn(series: Series, curve: Curve | None) -> list[Line]:
@@ -121,17 +137,24 @@ def random_value(series: Sequence[Series], task: str) -> float | None:
 def task_row(series: Sequence[Series], task: str, curves: Sequence[Curve | None]) -> dict[str, Any]:
     """Return a task's newest values: of random actions, of each series with the paper's value at the same steps, and of
     agents of that task alone at the most steps of a series."""
-    paper = published.curve(task)
+    paper, repeat = published.curve(task), held(series, task)
     newest = [
         curve
-        and (curve.mean[-1], curve.low[-1], curve.high[-1], short(curve.steps[-1]), paper and paper.at(curve.steps[-1]))
+        and (
+            curve.mean[-1],
+            curve.low[-1],
+            curve.high[-1],
+            short(curve.steps[-1]),
+            paper and paper.at(repeat * curve.steps[-1]),
+        )
         for curve in curves
     ]
+    most = max((curve.steps[-1] for curve in curves if curve is not None), default=-1.0)
     return {
         "task": task,
         "random": random_value(series, task),
         "newest": newest,
-        "peers": peers.at(task, max((curve.steps[-1] for curve in curves if curve is not None), default=-1.0)),
+        "peers": peers.at(task, repeat * most),
         "digits": 2 if by_success(task) else 1,
     }
 
@@ -148,6 +171,7 @@ def run_row(series: Series, run: Run) -> dict[str, Any]:
         "seed": run.config["seed"],
         "tasks": len(run.tasks),
         "steps": row.env_steps if row else 0,
+        "repeats": sorted({frames(run, task) for task in run.tasks} - {1}),
         "budget": run.config["steps"],
         "updates": row.updates if row else 0,
         "elapsed": duration(row.elapsed_s if row else 0.0),

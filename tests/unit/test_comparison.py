@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from actors.benchmarks.catalogue import all_tasks
+from actors.benchmarks.catalogue import all_tasks, benchmarks
 from dashboards.events import Entry, LearnerReady
 from dashboards.report import peers
 from dashboards.report.comparison import alike, final_scores, price, table, whole
-from dashboards.report.curves import Series, minutes, steps, teraflop, updates
+from dashboards.report.curves import Curve, Series, frames, held, minutes, steps, teraflop, updates
 from dashboards.report.runs import Run, merged
+from dashboards.report.sections import peer_lines, run_row, task_row
 from dashboards.rows import EvaluationRow
 from learner.reports import Ready
 
@@ -106,3 +107,30 @@ def test_published_agents_of_one_task_are_beside_a_task() -> None:
     assert peers.at("dmc/dog-run", 1e9) == [] and peers.at("metaworld/reach", 1e5) == []
     named = {task for agent in peers.document()["agents"].values() for task in agent["tasks"]}
     assert {"dmc/dog-run", "dmc/cartpole-balance", "humanoid-bench/h1-run"} <= named & set(all_tasks())
+
+
+def test_published_curves_are_compared_by_frames() -> None:
+    """Of a run that holds each action for two frames, 250,000 steps are 500,000 frames."""
+    task = "dmc/dog-run"
+    plain = series(0, run("x", {0: {task: 1.0}, 250_000: {task: 500.0}}))
+    other = run("y", {0: {task: 1.0}, 250_000: {task: 500.0}})
+    other.config["actors"] = {"action_repeat": 1, "of": {"dmc.action-repeat": 2.0, "metaworld.copies": 2.0}}
+    repeated = series(0, other)
+    assert (frames(other, task), frames(other, "metaworld/reach")) == (2, 1)
+    assert held([plain], task) == 1 and held([plain, repeated], task) == 2
+    for one, steps_ in ((plain, 250_000), (repeated, 500_000)):
+        reached = Curve([float(steps_ // held([one], task))], [500.0], [400.0], [600.0])
+        found = task_row([one], task, [reached])
+        assert found["peers"] == peers.at(task, steps_)
+        (line, *_) = peer_lines(task, held([one], task), 250_000)
+        assert line.points[-1][0] * held([one], task) == 1e5 * (steps_ // 100_000)
+    assert run_row(repeated, other)["repeats"] == [2] and run_row(plain, plain.runs[0])["repeats"] == []
+
+
+def test_agents_of_tasks_that_are_harder_elsewhere_are_marked() -> None:
+    hard, plain = (peers.at(f"myosuite/myoHandReach{kind}", 400_000) for kind in ("Random", "Fixed"))
+    drawn = not benchmarks()["myosuite"].caution(all_tasks()["myosuite/myoHandReachRandom"])
+    assert len(hard) == len(plain) == 7
+    assert {peer.easier for peer in hard} == {not drawn} and {peer.easier for peer in plain} == {False}
+    assert all(0.0 <= peer.value <= 1.0 for peer in hard + plain)
+    assert [peer.agent for peer in peers.at("playground/G1JoystickFlatTerrain", 4e7)][:2] == ["FlashSAC", "FastTD3"]
