@@ -147,7 +147,8 @@ def drive(plan: Plan, session: Session) -> bool:
     sessions, why = ray_folder(plan.config.ray_folder)
     if why:
         session.console.say(f"Ray has its sessions in {sessions}, since {why}")
-    gpus = max(plan.config.learner.ranks, this_machine().gpus) if device == "cuda" else 0
+    found = this_machine().gpus
+    gpus = max(plan.config.learner.ranks, found) if device == "cuda" else (found if plan.actor_gpus else 0)
     with local_ray(plan, gpus), ray_shown(plan, session):
         return Coordinator(plan, session, live, device, Parts(session.folder.id)).run()
 

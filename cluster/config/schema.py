@@ -35,6 +35,9 @@ class ActorsConfig:
     """auto moves actors to the slowest benchmark from those that wait for it, as long as the learner waits too."""
     cpus: float = setting(1.0, 0.0, 1024.0)
     """CPUs that Ray reserves for an actor. An actor that Ray cannot place waits until it can."""
+    gpus: float = setting(0.0, 0.0, 8.0)
+    """Share of a GPU that Ray reserves for an actor, for simulators that run on one. The learner's ranks on GPUs leave
+    it theirs."""
     deadline: float = setting(120.0, 1.0, 86400.0)
     """Seconds without a step after which an actor or an evaluator is replaced. Waits for replay do not count."""
     memory: float = setting(8.0, 0.1, 100000.0)
@@ -44,7 +47,8 @@ class ActorsConfig:
     environment, such as humanoid-bench actors/humanoid_bench.yaml. A benchmark not named has the run's own."""
     of: dict[str, float] = field(default_factory=dict)
     """Values for the actors of one benchmark, instead of the values above: names and numbers, such as dmc.count 32
-    metaworld.copies 2. The options are count, copies, threads, cpus, deadline, memory and action-repeat."""
+    metaworld.copies 2. The options are count, copies, threads, cpus, gpus, deadline, memory and
+    action-repeat."""
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from replay.shard import ShardSpec, share
 from replay.store.storage import StorageSpec
 
 OPEN = ("gymnasium", "vector")  # benchmarks whose users say what is privileged
+LEAST_GPU = 0.1  # share of a GPU that a rank of the learner needs
 MOST_ACTORS = 1 << 12  # of a benchmark: the indices of actors are made from it
 
 
@@ -157,6 +158,16 @@ class Plan:
     def actor_cpus(self) -> float:
         """CPUs that the actors ask Ray for at the start of the run."""
         return sum(count * self.part(benchmark).cpus for benchmark, count in self.counts().items())
+
+    @property
+    def actor_gpus(self) -> float:
+        """GPUs that the actors ask Ray for at the start of the run."""
+        return sum(count * self.part(benchmark).gpus for benchmark, count in self.counts().items())
+
+    @property
+    def rank_gpus(self) -> float:
+        """The share of a GPU that each of the learner's ranks asks for, if it has one: what the actors leave of it."""
+        return max(LEAST_GPU, 1.0 - self.actor_gpus / self.config.learner.ranks)
 
     @property
     def sizes(self) -> dict[str, int]:

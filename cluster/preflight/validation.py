@@ -15,7 +15,7 @@ from actors.benchmarks.catalogue import BACKENDS, UnknownNameError, backend_of, 
 from cluster.config.fields import BOUNDS, flag, get
 from cluster.config.schema import Config
 from cluster.errors import ConfigError
-from cluster.plan.plan import OPEN, Plan, make_plan, max_ahead, most_copies, part_of
+from cluster.plan.plan import LEAST_GPU, OPEN, Plan, make_plan, max_ahead, most_copies, part_of
 from cluster.plan.runtime import runtime
 from cluster.preflight.machine import Machine, this_machine
 from cluster.preflight.ray_folder import ray_folder
@@ -65,6 +65,7 @@ def check(config: Config, machine: Machine | None = None) -> Plan:
     check_budget(config, tasks)
     plan = make_plan(config)
     check_seeds(plan)
+    check_gpus(plan, machine)
     check_sharing(plan)
     return plan
 
@@ -267,6 +268,21 @@ def check_ranks(config: Config, machine: Machine) -> None:
         raise ConfigError(
             f"--learner.replicas {learner.replicas} cannot deal out --learner.batch-size {learner.batch_size} evenly: "
             "use 1"
+        )
+
+
+def check_gpus(plan: Plan, machine: Machine) -> None:
+    """Check that the actors and the learner's ranks find the GPUs that they ask for. Raises ConfigError."""
+    wanted, learner = plan.actor_gpus, plan.config.learner
+    if not wanted:
+        return
+    if plan.config.execution == "serial":
+        raise ConfigError("--actors.gpus is for actors of their own: leave it out of serial execution")
+    left = machine.gpus - (0.0 if learner.device == "cpu" else LEAST_GPU * learner.ranks)
+    if wanted > left:
+        raise ConfigError(
+            f"--actors.gpus: the actors ask for {wanted:g} GPUs together, and {machine.name} has {machine.gpus}, of "
+            f"which {max(0.0, left):g} are left beside the learner: lower it, or --actors.count"
         )
 
 

@@ -90,7 +90,7 @@ class OnRay:
         def start(spec: ActorSpec) -> ActorHandle:
             benchmark = spec.tasks[0][1].benchmark
             options = self.parts.place("actors") if "actors" in self.parts.roles else {}
-            options |= {"num_cpus": plan.part(benchmark).cpus}
+            options |= {"num_cpus": plan.part(benchmark).cpus, "num_gpus": plan.part(benchmark).gpus}
             options |= self.parts.named(actor_name(spec.name, [task for task, _ in spec.tasks], spec.incarnation))
             return start_actor(spec, list(shards.handles), store, runtimes[benchmark], **options)
 
@@ -119,7 +119,7 @@ class OnRay:
             self._loop(life),
             handles,
             store,
-            1.0 if self.device == "cuda" else 0.0,
+            self.plan.rank_gpus if self.device == "cuda" else 0.0,
             self.parts.place("learner"),
             lambda rank: self.parts.named(names[rank]),
             self.parts.full_name(group),

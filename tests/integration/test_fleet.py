@@ -19,6 +19,8 @@ from cluster.config.schema import ActorsConfig, Config
 from cluster.errors import ConfigError
 from cluster.plan.plan import make_plan
 from cluster.plan.runtime import runtime
+from cluster.preflight.machine import Machine
+from cluster.preflight.validation import check
 from cluster.supervise import balance
 from tests.support import tiny
 from tests.support.live import assert_whole, ended_well, events, live, wait_for
@@ -36,6 +38,17 @@ def test_every_benchmark_has_actors_of_its_own() -> None:
     assert [spec.copies for spec in specs] == [3, 3, 2, 2]
     assert [[task for task, _ in spec.tasks] for spec in specs] == [[0, 2], [1], [3], [4]]
     assert {spec.action_size for spec in specs} == {6} and {spec.observation_size for spec in specs} == {39}
+
+
+def test_the_learner_leaves_the_actors_their_share_of_a_gpu() -> None:
+    config = replace(MIXED, actors=replace(PARTS, of={"dmc.gpus": 0.2}))
+    assert (make_plan(config).actor_gpus, make_plan(config).rank_gpus) == (0.4, 0.6)
+    assert check(config, Machine("a machine", 1)).rank_gpus == 0.6
+    assert make_plan(MIXED).rank_gpus == 1.0
+    many = replace(config, actors=replace(PARTS, of={"dmc.gpus": 0.5}))
+    with pytest.raises(ConfigError, match=r"ask for 1 GPUs together, and a machine has 1, of which 0\.9 are left"):
+        check(many, Machine("a machine", 1))
+    assert check(many, Machine("a machine", 2)).actor_gpus == 1.0
 
 
 @given(st.integers(1, 40), st.integers(1, 40))

@@ -108,6 +108,7 @@ TABLE: list[tuple[str, list[str]]] = [
     ),
     ("train atari-26 --actors.action-repeat 2", ["--actors.action-repeat", "--atari.frame-skip"]),
     ("train quickstart --actors.of dmc.action-repeat 1.5", ["dmc.action-repeat 1.5", "a whole number from 1 to 100"]),
+    ("train quickstart --actors.gpus 0.5", ["--actors.gpus", "0.5 GPUs together"]),
     ("train quickstart --actors.privileged-keys seed", ["--actors.privileged-keys seed", "none of them observes"]),
     (
         "train quickstart --tasks gymnasium/tests.support.counting:Counting-v0 --actors.privileged-keys sead",
