@@ -24,6 +24,8 @@ from replay.client.writer import Writer
 from replay.policy_store import PolicyMessage, PolicySource
 from replay.store.rows import Push, Rows
 
+WAIT_S = 0.02  # between two questions for the first policy, by an actor that waits for it
+
 
 class Assignment(NamedTuple):
     """The work of actor `number` of a benchmark: to step the tasks with these indices in the run."""
@@ -63,6 +65,7 @@ class ActorSpec:
     threads: int = 1
     incarnation: int = 0
     measures_returns: bool = False  # whether pushes have moments of running returns
+    waits: bool = False  # whether to act only with a policy: never at random
 
     @property
     def writer_name(self) -> str:
@@ -140,7 +143,7 @@ class Actor:
     """Acts in all its pools with one policy call a step. Bad numbers do not reach replay: see `door`.
 
     It acts uniformly at random until the first policy is published. This is the warm-up of the spec: the learner
-    publishes its first policy when it makes its first update.
+    publishes its first policy when it makes its first update. An actor that `waits` makes no step before that.
     """
 
     def __init__(
@@ -177,6 +180,10 @@ class Actor:
                 pool.begin()
             self.begun = True
         self._take_policy()
+        if self.policy is None and self.spec.waits:
+            self.pull()
+            time.sleep(WAIT_S)
+            return
         self.acted_at = time.monotonic()
         actions = self._act()
         acted = time.perf_counter()

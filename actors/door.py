@@ -61,8 +61,8 @@ class Door:
     def check(self, step: Step) -> tuple[Step, np.ndarray]:
         """Return the step, and the copies whose episode must be dropped, including the bad transition.
 
-        These copies have been reset, so `next_inputs` hold no bad number. Their flags say that the episode goes on.
-        Raises OnlyBadNumbers.
+        These copies have been reset or are idle, so `next_inputs` hold no bad number. Their flags say that the episode
+        goes on. Raises OnlyBadNumbers.
         """
         ended = step.next_inputs is not step.observations
         if all_numbers(step.rewards, step.observations) and (not ended or all_numbers(step.next_inputs)):

@@ -51,8 +51,8 @@ class Environment(Protocol):
         of every copy that is not `idle`."""
 
     def restart(self, copies: np.ndarray) -> np.ndarray:
-        """Reset the copies with these numbers in mid-episode; return (len(copies), *observation_shape). No step may be
-        under way."""
+        """Reset the copies with these numbers in mid-episode, or make them `idle` until they are reset. Return
+        (len(copies), *observation_shape). No step may be under way."""
 
     def fast_forward(
         self, resets: Sequence[int], actions: Sequence[np.ndarray], begun: Sequence[Any] = ()

@@ -8,8 +8,8 @@ import numpy as np
 
 from actors.environments import Step
 from replay.store import moments
+from replay.store.returns import discounted_return_extremes
 
-LARGEST = float(np.finfo(np.float32).max)
 STEPS_AT_FIRST = 1024  # steps with room at the start: a huge limit may mean that there is none
 
 
@@ -49,7 +49,7 @@ class EpisodeTracker:
         if len(copies) and (longest := int(at.max())) >= self.rewards.shape[1]:
             self._grow(longest + 1)
         self.rewards[copies, at] = rewards
-        if self.running is not None:
+        if self.running is not None and len(copies):
             goes_on = ~(step.terminated | step.truncated)[copies]
             self.running[copies] = self.discount * goes_on * self.running[copies] + rewards
             self.moments = moments.merge(self.moments, moments.of(self.running[copies]))
@@ -108,19 +108,3 @@ class EpisodeTracker:
         self.rewards[:, :steps] = state["rewards"][:, :steps]
         if self.running is not None:
             self.running, self.moments = np.array(state["running"]), np.array(state["moments"])
-
-
-def discounted_return_extremes(rewards: np.ndarray, goes_on: bool, discount: float) -> tuple[float, float]:
-    """Return the least and the greatest discounted return from any step of an episode (docs/algorithm.md).
-
-    An episode that was only cut by its limit `goes_on`: it is taken to give its mean reward for ever, so G_n = mean(r)
-    / (1 - discount). A terminated episode ends with G_n = 0, also if its limit fell on the same step. Both results are
-    clipped to float32's range.
-    """
-    values = rewards.tolist()
-    value = sum(values) / len(values) / (1.0 - discount) if goes_on else 0.0
-    least, greatest = np.inf, -np.inf
-    for reward in reversed(values):
-        value = reward + discount * value
-        least, greatest = min(least, value), max(greatest, value)
-    return max(least, -LARGEST), min(greatest, LARGEST)

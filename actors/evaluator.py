@@ -62,7 +62,8 @@ def merged(parts: Sequence[Evaluation]) -> Evaluation:
 
 class Evaluator:
     """Plays every episode in its own copy, several copies at the same time. An episode depends only on its number,
-    which determines its seed, and not on the episodes that are played with it.
+    which determines its seed, and not on the episodes that are played with it. Simulators that take one seed for all
+    copies are an exception.
 
     A bad number in a reward or an observation, as `door` defines it, ends the episode, and its return is NaN.
     """

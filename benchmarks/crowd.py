@@ -174,7 +174,7 @@ def shard(tasks: int) -> ShardStats:
         pid=0,
         token="",
         caught_up=True,
-        limiter=LimiterStats(0, 0, 1, 1.0, 0.0, 0.0, 0.0, 0.0, 0, 0),
+        limiter=LimiterStats(0, 0, 0, 1, 1.0, 0.0, 0.0, 0.0, 0.0, 0, 0),
         inserts_by_task=[1000] * tasks,
         transitions_by_task=zeros,
         clipped_by_task=zeros,

@@ -118,6 +118,10 @@ class SerialRun:
         session.learner_ready(self.learner.ready(spec.config.threads))
         if not session.random_is_scored:
             self._evaluate("random", stop)
+        if spec.config.offline_updates and self.learner.updates < spec.config.offline_updates:
+            self._learn()
+            self._publish()
+            self.actor.pull()
         while not stop.is_set():
             finished = self.actor.writer.finished
             self.savable = False

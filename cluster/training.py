@@ -58,13 +58,19 @@ def train(config: Config, preset: str) -> int:
         Console([task.name for task in plan.tasks], config.steps) as console,
         stop_requests(console.say, folder.presence),
     ):
-        for task in plan.tasks:
-            if caution := benchmark_of(task.name).caution(task):
-                console.say(f"note: {task.name} {caution}")
         if stray:
             console.say(f"{sentence(stray)}: this serial run can only be resumed with {DISTRIBUTED}")
         goes_on_with = DISTRIBUTED if stray else ""
         return conduct(plan, preset, folder, console, lambda session: drive(plan, session), goes_on_with=goes_on_with)
+
+
+def cautions(plan: Plan) -> dict[str, list[str]]:
+    """Return what one must know before results are compared, with the tasks that it is about."""
+    found: dict[str, list[str]] = {}
+    for task in plan.tasks:
+        if caution := benchmark_of(task.name).caution(task):
+            found.setdefault(caution, []).append(task.name)
+    return found
 
 
 def conduct(
@@ -87,6 +93,8 @@ def conduct(
     try:
         session = Session(plan, folder, console)
         exporter = show(session, plan, address)
+        for caution, names in cautions(plan).items():
+            console.say(f"note: {', '.join(names)}: {caution}")
         session.begin(preset, again)
         completed = drive(session)
     except LeaseLost:

@@ -98,7 +98,7 @@ class Progress:
         actors_wait = min(1.0, change["push_wait"] / elapsed / max(1, len(actors)))
         acting = [report for report in actors if report.policy_version >= 0]
         oldest = max(acting, key=lambda report: report.policy_age_s, default=None)
-        served = sum(shard.limiter.samples for shard in shards)
+        served = sum(shard.limiter.samples - shard.limiter.offline_samples for shard in shards)
         after_warmup = sum(shard.limiter.steps_after_warmup for shard in shards) * len(self.tasks)
         return Row(
             time=time.time(),

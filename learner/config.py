@@ -63,6 +63,9 @@ class LearnerConfig:
     """Rows in an update, drawn over all tasks."""
     updates_per_step: float = setting(2.0, 1e-06, 1000, resume="fixed")
     """Updates per environment step of every task."""
+    offline_updates: int = setting(0, 0, 10**9, resume="fixed")
+    """Updates from demonstrations alone, before the first environment step. Actors then begin with the policy that
+    these have made."""
     discount: float = setting(0.99, 0.0, 0.999999, resume="fixed")
     """Discount of future rewards."""
     n_step: int = setting(1, 1, 1000)

@@ -34,6 +34,7 @@ class RateLimit:
         max_ahead: environment steps by which a task may be ahead of the samples. This is the tolerance: while both
             sides run, samples are within max_ahead + one push of the exact ratio, and never above it.
         budget: largest number of inserts of each task; None for no limit.
+        offline: batches of demonstrations to sample before the first insert, beyond the ratio.
     """
 
     samples_per_step: float
@@ -41,10 +42,13 @@ class RateLimit:
     warmup: int
     max_ahead: int
     budget: int | None = None
+    offline: int = 0
 
     def batches_due(self, steps: int) -> int:
         """Return the total of whole batches that `steps` environment steps of every task, warm-up included, allow."""
-        return max(0, math.floor((steps - self.warmup) * self.samples_per_step + 1e-6)) // self.batch_size
+        return (
+            self.offline + max(0, math.floor((steps - self.warmup) * self.samples_per_step + 1e-6)) // self.batch_size
+        )
 
     @property
     def total_batches(self) -> int:
@@ -91,10 +95,15 @@ class RateLimiter:
         if the budget has been lowered."""
         return None if self.limit.budget is None else max(0, self.limit.budget - int(self.inserts[task]))
 
+    @property
+    def online(self) -> int:
+        """The samples that count for the ratio."""
+        return max(0, self.samples - self.limit.offline * self.limit.batch_size)
+
     def ahead(self, tasks: Iterable[int] | None = None) -> float:
         """Return the environment steps by which the slowest of `tasks` (default all) is ahead of the samples taken."""
         inserts = self.inserts if tasks is None else self.inserts[list(tasks)]
-        return int(inserts.min()) - self.limit.warmup - self.samples / self.limit.samples_per_step
+        return int(inserts.min()) - self.limit.warmup - self.online / self.limit.samples_per_step
 
     def batches_allowed(self) -> int:
         """Return how many whole batches may be sampled now."""
@@ -104,9 +113,11 @@ class RateLimiter:
         """Whether a push for `tasks` may proceed: the slowest of them is at most max_ahead steps ahead of sampling.
 
         A push is accepted whole, so it may exceed the bound by its own length. Because the slowest task decides, a push
-        that the sampler waits for is never refused, so the two sides cannot wait for each other.
+        that the sampler waits for is never refused, so the two sides cannot wait for each other. Until all offline
+        batches are sampled, none may.
         """
-        return self.ahead(tasks) <= self.limit.max_ahead
+        is_offline = self.samples < self.limit.offline * self.limit.batch_size
+        return not is_offline and self.ahead(tasks) <= self.limit.max_ahead
 
     def inserted(self, task: int, transitions: int) -> None:
         self.inserts[task] += transitions
@@ -130,9 +141,10 @@ class RateLimiter:
         return LimiterStats(
             inserts=int(self.inserts.sum()),
             samples=self.samples,
+            offline_samples=self.samples - self.online,
             steps_after_warmup=max(0, steps),
             samples_per_insert_target=self.limit.samples_per_step / tasks,
-            samples_per_insert=self.samples / (steps * tasks) if steps > 0 else 0.0,
+            samples_per_insert=self.online / (steps * tasks) if steps > 0 else 0.0,
             steps_ahead=max(0.0, self.ahead()),
             insert_wait_s=self.insert_side.waited(),
             sample_wait_s=self.sample_side.waited(),

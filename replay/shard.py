@@ -18,6 +18,7 @@ from replay.stats import ShardStats
 from replay.store.locations import node_memory
 from replay.store.memory import NAME_BYTES, FilesError, FilesInUse, PrivateMemory, ShardFiles
 from replay.store.rows import Batches, Push
+from replay.store.shown import Shown, Source
 from replay.store.soundness import Dropped
 from replay.store.storage import Storage, StorageSpec
 
@@ -34,6 +35,7 @@ class ShardSpec:
         folder: folder of its files; "" keeps everything in the memory of the process.
         snapshots: folder or URL for snapshots; "" for none.
         snapshot: the snapshot from which a resumed run begins; "" for none.
+        demonstrations: files of demonstrations, which are read whenever the shard begins.
         take: how often the run's files have been taken over, this time included. Files that were not taken over the
             last time are out of date: the run went on without them.
     """
@@ -47,6 +49,7 @@ class ShardSpec:
     folder: str = ""
     snapshots: str = ""
     snapshot: str = ""
+    demonstrations: tuple[Source, ...] = ()
     take: int = 1
 
 
@@ -104,7 +107,8 @@ class Shard:
         self.place = Place(spec.snapshots) if spec.snapshots else None
         self.memory, self.problem = self._open()
         state = self.memory.state
-        self.storage = Storage(spec.storage, self.memory.rows, state, spec.seed)
+        shown = Shown(spec.storage, spec.demonstrations, spec.index, spec.shards) if spec.demonstrations else None
+        self.storage = Storage(spec.storage, self.memory.rows, state, spec.seed, shown)
         self.limiter = RateLimiter(spec.limit, spec.storage.num_tasks, inserts=state["inserts"])
         self.snapshotter: Snapshotter | None = None
         self.origin = "empty"
@@ -188,8 +192,8 @@ class Shard:
                 self.refused[writer] = max(sequence, self.refused.get(writer, -1))
                 return InsertReply(False, MAX_WAIT_S, {})
             # If a task holds nothing, as when all its rows were dropped, the sampler may be waiting for this push.
-            early = not self.limiter.may_insert(push.rows)
-            if early and not is_rest and all(self.storage.rings[task].transitions for task in push.rows):
+            early, content = not self.limiter.may_insert(push.rows), self.storage.content
+            if early and not is_rest and all(content[task] for task in push.rows):
                 self.limiter.insert_side.refused()
                 self.refused[writer] = sequence
                 return InsertReply(False, self.limiter.insert_wait(push.rows), {})
@@ -228,7 +232,7 @@ class Shard:
             serve: whether to return batches; False to get the grant only.
         """
         with self.lock:
-            content = tuple(self.storage.transitions)
+            content = tuple(self.storage.content)
             if life != tuple(self.memory.state["life"]):
                 return SampleReply(self.spec.index, 0, None, 0.0, content, is_stranger=True)
             count = granted or min(most, self.limiter.batches_allowed())
@@ -279,7 +283,7 @@ class Shard:
             self.limiter.samples = batches * self.spec.limit.batch_size
             self.memory.state["life"] = life
             self._commit()
-            return tuple(self.storage.transitions)
+            return tuple(self.storage.content)
 
     def catch_up(self, inserts: list[int]) -> ShardStats:
         """Add the inserts of each task that the shard's earlier process had counted and this one lacks. Return `stats`.

@@ -11,6 +11,7 @@ class LimiterStats:
 
     Attributes:
         inserts, samples: transitions stored and rows sampled, over all tasks.
+        offline_samples: the samples before the first insert, which do not count for the ratio.
         steps_after_warmup: environment steps of the slowest task that count towards the ratio.
         steps_ahead: environment steps by which the actors are ahead of the learner; 0 when they are behind.
         insert_wait_s, sample_wait_s: seconds that each side has waited.
@@ -19,6 +20,7 @@ class LimiterStats:
 
     inserts: int
     samples: int
+    offline_samples: int
     steps_after_warmup: int
     samples_per_insert_target: float
     samples_per_insert: float

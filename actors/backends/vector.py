@@ -8,6 +8,7 @@ replay: with NEXT_STEP the step after an episode's end is idle, with SAME_STEP t
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from actors.backends import here
-from actors.backends.actions import Taken, box_scaler, indices
+from actors.backends.actions import Taken, bounds, box_scaler, indices
 from actors.backends.returned import SUCCESS_KEYS, BadEnvironment, Exited
 from actors.benchmarks.benchmark import Task
 from actors.closing import close
@@ -31,6 +32,8 @@ def make(library_id: str, copies: int, **options: Any) -> Any:
     import gymnasium
 
     here.enter()
+    # JAX takes three quarters of a GPU's memory by default, in each process that has it.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     module, _, name = library_id.rpartition(":")
     try:
         made = importlib.import_module(module) if module else None
@@ -59,13 +62,21 @@ class VectorEnvironment:
     its episode has ended.
     """
 
-    def __init__(self, task: Task, seeds: Sequence[int], film: bool = False) -> None:
+    def __init__(self, task: Task, seeds: Sequence[int], film: bool = False, environment: Any = None) -> None:
+        """Make the copies, or take the `environment` that has been made. Raises BadEnvironment if its actions are not
+        those of the task."""
         self.task = task
         self.copies = len(seeds)
-        self.environment = make(task.library_id, self.copies, **({"render_mode": "rgb_array"} if film else {}))
+        options = {"render_mode": "rgb_array"} if film else {}
+        self.environment = make(task.library_id, self.copies, **options) if environment is None else environment
         self.mode = autoreset(task.name, self.environment)
         self.seeds = [int(seed) for seed in seeds]
         space = self.environment.single_action_space
+        if bounds(space) != (task.bounds or bounds(space)):
+            raise BadEnvironment(
+                f"{task.name}: its actions are {bounds(space)}, and were {task.bounds} when it was looked at first: "
+                "give any number of copies the same single_action_space"
+            )
         self.scale: Taken = indices if task.num_actions else box_scaler(space)
         self.first = int(space.start) if task.num_actions else 0
         self.shape = tuple(space.shape)
@@ -99,7 +110,8 @@ class VectorEnvironment:
         if over.any() and self.mode == "SameStep":
             observations = self._final(observations, info, over)
         elif over.any() and self.mode == "Disabled":
-            next_inputs = self._reset(over)
+            next_inputs = observations.copy()
+            next_inputs[over] = self._reset(over)[over]
         elif over.any():
             next_inputs = observations.copy()
             next_inputs[over] = 0.0  # the next action is not used
@@ -178,14 +190,15 @@ class VectorEnvironment:
 
     def _successes(self, info: Mapping[str, Any], over: np.ndarray) -> np.ndarray:
         """Return (copies,) bool: where info, or the final info of ended copies, has a success."""
-        found = np.zeros(self.copies, bool)
-        for place, where in ((info, np.ones(self.copies, bool)), (info.get("final_info"), over)):
-            if not isinstance(place, Mapping):
-                continue
+        found, final = np.zeros(self.copies, bool), info.get("final_info")
+        # With a final info, the info of copies that ended is that of their reset.
+        now = ~over if isinstance(final, Mapping) else np.ones(self.copies, bool)
+        for place, where in ((info, now), (final if isinstance(final, Mapping) else {}, over)):
             for key in SUCCESS_KEYS:
-                if key in place:
+                if place.get(key) is not None:
                     has = to_numpy(place.get(f"_{key}", np.ones(self.copies, bool))).astype(bool)
-                    found |= where & has & (to_numpy(place[key]).reshape(self.copies) > 0)
+                    told = np.nan_to_num(to_numpy(place[key]).astype(np.float64)).reshape(self.copies, -1)
+                    found |= where & has & (told > 0).any(axis=1)
         return found
 
 
@@ -208,5 +221,6 @@ def like(array: np.ndarray, sample: Any) -> Any:
     if hasattr(sample, "detach"):
         return sys.modules["torch"].from_numpy(np.ascontiguousarray(array)).to(sample.device)
     if type(sample).__module__.startswith("jax"):
-        return sys.modules["jax.numpy"].asarray(array)
+        (device,) = sample.devices()
+        return sys.modules["jax"].device_put(array, device)
     return array

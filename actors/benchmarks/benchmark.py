@@ -124,8 +124,8 @@ class Benchmark:
             is not clipped. It is called with the return and success of one episode, and with their means over episodes.
         by_success: whether curves show the share of episodes with success instead of returns.
         prepare: called before an environment of its library is made, once or more often.
-        caution: task -> what one must know before its results are compared, in a sentence that follows its name; "" for
-            nothing. The console says it when a run begins.
+        caution: task -> what one must know before its results are compared, in a sentence; "" for nothing. The console
+            says it when a run begins.
         describe: makes a task from a name that `tasks` lacks, for a benchmark whose tasks depend on what is installed.
             Raises UnknownNameError with the reason.
     """

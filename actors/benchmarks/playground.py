@@ -43,7 +43,7 @@ PandaOpenCabinet 55 0 8 150 repeatable
 PandaPickCube 66 0 8 150 repeatable
 PandaPickCubeCartesian 70 0 3 200
 PandaPickCubeOrientation 66 0 8 150 repeatable
-PandaRobotiqPushCube 48 0 7 3000 success repeatable
+PandaRobotiqPushCube 48 0 7 3000 success
 """
 
 

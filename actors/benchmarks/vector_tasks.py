@@ -42,15 +42,12 @@ def describe(name: str) -> Task:
             spec=SimpleNamespace(max_episode_steps=limit_of(environment)),
         )
         task = replace(described(name, library_id, spaces), bounds=bounds(spaces.action_space), repeatable=False)
-        tried = VectorEnvironment(task, [0, 1])
-        try:
-            tried.reset()
-            tried.send(np.zeros((2, task.action_size), np.float32))
-            tried.recv()
-            if mode == "Disabled":
-                tried.restart(np.array([1]))
-        finally:
-            tried.close()
+        tried = VectorEnvironment(task, [0, 1], environment=environment)
+        tried.reset()
+        tried.send(np.zeros((2, task.action_size), np.float32))
+        tried.recv()
+        if mode == "Disabled":
+            tried.restart(np.array([1]))
         return task
     except UnknownNameError:
         raise

@@ -55,14 +55,20 @@ def suites(suite: Name = "") -> int:
     if not suite:
         for name, members in all_suites().items():
             widest = max(tasks[member].observation_size for member in members)
+            more = max(tasks[member].privileged_size for member in members)
             actions = max(tasks[member].action_size for member in members)
-            print(f"{name:16s} {len(members):3d} tasks, observations up to {widest}, actions up to {actions}")
+            privileged = f" and {more} for the critic alone" if more else ""
+            print(
+                f"{name:24s} {len(members):3d} tasks, observations up to {widest}{privileged}, actions up to {actions}"
+            )
         for name, (module, install) in BACKENDS.items():
             print(f"backend {name}: " + ("installed" if importlib.util.find_spec(module) else f"missing, {install}"))
         return 0
     for member in all_suites()[suite]:
         task = tasks[member]
-        keys = " ".join(f"{key}:{size}" for key, size in task.observation_keys)
+        keys = " ".join(
+            f"{key}:{size}" + ("(critic)" if key in task.privileged_keys else "") for key, size in task.observation_keys
+        )
         print(
             f"{member:32s} obs {task.observation_size:3d} act {task.action_size:2d} limit {task.episode_limit}  {keys}"
         )

@@ -18,6 +18,7 @@ from actors.backends.here import call_here
 from actors.backends.returned import BadEnvironment
 from actors.benchmarks.catalogue import nearest
 from cluster.cli import commands
+from cluster.cli.record import record
 from cluster.cli.study import study
 from cluster.config.presets import PRESETS
 from cluster.config.schema import RUNS, Config
@@ -35,6 +36,7 @@ USAGE = """usage: brc COMMAND ...
   brc eval RUN [--episodes 10]                 score a run's newest checkpoint
   brc film RUN                                 film an episode of each task
   brc export RUN                               write its policy for other programs
+  brc record RUN --to FOLDER                   write demonstrations of its tasks, from its policy or its replay
   brc report RUN [RUN ...]                     write a page of one run, or of several side by side
   brc status [RUN]                             all runs, or one
   brc scale RUN dmc=32                         have another number of a benchmark's actors in a live run
@@ -113,6 +115,7 @@ def run(arguments: list[str]) -> int:
         "eval": lambda rest: parsed(commands.evaluate, rest, "brc eval"),
         "film": lambda rest: parsed(commands.film, rest, "brc film"),
         "export": lambda rest: parsed(commands.export, rest, "brc export"),
+        "record": lambda rest: parsed(record, rest, "brc record"),
         "report": lambda rest: parsed(commands.report, rest, "brc report"),
         "status": lambda rest: parsed(commands.status, rest, "brc status"),
         "scale": lambda rest: parsed(commands.scale, rest, "brc scale"),

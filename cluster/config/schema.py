@@ -30,7 +30,7 @@ class ActorsConfig:
     """Steps of the environment for which an action is held, in training and in evaluation. A step of a run is then one
     action, its reward the sum. Atari has --atari.frame-skip instead."""
     privileged_keys: tuple[str, ...] = setting((), resume="fixed")
-    """Parts of the observations of gymnasium's tasks, keys of their Dict, that only the critic sees."""
+    """Parts of the observations of gymnasium/ and vector/ tasks, keys of their Dict, that only the critic sees."""
     balance: Literal["fixed", "auto"] = "fixed"
     """auto moves actors to the slowest benchmark from those that wait for it, as long as the learner waits too."""
     cpus: float = setting(1.0, 0.0, 1024.0)
@@ -103,6 +103,11 @@ class ReplayConfig:
     """Transitions of each copy that an actor collects before it pushes them."""
     warmup: int = setting(5000, 1, 10**12, resume="fixed")
     """Environment steps of each task, with random actions, before the first update."""
+    demonstrations: tuple[str, ...] = setting((), resume="fixed")
+    """Demonstrations that are sampled besides: npz files or Minari datasets (docs/robots.md), with several tasks each
+    as TASK=PATH. Every shard reads them when it begins."""
+    demonstration_share: float = setting(0.5, 0.0, 1.0)
+    """Share of demonstrations in the rows of each task that has some; 0.5 as in RLPD."""
     max_ahead: int = setting(0, 0, 10**12)
     """Environment steps by which acting may be ahead of learning; 0 means two pushes of an actor."""
 

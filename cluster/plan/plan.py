@@ -12,7 +12,7 @@ from typing import Any
 from actors.actor import ActorSpec, Assignment
 from actors.benchmarks.atari import configured
 from actors.benchmarks.benchmark import Task
-from actors.benchmarks.catalogue import resolve
+from actors.benchmarks.catalogue import nearest, resolve
 from actors.environments import COPY_INDICES
 from actors.evaluator import EvaluatorSpec
 from cluster.config.schema import ActorsConfig, AtariConfig, Config
@@ -25,6 +25,7 @@ from learner.scale.reckoning import reckoned
 from learner.spec import Ranks, Sharding
 from replay.rate_limiter import RateLimit
 from replay.shard import ShardSpec, share
+from replay.store.shown import Source
 from replay.store.storage import StorageSpec
 
 OPEN = ("gymnasium", "vector")  # benchmarks whose users say what is privileged
@@ -139,6 +140,7 @@ class Plan:
             threads=part.threads,
             incarnation=incarnation,
             measures_returns=config.learner.reward_normalizer == "return-scale",
+            waits=config.learner.offline_updates > 0,
         )
 
     @property
@@ -237,6 +239,7 @@ def make_plan(config: Config) -> Plan:
             n_step=learner.n_step,
             discount=learner.discount,
             privileged=privileged if any(privileged) else (),
+            demonstration_share=replay.demonstration_share,
             weights=tuple(replay.task_weights.get(task.name, 1.0) for task in tasks) if replay.task_weights else (),
         )
         limit = RateLimit(
@@ -245,12 +248,45 @@ def make_plan(config: Config) -> Plan:
             warmup=share(replay.warmup, index, replay.shards),
             max_ahead=max(ahead, least_ahead),
             budget=share(config.steps, index, replay.shards),
+            offline=share(learner.offline_updates, index, replay.shards),
         )
         shards.append(
-            ShardSpec(index=index, storage=storage, limit=limit, seed=config.seed * 1009 + index, shards=replay.shards)
+            ShardSpec(
+                index=index,
+                storage=storage,
+                limit=limit,
+                seed=config.seed * 1009 + index,
+                shards=replay.shards,
+                demonstrations=sources(replay.demonstrations, tasks),
+            )
         )
     total = sum(shard.limit.total_batches for shard in shards)
     return Plan(config=config, tasks=tasks, shards=tuple(shards), total_updates=total)
+
+
+def sources(demonstrations: Sequence[str], tasks: Sequence[Task]) -> tuple[Source, ...]:
+    """Return the sources of demonstrations that are given as PATH, for a single task, or as TASK=PATH. Raises
+    ValueError for others."""
+    found, names = [], [task.name for task in tasks]
+    for given in demonstrations:
+        name, mark, path = given.partition("=")
+        if not mark or (name not in names and len(tasks) == 1):
+            name, path = names[0], given
+            if len(tasks) > 1:
+                raise ValueError(f"{given} names no task: with several tasks give it as TASK=PATH")
+        if name not in names:
+            raise ValueError(f"{name!r} is not a task of this run; {nearest(name, names)}")
+        task = tasks[names.index(name)]
+        found.append(
+            Source(
+                task=names.index(name),
+                path=path,
+                keys=tuple(key for key, _ in task.observation_keys),
+                observed=math.prod(task.observation_shape),
+                acted=task.action_size,
+            )
+        )
+    return tuple(found)
 
 
 def part_of(actors: ActorsConfig, benchmark: str) -> ActorsConfig:

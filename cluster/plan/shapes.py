@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from actors.benchmarks.benchmark import Task
 from cluster.errors import ConfigError
 
-SEEN_AND_DONE = ("observations", "actions", "bounds of actions")  # the shapes that a policy depends on
+REPEATED = ", each of "
+OBSERVATIONS, EPISODES = "observations", "episodes"
+SEEN_AND_DONE = (OBSERVATIONS, "actions", "bounds of actions")  # the shapes that a policy depends on
 
 
 def shapes(tasks: Sequence[Task]) -> dict[str, dict[str, str]]:
@@ -20,13 +22,13 @@ def shape(task: Task) -> dict[str, str]:
     numbers = f"{task.observation_size + task.privileged_size} numbers" + (f" ({', '.join(keys)})" if keys else "")
     if task.privileged_keys:
         numbers += f", the last {task.privileged_size} for the critic alone"
-    repeated = f", each of {task.action_repeat} steps of the environment" if task.action_repeat > 1 else ""
+    repeated = f"{REPEATED}{task.action_repeat} steps of the environment" if task.action_repeat > 1 else ""
     bounds = {"bounds of actions": task.bounds} if task.bounds else {}
     return {
-        "observations": f"images of {' x '.join(map(str, task.image))}" if task.image else numbers,
+        OBSERVATIONS: f"images of {' x '.join(map(str, task.image))}" if task.image else numbers,
         "actions": f"one of {task.num_actions}" if task.num_actions else f"{task.action_size} numbers",
         **bounds,
-        "episodes": f"{task.episode_limit} steps at most{repeated}",
+        EPISODES: f"{task.episode_limit} steps at most{repeated}",
     }
 
 
@@ -47,6 +49,11 @@ def check_shapes(
     for task in tasks:
         for what, new in shape(task).items():
             old = saved.get(task.name, {}).get(what, new)
+            if old != new and what == EPISODES and not only and REPEATED in old + new:
+                raise ConfigError(
+                    f"--actors.action-repeat: the episodes of {task.name} had {old} when run {run} was trained, and "
+                    f"have {new} now: give it as it was then"
+                )
             if old != new and (not only or what in only):
                 raise ConfigError(
                     f"--tasks {task.name}: its {what} were {old} when run {run} was trained, and are {new} now: bring "

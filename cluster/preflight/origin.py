@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from actors.benchmarks.catalogue import UnknownNameError, nearest, resolve
 from cluster.config.schema import Config
 from cluster.errors import ConfigError
-from cluster.plan.plan import Plan
+from cluster.plan.plan import Plan, configured_tasks
 from cluster.run.folder import load_config, newest_checkpoint, run_checkpoints
 from cluster.run.manifest import Manifest
 from learner.agents.catalogue import described
@@ -45,6 +45,8 @@ def successor(path: Path, tasks: tuple[str, ...], keep: bool) -> tuple[str, Conf
     named, benchmarks = {task.name for task in known}, {task.benchmark for task in known}
     weights = {task: weight for task, weight in config.replay.task_weights.items() if task in named}
     runtime = {name: file for name, file in config.actors.runtime.items() if name in benchmarks}
+    keys = {key for task in known for key, _ in task.observation_keys}
+    privileged = tuple(key for key in config.actors.privileged_keys if key in keys)
     of = {name: value for name, value in config.actors.of.items() if name.split(".")[0] in benchmarks}
     return preset, replace(
         config,
@@ -54,7 +56,7 @@ def successor(path: Path, tasks: tuple[str, ...], keep: bool) -> tuple[str, Conf
         origin=str(path.absolute()),
         origin_embedding="mean",
         replay=replace(config.replay, task_weights=weights),
-        actors=replace(config.actors, of=of, runtime=runtime),
+        actors=replace(config.actors, of=of, runtime=runtime, privileged_keys=privileged),
     )
 
 
@@ -107,6 +109,15 @@ def check_origin(plan: Plan) -> None:
             f"--learner.conditioning {plan.networks.conditioning} gives each task weights of its own, which a new task "
             "cannot begin with: begin from an agent with embeddings"
         )
+    shared = [task for task in plan.tasks if task.name in begun.tasks or task.name in manifest.tasks]
+    for task, before in zip(shared, configured_tasks(resolve([task.name for task in shared]), begun), strict=True):
+        # Weights are taken over by the places of inputs, and values are of as many steps of the environment.
+        for what, old, new in (
+            ("--actors.privileged-keys", before.privileged_keys, task.privileged_keys),
+            ("--actors.action-repeat", before.action_repeat, task.action_repeat),
+        ):
+            if old != new:
+                raise ConfigError(f"{what} of {task.name} is {new}, and in the origin {config.origin} {old}; use that")
     known = ["mean", "random", *manifest.tasks]
     if config.origin_embedding not in known:
         raise ConfigError(

@@ -10,6 +10,7 @@ from cluster.config.paths import check_writable
 from cluster.errors import ConfigError
 from cluster.plan.plan import Plan
 from learner.scale.memory import in_words
+from replay.demonstrations import BadDemonstrations
 from replay.store.locations import free_bytes, has_room, is_shared_memory, node_memory, shared_folder
 from replay.urls import is_local, open_url
 
@@ -61,11 +62,22 @@ def check_url(flag: str, url: str) -> None:
         ) from error
 
 
-def check_memory(plan: Plan, gpus: int) -> None:
-    """Check that replay and the learner's ranks have room in this machine's memory. Raises ConfigError.
+def demonstration_bytes(plan: Plan) -> int:
+    """Return the bytes of all demonstrations in replay, as read now. Raises ConfigError for files that cannot be
+    used."""
+    try:
+        read = [source.episodes() for source in plan.shards[0].demonstrations]
+    except BadDemonstrations as error:
+        raise ConfigError(f"--replay.demonstrations: {error}") from error
+    return sum(array.nbytes for episodes in read for episode in episodes for array in episode[:3])
+
+
+def check_memory(plan: Plan, gpus: int, shown: int = 0) -> None:
+    """Check that replay and the learner's ranks have room in this machine's memory, beside `shown` bytes of
+    demonstrations. Raises ConfigError.
 
     Ranks on one of `gpus` do not count, nor does replay of a resumed run, which may have its memory already."""
-    available = MEMORY_SHARE * node_memory()[0]
+    available = MEMORY_SHARE * node_memory()[0] - shown
     named, learner = plan.config.replay.directory, plan.config.learner
     # Replay on a disk does not count: pages that memory does not hold are read from the disk again.
     on_disk = named and plan.config.execution != "serial" and not is_shared_memory(Path(named))

@@ -15,11 +15,11 @@ from actors.benchmarks.catalogue import BACKENDS, UnknownNameError, backend_of, 
 from cluster.config.fields import BOUNDS, flag, get
 from cluster.config.schema import Config
 from cluster.errors import ConfigError
-from cluster.plan.plan import LEAST_GPU, OPEN, Plan, make_plan, max_ahead, most_copies, part_of
+from cluster.plan.plan import LEAST_GPU, OPEN, Plan, make_plan, max_ahead, most_copies, part_of, sources
 from cluster.plan.runtime import runtime
 from cluster.preflight.machine import Machine, this_machine
 from cluster.preflight.ray_folder import ray_folder
-from cluster.preflight.room import check_memory, check_place, check_url
+from cluster.preflight.room import check_memory, check_place, check_url, demonstration_bytes
 from learner.agents.catalogue import description
 from learner.networks.registry import architecture
 from learner.scale.reckoning import WAYS, column_ranks, fits
@@ -33,7 +33,7 @@ def validate(config: Config, machine: Machine | None = None) -> Plan:
     machine = machine or this_machine()
     plan = check(config, machine)
     if not machine.is_cluster:
-        check_memory(plan, machine.gpus)
+        check_memory(plan, machine.gpus, demonstration_bytes(plan))
         if not config.resume:  # a resumed run may have its replay files already
             check_place(plan)
         if config.execution == "distributed":
@@ -63,6 +63,7 @@ def check(config: Config, machine: Machine | None = None) -> Plan:
     check_weights(config, [task.name for task in tasks])
     check_actors(config, list(dict.fromkeys(task.benchmark for task in tasks)))
     check_budget(config, tasks)
+    check_demonstrations(config, tasks)
     plan = make_plan(config)
     check_seeds(plan)
     check_gpus(plan, machine)
@@ -314,6 +315,24 @@ def check_weights(config: Config, tasks: list[str]) -> None:
             raise ConfigError(
                 f"--replay.task-weights {name} {weight} is out of range: it must be from 0.001 to 1000, try 1"
             )
+
+
+def check_demonstrations(config: Config, tasks: Sequence[Task]) -> None:
+    """Check that the demonstrations name tasks of the run, and that there are some for updates before the first step.
+    Raises ConfigError."""
+    given, offline = config.replay.demonstrations, config.learner.offline_updates
+    try:
+        found = sources(given, tasks)
+    except ValueError as error:
+        raise ConfigError(f"--replay.demonstrations: {error}") from error
+    if given and any(task.image for task in tasks):
+        raise ConfigError("--replay.demonstrations are of flat observations: leave them out for images")
+    missing = [task.name for index, task in enumerate(tasks) if index not in {source.task for source in found}]
+    if offline and missing:
+        raise ConfigError(
+            f"--learner.offline-updates {offline}: there are no --replay.demonstrations of {missing[0]}, so nothing to "
+            "learn it from: name some, or leave it out"
+        )
 
 
 def check_budget(config: Config, tasks: Sequence[Task]) -> None:

@@ -136,11 +136,11 @@ def serve(session: Session, plan: Plan, address: str) -> Exporter:
     from dashboards.report import published
     from dashboards.sinks import records
 
-    curves = {task.name: published.curve(task.name) for task in plan.tasks}
+    curves = {task.name: (published.curve(task.name), task.action_repeat) for task in plan.tasks}
 
     def paper(task: str, steps: int) -> float | None:
-        curve = curves[task]
-        return None if curve is None else curve.at(steps)
+        curve, repeat = curves[task]
+        return None if curve is None else curve.at(repeat * steps)
 
     tally = Tally(State(plan.config.steps, plan.total_updates, plan.config.checkpoint_interval), paper)
     # A resumed run also counts its earlier checkpoints, deaths and evaluations: an alert needs them.

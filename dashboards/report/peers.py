@@ -47,7 +47,7 @@ def at(task: str, frames: float) -> list[Peer]:
     # What is drawn anew at every reset there, such as a goal, may not be drawn here.
     easier = known is not None and bool(benchmark_of(task).caution(known))
     found = [
-        Peer(agent, repeat, float(np.interp(frames, steps, means)), easier and "Random" in task)
+        Peer(agent, repeat, float(np.interp(frames, steps, means)), easier)
         for agent, (repeat, steps, means) in curves(task).items()
         if steps[0] <= frames <= steps[-1]
     ]

@@ -137,7 +137,7 @@ def random_value(series: Sequence[Series], task: str) -> float | None:
 def task_row(series: Sequence[Series], task: str, curves: Sequence[Curve | None]) -> dict[str, Any]:
     """Return a task's newest values: of random actions, of each series with the paper's value at the same steps, and of
     agents of that task alone at the most steps of a series."""
-    paper, repeat = published.curve(task), held(series, task)
+    paper = published.curve(task)
     newest = [
         curve
         and (
@@ -145,16 +145,18 @@ def task_row(series: Sequence[Series], task: str, curves: Sequence[Curve | None]
             curve.low[-1],
             curve.high[-1],
             short(curve.steps[-1]),
-            paper and paper.at(repeat * curve.steps[-1]),
+            paper and paper.at(held([one], task) * curve.steps[-1]),
         )
-        for curve in curves
+        for one, curve in zip(series, curves, strict=True)
     ]
-    most = max((curve.steps[-1] for curve in curves if curve is not None), default=-1.0)
+    most = max(
+        (held([one], task) * curve.steps[-1] for one, curve in zip(series, curves, strict=True) if curve), default=-1
+    )
     return {
         "task": task,
         "random": random_value(series, task),
         "newest": newest,
-        "peers": peers.at(task, repeat * most),
+        "peers": peers.at(task, most),
         "digits": 2 if by_success(task) else 1,
     }
 

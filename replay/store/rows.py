@@ -94,7 +94,8 @@ class Push(NamedTuple):
 class Batches(NamedTuple):
     """Several batches of B transitions. The rows of a batch are grouped by task.
 
-    Flat observations are padded with zeros to the size of the widest task; others have the same shape in all tasks.
+    Flat observations are padded with zeros to the sizes of the widest task, privileged numbers apart (StorageSpec);
+    others have the same shape in all tasks.
     """
 
     observations: np.ndarray  # (batches, B, *observation) of the storage's dtype

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from replay.store.gather import Piece, gather
 from replay.store.ring import TaskRing, row_stride
 from replay.store.rows import TERMINAL, Batches, Push, Rows
 from replay.store.soundness import LARGEST_NUMBER, Dropped, drop_bad_segments
+
+if TYPE_CHECKING:
+    from replay.store.shown import Shown
 
 DTYPES = ("float32", "float16", "uint8")
 # An episode that ends inside a segment takes one more row; a ring has room for one such end in this number of steps.
@@ -43,6 +46,7 @@ class StorageSpec:
         discount: discount of rewards within these steps.
         privileged: how many of the last numbers of each task's observations are privileged; () for none. In batches
             they begin at the same column in all tasks.
+        demonstration_share: share of demonstrations in the rows of each task that has some.
         weights: relative frequency of each task in samples; () for equal frequencies.
     """
 
@@ -58,6 +62,7 @@ class StorageSpec:
     discount: float = 0.99
     weights: tuple[float, ...] = ()
     privileged: tuple[int, ...] = ()
+    demonstration_share: float = 0.5
 
     def __post_init__(self) -> None:
         counts = {len(self.tasks), len(self.observation_shapes), len(self.capacity), len(self.weights or self.tasks)}
@@ -153,10 +158,14 @@ class Storage:
         memory: (spec.nbytes,) uint8, zero, or as a storage of the same spec left it.
         state: a record with the fields of spec.state_dtype(), zero, or as such a storage left it. The storage keeps it
             and writes to it.
+        shown: demonstrations, which are sampled besides.
     """
 
-    def __init__(self, spec: StorageSpec, memory: np.ndarray, state: np.ndarray, seed: int) -> None:
+    def __init__(
+        self, spec: StorageSpec, memory: np.ndarray, state: np.ndarray, seed: int, shown: Shown | None = None
+    ) -> None:
         self.spec = spec
+        self.shown = shown
         self.rings: list[TaskRing] = []
         self.return_minimum, self.return_maximum = state["minimum"], state["maximum"]
         self.return_moments = state["moments"]
@@ -248,8 +257,9 @@ class Storage:
         out: Batches | None = None,
         probabilities: np.ndarray | None = None,
     ) -> Batches:
-        """Return `count` batches. In each batch every task has its share of rows, to within one row. Within a task,
-        transitions are drawn uniformly with replacement.
+        """Return `count` batches. In each batch every task has its share of rows, to within one row, and within a task
+        its demonstrations have theirs; they are all of it while there is nothing else. Transitions of either are drawn
+        uniformly with replacement.
 
         A task that is drawn must hold a transition. Rows are copied without the lock. Rows that a push overwrites
         meanwhile are replaced by new draws.
@@ -261,20 +271,17 @@ class Storage:
         probabilities = self.spec.probabilities if probabilities is None else probabilities
         out = self.allocate(count, batch_size) if out is None else out
         with lock:
-            np.copyto(out.return_minimum, self.return_minimum)
-            np.copyto(out.return_maximum, self.return_maximum)
-            np.copyto(out.return_moments, self.return_moments)
+            self._scale(out)
+            sources, probabilities = self._sources(probabilities)
             ends = cut(self.rng, probabilities, batch_size, count)
             places = task_places(ends)
             drawn = [
-                (ring.draw(self.rng, len(place)), ring.tail) for ring, place in zip(self.rings, places, strict=True)
+                (ring.draw(self.rng, len(place)), ring.tail) for (_, ring), place in zip(sources, places, strict=True)
             ]
-        for task, place in enumerate(places):
-            number, tail = drawn[task]
+        for (task, ring), place, (number, tail) in zip(sources, places, drawn, strict=True):
             while len(place):
-                self._copy(task, number, tail, place, out)
+                self._copy(task, ring, number, tail, place, out)
                 with lock:
-                    ring = self.rings[task]
                     lost = number < ring.tail
                     if not lost.any():
                         break
@@ -282,8 +289,33 @@ class Storage:
                     number, tail = ring.draw(self.rng, len(place)), ring.tail
         return out
 
-    def _copy(self, task: int, number: np.ndarray, tail: int, place: np.ndarray, out: Batches) -> None:
-        ring, spec = self.rings[task], self.spec
+    def _scale(self, out: Batches) -> None:
+        """Copy the extremes and moments of returns, those of demonstrations included."""
+        found = self.return_minimum, self.return_maximum, self.return_moments
+        if self.shown is not None:
+            low, high, shown = self.shown.return_minimum, self.shown.return_maximum, self.shown.return_moments
+            found = np.minimum(found[0], low), np.maximum(found[1], high), moments.merge(found[2], shown)
+        for array, values in zip((out.return_minimum, out.return_maximum, out.return_moments), found, strict=True):
+            np.copyto(array, values)
+
+    def _sources(self, probabilities: np.ndarray) -> tuple[list[tuple[int, TaskRing]], np.ndarray]:
+        """Return (task, ring) of all rings to draw from, and their probabilities, from those of the tasks."""
+        if self.shown is None:
+            return list(enumerate(self.rings)), probabilities
+        found, parts = [], []
+        for task, (ring, probability) in enumerate(zip(self.rings, probabilities.tolist(), strict=True)):
+            shown, share = self.shown.rings.get(task), self.spec.demonstration_share
+            share = 0.0 if shown is None else share if ring.transitions else 1.0
+            if share < 1.0:
+                found.append((task, ring))
+                parts.append((1.0 - share) * probability)
+            if shown is not None and share > 0.0:
+                found.append((task, shown))
+                parts.append(share * probability)
+        return found, np.array(parts)
+
+    def _copy(self, task: int, ring: TaskRing, number: np.ndarray, tail: int, place: np.ndarray, out: Batches) -> None:
+        spec = self.spec
         flat = [array.reshape(-1, *array.shape[2:]) for array in out[:6]]
         at = number % ring.rows
         pieces = [Piece(ring.actions, at, flat[1])]
@@ -310,6 +342,14 @@ class Storage:
             for frame, stacked in enumerate(ring.look_back(rows, tail, spec.stack)):
                 pieces.append(Piece(ring.observations, stacked % ring.rows, array[:, frame]))
         gather(pieces, place)
+
+    @property
+    def content(self) -> list[int]:
+        """The number of transitions that can be drawn, demonstrations included, by task."""
+        if self.shown is None:
+            return self.transitions
+        shown = self.shown.rings
+        return [held + (shown[task].transitions if task in shown else 0) for task, held in enumerate(self.transitions)]
 
     @property
     def transitions(self) -> list[int]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from actors.actor import Actor, ActorSpec, make_environments
 from actors.benchmarks.benchmark import Task
 from actors.environments import Step, make_environment
-from actors.episodes import EpisodeTracker, discounted_return_extremes
+from actors.episodes import EpisodeTracker
 from actors.evaluator import Evaluator, EvaluatorSpec
 from actors.policies.policy import TanhNormalPolicy
 from actors.segments import SegmentBuilder
@@ -30,6 +30,7 @@ from replay.client.writer import Writer
 from replay.policy_store import PolicyStore
 from replay.rate_limiter import RateLimit
 from replay.shard import Shard, ShardSpec
+from replay.store.returns import discounted_return_extremes
 from replay.store.rows import Rows
 from replay.store.storage import StorageSpec
 from tests.integration.test_conformance import FIVE

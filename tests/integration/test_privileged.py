@@ -15,6 +15,8 @@ import torch
 from actors.benchmarks.catalogue import resolve
 from actors.environments import make_environment
 from cluster.config.schema import ActorsConfig
+from cluster.errors import ConfigError
+from cluster.preflight.origin import check_origin, successor
 from cluster.preflight.validation import validate
 from learner.learner import Learner
 from learner.networks.architectures import ARCHITECTURES
@@ -153,6 +155,26 @@ def test_a_run_keeps_what_its_critic_sees(tmp_path: Path) -> None:
     blind = replace(tiny.config().learner, privileged=False)
     with pytest.raises(Exception, match=r"learner\.privileged"):
         run(config(tmp_path, "a", tasks=tasks, actors=ACTORS, steps=500, resume=True, learner=blind))
+
+
+def test_add_task_keeps_what_each_task_shows_to_whom(tmp_path: Path) -> None:
+    """Weights are taken over by the places of inputs, so a task of both runs must show the same to the same."""
+    counting = MIXED[1:]
+    run(config(tmp_path, "a", tasks=counting, actors=ACTORS, steps=400))
+    _, config_ = successor(tmp_path / "a", ("dmc/cartpole-swingup",), keep=True)
+    assert config_.actors.privileged_keys == ("seed",)
+    check_origin(validate(config_))
+    for changes, said in (
+        ({"privileged_keys": ("steps",)}, "privileged-keys of .*Counting"),
+        ({"privileged_keys": ()}, "privileged-keys of .*Counting"),
+        ({"action_repeat": 2}, "action-repeat of .*Counting.* is 2, and in the origin .* 1"),
+    ):
+        other = replace(config_, actors=replace(config_.actors, **changes))
+        with pytest.raises(ConfigError, match=said):
+            check_origin(validate(other))
+    _, alone = successor(tmp_path / "a", ("dmc/cartpole-swingup",), keep=False)
+    assert alone.actors.privileged_keys == (), "a key that no task has is not carried over"
+    check_origin(validate(alone))
 
 
 def test_a_serial_run_whose_steps_draw_is_told_the_one_way_on(tmp_path: Path) -> None:

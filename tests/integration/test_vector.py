@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from actors.benchmarks.catalogue import UnknownNameError, resolve
 from actors.environments import make_environment
 from replay.store.rows import NOT_DRAWN
 from tests.integration.test_actor import actor_on
+from tests.integration.test_serial import config, run
 from tests.support import tiny
 from tests.support.streams import held
 
@@ -140,6 +142,40 @@ def test_a_simulator_that_forgets_last_observations_is_told() -> None:
     environment.send(np.zeros((2, 1), np.float32))
     with pytest.raises(BadEnvironment, match=r"without info\['final_obs'\]"):
         environment.recv()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_success_is_that_of_the_step_and_not_of_a_reset(mode: str) -> None:
+    """Resets of Lucky say that they succeed, and its steps do not."""
+    environment = VectorEnvironment(sim(f"lucky_{mode}"), [0, 1])
+    environment.reset()
+    for _ in range(12):
+        environment.send(np.zeros((2, 1), np.float32))
+        step = environment.recv()
+        assert not step.successes.any()
+
+
+def test_a_step_in_which_all_copies_are_idle_counts_for_nothing(tmp_path: Path) -> None:
+    """With NEXT_STEP, copies that end together are reset together. The scale of returns sees no such step."""
+    learner = replace(tiny.config().learner, reward_normalizer="return-scale")
+    made = run(config(tmp_path, "a", tasks=(SIMS + "points",), learner=learner, steps=400))
+    assert made.shards[0].stats().inserts_by_task == [400]
+    assert 0 < made.shards[0].storage.return_moments[0, 0] <= 400 + 64  # pushes are cut at the budget
+
+
+def test_a_masked_reset_changes_no_other_copy() -> None:
+    environment = VectorEnvironment(sim("sparing"), [0, 1])
+    environment.reset()
+    for _ in range(4):
+        environment.send(np.zeros((2, 1), np.float32))
+        step = environment.recv()
+    assert step.truncated.tolist() == [True, False]
+    np.testing.assert_array_equal(step.next_inputs[1], step.observations[1])
+    assert step.next_inputs[1].any()
+
+
+def test_one_simulator_is_made_at_a_time() -> None:
+    assert sim("alone").action_size == 1
 
 
 def test_a_distributed_run_learns_from_a_simulator(folder: Path) -> None:

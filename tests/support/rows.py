@@ -18,7 +18,7 @@ TASK = "dmc/cartpole-swingup"
 
 
 def limiter(**changes: Any) -> LimiterStats:
-    return replace(LimiterStats(0, 0, 1, 1.0, 0.0, 0.0, 0.0, 0.0, 0, 0), **changes)
+    return replace(LimiterStats(0, 0, 0, 1, 1.0, 0.0, 0.0, 0.0, 0.0, 0, 0), **changes)
 
 
 def shard_stats(tasks: int = 1, **changes: Any) -> ShardStats:

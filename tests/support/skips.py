@@ -18,6 +18,7 @@ MAY_SKIP = (
     r"needs dex_envs\b",  # it is in no package index either
     r"Error opening file",  # a checkout of one of these two without its large files
     r"needs a machine without systemd",
+    r"needs jax\b",  # large, and wanted by one test
     r"needs shared memory",
     r"needs root, buildah and mmdebstrap",  # `make proofs` builds an image where they are
 )

@@ -151,3 +151,69 @@ def forgetful(num_envs: int) -> Any:
     step = made.step
     made.step = lambda actions: (*step(actions)[:4], {})  # type: ignore[method-assign]
     return made
+
+
+class Lucky(gymnasium.Env[np.ndarray, np.ndarray]):
+    """An environment of three steps that fail, whose resets say that they succeed."""
+
+    observation_space: Any = spaces.Box(-9, 9, (1,))
+    action_space: Any = spaces.Box(-1, 1, (1,))
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.steps = 0
+        return np.ones(1, np.float32), {"is_success": True}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        return np.ones(1, np.float32), 0.0, self.steps == 3, False, {"is_success": False}
+
+
+gymnasium.register("Lucky-v0", "tests.support.vector_sims:Lucky", max_episode_steps=10)
+
+
+def lucky_next_step(num_envs: int) -> Any:
+    return vector("Lucky-v0", AutoresetMode.NEXT_STEP, num_envs)
+
+
+def lucky_same_step(num_envs: int) -> Any:
+    return vector("Lucky-v0", AutoresetMode.SAME_STEP, num_envs)
+
+
+def lucky_disabled(num_envs: int) -> Any:
+    return vector("Lucky-v0", AutoresetMode.DISABLED, num_envs)
+
+
+class Sparing(Points):
+    """Points whose copy 0 ends after 4 steps. A masked reset returns nothing of the other copies."""
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        observed, info = super().reset(seed=seed, options=options)
+        if options:
+            for part in observed.values():
+                part[~np.asarray(options["reset_mask"], bool)] = 0.0
+        else:
+            self.steps[0] = 16
+        return observed, info
+
+
+def sparing(num_envs: int) -> Sparing:
+    return Sparing(num_envs, AutoresetMode.DISABLED)
+
+
+class Alone(Points):
+    """A simulator of which a process can have one only."""
+
+    taken = False
+
+    def __init__(self, num_envs: int) -> None:
+        assert not Alone.taken, "there is one already"
+        Alone.taken = True
+        super().__init__(num_envs, AutoresetMode.DISABLED)
+
+    def close(self, **options: Any) -> None:
+        Alone.taken = False
+
+
+def alone(num_envs: int) -> Alone:
+    return Alone(num_envs)

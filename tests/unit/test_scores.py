@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.benchmarks.catalogue import all_tasks, normalized
+from cluster.config.schema import Config
+from cluster.plan.plan import make_plan
 from dashboards.report.aggregate import (
     improvement_interval,
     iqm,
@@ -83,3 +85,11 @@ def test_scores_are_those_of_the_communities() -> None:
     tasks = all_tasks()
     assert normalized(tasks["dmc/dog-run"], 250.0, 0.0) == 0.25
     assert normalized(tasks["metaworld/reach"], 1500.0, 0.6) == 0.6
+
+
+def test_the_kitchen_is_scored_by_its_tasks_also_in_a_run() -> None:
+    """A run's tasks are copies of the catalogue's, with the run's options."""
+    (task,) = make_plan(Config(tasks=("robotics/FrankaKitchen",))).tasks
+    assert normalized(task, 3.5, 0.0) == 0.5
+    (reach,) = make_plan(Config(tasks=("robotics/FetchReach",))).tasks
+    assert normalized(reach, -10.0, 0.4) == 0.4
