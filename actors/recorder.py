@@ -14,6 +14,7 @@ from replay.policy_store import PolicyMessage
 from replay.store.soundness import all_numbers
 
 MOST_COPIES = 16
+MOST_BAD = 10  # bad episodes for each that is wanted
 
 
 def record(
@@ -22,7 +23,7 @@ def record(
     """Play `episodes` episodes of a task with the deterministic policy. Return them, and whether each had success.
 
     Episodes with a bad number (actors.door) are left out, and others are played for them. `first` numbers the first
-    copy, which determines the seeds. Raises RuntimeError if no episode is sound.
+    copy, which determines the seeds. Raises RuntimeError after too many bad episodes.
     """
     what, copies = spec.tasks[task], min(episodes, MOST_COPIES)
     seeds = [copy_seed(spec.seed, EVALUATION_STREAM, first + copy) for copy in range(copies)]
@@ -32,32 +33,33 @@ def record(
         policy = make_policy(spec.acting, message, np.full(filled, task))
         observations = room([what], filled, spec.observation_size)
         inputs, held = environment.reset(), [Held() for _ in range(copies)]
-        found: list[Episode] = []
-        successes: list[bool] = []
+        # A fixed number for each copy: the first to end would mostly be the short ones.
+        wanted = [len(range(copy, episodes, copies)) for copy in range(copies)]
+        found: list[list[tuple[Episode, bool]]] = [[] for _ in range(copies)]
         bad = 0
-        while len(found) < episodes:
+        while any(len(done) < many for done, many in zip(found, wanted, strict=True)):
             place(inputs, what, observations, slice(copies))
             actions = policy.act(observations)[:copies, : what.action_size]
             environment.send(actions)
             step = environment.recv()
             for copy, one in enumerate(held):
-                if step.idle is not None and step.idle[copy]:
+                if len(found[copy]) == wanted[copy] or (step.idle is not None and step.idle[copy]):
                     continue
                 one.append(inputs[copy], actions[copy], float(step.rewards[copy]), bool(step.successes[copy]))
                 cut = len(one.rewards) >= what.episode_limit
                 if not (step.terminated[copy] or step.truncated[copy] or cut):
                     continue
                 episode = one.episode(step.observations[copy], bool(step.terminated[copy]))
-                if not all_numbers(episode.rewards, episode.observations):
+                if all_numbers(episode.rewards, episode.observations):
+                    found[copy].append((episode, one.success))
+                else:
                     bad += 1
-                    if bad > 10 * episodes:
+                    if bad > MOST_BAD * episodes:
                         raise RuntimeError(f"{what.name}: {bad} episodes held NaN or infinite numbers")
-                elif len(found) < episodes:
-                    found.append(episode)
-                    successes.append(one.success)
                 held[copy] = Held()
             inputs = step.next_inputs
-        return found, successes
+        made = [one for done in found for one in done]
+        return [episode for episode, _ in made], [success for _, success in made]
     finally:
         close_in_time([environment])
 

@@ -46,6 +46,7 @@ from replay.policy_store import PolicyMessage
 from replay.stats import ShardStats
 
 EVALUATIONS = 3  # tries of an evaluation
+OFFLINE_AT_ONCE = 8  # requests of updates before the first step, between two looks at what else there is to do
 
 
 class SerialRun:
@@ -118,16 +119,15 @@ class SerialRun:
         session.learner_ready(self.learner.ready(spec.config.threads))
         if not session.random_is_scored:
             self._evaluate("random", stop)
-        if spec.config.offline_updates and self.learner.updates < spec.config.offline_updates:
-            self._learn()
-            self._publish()
-            self.actor.pull()
         while not stop.is_set():
             finished = self.actor.writer.finished
             self.savable = False
-            if not finished:
-                self._step()
-            self._learn()
+            if self.learner.updates < spec.config.offline_updates:
+                self._learn(OFFLINE_AT_ONCE)
+            else:
+                if not finished:
+                    self._step()
+                self._learn()
             self.savable = True
             env_steps = lowest_inserts(self._shard_stats())
             if session.report_due():
@@ -137,7 +137,7 @@ class SerialRun:
                 return self._evaluate("deterministic", stop)
             if session.milestones.evaluation_due(env_steps):
                 self._evaluate("deterministic", stop)
-            if session.milestones.checkpoint_due(env_steps):
+            if session.milestones.checkpoint_due(env_steps, self.learner.updates):
                 with suppress(Exception):  # the failure is already recorded; the run goes on
                     self._save()
         self._finish()
@@ -203,9 +203,14 @@ class SerialRun:
             elif newest:
                 self.session.console.say(f"what came after checkpoint {newest[-1]} is to be made again")
 
-    def _learn(self) -> None:
-        """Make every update that is due, and publish policies between updates."""
-        while (reply := self.sampler.take_due()) is not None and reply.batches is not None:
+    def _learn(self, most: int = 1 << 60) -> None:
+        """Make every update that is due, those of about `most` requests, and publish policies between updates. Policies
+        of updates before the first step are not published: the actor waits for the last."""
+        offline = self.learner.spec.config.offline_updates
+        for _ in range(most):
+            reply = self.sampler.take_due()
+            if reply is None or reply.batches is None:
+                break
             started = time.perf_counter()
             trained = self.learner.train(reply.batches, reply.shard, diagnostics=self.session.report_due())
             try:
@@ -215,7 +220,10 @@ class SerialRun:
             self.reward_scale = trained.reward_scale
             self.trace.step()
             self.seconds["update"] += time.perf_counter() - started
-            if self.published < 0 or self.learner.updates - self.published >= self.plan.config.learner.publish_interval:
+            due = (
+                self.published < 0 or self.learner.updates - self.published >= self.plan.config.learner.publish_interval
+            )
+            if due and self.learner.updates >= offline:
                 self._publish()
 
     def _publish(self) -> None:

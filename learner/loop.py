@@ -155,7 +155,8 @@ class Leader(Follower):
         known = {way.threads: seconds for way, seconds in self.ways.items() if way.precision == chosen}
         self.pace = Pace(steps(self.most_threads) if self.spec.tuned else [threads], threads, known)
         # A policy that was trained before is published now, so that actors do not act at random in the warm-up.
-        if self.learner.updates > 0 or self.loop.origin is not None:
+        offline = self.spec.config.offline_updates
+        if (self.learner.updates > 0 or self.loop.origin is not None) and self.learner.updates >= offline:
             self._publish()
         self.sampler = Sampler(
             self.shards,
@@ -215,6 +216,7 @@ class Leader(Follower):
         updated = time.perf_counter()
         self.seconds["update"] += updated - begun
         due = self.published < 0 or self.learner.updates - self.published >= self.loop.publish_interval
+        due &= self.learner.updates >= self.spec.config.offline_updates  # actors wait for what all of these have made
         if due or self.learner.updates >= self.loop.total_updates:
             self._publish()
 

@@ -2,7 +2,8 @@
 
 An npz file has a row for each transition: observations (n, size), actions (n, action) in [-1, 1], rewards (n,),
 next_observations (n, size), terminations (n,) and truncations (n,) bool. A transition follows the one before it unless
-that ended. Observations are as the task's environment gives them here: flat, privileged numbers last.
+that ended, or its next observation is another one. Observations are as the task's environment gives them here: flat,
+privileged numbers last.
 
 A Minari dataset is a folder that holds `data/metadata.json`, or the id of a dataset that Minari finds. Parts of a
 dictionary of observations are put together in the order of the task's keys. Its actions are turned into [-1, 1] by the
@@ -18,7 +19,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from replay.store.rows import LAST, TERMINAL, Rows
+from replay.store.rows import CONTEXT, LAST, TERMINAL, Rows
+from replay.store.soundness import LARGEST_NUMBER, all_numbers
 
 ARRAYS = ("observations", "actions", "rewards", "next_observations", "terminations", "truncations")
 INSTALL = "pip install 'minari[hdf5]'"
@@ -35,6 +37,7 @@ class Episode(NamedTuple):
     actions: np.ndarray  # (n, action) float32 in [-1, 1]
     rewards: np.ndarray  # (n,) float32
     terminated: bool  # whether the last observation is terminal
+    whole: bool = True  # whether it is an episode from its first step to its end
 
 
 def read(path: str, keys: Sequence[str], observed: int, acted: int) -> list[Episode]:
@@ -61,8 +64,10 @@ def read(path: str, keys: Sequence[str], observed: int, acted: int) -> list[Epis
                 f"{path} has observations of shape {sizes[0]} and actions of shape {sizes[1]}, and the task "
                 f"{(observed,)} and {(acted,)}"
             )
-        if not all(np.isfinite(array).all() for array in episode[:3]):
-            raise BadDemonstrations(f"{path} holds numbers that are not finite")
+        if not all_numbers(*episode[:3]):
+            raise BadDemonstrations(f"{path} holds numbers that are not finite, or beyond {LARGEST_NUMBER:g}")
+        if (np.abs(episode.actions) > 1.0 + 1e-5).any():
+            raise BadDemonstrations(f"{path} has actions up to {np.abs(episode.actions).max():g}, and not in [-1, 1]")
     return found
 
 
@@ -72,20 +77,26 @@ def of_npz(path: str) -> Iterator[Episode]:
         if missing:
             raise BadDemonstrations(f"{path} lacks {', '.join(missing)}: it needs {', '.join(ARRAYS)}")
         found = {name: file[name] for name in ARRAYS}
+    for name in ("rewards", "terminations", "truncations"):
+        if found[name].ndim != 1 or found[name].dtype.kind not in "fiub":
+            raise BadDemonstrations(f"{path} has {name} of shape {found[name].shape} and {found[name].dtype}, not (n,)")
     lengths = {name: len(array) for name, array in found.items()}
     if len(set(lengths.values())) != 1:
         raise BadDemonstrations(f"{path} has arrays of different lengths: {lengths}")
     observations, following = (np.asarray(found[name], np.float32) for name in ("observations", "next_observations"))
-    over = found["terminations"].astype(bool) | found["truncations"].astype(bool)
+    ended = found["terminations"].astype(bool) | found["truncations"].astype(bool)
+    over = ended.copy()
     over[:-1] |= (following[:-1] != observations[1:]).any(axis=1)  # a gap
     over[-1:] = True
     begin = 0
     for end in (np.flatnonzero(over) + 1).tolist():
+        whole = bool(ended[end - 1]) and (not begin or bool(ended[begin - 1]))
         yield Episode(
             np.concatenate([observations[begin:end], following[end - 1 : end]]),
             np.asarray(found["actions"][begin:end], np.float32),
             np.asarray(found["rewards"][begin:end], np.float32),
             bool(found["terminations"][end - 1]),
+            whole,
         )
         begin = end
 
@@ -101,6 +112,7 @@ def of_minari(path: str, keys: Sequence[str]) -> Iterator[Episode]:
                 normalized(path, np.asarray(episode.actions).reshape(length, -1), space),
                 np.asarray(episode.rewards, np.float32),
                 bool(episode.terminations[-1]),
+                bool(episode.terminations[-1] or episode.truncations[-1]),
             )
 
 
@@ -137,8 +149,7 @@ def normalized(path: str, actions: np.ndarray, space: Any) -> np.ndarray:
 
 
 def write_npz(file: Path, episodes: Sequence[Episode]) -> None:
-    """Write episodes, each of which ends by its terminal state or was cut, to a file that `read` reads back as it
-    is."""
+    """Write episodes to a file that `read` reads back as they are."""
     ends = [len(episode.rewards) for episode in episodes]
     last = np.zeros(sum(ends), bool)
     last[np.cumsum(ends) - 1] = True
@@ -151,7 +162,7 @@ def write_npz(file: Path, episodes: Sequence[Episode]) -> None:
         rewards=np.concatenate([episode.rewards for episode in episodes]),
         next_observations=np.concatenate([episode.observations[1:] for episode in episodes]),
         terminations=terminated,
-        truncations=last & ~terminated,
+        truncations=last & ~terminated & np.repeat([episode.whole for episode in episodes], ends),
     )
 
 
@@ -180,7 +191,7 @@ def write_minari(folder: Path, dataset_id: str, episodes: Sequence[Episode], des
                 actions=episode.actions,
                 rewards=episode.rewards.tolist(),
                 terminations=(last & episode.terminated).tolist(),
-                truncations=(last & (not episode.terminated)).tolist(),
+                truncations=(last & (episode.whole and not episode.terminated)).tolist(),
             )
         )
     before = os.environ.get("MINARI_DATASETS_PATH")
@@ -216,16 +227,18 @@ def to_rows(episode: Episode, action_size: int) -> Rows:
 
 
 def to_episodes(rows: Rows, action_size: int) -> list[Episode]:
-    """Return the segments of flat rows as episodes, with the first `action_size` numbers of each action."""
+    """Return the segments of flat rows as parts of episodes, with the first `action_size` numbers of each action.
+    Segments that are never drawn, as they held bad numbers, are left out."""
     found, begin = [], 0
     for end in np.flatnonzero(rows.last).tolist():
-        if end > begin:
+        if end > begin and not (rows.flags[begin:end] & CONTEXT).any():
             found.append(
                 Episode(
                     np.asarray(rows.observations[begin : end + 1], np.float32),
                     rows.actions[begin:end, :action_size].copy(),
                     rows.rewards[begin:end].copy(),
                     bool(rows.flags[end - 1] & TERMINAL),
+                    whole=False,
                 )
             )
         begin = end + 1

@@ -96,6 +96,11 @@ class RateLimiter:
         return None if self.limit.budget is None else max(0, self.limit.budget - int(self.inserts[task]))
 
     @property
+    def is_offline(self) -> bool:
+        """Whether offline batches are left to sample."""
+        return self.samples < self.limit.offline * self.limit.batch_size
+
+    @property
     def online(self) -> int:
         """The samples that count for the ratio."""
         return max(0, self.samples - self.limit.offline * self.limit.batch_size)
@@ -116,8 +121,7 @@ class RateLimiter:
         that the sampler waits for is never refused, so the two sides cannot wait for each other. Until all offline
         batches are sampled, none may.
         """
-        is_offline = self.samples < self.limit.offline * self.limit.batch_size
-        return not is_offline and self.ahead(tasks) <= self.limit.max_ahead
+        return not self.is_offline and self.ahead(tasks) <= self.limit.max_ahead
 
     def inserted(self, task: int, transitions: int) -> None:
         self.inserts[task] += transitions

@@ -193,7 +193,8 @@ class Shard:
                 return InsertReply(False, MAX_WAIT_S, {})
             # If a task holds nothing, as when all its rows were dropped, the sampler may be waiting for this push.
             early, content = not self.limiter.may_insert(push.rows), self.storage.content
-            if early and not is_rest and all(content[task] for task in push.rows):
+            must = not is_rest or self.limiter.is_offline
+            if early and must and all(content[task] for task in push.rows):
                 self.limiter.insert_side.refused()
                 self.refused[writer] = sequence
                 return InsertReply(False, self.limiter.insert_wait(push.rows), {})
@@ -226,8 +227,8 @@ class Shard:
         Args:
             life: the `life` of the last call of `settle`; requests with another are refused.
             totals: transitions of each task in all shards. Tasks are then drawn in proportion to the part that this
-                shard holds, so that over all shards every transition of a task is equally likely. None: by the tasks'
-                weights alone.
+                shard holds, so that over all shards every transition of a task is equally likely, apart from
+                demonstrations and their share. None: by the tasks' weights alone.
             granted: batches that another shard's limiter has granted: serve exactly this number, without counting it.
             serve: whether to return batches; False to get the grant only.
         """

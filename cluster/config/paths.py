@@ -28,6 +28,7 @@ def absolute(config: Config) -> Config:
             replay,
             directory=absolute_path(replay.directory),
             snapshots=absolute_path(replay.snapshots),
+            demonstrations=tuple(absolute_demonstrations(given) for given in replay.demonstrations),
         ),
         metrics=replace(metrics, targets=absolute_path(metrics.targets)),
         actors=replace(actors, runtime=runtime),
@@ -37,6 +38,14 @@ def absolute(config: Config) -> Config:
 def absolute_path(path: str) -> str:
     """Return a path made absolute; a URL or "" stays unchanged."""
     return os.path.abspath(path) if path and "://" not in path else path
+
+
+def absolute_demonstrations(given: str) -> str:
+    """Return PATH, or the path in TASK=PATH, made absolute if it is there; ids of datasets stay unchanged."""
+    if os.path.exists(given) or (given.endswith(".npz") and "=" not in given):
+        return absolute_path(given)
+    name, mark, path = given.partition("=")
+    return f"{name}={absolute_path(path)}" if mark and (os.path.exists(path) or path.endswith(".npz")) else given
 
 
 def check_writable(flag: str, folder: str) -> None:

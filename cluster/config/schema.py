@@ -102,10 +102,11 @@ class ReplayConfig:
     segment_length: int = setting(32, 1, 65536, resume="fixed in lock step")
     """Transitions of each copy that an actor collects before it pushes them."""
     warmup: int = setting(5000, 1, 10**12, resume="fixed")
-    """Environment steps of each task, with random actions, before the first update."""
+    """Environment steps of each task, with random actions, before the first update; after offline updates with their
+    policy."""
     demonstrations: tuple[str, ...] = setting((), resume="fixed")
     """Demonstrations that are sampled besides: npz files or Minari datasets (docs/robots.md), with several tasks each
-    as TASK=PATH. Every shard reads them when it begins."""
+    as TASK=PATH. Every shard reads them when it begins, so each of their nodes needs the files."""
     demonstration_share: float = setting(0.5, 0.0, 1.0)
     """Share of demonstrations in the rows of each task that has some; 0.5 as in RLPD."""
     max_ahead: int = setting(0, 0, 10**12)

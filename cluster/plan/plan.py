@@ -270,7 +270,7 @@ def sources(demonstrations: Sequence[str], tasks: Sequence[Task]) -> tuple[Sourc
     found, names = [], [task.name for task in tasks]
     for given in demonstrations:
         name, mark, path = given.partition("=")
-        if not mark or (name not in names and len(tasks) == 1):
+        if not mark:
             name, path = names[0], given
             if len(tasks) > 1:
                 raise ValueError(f"{given} names no task: with several tasks give it as TASK=PATH")

@@ -45,9 +45,13 @@ def successor(path: Path, tasks: tuple[str, ...], keep: bool) -> tuple[str, Conf
     named, benchmarks = {task.name for task in known}, {task.benchmark for task in known}
     weights = {task: weight for task, weight in config.replay.task_weights.items() if task in named}
     runtime = {name: file for name, file in config.actors.runtime.items() if name in benchmarks}
+    demonstrations = config.replay.demonstrations
     keys = {key for task in known for key, _ in task.observation_keys}
     privileged = tuple(key for key in config.actors.privileged_keys if key in keys)
     of = {name: value for name, value in config.actors.of.items() if name.split(".")[0] in benchmarks}
+    old = [task.name for task in resolve(config.tasks)]
+    given = [one if "=" in one and one.partition("=")[0] in old else f"{old[0]}={one}" for one in demonstrations]
+    kept = tuple(one for one in given if one.partition("=")[0] in named)
     return preset, replace(
         config,
         tasks=names,
@@ -55,7 +59,8 @@ def successor(path: Path, tasks: tuple[str, ...], keep: bool) -> tuple[str, Conf
         resume=False,
         origin=str(path.absolute()),
         origin_embedding="mean",
-        replay=replace(config.replay, task_weights=weights),
+        replay=replace(config.replay, task_weights=weights, demonstrations=kept),
+        learner=replace(config.learner, offline_updates=0),
         actors=replace(config.actors, of=of, runtime=runtime, privileged_keys=privileged),
     )
 

@@ -63,13 +63,15 @@ def check_url(flag: str, url: str) -> None:
 
 
 def demonstration_bytes(plan: Plan) -> int:
-    """Return the bytes of all demonstrations in replay, as read now. Raises ConfigError for files that cannot be
-    used."""
+    """Return the bytes of all demonstrations as they are read now, about as many as replay keeps of them. Raises
+    ConfigError for files that cannot be used."""
     try:
         read = [source.episodes() for source in plan.shards[0].demonstrations]
     except BadDemonstrations as error:
         raise ConfigError(f"--replay.demonstrations: {error}") from error
-    return sum(array.nbytes for episodes in read for episode in episodes for array in episode[:3])
+    held = sum(array.nbytes for episodes in read for episode in episodes for array in episode[:3])
+    few = any(len(episodes) < len(plan.shards) for episodes in read)  # then each shard has all of them
+    return held * (len(plan.shards) if few else 1)
 
 
 def check_memory(plan: Plan, gpus: int, shown: int = 0) -> None:
@@ -78,6 +80,10 @@ def check_memory(plan: Plan, gpus: int, shown: int = 0) -> None:
 
     Ranks on one of `gpus` do not count, nor does replay of a resumed run, which may have its memory already."""
     available = MEMORY_SHARE * node_memory()[0] - shown
+    if available <= 0:
+        raise ConfigError(
+            f"--replay.demonstrations take {shown:,} bytes of memory, and {node_memory()[0]:,} are available: use fewer"
+        )
     named, learner = plan.config.replay.directory, plan.config.learner
     # Replay on a disk does not count: pages that memory does not hold are read from the disk again.
     on_disk = named and plan.config.execution != "serial" and not is_shared_memory(Path(named))

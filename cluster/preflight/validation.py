@@ -325,8 +325,10 @@ def check_demonstrations(config: Config, tasks: Sequence[Task]) -> None:
         found = sources(given, tasks)
     except ValueError as error:
         raise ConfigError(f"--replay.demonstrations: {error}") from error
-    if given and any(task.image for task in tasks):
-        raise ConfigError("--replay.demonstrations are of flat observations: leave them out for images")
+    if given and any(task.image or task.num_actions for task in tasks):
+        raise ConfigError(
+            "--replay.demonstrations are of flat observations and continuous actions: leave them out for these tasks"
+        )
     missing = [task.name for index, task in enumerate(tasks) if index not in {source.task for source in found}]
     if offline and missing:
         raise ConfigError(

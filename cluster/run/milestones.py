@@ -5,16 +5,19 @@ from __future__ import annotations
 
 class Milestones:
     """Environment steps at which an evaluation or a checkpoint is due. An interval of 0 means never. The driver itself
-    makes the last ones, after `steps`."""
+    makes the last ones, after `steps`. Before the first step, checkpoints are due by updates, and after the last of the
+    `offline` ones."""
 
-    def __init__(self, steps: int, evaluation_interval: int, checkpoint_interval: int) -> None:
+    def __init__(self, steps: int, evaluation_interval: int, checkpoint_interval: int, offline: int = 0) -> None:
         self.steps = steps
+        self.offline = offline if checkpoint_interval else 0
         self.evaluation_interval = evaluation_interval
         self.checkpoint_interval = checkpoint_interval
         self.begin(0)
 
-    def begin(self, env_steps: int) -> None:
-        """Set the next milestones to the first ones after `env_steps`."""
+    def begin(self, env_steps: int, updates: int = 0) -> None:
+        """Set the next milestones to the first ones after `env_steps`, and before the first step after `updates`."""
+        self.next_offline = min(self.offline, next_multiple(updates, self.checkpoint_interval))
         self.next_evaluation = next_multiple(env_steps, self.evaluation_interval)
         self.next_checkpoint = next_multiple(env_steps, self.checkpoint_interval)
 
@@ -25,8 +28,12 @@ class Milestones:
         self.next_evaluation = next_multiple(env_steps, self.evaluation_interval)
         return True
 
-    def checkpoint_due(self, env_steps: int) -> bool:
+    def checkpoint_due(self, env_steps: int, updates: int = 0) -> bool:
         """Whether a checkpoint is due now. If so, the next is due an interval later."""
+        if not env_steps and self.offline and updates >= self.next_offline:
+            self.offline = 0 if updates >= self.offline else self.offline
+            self.next_offline = min(self.offline, next_multiple(updates, self.checkpoint_interval))
+            return True
         if env_steps < self.next_checkpoint or env_steps >= self.steps:
             return False
         self.next_checkpoint = next_multiple(env_steps, self.checkpoint_interval)

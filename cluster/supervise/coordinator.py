@@ -120,7 +120,11 @@ class Coordinator:
                 return
             if self.session.milestones.evaluation_due(env_steps):
                 self._evaluate("deterministic", env_steps)
-            if self.saver.saving is None and not self.shards.away and self.session.milestones.checkpoint_due(env_steps):
+            if (
+                self.saver.saving is None
+                and not self.shards.away
+                and self.session.milestones.checkpoint_due(env_steps, self.learner.updates)
+            ):
                 self.saver.begin(env_steps, self.learner, self.shards)
             self.stop.wait(TICK_S)
 

@@ -46,17 +46,20 @@ class Shown:
             for source in sources:
                 if source.task == task:
                     read_ = source.episodes()
-                    self._scale(task, read_, spec.discount)
+                    self._extremes(task, read_, spec.discount)
+                    for episode in read_[index::shards]:  # moments of all shards are merged
+                        found = moments.of(running_returns(episode.rewards, spec.discount))
+                        self.return_moments[task] = moments.merge(self.return_moments[task], found)
                     episodes += read_[index::shards] if len(read_) >= shards else read_
             self.rings[task] = filled(spec, task, episodes)
 
-    def _scale(self, task: int, episodes: Sequence[Episode], discount: float) -> None:
+    def _extremes(self, task: int, episodes: Sequence[Episode], discount: float) -> None:
+        """Add the extremes of returns. A part of an episode is not taken to give its mean reward for ever."""
         for episode in episodes:
-            low, high = discounted_return_extremes(episode.rewards, not episode.terminated, discount)
+            goes_on = episode.whole and not episode.terminated
+            low, high = discounted_return_extremes(episode.rewards, goes_on, discount)
             self.return_minimum[task] = min(self.return_minimum[task], np.float32(low))
             self.return_maximum[task] = max(self.return_maximum[task], np.float32(high))
-            found = moments.of(running_returns(episode.rewards, discount))
-            self.return_moments[task] = moments.merge(self.return_moments[task], found)
 
 
 def filled(spec: StorageSpec, task: int, episodes: Sequence[Episode]) -> TaskRing:

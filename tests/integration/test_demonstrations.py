@@ -13,9 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from actors.recorder import record
+from cluster.config.paths import absolute
 from cluster.config.schema import Config, ReplayConfig
 from cluster.errors import ConfigError
+from cluster.preflight.origin import successor
 from cluster.preflight.validation import validate
+from learner.learner import Learner
 from replay.demonstrations import (
     BadDemonstrations,
     Episode,
@@ -32,6 +36,7 @@ from replay.store.rows import Push
 from replay.store.shown import Shown, Source
 from tests.integration.test_serial import StopAt, assert_identical, config, run
 from tests.support import tiny
+from tests.support.specs import learner_spec
 from tests.support.streams import segments, spec
 
 TASK = "gymnasium/tests.support.counting:Counting-v0"
@@ -131,6 +136,12 @@ def test_files_that_cannot_be_used_are_refused_with_the_reason(tmp_path: Path) -
     np.savez(file, **arrays | {"rewards": arrays["rewards"] * np.nan})
     with pytest.raises(BadDemonstrations, match="not finite"):
         read(str(file), ("",), 5, 2)
+    np.savez(file, **arrays | {"rewards": arrays["rewards"][:, None]})
+    with pytest.raises(BadDemonstrations, match=r"rewards of shape \(\d+, 1\)"):
+        read(str(file), ("",), 5, 2)
+    np.savez(file, **arrays | {"actions": 500 * arrays["actions"]})
+    with pytest.raises(BadDemonstrations, match=r"actions up to 4[0-9.]+, and not in \[-1, 1\]"):
+        read(str(file), ("",), 5, 2)
     np.savez(file, **{name: array for name, array in arrays.items() if name != "actions"})
     with pytest.raises(BadDemonstrations, match="lacks actions"):
         read(str(file), ("",), 5, 2)
@@ -198,6 +209,68 @@ def test_offline_batches_come_on_top_of_the_ratio(offline: int, steps: int) -> N
     assert ours.ahead() == theirs.ahead() and ours.may_insert([0]) == theirs.may_insert([0])
 
 
+def test_parts_of_episodes_stretch_no_scale(tmp_path: Path) -> None:
+    """Of a part it is not known what follows, so it is not taken to give its mean reward for ever."""
+    whole = Episode(np.zeros((101, 5), np.float32), np.zeros((100, 2), np.float32), np.zeros(100, np.float32), False)
+    whole.rewards[70] = 1.0
+    parts = [
+        Episode(
+            whole.observations[at : at + 11], whole.actions[at : at + 10], whole.rewards[at : at + 10], False, False
+        )
+        for at in range(0, 100, 10)
+    ]
+    of = spec(1, observation_shapes=((5,),), action_size=2)
+    for write in (as_npz, as_minari):
+        file = write(tmp_path / write.__name__, parts)
+        (back, *_) = read(str(file), ("",), 5, 2)
+        assert not back.whole
+        found = Shown(of, [Source(task=0, path=str(file), keys=("",), observed=5, acted=2)])
+        assert found.return_maximum[0] == 1.0 and found.return_minimum[0] == 0.0
+    mean = whole.rewards.mean() / (1 - of.discount)
+    file = as_npz(tmp_path / "whole", [whole])
+    assert read(str(file), ("",), 5, 2)[0].whole
+    found = Shown(of, [Source(task=0, path=str(file), keys=("",), observed=5, acted=2)])
+    assert found.return_maximum[0] > mean > 0.9
+
+
+def test_moments_of_demonstrations_count_once_over_all_shards(tmp_path: Path) -> None:
+    made = episodes(3, 6)
+    source = Source(task=0, path=str(as_npz(tmp_path, made)), keys=("",), observed=5, acted=2)
+    of = spec(1, observation_shapes=((5,),), action_size=2)
+    for shards in (1, 4, 7):
+        counts = [Shown(of, [source], index, shards).return_moments[0, 0] for index in range(shards)]
+        assert sum(counts) == sum(len(one.rewards) for one in made)
+
+
+def test_recorded_episodes_are_not_the_short_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each copy of Uneven has episodes of 2 steps and of 20 in turn. Each plays as many as the others."""
+    plan = validate(tiny.config(tasks=("gymnasium/tests.support.counting:Uneven-v0",)))
+    message = Learner(learner_spec(plan.networks)).policy()
+    found, successes = record(plan.evaluator(), 0, message, 8)
+    assert sorted(len(one.rewards) for one in found) == [2] * 8 and len(successes) == 8
+    found, _ = record(plan.evaluator(), 0, message, 32)
+    assert sorted(len(one.rewards) for one in found) == [2] * 16 + [20] * 16
+
+
+def test_add_task_takes_demonstrations_of_the_tasks_that_stay(tmp_path: Path) -> None:
+    file = as_npz(tmp_path, episodes(1, 20))
+    run(with_demonstrations(tmp_path, "a", file))
+    other = "dmc/cartpole-swingup"
+    for keep, left in ((True, (f"{TASK}={file}",)), (False, ())):
+        _, found = successor(tmp_path / "a", (other,), keep=keep)
+        assert found.replay.demonstrations == left and found.learner.offline_updates == 0
+        validate(found)
+
+
+def test_paths_are_made_absolute_and_ids_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of a run have other working folders."""
+    monkeypatch.chdir(tmp_path)
+    as_npz(tmp_path, episodes(0))
+    given = ("made.npz", "dmc/a=made.npz", "not/there-v0", "dmc/a=not/there-v0")
+    found = absolute(tiny.config(replay=ReplayConfig(demonstrations=given))).replay.demonstrations
+    assert found == (f"{tmp_path}/made.npz", f"dmc/a={tmp_path}/made.npz", *given[2:])
+
+
 def test_shards_share_the_episodes(tmp_path: Path) -> None:
     made = episodes(3, 6)
     source = Source(task=0, path=str(as_npz(tmp_path, made)), keys=("",), observed=5, acted=2)
@@ -244,9 +317,16 @@ def test_a_distributed_run_records_what_others_sample(folder: Path) -> None:
     options = [f"--tasks={TASK}", "--steps=900", "--replay.shards=2", "--learner.offline-updates=30"]
     done = tiny.train(folder, "b", *options, "--replay.demonstrations", str(minari), str(npz))
     assert done.returncode == 0, done.stdout + done.stderr
-    last = tiny.rows(folder, "b", "metrics")[-1]
+    rows = tiny.rows(folder, "b", "metrics")
+    last, acted = rows[-1], [row["policy_version"] for row in rows if row["policy_version"]]
+    assert all(version >= 30 for version in acted), "actors began before all updates were made"
     assert last["updates"] == 30 + (900 - 300) // 4
     assert last["env_steps"] == 900
+    slow = "gymnasium/tests.support.counting:slow-v0"
+    done = tiny.run("record", "a", f"--as-task={slow}", "--episodes=1", f"--to={folder}/slow", runs)
+    assert done.returncode == 0 and f"--replay.demonstrations {slow}=" in done.stdout, done.stdout + done.stderr
+    other = tiny.run("record", "a", "--as-task=dmc/cartpole-swingup", runs)
+    assert other.returncode == 2 and "with the same observations and actions" in other.stderr, other.stderr
     again = tiny.run("record", "a", runs)
     assert again.returncode == 2 and "exists already" in again.stderr
 

@@ -51,6 +51,17 @@ class Counting(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         return {"steps": np.array([self.count], np.float32), "seed": self.drawn.copy()}
 
 
+class Uneven(Counting):
+    """An environment whose episodes have 2 steps and 20 in turn."""
+
+    def __init__(self) -> None:
+        super().__init__(ends=20)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        self.ends = 22 - self.ends
+        return super().reset(seed=seed, options=options)
+
+
 class Several(Counting):
     """An environment that takes several discrete actions at once."""
 
@@ -68,6 +79,7 @@ class LongPole(CartPoleEnv):
 
 gymnasium.register("LongPole-v0", "tests.support.counting:LongPole", max_episode_steps=500)
 gymnasium.register("Several-v0", "tests.support.counting:Several", max_episode_steps=10)
+gymnasium.register("Uneven-v0", "tests.support.counting:Uneven", max_episode_steps=30)
 gymnasium.register("Counting-v0", "tests.support.counting:Counting", max_episode_steps=10)
 for fault in ("raises", "hangs", "leaks"):
     gymnasium.register(f"{fault}-v0", "tests.support.counting:Counting", max_episode_steps=10, kwargs={fault: 400})

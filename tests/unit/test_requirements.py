@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 OURS = {"actors", "benchmarks", "cluster", "dashboards", "docs", "examples", "learner", "replay", "tests"}
 # Modules of packages that are installed separately. The code looks for them before it imports them. Triton comes with
 # torch for CUDA, in the version that this torch needs.
-APART = {"humanoid_bench", "dex_envs", "gymnasium_robotics", "torchrl", "tensordict", "cpprb", "triton"}
+APART = {"humanoid_bench", "dex_envs", "gymnasium_robotics", "torchrl", "tensordict", "cpprb", "triton", "jax", "brax"}
 
 
 def requirements(*extras: str) -> list[Requirement]:
@@ -30,7 +30,7 @@ def requirements(*extras: str) -> list[Requirement]:
 @pytest.mark.parametrize("package", sorted(OURS))
 def test_what_is_imported_is_named_in_pyproject(package: str) -> None:
     """A package that is installed only for another package disappears when that package no longer requires it."""
-    listed = requirements(*["test"] if package == "tests" else ["aws", "gcp", "wandb"])
+    listed = requirements(*["test"] if package == "tests" else ["aws", "gcp", "wandb", "demonstrations"])
     named = {canonicalize_name(one.name) for one in listed}
     brought = metadata.packages_distributions()
     for file in sorted((ROOT / package).rglob("*.py")):
