@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from cluster.config.schema import Config
+
 
 class Milestones:
     """Environment steps at which an evaluation or a checkpoint is due. An interval of 0 means never. The driver itself
     makes the last ones, after `steps`. Before the first step, checkpoints are due by updates, and after the last of the
-    `offline` ones."""
+    offline ones."""
 
-    def __init__(self, steps: int, evaluation_interval: int, checkpoint_interval: int, offline: int = 0) -> None:
-        self.steps = steps
-        self.offline = offline if checkpoint_interval else 0
-        self.evaluation_interval = evaluation_interval
-        self.checkpoint_interval = checkpoint_interval
+    def __init__(self, config: Config) -> None:
+        self.steps = config.steps
+        self.evaluation_interval = config.evaluation.interval
+        self.checkpoint_interval = config.checkpoint_interval
+        self.offline = config.learner.offline_updates if self.checkpoint_interval else 0
         self.begin(0)
 
     def begin(self, env_steps: int, updates: int = 0) -> None:
         """Set the next milestones to the first ones after `env_steps`, and before the first step after `updates`."""
+        if updates >= self.offline:
+            self.offline = 0  # they are made, and saved
         self.next_offline = min(self.offline, next_multiple(updates, self.checkpoint_interval))
         self.next_evaluation = next_multiple(env_steps, self.evaluation_interval)
         self.next_checkpoint = next_multiple(env_steps, self.checkpoint_interval)

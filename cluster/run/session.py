@@ -77,9 +77,7 @@ class Session:
         self.evaluations_begun = begun.evaluations_begun if begun else 0
         self.random_is_scored = any(row.is_random for row in records.read_evaluations(folder.path))
         config = plan.config
-        self.milestones = Milestones(
-            config.steps, config.evaluation.interval, config.checkpoint_interval, config.learner.offline_updates
-        )
+        self.milestones = Milestones(config)
         self.milestones.begin(begun.env_steps if begun else 0, begun.updates if begun else 0)
         self.missing: list[tuple[int, str]] = []  # evaluations that were given up: their steps, and why
         self.next_report = time.monotonic()
