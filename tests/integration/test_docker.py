@@ -27,8 +27,8 @@ SECRETS = ("REDIS_PASSWORD", "RAY_AUTH_TOKEN", "GRAFANA_PASSWORD")
 NODE = "/opt/brc/cluster/deploy/node.sh"
 
 # Packages that actors/ imports and the actor image lacks. torch and ale_py are for tasks with images, which need the
-# learner image. The others are for benchmarks that are installed separately.
-ELSEWHERE = {"torch", "ale_py", "humanoid_bench", "gymnasium_robotics"}
+# learner image. minari is for demonstrations of its format. The others are for benchmarks that are installed apart.
+ELSEWHERE = {"torch", "ale_py", "minari", "humanoid_bench", "gymnasium_robotics"}
 # Modules that cannot be imported in the actor image.
 OF_IMAGES = {"actors.policies.torch_layers", "actors.backends.ale"}
 
