@@ -8,13 +8,16 @@ the same process, alternately.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tyro
 
-from actors.actor import Actor, make_environments
+from actors.actor import Actor
 from actors.backends.vector import VectorEnvironment, like
+from actors.benchmarks.benchmark import Task
+from actors.environments import copy_seed
 from benchmarks.actors import actor_spec, uniform_policy
 from benchmarks.report import alternate, compare
 from cluster.config.schema import ActorsConfig, Config, ReplayConfig
@@ -55,21 +58,12 @@ def measure(plan: Plan, seconds: float, repeats: int) -> None:
     spec = actor_spec(plan)
     store = PolicyStore()
     store.put(uniform_policy(plan))
-    environments = make_environments(spec)
-    (environment,) = environments
-    assert isinstance(environment, VectorEnvironment)
-    actor = Actor(spec, environments, Writer(spec.writer_name, [LocalShard(Shard(plan.shards[0]))]), store)
+    seeds = [copy_seed(spec.seed, spec.incarnation, spec.first_copy + copy) for copy in range(spec.copies)]
+    environment, alone = ListeningSimulator(plan.tasks[0], seeds), VectorEnvironment(plan.tasks[0], seeds)
+    actor = Actor(spec, [environment], Writer(spec.writer_name, [LocalShard(Shard(plan.shards[0]))]), store)
     actor.pull()
-    alone = VectorEnvironment(plan.tasks[0], environment.seeds)
     alone.reset()
-    sent: list[Any] = []
-    send = environment.send
-
-    def listening(actions: np.ndarray) -> None:
-        send(actions)
-        sent.append(environment.sent)
-
-    environment.send = listening  # type: ignore[method-assign]
+    sent = environment.heard
 
     def ours() -> float:
         sent.clear()
@@ -98,6 +92,18 @@ def measure(plan: Plan, seconds: float, repeats: int) -> None:
     result.print(copies=spec.copies, shares={name: part / total for name, part in actor.report().seconds.items()})
     actor.close()
     alone.close()
+
+
+class ListeningSimulator(VectorEnvironment):
+    """A simulator that keeps the actions sent to it."""
+
+    def __init__(self, task: Task, seeds: Sequence[int]) -> None:
+        super().__init__(task, seeds)
+        self.heard: list[Any] = []
+
+    def send(self, actions: np.ndarray) -> None:
+        super().send(actions)
+        self.heard.append(self.sent)
 
 
 if __name__ == "__main__":

@@ -22,11 +22,11 @@ TASK = "vector/examples.own_simulator:follow"
 class Follow(VectorEnv[Any, Any, Any]):
     """Points on a line. Forces move them to goals, which are drawn anew in every episode of 100 steps."""
 
-    metadata = {"autoreset_mode": AutoresetMode.DISABLED}  # noqa: RUF012  # gymnasium's own attribute
     max_episode_steps = 100
 
     def __init__(self, num_envs: int) -> None:
         self.num_envs = num_envs
+        self.metadata = {"autoreset_mode": AutoresetMode.DISABLED}
         self.single_observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float32)
         self.single_action_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
         self.state = np.zeros((num_envs, 3), np.float32)  # place, speed, goal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -16,28 +17,15 @@ def vector(name: str, mode: AutoresetMode, num_envs: int, **options: Any) -> Any
     return gymnasium.make_vec(name, num_envs, "sync", vector_kwargs={"autoreset_mode": mode}, **options)
 
 
-def hopper_next_step(num_envs: int, **options: Any) -> Any:
-    return vector("Hopper-v5", AutoresetMode.NEXT_STEP, num_envs, **options)
-
-
-def hopper_same_step(num_envs: int, **options: Any) -> Any:
-    return vector("Hopper-v5", AutoresetMode.SAME_STEP, num_envs, **options)
-
-
-def hopper_disabled(num_envs: int, **options: Any) -> Any:
-    return vector("Hopper-v5", AutoresetMode.DISABLED, num_envs, **options)
-
-
-def counting_next_step(num_envs: int) -> Any:
-    return vector("Counting-v0", AutoresetMode.NEXT_STEP, num_envs)
-
-
-def counting_same_step(num_envs: int) -> Any:
-    return vector("Counting-v0", AutoresetMode.SAME_STEP, num_envs)
-
-
-def counting_disabled(num_envs: int) -> Any:
-    return vector("Counting-v0", AutoresetMode.DISABLED, num_envs)
+hopper_next_step = partial(vector, "Hopper-v5", AutoresetMode.NEXT_STEP)
+hopper_same_step = partial(vector, "Hopper-v5", AutoresetMode.SAME_STEP)
+hopper_disabled = partial(vector, "Hopper-v5", AutoresetMode.DISABLED)
+counting_next_step = partial(vector, "Counting-v0", AutoresetMode.NEXT_STEP)
+counting_same_step = partial(vector, "Counting-v0", AutoresetMode.SAME_STEP)
+counting_disabled = partial(vector, "Counting-v0", AutoresetMode.DISABLED)
+lucky_next_step = partial(vector, "Lucky-v0", AutoresetMode.NEXT_STEP)
+lucky_same_step = partial(vector, "Lucky-v0", AutoresetMode.SAME_STEP)
+lucky_disabled = partial(vector, "Lucky-v0", AutoresetMode.DISABLED)
 
 
 class Points(VectorEnv[Any, Any, Any]):
@@ -47,7 +35,7 @@ class Points(VectorEnv[Any, Any, Any]):
     second episode if `breaks`.
     """
 
-    max_episode_steps = 20
+    max_episode_steps: Any = 20
 
     def __init__(self, num_envs: int, mode: AutoresetMode, library: str = "numpy", breaks: bool = False) -> None:
         self.num_envs, self.library, self.breaks = num_envs, library, breaks
@@ -109,48 +97,36 @@ class Points(VectorEnv[Any, Any, Any]):
         return jax.numpy.asarray(array)
 
 
-def points(num_envs: int) -> Points:
-    return Points(num_envs, AutoresetMode.NEXT_STEP)
+class Modeless(Points):
+    """Points that do not say how they are reset."""
+
+    def __init__(self, num_envs: int) -> None:
+        super().__init__(num_envs, AutoresetMode.NEXT_STEP)
+        self.metadata = {}
 
 
-def points_torch(num_envs: int) -> Points:
-    return Points(num_envs, AutoresetMode.SAME_STEP, "torch")
+class Endless(Points):
+    """Points whose episodes have no limit."""
+
+    max_episode_steps: Any = None
 
 
-def points_jax(num_envs: int) -> Points:
-    return Points(num_envs, AutoresetMode.DISABLED, "jax")
+class Forgetful(Points):
+    """Points that do not tell the last observations of episodes."""
+
+    def step(self, actions: Any) -> tuple[Any, ...]:
+        return (*super().step(actions)[:4], {})
 
 
-def breaking_next_step(num_envs: int) -> Points:
-    return Points(num_envs, AutoresetMode.NEXT_STEP, breaks=True)
-
-
-def breaking_same_step(num_envs: int) -> Points:
-    return Points(num_envs, AutoresetMode.SAME_STEP, breaks=True)
-
-
-def breaking_disabled(num_envs: int) -> Points:
-    return Points(num_envs, AutoresetMode.DISABLED, breaks=True)
-
-
-def modeless(num_envs: int) -> Points:
-    made = points(num_envs)
-    made.metadata = {}
-    return made
-
-
-def endless(num_envs: int) -> Points:
-    made = points(num_envs)
-    made.max_episode_steps = None  # type: ignore[assignment]
-    return made
-
-
-def forgetful(num_envs: int) -> Any:
-    """Return a vector in mode SAME_STEP that does not tell the last observations."""
-    made = Points(num_envs, AutoresetMode.SAME_STEP)
-    step = made.step
-    made.step = lambda actions: (*step(actions)[:4], {})  # type: ignore[method-assign]
-    return made
+points = partial(Points, mode=AutoresetMode.NEXT_STEP)
+points_torch = partial(Points, mode=AutoresetMode.SAME_STEP, library="torch")
+points_jax = partial(Points, mode=AutoresetMode.DISABLED, library="jax")
+breaking_next_step = partial(Points, mode=AutoresetMode.NEXT_STEP, breaks=True)
+breaking_same_step = partial(Points, mode=AutoresetMode.SAME_STEP, breaks=True)
+breaking_disabled = partial(Points, mode=AutoresetMode.DISABLED, breaks=True)
+modeless = Modeless
+endless = partial(Endless, mode=AutoresetMode.NEXT_STEP)
+forgetful = partial(Forgetful, mode=AutoresetMode.SAME_STEP)
 
 
 class Lucky(gymnasium.Env[np.ndarray, np.ndarray]):
@@ -172,18 +148,6 @@ class Lucky(gymnasium.Env[np.ndarray, np.ndarray]):
 gymnasium.register("Lucky-v0", "tests.support.vector_sims:Lucky", max_episode_steps=10)
 
 
-def lucky_next_step(num_envs: int) -> Any:
-    return vector("Lucky-v0", AutoresetMode.NEXT_STEP, num_envs)
-
-
-def lucky_same_step(num_envs: int) -> Any:
-    return vector("Lucky-v0", AutoresetMode.SAME_STEP, num_envs)
-
-
-def lucky_disabled(num_envs: int) -> Any:
-    return vector("Lucky-v0", AutoresetMode.DISABLED, num_envs)
-
-
 class Sparing(Points):
     """Points whose copy 0 ends after 4 steps. A masked reset returns nothing of the other copies."""
 
@@ -197,8 +161,7 @@ class Sparing(Points):
         return observed, info
 
 
-def sparing(num_envs: int) -> Sparing:
-    return Sparing(num_envs, AutoresetMode.DISABLED)
+sparing = partial(Sparing, mode=AutoresetMode.DISABLED)
 
 
 class Alone(Points):
@@ -215,5 +178,4 @@ class Alone(Points):
         Alone.taken = False
 
 
-def alone(num_envs: int) -> Alone:
-    return Alone(num_envs)
+alone = Alone
