@@ -24,7 +24,7 @@ from replay.client.writer import Writer
 from replay.policy_store import PolicyMessage, PolicySource
 from replay.store.rows import Push, Rows
 
-WAIT_S = 0.02  # between two questions for the first policy, by an actor that waits for it
+WAIT_S = 0.5  # between two questions for the first policy: hundreds of actors may ask the one store
 
 
 class Assignment(NamedTuple):

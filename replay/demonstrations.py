@@ -12,8 +12,10 @@ bounds of its action space.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,6 +71,21 @@ def read(path: str, keys: Sequence[str], observed: int, acted: int) -> list[Epis
         if (np.abs(episode.actions) > 1.0 + 1e-5).any():
             raise BadDemonstrations(f"{path} has actions up to {np.abs(episode.actions).max():g}, and not in [-1, 1]")
     return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A file or dataset with demonstrations of the task with this index. `keys`, `observed` and `acted` are the keys of
+    its observations, and the sizes of observation and action."""
+
+    task: int
+    path: str
+    keys: tuple[str, ...]
+    observed: int
+    acted: int
+
+    def episodes(self) -> list[Episode]:
+        return read(self.path, self.keys, self.observed, self.acted)
 
 
 def of_npz(path: str) -> Iterator[Episode]:
@@ -169,8 +186,6 @@ def write_npz(file: Path, episodes: Sequence[Episode]) -> None:
 def write_minari(folder: Path, dataset_id: str, episodes: Sequence[Episode], description: str) -> Path:
     """Write episodes as a new dataset of Minari below a folder, and return the dataset's folder. Raises
     BadDemonstrations if Minari is not installed or the dataset exists."""
-    import os
-
     try:
         import minari
         from gymnasium import spaces

@@ -11,14 +11,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from replay.demonstrations import Source
 from replay.rate_limiter import MAX_WAIT_S, RateLimit, RateLimiter
 from replay.snapshots.restore import is_exact, restore_dealt, restore_exactly
 from replay.snapshots.snapshot import Place, SnapshotError, Snapshotter
 from replay.stats import ShardStats
+from replay.store.demonstration_rings import DemonstrationRings
 from replay.store.locations import node_memory
 from replay.store.memory import NAME_BYTES, FilesError, FilesInUse, PrivateMemory, ShardFiles
 from replay.store.rows import Batches, Push
-from replay.store.shown import Shown, Source
 from replay.store.soundness import Dropped
 from replay.store.storage import Storage, StorageSpec
 
@@ -107,8 +108,9 @@ class Shard:
         self.place = Place(spec.snapshots) if spec.snapshots else None
         self.memory, self.problem = self._open()
         state = self.memory.state
-        shown = Shown(spec.storage, spec.demonstrations, spec.index, spec.shards) if spec.demonstrations else None
-        self.storage = Storage(spec.storage, self.memory.rows, state, spec.seed, shown)
+        sources, of = spec.demonstrations, spec.storage
+        rings = DemonstrationRings(of, sources, spec.index, spec.shards) if sources else None
+        self.storage = Storage(of, self.memory.rows, state, spec.seed, rings)
         self.limiter = RateLimiter(spec.limit, spec.storage.num_tasks, inserts=state["inserts"])
         self.snapshotter: Snapshotter | None = None
         self.origin = "empty"
@@ -192,9 +194,8 @@ class Shard:
                 self.refused[writer] = max(sequence, self.refused.get(writer, -1))
                 return InsertReply(False, MAX_WAIT_S, {})
             # If a task holds nothing, as when all its rows were dropped, the sampler may be waiting for this push.
-            early, content = not self.limiter.may_insert(push.rows), self.storage.content
-            must = not is_rest or self.limiter.is_offline
-            if early and must and all(content[task] for task in push.rows):
+            early, must = not self.limiter.may_insert(push.rows), not is_rest or self.limiter.is_offline
+            if early and must and all(map(self.storage.content.__getitem__, push.rows)):
                 self.limiter.insert_side.refused()
                 self.refused[writer] = sequence
                 return InsertReply(False, self.limiter.insert_wait(push.rows), {})

@@ -23,9 +23,9 @@ from learner.networks.spec import NetworkSpec, network_spec
 from learner.scale.memory import footprint
 from learner.scale.reckoning import reckoned
 from learner.spec import Ranks, Sharding
+from replay.demonstrations import Source
 from replay.rate_limiter import RateLimit
 from replay.shard import ShardSpec, share
-from replay.store.shown import Source
 from replay.store.storage import StorageSpec
 
 OPEN = ("gymnasium", "vector")  # benchmarks whose users say what is privileged
@@ -293,10 +293,16 @@ def part_of(actors: ActorsConfig, benchmark: str) -> ActorsConfig:
     """Return the configuration of a benchmark's actors, with the values that `actors.of` has for this benchmark."""
     changes: dict[str, Any] = {}
     for name, value in actors.of.items():
-        if name.startswith(f"{benchmark}."):
-            field = name.rsplit(".", 1)[1].replace("-", "_")
+        of, field = option_of(name)
+        if of == benchmark:
             changes[field] = type(getattr(actors, field))(value)
     return replace(actors, of={}, **changes)
+
+
+def option_of(name: str) -> tuple[str, str]:
+    """Return the benchmark and the field of a name in `actors.of`: dmc.action-repeat -> (dmc, action_repeat)."""
+    benchmark, _, field = name.partition(".")
+    return benchmark, field.replace("-", "_")
 
 
 def most_copies(config: Config, tasks: Sequence[Task]) -> int:

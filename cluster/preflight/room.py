@@ -74,15 +74,16 @@ def demonstration_bytes(plan: Plan) -> int:
     return held * (len(plan.shards) if few else 1)
 
 
-def check_memory(plan: Plan, gpus: int, shown: int = 0) -> None:
-    """Check that replay and the learner's ranks have room in this machine's memory, beside `shown` bytes of
-    demonstrations. Raises ConfigError.
+def check_memory(plan: Plan, gpus: int, demonstrations: int = 0) -> None:
+    """Check that replay and the learner's ranks have room in this machine's memory, beside so many bytes of
+    `demonstrations`. Raises ConfigError.
 
     Ranks on one of `gpus` do not count, nor does replay of a resumed run, which may have its memory already."""
-    available = MEMORY_SHARE * node_memory()[0] - shown
+    available = MEMORY_SHARE * node_memory()[0] - demonstrations
     if available <= 0:
         raise ConfigError(
-            f"--replay.demonstrations take {shown:,} bytes of memory, and {node_memory()[0]:,} are available: use fewer"
+            f"--replay.demonstrations take {demonstrations:,} bytes of memory, and {node_memory()[0]:,} are available: "
+            "use fewer"
         )
     named, learner = plan.config.replay.directory, plan.config.learner
     # Replay on a disk does not count: pages that memory does not hold are read from the disk again.

@@ -15,7 +15,7 @@ from actors.benchmarks.catalogue import BACKENDS, UnknownNameError, backend_of, 
 from cluster.config.fields import BOUNDS, flag, get
 from cluster.config.schema import Config
 from cluster.errors import ConfigError
-from cluster.plan.plan import LEAST_GPU, OPEN, Plan, make_plan, max_ahead, most_copies, part_of, sources
+from cluster.plan.plan import LEAST_GPU, OPEN, Plan, make_plan, max_ahead, most_copies, option_of, part_of, sources
 from cluster.plan.runtime import runtime
 from cluster.preflight.machine import Machine, this_machine
 from cluster.preflight.ray_folder import ray_folder
@@ -196,8 +196,7 @@ def check_actors(config: Config, benchmarks: list[str]) -> None:
     """Check the options for actors of single benchmarks. Raises ConfigError."""
     fields = [path.split(".")[1] for path in BOUNDS if path.startswith("actors.")]
     for name, value in config.actors.of.items():
-        benchmark, _, field = name.partition(".")
-        field = field.replace("-", "_")
+        benchmark, field = option_of(name)
         if benchmark not in benchmarks:
             raise ConfigError(f"--actors.of {name}: this run has no {benchmark!r}; {nearest(benchmark, benchmarks)}")
         if field not in fields:
@@ -213,7 +212,7 @@ def check_actors(config: Config, benchmarks: list[str]) -> None:
         runtime(config.actors, benchmark)
     if config.actors.runtime and config.execution == "serial":
         raise ConfigError("--actors.runtime is for processes of their own: leave it out of serial execution")
-    of_actors = [name for name in config.actors.of if not name.endswith(("action-repeat", "action_repeat"))]
+    of_actors = [name for name in config.actors.of if option_of(name)[1] != "action_repeat"]
     if of_actors and config.execution == "serial":
         raise ConfigError(
             f"--actors.of {of_actors[0]}: serial execution has one actor, so only action-repeat can be of a benchmark"

@@ -53,7 +53,7 @@ def frames(run: Run, task: str) -> int:
     return int(own[0] if own else actors.get("action_repeat", 1))
 
 
-def held(series: Sequence[Series], task: str) -> int:
+def most_frames(series: Sequence[Series], task: str) -> int:
     """Return the most `frames` of a task in these series, by which published curves are stretched."""
     return max((frames(run, task) for one in series for run in one.runs), default=1)
 

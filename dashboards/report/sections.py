@@ -12,7 +12,7 @@ import numpy as np
 
 from actors.benchmarks.catalogue import all_tasks, normalized
 from dashboards.report import peers, published
-from dashboards.report.curves import Curve, Series, by_success, episodes, frames, held, score_curve
+from dashboards.report.curves import Curve, Series, by_success, episodes, frames, most_frames, score_curve
 from dashboards.report.figures import Figure, Line, Spans, short
 from dashboards.report.runs import Run
 from dashboards.rows import Row
@@ -42,7 +42,7 @@ def score_figures(series: Sequence[Series]) -> list[Figure]:
         lines = [line for one in series for line in drawn(one, score_curve(one, interquartile))]
         if lines and not interquartile and same_tasks(series):
             tasks = tasks_of(series)
-            repeats = {task: held(series, task) for task in tasks}
+            repeats = {task: most_frames(series, task) for task in tasks}
             lines += paper_line(partial(paper_score, repeats), most_steps(series))
         if lines:
             found.append(Figure(title, STEPS, lines))
@@ -86,9 +86,9 @@ def task_figure(series: Sequence[Series], task: str, curves: Sequence[Curve | No
         lines += drawn(one, found)
     curve, most = published.curve(task), most_steps([one for one in series if task in one.tasks])
     if curve is not None:
-        repeat = held(series, task)
+        repeat = most_frames(series, task)
         lines += paper_line(lambda steps: curve.at(repeat * steps), most)
-    lines += peer_lines(task, held(series, task), most)
+    lines += peer_lines(task, most_frames(series, task), most)
     random = random_value(series, task)
     if random is not None and most:
         lines.append(Line(-1, "random", ((0, random), (most, random)), color="random", style="--", width=0.8))
@@ -145,12 +145,13 @@ def task_row(series: Sequence[Series], task: str, curves: Sequence[Curve | None]
             curve.low[-1],
             curve.high[-1],
             short(curve.steps[-1]),
-            paper and paper.at(held([one], task) * curve.steps[-1]),
+            paper and paper.at(most_frames([one], task) * curve.steps[-1]),
         )
         for one, curve in zip(series, curves, strict=True)
     ]
     most = max(
-        (held([one], task) * curve.steps[-1] for one, curve in zip(series, curves, strict=True) if curve), default=-1
+        (most_frames([one], task) * curve.steps[-1] for one, curve in zip(series, curves, strict=True) if curve),
+        default=-1,
     )
     return {
         "task": task,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from replay.demonstrations import Episode, read, to_rows
+from replay.demonstrations import Episode, Source, to_rows
 from replay.store import moments
 from replay.store.returns import discounted_return_extremes, running_returns
 from replay.store.ring import TaskRing, row_stride
@@ -15,22 +14,7 @@ from replay.store.rows import Rows
 from replay.store.storage import StorageSpec
 
 
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """A file or dataset with demonstrations of the task with this index. `keys`, `observed` and `acted` are the keys of
-    its observations, and the sizes of observation and action."""
-
-    task: int
-    path: str
-    keys: tuple[str, ...]
-    observed: int
-    acted: int
-
-    def episodes(self) -> list[Episode]:
-        return read(self.path, self.keys, self.observed, self.acted)
-
-
-class Shown:
+class DemonstrationRings:
     """The demonstrations of a shard: a ring for each task that has some, and the extremes and moments of their returns,
     which no snapshot holds."""
 

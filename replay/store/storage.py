@@ -20,7 +20,7 @@ from replay.store.rows import TERMINAL, Batches, Push, Rows
 from replay.store.soundness import LARGEST_NUMBER, Dropped, drop_bad_segments
 
 if TYPE_CHECKING:
-    from replay.store.shown import Shown
+    from replay.store.demonstration_rings import DemonstrationRings
 
 DTYPES = ("float32", "float16", "uint8")
 # An episode that ends inside a segment takes one more row; a ring has room for one such end in this number of steps.
@@ -158,14 +158,19 @@ class Storage:
         memory: (spec.nbytes,) uint8, zero, or as a storage of the same spec left it.
         state: a record with the fields of spec.state_dtype(), zero, or as such a storage left it. The storage keeps it
             and writes to it.
-        shown: demonstrations, which are sampled besides.
+        demonstrations: rings that are sampled besides.
     """
 
     def __init__(
-        self, spec: StorageSpec, memory: np.ndarray, state: np.ndarray, seed: int, shown: Shown | None = None
+        self,
+        spec: StorageSpec,
+        memory: np.ndarray,
+        state: np.ndarray,
+        seed: int,
+        demonstrations: DemonstrationRings | None = None,
     ) -> None:
         self.spec = spec
-        self.shown = shown
+        self.demonstrations = demonstrations
         self.rings: list[TaskRing] = []
         self.return_minimum, self.return_maximum = state["minimum"], state["maximum"]
         self.return_moments = state["moments"]
@@ -292,19 +297,23 @@ class Storage:
     def _scale(self, out: Batches) -> None:
         """Copy the extremes and moments of returns, those of demonstrations included."""
         found = self.return_minimum, self.return_maximum, self.return_moments
-        if self.shown is not None:
-            low, high, shown = self.shown.return_minimum, self.shown.return_maximum, self.shown.return_moments
+        if self.demonstrations is not None:
+            low, high, shown = (
+                self.demonstrations.return_minimum,
+                self.demonstrations.return_maximum,
+                self.demonstrations.return_moments,
+            )
             found = np.minimum(found[0], low), np.maximum(found[1], high), moments.merge(found[2], shown)
         for array, values in zip((out.return_minimum, out.return_maximum, out.return_moments), found, strict=True):
             np.copyto(array, values)
 
     def _sources(self, probabilities: np.ndarray) -> tuple[list[tuple[int, TaskRing]], np.ndarray]:
         """Return (task, ring) of all rings to draw from, and their probabilities, from those of the tasks."""
-        if self.shown is None:
+        if self.demonstrations is None:
             return list(enumerate(self.rings)), probabilities
         found, parts = [], []
         for task, (ring, probability) in enumerate(zip(self.rings, probabilities.tolist(), strict=True)):
-            shown, share = self.shown.rings.get(task), self.spec.demonstration_share
+            shown, share = self.demonstrations.rings.get(task), self.spec.demonstration_share
             share = 0.0 if shown is None else share if ring.transitions else 1.0
             if share < 1.0:
                 found.append((task, ring))
@@ -346,9 +355,9 @@ class Storage:
     @property
     def content(self) -> list[int]:
         """The number of transitions that can be drawn, demonstrations included, by task."""
-        if self.shown is None:
+        if self.demonstrations is None:
             return self.transitions
-        shown = self.shown.rings
+        shown = self.demonstrations.rings
         return [held + (shown[task].transitions if task in shown else 0) for task, held in enumerate(self.transitions)]
 
     @property

@@ -23,6 +23,7 @@ from learner.learner import Learner
 from replay.demonstrations import (
     BadDemonstrations,
     Episode,
+    Source,
     read,
     to_episodes,
     to_rows,
@@ -31,9 +32,9 @@ from replay.demonstrations import (
 )
 from replay.rate_limiter import RateLimit, RateLimiter
 from replay.shard import Shard, ShardSpec
+from replay.store.demonstration_rings import DemonstrationRings
 from replay.store.returns import discounted_return_extremes
 from replay.store.rows import Push
-from replay.store.shown import Shown, Source
 from tests.integration.test_serial import StopAt, assert_identical, config, run
 from tests.support import tiny
 from tests.support.specs import learner_spec
@@ -210,7 +211,7 @@ def test_offline_batches_come_on_top_of_the_ratio(offline: int, steps: int) -> N
 
 
 def test_parts_of_episodes_stretch_no_scale(tmp_path: Path) -> None:
-    """Of a part it is not known what follows, so it is not taken to give its mean reward for ever."""
+    """Parts are not taken to give their mean reward for ever: it is not known what follows them."""
     whole = Episode(np.zeros((101, 5), np.float32), np.zeros((100, 2), np.float32), np.zeros(100, np.float32), False)
     whole.rewards[70] = 1.0
     parts = [
@@ -224,12 +225,12 @@ def test_parts_of_episodes_stretch_no_scale(tmp_path: Path) -> None:
         file = write(tmp_path / write.__name__, parts)
         (back, *_) = read(str(file), ("",), 5, 2)
         assert not back.whole
-        found = Shown(of, [Source(task=0, path=str(file), keys=("",), observed=5, acted=2)])
+        found = DemonstrationRings(of, [Source(task=0, path=str(file), keys=("",), observed=5, acted=2)])
         assert found.return_maximum[0] == 1.0 and found.return_minimum[0] == 0.0
     mean = whole.rewards.mean() / (1 - of.discount)
     file = as_npz(tmp_path / "whole", [whole])
     assert read(str(file), ("",), 5, 2)[0].whole
-    found = Shown(of, [Source(task=0, path=str(file), keys=("",), observed=5, acted=2)])
+    found = DemonstrationRings(of, [Source(task=0, path=str(file), keys=("",), observed=5, acted=2)])
     assert found.return_maximum[0] > mean > 0.9
 
 
@@ -238,7 +239,7 @@ def test_moments_of_demonstrations_count_once_over_all_shards(tmp_path: Path) ->
     source = Source(task=0, path=str(as_npz(tmp_path, made)), keys=("",), observed=5, acted=2)
     of = spec(1, observation_shapes=((5,),), action_size=2)
     for shards in (1, 4, 7):
-        counts = [Shown(of, [source], index, shards).return_moments[0, 0] for index in range(shards)]
+        counts = [DemonstrationRings(of, [source], index, shards).return_moments[0, 0] for index in range(shards)]
         assert sum(counts) == sum(len(one.rewards) for one in made)
 
 
@@ -275,11 +276,11 @@ def test_shards_share_the_episodes(tmp_path: Path) -> None:
     made = episodes(3, 6)
     source = Source(task=0, path=str(as_npz(tmp_path, made)), keys=("",), observed=5, acted=2)
     of = spec(1, observation_shapes=((5,),), action_size=2)
-    parts = [Shown(of, [source], index, 4) for index in range(4)]
+    parts = [DemonstrationRings(of, [source], index, 4) for index in range(4)]
     lengths = [len(one.rewards) for one in made]
     assert [part.rings[0].transitions for part in parts] == [sum(lengths[index::4]) for index in range(4)]
     assert all(part.return_maximum == parts[0].return_maximum for part in parts), "each knows the scale of all"
-    assert Shown(of, [source], 6, 7).rings[0].transitions == sum(lengths)
+    assert DemonstrationRings(of, [source], 6, 7).rings[0].transitions == sum(lengths)
 
 
 def with_demonstrations(folder: Path, name: str, file: Path, **changes: object) -> Config:

@@ -9,7 +9,7 @@ from actors.benchmarks.catalogue import all_tasks, benchmarks
 from dashboards.events import Entry, LearnerReady
 from dashboards.report import peers
 from dashboards.report.comparison import alike, final_scores, price, table, whole
-from dashboards.report.curves import Curve, Series, frames, held, minutes, steps, teraflop, updates
+from dashboards.report.curves import Curve, Series, frames, minutes, most_frames, steps, teraflop, updates
 from dashboards.report.runs import Run, merged
 from dashboards.report.sections import peer_lines, run_row, task_row
 from dashboards.rows import EvaluationRow
@@ -110,20 +110,20 @@ def test_published_agents_of_one_task_are_beside_a_task() -> None:
 
 
 def test_published_curves_are_compared_by_frames() -> None:
-    """Of a run that holds each action for two frames, 250,000 steps are 500,000 frames."""
+    """A run that holds each action for two frames has 500,000 frames after 250,000 steps."""
     task = "dmc/dog-run"
     plain = series(0, run("x", {0: {task: 1.0}, 250_000: {task: 500.0}}))
     other = run("y", {0: {task: 1.0}, 250_000: {task: 500.0}})
     other.config["actors"] = {"action_repeat": 1, "of": {"dmc.action-repeat": 2.0, "metaworld.copies": 2.0}}
     repeated = series(0, other)
     assert (frames(other, task), frames(other, "metaworld/reach")) == (2, 1)
-    assert held([plain], task) == 1 and held([plain, repeated], task) == 2
+    assert most_frames([plain], task) == 1 and most_frames([plain, repeated], task) == 2
     for one, steps_ in ((plain, 250_000), (repeated, 500_000)):
-        reached = Curve([float(steps_ // held([one], task))], [500.0], [400.0], [600.0])
+        reached = Curve([float(steps_ // most_frames([one], task))], [500.0], [400.0], [600.0])
         found = task_row([one], task, [reached])
         assert found["peers"] == peers.at(task, steps_)
-        (line, *_) = peer_lines(task, held([one], task), 250_000)
-        assert line.points[-1][0] * held([one], task) == 1e5 * (steps_ // 100_000)
+        (line, *_) = peer_lines(task, most_frames([one], task), 250_000)
+        assert line.points[-1][0] * most_frames([one], task) == 1e5 * (steps_ // 100_000)
     assert run_row(repeated, other)["repeats"] == [2] and run_row(plain, plain.runs[0])["repeats"] == []
 
 
