@@ -53,10 +53,10 @@ class LearnerConfig:
     """Atoms of the categorical value distribution; unused with another loss."""
     value_limit: float = setting(10.0, 1e-06, 1000000.0, resume="fixed")
     """The value support is [-value_limit, value_limit]; brc scales rewards to fill it."""
-    reward_normalizer: Literal["brc", "return-scale", "none"] = setting("brc", resume="fixed")
+    reward_normalizer: Literal["brc", "return-scale", "return-deviation", "none"] = setting("brc", resume="fixed")
     """How rewards are scaled: brc makes the largest discounted return of each task, entropy bonus included, the value
     limit; return-scale divides by the deviation of each task's running returns, but keeps the largest within the value
-    limit, as SimbaV2 does; none leaves them raw."""
+    limit, as SimbaV2 does; return-deviation has no such bound, as XQC; none leaves them raw."""
     normalize_observations: bool = setting(False, resume="fixed")
     """Whether networks subtract the running mean from observations and divide by the running standard deviation."""
     batch_size: int = setting(1024, 1, 2**20, resume="fixed")

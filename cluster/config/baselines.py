@@ -87,7 +87,7 @@ def xqc() -> Config:
         policy_depth=4,
         target="min",
         value_limit=5.0,
-        reward_normalizer="return-scale",
+        reward_normalizer="return-deviation",
         order="critic-first",
         policy_interval=3,
         schedule="linear",

@@ -18,6 +18,7 @@ from actors.evaluator import EvaluatorSpec
 from cluster.config.schema import ActorsConfig, AtariConfig, Config
 from learner.agents.acting import Epsilon
 from learner.agents.catalogue import acting
+from learner.agents.reward_normalizer import MEASURED
 from learner.config import Device
 from learner.networks.spec import NetworkSpec, network_spec
 from learner.scale.memory import footprint
@@ -139,7 +140,7 @@ class Plan:
             backend=part.backend,
             threads=part.threads,
             incarnation=incarnation,
-            measures_returns=config.learner.reward_normalizer == "return-scale",
+            measures_returns=config.learner.reward_normalizer in MEASURED,
             waits=config.learner.offline_updates > 0,
         )
 

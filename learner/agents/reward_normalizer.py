@@ -16,7 +16,8 @@ from torch import Tensor
 from learner.networks import triton_switch
 from replay.store import moments
 
-Kind = Literal["brc", "return-scale", "none"]
+Kind = Literal["brc", "return-scale", "return-deviation", "none"]
+MEASURED = ("return-scale", "return-deviation")  # kinds that need the moments of running returns
 PRIOR = 1e-4  # rows of variance 1 about 0 that a deviation begins with, as in SimbaV2
 EPSILON = 1e-8  # is added to a variance
 
@@ -28,6 +29,8 @@ class RewardNormalizer:
     extremes are +inf and -inf, its scale is infinite and its rewards are 0.
     return-scale: the deviation of running returns becomes 1, or the largest of them `value_limit` if that divides by
     more (SimbaV2, arXiv 2502.15280).
+    return-deviation: the deviation of running returns becomes 1, however large one of them is (XQC, arXiv 2509.25174).
+    Before two returns of a task differ, its scale is infinite and its rewards are 0.
     none: rewards stay raw, and every scale is 1.
     """
 
@@ -60,7 +63,7 @@ class RewardNormalizer:
         A shard that has lost its content, and all shards after a resume without replay, begin again: until they were
         sent more than what is known, that counts.
         """
-        if self.kind != "return-scale":
+        if self.kind not in MEASURED:
             return
         held = self.of_shards.get(shard, np.zeros_like(found))
         self.of_shards[shard] = np.where(found[:, :1] >= held[:, :1], found, held)
@@ -73,6 +76,9 @@ class RewardNormalizer:
         - gamma))) / V. Without an entropy term, it is infinite while all returns are 0, so that rewards stay 0."""
         if self.kind == "none":
             return torch.ones_like(self.minimum)
+        if self.kind == "return-deviation":
+            count, _, squares, _ = self.moments.unbind(dim=1)
+            return torch.where(squares > 0, (squares / count.clamp(min=1.0)).sqrt() + EPSILON, torch.inf).float()
         if self.kind == "return-scale":
             count, mean, squares, largest = self.moments.unbind(dim=1)
             total = count + PRIOR
@@ -97,4 +103,4 @@ class RewardNormalizer:
 
     def state_dict(self) -> dict[str, Tensor]:
         found = {"minimum": self.minimum, "maximum": self.maximum}
-        return found | {"moments": self.moments} if self.kind == "return-scale" else found
+        return found | {"moments": self.moments} if self.kind in MEASURED else found

@@ -44,12 +44,54 @@ def test_running_returns_and_scale_are_those_of_simbav2() -> None:
         total = moments.merge(total, taken)
         np.testing.assert_allclose(total[1], GOLDEN["simbav2/G_mean"][index], rtol=1e-4, atol=2e-5)
         assert total[3] == pytest.approx(float(GOLDEN["simbav2/G_abs_max"][index]), rel=2e-6)
+    # FlashSAC has the same rule; only its prior fades by another one.
+    assert total[2] / total[0] == pytest.approx(float(GOLDEN["flashsac/G_var"][-1]), rel=5e-5)
+    assert total[3] == pytest.approx(float(GOLDEN["flashsac/G_abs_max"][-1]), rel=2e-6)
     scale.see(0, total[None])
     ids, temperature = torch.zeros(8, dtype=torch.int64), torch.zeros(())
     for limit, name in ((float(GOLDEN["g_max"]), "test_rewards_out"), (2.0, "test_rewards_out_gmax2")):
         scale.value_limit = limit
         found = scale.normalize(GOLDEN["test_rewards"].float(), ids, temperature)
         torch.testing.assert_close(found, GOLDEN[f"simbav2/{name}"].float(), rtol=5e-6, atol=5e-6)
+        if f"flashsac/{name}" in GOLDEN:
+            torch.testing.assert_close(found, GOLDEN[f"flashsac/{name}"].float(), rtol=5e-5, atol=5e-6)
+
+
+def test_scales_of_each_environment_are_those_of_xqc_and_fasttd3() -> None:
+    """Every environment is a task here, and one of XQC's seeds. FastTD3 has one that keeps tasks apart."""
+    rewards, discount = GOLDEN["rewards"].numpy(), float(GOLDEN["discount"])
+    ends = [GOLDEN[name].numpy().astype(bool) for name in ("terminated", "truncated")]
+    tasks = rewards.shape[1]
+    trackers = [EpisodeTracker(task, 1, discount, 10**6, measures_returns=True) for task in range(tasks)]
+    total = np.zeros((tasks, moments.SIZE))
+    unbounded = RewardNormalizer(tasks, discount, 0.0, 5.0, kind="return-deviation")
+    bounded = RewardNormalizer(tasks, discount, 0.0, float(GOLDEN["g_max"]), kind="return-scale")
+    for index in range(len(rewards)):
+        for task, tracker in enumerate(trackers):
+            tracker.append(step(rewards[index, task : task + 1].astype(np.float32), *(e[index, [task]] for e in ends)))
+            taken = tracker.take_moments()
+            assert taken is not None and tracker.running is not None
+            total[task] = moments.merge(total[task], taken)
+            for theirs in ("xqc", "fasttd3_per_task"):
+                expected = GOLDEN[f"{theirs}/G"][index, [task]]
+                np.testing.assert_allclose(tracker.running, expected, rtol=2e-6, atol=2e-6)
+        np.testing.assert_allclose(total[:, 1], GOLDEN["xqc/G_mean"][index], rtol=2e-6, atol=2e-6)
+        np.testing.assert_allclose(total[:, 3], GOLDEN["fasttd3_per_task/G_abs_max"][index], rtol=2e-6)
+        unbounded.see(0, total)
+        found = unbounded.denominator(torch.zeros(())).double().numpy()
+        if index == 0:
+            assert np.isinf(found).all()  # XQC divides by 1e-8 until two returns differ
+            continue
+        np.testing.assert_allclose(np.square(found), GOLDEN["xqc/G_var"][index], rtol=2e-6)
+        np.testing.assert_allclose(found, GOLDEN["fasttd3_per_task/G_std"][index], rtol=2e-6)
+    bounded.see(0, total)
+    raw, temperature = GOLDEN["test_rewards"].float(), torch.zeros(())
+    for task in range(tasks):
+        ids = torch.full((len(raw),), task)
+        divided = unbounded.normalize(raw, ids, temperature)
+        torch.testing.assert_close(divided, GOLDEN["xqc/test_rewards_out"][task].float(), rtol=2e-6, atol=0)
+    divided = bounded.normalize(raw, GOLDEN["test_task_ids"].long(), temperature)
+    torch.testing.assert_close(divided, GOLDEN["fasttd3_per_task/test_rewards_out"].float(), rtol=5e-6, atol=0)
 
 
 @given(st.lists(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=5), min_size=1, max_size=6))
