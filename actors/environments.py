@@ -80,6 +80,10 @@ class Filmable(Environment, Protocol):
 def make_filmable(task: Task, seed: int) -> Filmable:
     """Make one copy of the task in its usual backend, with rendering."""
     backend = backend_of(task, "")
+    if backend == "envpool" and task.fixed_start is not None:
+        from actors.backends.fixed_start import FixedStartEnvironment
+
+        return FixedStartEnvironment(task, [seed], film=True)
     if backend == "envpool":
         from actors.backends.envpool import EnvpoolEnvironment
 
@@ -106,6 +110,10 @@ def make_environment(
     `exact`: later copies may have to be brought to the state of these copies by `fast_forward`.
     """
     backend = backend_of(task, preferred)
+    if backend == "envpool" and task.fixed_start is not None:
+        from actors.backends.fixed_start import FixedStartEnvironment
+
+        return FixedStartEnvironment(task, seeds, threads)
     if backend == "envpool":
         from actors.backends.envpool import EnvpoolEnvironment
 

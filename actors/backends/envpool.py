@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -36,7 +37,8 @@ class EnvpoolEnvironment:
     def __init__(self, task: Task, seeds: Sequence[int], threads: int = 1, film: bool = False) -> None:
         self.task = task
         self.copies = len(seeds)
-        self.pool = envpool.make(
+        self.make_pool = partial(
+            envpool.make,
             task.library_id,
             env_type="gymnasium",
             num_envs=self.copies,
@@ -46,6 +48,7 @@ class EnvpoolEnvironment:
             **dict(task.options),
             **(FILM if film else {}),
         )
+        self.pool = self.make_pool()
         space = self.pool.action_space
         self.scale: Taken = indices if task.num_actions else mujoco_scaler(space.low, space.high)
         self.ids = np.arange(self.copies, dtype=np.int32)

@@ -24,6 +24,8 @@ class Task:
         image: (frames, height, width) of observations that are stacks of uint8 frames; otherwise empty.
         repeatable: whether a fresh copy reaches the same state by as many resets and the same actions since the last.
             It does not where steps draw random numbers, or where something is carried over from episode to episode.
+        fixed_start: in envpool, the seed of the start that all episodes of all copies have; None where each begins
+            anew.
         action_repeat: steps of the environment for which an action is held. A step of a run is one action: its reward
             is the sum, and its observation the last. `repeated` sets it.
         own_limit: if actions are repeated, steps of the environment after which an episode is cut.
@@ -42,6 +44,7 @@ class Task:
     num_actions: int = 0
     image: tuple[int, ...] = ()
     repeatable: bool = True
+    fixed_start: int | None = None
     action_repeat: int = 1
     own_limit: int = 0
     bounds: str = ""

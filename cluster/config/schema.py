@@ -82,6 +82,15 @@ class AtariConfig:
 
 
 @dataclass(frozen=True)
+class MetaworldConfig:
+    """How MetaWorld's tasks are played, in training and in evaluation."""
+
+    goals: Literal["resampled", "frozen"] = setting("resampled", resume="fixed")
+    """Whether every episode draws places of objects and a goal, or all episodes of a task have those that the run's
+    seed drew first. Results on frozen goals tell about them alone."""
+
+
+@dataclass(frozen=True)
 class ReplayConfig:
     """Where transitions are kept, and how far acting may be ahead of learning."""
 
@@ -178,4 +187,5 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     exploration: ExplorationConfig = field(default_factory=ExplorationConfig)
     atari: AtariConfig = field(default_factory=AtariConfig)
+    metaworld: MetaworldConfig = field(default_factory=MetaworldConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)

@@ -13,8 +13,8 @@ from actors.actor import ActorSpec, Assignment
 from actors.benchmarks.atari import configured
 from actors.benchmarks.benchmark import Task
 from actors.benchmarks.catalogue import nearest, resolve
-from actors.environments import COPY_INDICES
-from actors.evaluator import EvaluatorSpec
+from actors.environments import COPY_INDICES, copy_seed
+from actors.evaluator import EVALUATION_STREAM, EvaluatorSpec
 from cluster.config.schema import ActorsConfig, AtariConfig, Config
 from learner.agents.acting import Epsilon
 from learner.agents.catalogue import acting
@@ -322,7 +322,7 @@ def push_rows(config: Config, copies: int, stack: int) -> int:
 
 
 def configured_tasks(tasks: Sequence[Task], config: Config) -> tuple[Task, ...]:
-    """Return the tasks with the configured options of Atari, privileged observations and repeats of actions."""
+    """Return the tasks with the configured options of Atari and MetaWorld, privileged observations and repeats."""
     found = []
     for task in games(tasks, config.atari):
         part = part_of(config.actors, task.benchmark)
@@ -330,6 +330,8 @@ def configured_tasks(tasks: Sequence[Task], config: Config) -> tuple[Task, ...]:
             task = task.with_privileged(part.privileged_keys)
         if not config.learner.privileged:
             task = task.unprivileged()
+        if task.benchmark == "metaworld" and config.metaworld.goals == "frozen":
+            task = replace(task, fixed_start=copy_seed(config.seed, EVALUATION_STREAM, 0))
         found.append(task.repeated(part.action_repeat))
     return tuple(found)
 

@@ -175,6 +175,7 @@ def run_row(series: Series, run: Run) -> dict[str, Any]:
         "tasks": len(run.tasks),
         "steps": row.env_steps if row else 0,
         "repeats": sorted({frames(run, task) for task in run.tasks} - {1}),
+        "frozen": run.config.get("metaworld", {}).get("goals") == "frozen",
         "budget": run.config["steps"],
         "updates": row.updates if row else 0,
         "elapsed": duration(row.elapsed_s if row else 0.0),

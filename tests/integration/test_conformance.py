@@ -12,7 +12,8 @@ from actors.benchmarks.atari import configured
 from actors.benchmarks.benchmark import Task
 from actors.benchmarks.catalogue import BACKENDS, UnknownNameError, all_tasks, benchmarks, resolve, suites
 from actors.environments import make_environment
-from cluster.config.schema import AtariConfig
+from cluster.config.schema import AtariConfig, Config, MetaworldConfig
+from cluster.plan.plan import make_plan
 from tests.support.by_hand import BY_HAND, COPIES, LIMIT, SEEDS
 
 FIVE = ["cartpole-swingup", "cheetah-run", "walker-walk", "humanoid-run", "dog-run"]
@@ -267,3 +268,37 @@ def test_a_task_of_gymnasium_tells_its_sizes_and_order() -> None:
 def test_tasks_that_cannot_be_trained_on_are_refused_with_the_reason(name: str, reason: str) -> None:
     with pytest.raises(UnknownNameError, match=reason):
         resolve([name])
+
+
+def test_metaworld_with_frozen_goals_begins_every_episode_alike() -> None:
+    """In pick-place, the object and the goal of all copies, of all episodes and of an earlier run's state are the same.
+
+    Steps equal the steps of a pool with that seed."""
+    config = Config(tasks=("metaworld/pick-place", "dmc/walker-walk"), metaworld=MetaworldConfig("frozen"), seed=3)
+    task, other = make_plan(config).tasks
+    assert task.fixed_start is not None and other.fixed_start is None
+    task = replace(task, episode_limit=12)
+    environment = make_environment("envpool", task, [5, 6, 7], threads=2)
+    alone = make_environment("envpool", replace(task, fixed_start=None), [task.fixed_start or 0])
+    first = environment.reset()
+    np.testing.assert_array_equal(first, np.repeat(alone.reset(), 3, axis=0))
+    rng = np.random.default_rng(0)
+    taken: list[np.ndarray] = []
+    for index in range(30):
+        actions = drawn(task, rng, 3)
+        environment.send(actions)
+        step = environment.recv()
+        taken.append(actions)
+        assert step.truncated.all() == (index % 12 == 11)
+        if step.truncated.all():
+            np.testing.assert_array_equal(step.next_inputs, first)
+            taken.clear()
+        if index < 12:
+            alone.send(actions[:1])
+            np.testing.assert_array_equal(alone.recv().observations, step.observations[:1])
+    fresh = make_environment("envpool", task, [5, 6, 7])
+    reached = fresh.fast_forward([3, 3, 3], list(np.stack(taken, axis=1)))
+    np.testing.assert_array_equal(reached, step.next_inputs)
+    np.testing.assert_array_equal(environment.restart(np.array([1])), first[:1])
+    seeds = {make_plan(replace(config, seed=seed)).tasks[0].fixed_start for seed in range(4)}
+    assert len(seeds) == 4
