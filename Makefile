@@ -18,13 +18,14 @@ ACTORS ?=
 RAY_UP = RAY_UP_enable_autoscaler_v2=0 RAY_AUTH_MODE=token $(BIN)/ray
 REMOTE = CLUSTER=$(CLUSTER) $(BIN)/brc remote
 
-.PHONY: fast dashboards secrets up down status scale report logs stop help setup install-humanoid-bench install-shadow-hand launch-train test lint proofs benchmark gpu-proof docs clean cluster-proof
+.PHONY: fast dashboards secrets up down status scale resume report logs stop help setup install-humanoid-bench install-shadow-hand launch-train test lint proofs benchmark gpu-proof docs clean cluster-proof
 
 help:
 	@echo "make launch-train [PRESET=quickstart] [ARGS=...]   set up, then train"
 	@echo "make up [CLUSTER=cluster.yaml]                     set up, then bring a cluster up: launch-train then trains there"
 	@echo "make status [RUN=...]                              runs, there or here, and how they are"
 	@echo "make scale BENCHMARK=dmc ACTORS=64 [RUN=...]       have so many actors"
+	@echo "make resume RUN=... [ARGS=...]                     go on with a run that was stopped"
 	@echo "make report RUN=...                                write a page of one run"
 	@echo "make logs [RUN=...]                                follow a run on the cluster"
 	@echo "make stop [RUN=...]                                stop a run; it can be resumed"
@@ -87,6 +88,9 @@ status: setup
 
 scale: setup
 	@$(REMOTE) scale $(RUN) $(BENCHMARK)=$(ACTORS)
+
+resume: setup
+	@$(REMOTE) resume $(RUN) $(ARGS)
 
 report: setup
 	@$(REMOTE) report $(RUN)

@@ -18,6 +18,8 @@ import ray
 from actors.benchmarks.catalogue import resolve
 from cluster.backend.nodes import check_nodes, cluster_machine, declared_roles, total, wait_for_nodes
 from cluster.backend.parts import NAMESPACE, Parts
+from cluster.config.changes import differing
+from cluster.config.fields import flag
 from cluster.config.schema import Config
 from cluster.errors import ConfigError
 from cluster.plan.plan import actor_counts
@@ -64,10 +66,10 @@ def train_on_cluster(config: Config, preset: str) -> int:
         else:
             begun(living)
             other: Config = ray.get(living.configuration.remote())
-            differing = [name for name in differences(other, config) if name != "--resume"]
-            if differing:
+            changes = [flag(path) for path in differing(other, config) if path != "resume"]
+            if changes:
                 raise ConfigError(
-                    f"run {config.name} is live with another {', '.join(differing)}: choose another --name, or stop it "
+                    f"run {config.name} is live with another {', '.join(changes)}: choose another --name, or stop it "
                     f"with `brc stop {config.name}`"
                 )
             print(f"run {config.name} is live already; this follows it", flush=True)
@@ -109,18 +111,6 @@ def fitted(config: Config, parts: Parts) -> Config:
     )
 
 
-def differences(old: object, new: object, prefix: str = "--") -> list[str]:
-    """Return the options in which two configurations differ."""
-    found: list[str] = []
-    for name, value in vars(old).items():
-        other = getattr(new, name)
-        if hasattr(value, "__dataclass_fields__"):
-            found += differences(value, other, f"{prefix}{name}.")
-        elif value != other:
-            found.append(prefix + name.replace("_", "-"))
-    return found
-
-
 def follow(registry: Registry, run: str) -> int:
     """Show the end of a run's console, then new lines until the run ends. Return its exit code."""
     folder = registry.read(run, "folder").folder
@@ -146,6 +136,6 @@ def follow(registry: Registry, run: str) -> int:
             if time.monotonic() - conducted_at > ABSENCE_S:
                 raise ConfigError(
                     f"nobody has conducted run {run} for {ABSENCE_S / 60:.0f} minutes: its cluster may be gone; "
-                    "--resume goes on with it"
+                    f"`brc resume {run}` goes on with it"
                 )
             time.sleep(LOOK_S)

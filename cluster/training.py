@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 from actors.backends.returned import Astray, BadEnvironment, Exited
 from actors.benchmarks.catalogue import benchmark_of
@@ -110,7 +109,7 @@ def conduct(
         if expected:
             console.say(f"run {folder.name} failed: {error}")
         goes_on_with = DISTRIBUTED if isinstance(error, Astray) else goes_on_with
-        console.say(after_failure(plan.config, preset, folder, goes_on_with))
+        console.say(after_failure(plan.config, folder, goes_on_with, address != LOCAL))
         if exporter is not None:
             exporter.wait_until_heard(folder.presence.stop)
         if not expected:
@@ -120,7 +119,7 @@ def conduct(
     session.ended(end)
     session.summary(end.kind)
     if not completed and folder.checkpoints.names():
-        console.say(f"go on with: {resume_command(plan.config, preset, folder, goes_on_with)}")
+        console.say(f"go on with: {resume_command(plan.config, folder, goes_on_with, address != LOCAL)}")
     session.close()
     return 0 if completed else 130
 
@@ -161,23 +160,21 @@ def drive(plan: Plan, session: Session) -> bool:
         return Coordinator(plan, session, live, device, Parts(session.folder.id)).run()
 
 
-def after_failure(config: Config, preset: str, folder: RunFolder, goes_on_with: str) -> str:
+def after_failure(config: Config, folder: RunFolder, goes_on_with: str, remote: bool) -> str:
     """Return a sentence that says what to do after a failure. Remove the replay of a run that has no checkpoint."""
     try:
         saved, blank = bool(folder.checkpoints.names()), is_blank(folder.path, folder.checkpoints)
     except Exception as error:  # any error of a remote file system
         return f"whether it has a checkpoint to go on from cannot be told: {type(error).__name__}: {error}"
     if saved:
-        return f"go on from its last checkpoint with: {resume_command(config, preset, folder, goes_on_with)}"
+        return f"go on from its last checkpoint with: {resume_command(config, folder, goes_on_with, remote)}"
     give_up_replay(config, folder.path)
     if blank:
         return "nothing was learned yet: the same command begins it anew"
     return "it has no checkpoint to go on from: begin anew under another --name"
 
 
-def resume_command(config: Config, preset: str, folder: RunFolder, goes_on_with: str) -> str:
-    begin = f"add-task {Path(config.origin).name} {' '.join(config.tasks)}" if config.origin else f"train {preset}"
-    words = f"brc {begin} --name {folder.name} --resume"
-    if goes_on_with:
-        return f"{words} {goes_on_with} (and the other options it was started with)"
-    return f"{words} (and the options it was started with)"
+def resume_command(config: Config, folder: RunFolder, goes_on_with: str, remote: bool) -> str:
+    """Return the whole command that goes on with a run."""
+    elsewhere = "" if config.runs_folder == absolute(Config()).runs_folder else f"--runs-folder {config.runs_folder}"
+    return " ".join(filter(None, (f"brc {'remote ' * remote}resume {folder.name}", elsewhere, goes_on_with)))

@@ -8,6 +8,7 @@ from typing import Literal
 from replay.setting import setting
 
 Device = Literal["cpu", "cuda"]
+MEASURED = ("return-scale", "return-deviation")  # reward normalisers that need the moments of running returns
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,13 @@ import tyro
 
 from actors.benchmarks.catalogue import BACKENDS, all_tasks, nearest
 from actors.benchmarks.catalogue import suites as all_suites
-from cluster.config.presets import PRESETS
+from cluster.config import files
+from cluster.config.fields import check_bound
 from cluster.config.schema import RUNS, Config
 from cluster.errors import ConfigError
 from cluster.plan.plan import Plan
 from cluster.plan.shapes import SEEN_AND_DONE, check_shapes
-from cluster.preflight.validation import check, check_bound
+from cluster.preflight.validation import check
 from cluster.run.folder import (
     REPORT,
     existing_run,
@@ -76,10 +77,10 @@ def suites(suite: Name = "") -> int:
 
 
 def presets() -> int:
-    """Print the presets and what each of them trains."""
-    for name, make in PRESETS.items():
+    """Print the presets, those in the folder `presets` here too, and what each of them trains."""
+    for name, make in files.presets().items():
         config = make()
-        print(f"{name:16s} {make.__doc__}")
+        print(f"{name:16s} {files.about(name)}")
         print(
             f"{'':16s} width {config.learner.width}, batch {config.learner.batch_size}, {config.steps:,} steps a task"
         )

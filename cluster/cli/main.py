@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import itertools
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
-
-import tyro
 
 from actors.backends.here import call_here
 from actors.backends.returned import BadEnvironment
 from actors.benchmarks.catalogue import nearest
-from cluster.cli import commands
+from cluster.cli import commands, runs
+from cluster.cli.parsing import parsed
 from cluster.cli.record import record
 from cluster.cli.study import study
-from cluster.config.presets import PRESETS
-from cluster.config.schema import RUNS, Config
+from cluster.cli.train import STARTS, add_task, resume, shipped_words, train
 from cluster.errors import ConfigError
-from cluster.preflight.origin import successor
-from cluster.run.folder import existing_run
 from cluster.run.registry import RegistryAway
 from cluster.run.version import commit, version
 from dashboards.sinks.view import shown
@@ -33,12 +23,19 @@ from learner.state.checkpoint import CheckpointError
 USAGE = """usage: brc COMMAND ...
 
   brc train PRESET [--learner.width 512 ...]   train; `brc train PRESET --help` lists every option
+  brc train --config FILE                      train what a YAML file says, such as the config.yaml of a run
+  brc train PRESET --seeds 0 1 2               train several seeds, with one page
+  brc train PRESET --dry-run, --print-config   show what would be trained
+  brc resume RUN [--steps 200000 ...]          go on with a run, with its options and changes of them
   brc eval RUN [--episodes 10]                 score a run's newest checkpoint
   brc film RUN                                 film an episode of each task
   brc export RUN                               write its policy for other programs
   brc record RUN --to FOLDER                   write demonstrations of its tasks, from its policy or its replay
   brc report RUN [RUN ...]                     write a page of one run, or of several side by side
   brc status [RUN]                             all runs, or one
+  brc compare RUN RUN                          options in which two runs differ
+  brc copy RUN NAME                            a copy of a run, which goes on by itself
+  brc delete RUN ...                           delete runs with all that belongs to them
   brc scale RUN dmc=32                         have another number of a benchmark's actors in a live run
   brc add-task RUN TASK ... [--keep]           train on other tasks, beginning with what a run has learned
   brc stop RUN                                 stop a live run cleanly
@@ -50,18 +47,7 @@ USAGE = """usage: brc COMMAND ...
   brc presets                                  presets
   brc --version                                this version, and its commit
 """
-TRAINING = (["train"], ["add-task"], ["study"])  # commands that go on when nobody reads what they print
-
-
-# tyro passes on Python's error messages: patterns of these, and plain words for each.
-PLAIN_WORDS = (
-    (r"^Error parsing (\S+): ", r"\1: "),
-    (r"invalid literal for int\(\) with base 10: (.*)", r"\1 is not a whole number"),
-    (r"could not convert string to float: (.*)", r"\1 is not a number"),
-    (r"invalid choice '(.*)' for argument '(.*)'\. Expected one of \((.*)\)", r"\2: '\1' is not one of \3"),
-    (r"Missing value for argument '(.*)'.*", r"\1: a value is missing"),
-    (r"^Unrecognized options: ", "unknown option: "),
-)
+TRAINING = (*STARTS, "study")  # commands that go on when nobody reads what they print
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     prints; commands that train go on in that case, here or on a cluster."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     command = given[1:] if given[:1] == ["remote"] else given
-    return shown(lambda: refusing(given), lasting=command[:1] in TRAINING)
+    return shown(lambda: refusing(given), lasting=bool(command) and command[0] in TRAINING)
 
 
 def refusing(arguments: list[str]) -> int:
@@ -120,6 +106,10 @@ def run(arguments: list[str]) -> int:
         "status": lambda rest: parsed(commands.status, rest, "brc status"),
         "scale": lambda rest: parsed(commands.scale, rest, "brc scale"),
         "add-task": add_task,
+        "resume": resume,
+        "compare": lambda rest: parsed(runs.compare, rest, "brc compare"),
+        "copy": lambda rest: parsed(runs.copy, rest, "brc copy"),
+        "delete": lambda rest: parsed(runs.delete, rest, "brc delete"),
         "stop": lambda rest: parsed(commands.stop, rest, "brc stop"),
         "logs": lambda rest: parsed(commands.logs, rest, "brc logs"),
         "remote": remote,
@@ -132,81 +122,10 @@ def run(arguments: list[str]) -> int:
     return known[name](rest)
 
 
-def train(arguments: list[str]) -> int:
-    if not arguments or arguments[0].startswith("-"):
-        raise ConfigError(f"brc train needs a preset first: {', '.join(PRESETS)}")
-    preset, *options = arguments
-    if preset not in PRESETS:
-        raise ConfigError(f"unknown preset {preset!r}; {nearest(preset, PRESETS)}")
-    config = parse(Config, options, f"brc train {preset}", default=PRESETS[preset]())
-    from cluster.training import train as run_training
-
-    return run_training(config, preset)
-
-
-def add_task(arguments: list[str]) -> int:
-    """Train a new run with the configuration of an old run, except for its tasks, its name and the given options."""
-    words = list(itertools.takewhile(lambda word: not word.startswith("-"), arguments))
-    options = [word for word in arguments[len(words) :] if word != "--keep"]
-    if len(words) < 2:
-        raise ConfigError("brc add-task needs a run and tasks, such as brc add-task RUN dmc/walker-walk")
-    run, *tasks = words
-    path = existing_run(Path(said(options, "--runs-folder") or RUNS).absolute(), run)
-    preset, begun = successor(path, tuple(tasks), keep="--keep" in arguments)
-    config = parse(Config, options, "brc add-task RUN TASK", default=begun)
-    from cluster.training import train as run_training
-
-    return run_training(config, preset)
-
-
 def remote(arguments: list[str]) -> int:
     """Run a command on the cluster that is up, or here if there is none."""
     from cluster.deploy.remote import run_there
 
+    if arguments[:1] == ["train"]:
+        return run_there(["train", *shipped_words(arguments[1:])], here=lambda _: run(arguments))
     return run_there(arguments, here=run)
-
-
-def said(words: Sequence[str], option: str) -> str:
-    """Return the value that the words give to an option, or ""."""
-    for word, following in itertools.zip_longest(words, words[1:], fillvalue=""):
-        name, equals, value = word.partition("=")
-        if name.replace("_", "-") == option:
-            return value if equals else following
-    return ""
-
-
-def parsed(command: Callable[..., int], arguments: list[str], program: str) -> int:
-    """Call a command with the arguments of the command line. The annotations of its parameters define its options."""
-    result: int = parse(command, arguments, program)
-    return result
-
-
-def parse(what: Any, arguments: list[str], program: str, default: Any = None) -> Any:
-    """Call tyro.cli. Raises ConfigError with one sentence made from tyro's boxed error message."""
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            if default is None:
-                return tyro.cli(what, args=arguments, prog=program)
-            return tyro.cli(what, args=arguments, prog=program, default=default)
-    except SystemExit as error:
-        if error.code in (0, None):
-            raise
-        raise ConfigError(f"{sentence(complaint.getvalue())}; see `{program} --help`") from None
-
-
-def sentence(complaint: str) -> str:
-    """Return the text below the title of tyro's box, and the first option that the box suggests."""
-    paragraphs: list[list[str]] = [[]]
-    for line in complaint.splitlines():
-        text = line.strip(" │")
-        if not text.strip("-─╭╮╰╯") or text.startswith("╭"):  # a horizontal line, or the frame with the title in it
-            paragraphs.append([])
-        else:
-            paragraphs[-1].append(text)
-    body, *others = [" ".join(lines) for lines in paragraphs[1:] if lines] or [complaint.strip()]
-    for pattern, plain in PLAIN_WORDS:
-        body = re.sub(pattern, plain, body)
-    hint = next((text.split() for text in others if text.startswith("Perhaps you meant")), [])
-    suggestion = f", did you mean {hint[3]}?" if len(hint) > 3 else ""
-    return body.rstrip(".") + suggestion

@@ -43,8 +43,6 @@ def study(
         needs = "needs no more words" if action == "list" else "needs one study; see `brc study list`"
         raise ConfigError(f"brc study {'' if action == 'run' else action + ' '}{needs}")
     found = narrowed(find(rest[0]), seeds)
-    if at_once < 0:
-        raise ConfigError(f"--at-once {at_once}: it must be 0 or more")
     members = found.members(str(Path(runs_folder).absolute()))
     match action:
         case "status":
@@ -53,6 +51,13 @@ def study(
             return stop(found, runs_folder)
         case "report":
             return page(found, members, output)
+    return conduct(found, members, at_once, output)
+
+
+def conduct(found: Study, members: list[Member], at_once: int, output: str = "") -> int:
+    """Train the runs that are not done, then write the page."""
+    if at_once < 0:
+        raise ConfigError(f"--at-once {at_once}: it must be 0 or more")
     code = driver.run(found, members, at_once, lambda text: print(text, flush=True))
     page(found, members, output)
     return code

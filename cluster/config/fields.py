@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import Field, fields, is_dataclass
 from typing import Any
 
 from cluster.config.schema import Config
+from cluster.errors import ConfigError
 from replay.setting import Resume
 
 
@@ -47,3 +49,11 @@ BOUNDS: dict[str, tuple[float, float]] = {
 FIXED = of_resume("fixed")
 # A resumed serial run goes on in the middle of its episodes, so it needs the same environments and random streams.
 FIXED_IN_LOCK_STEP = of_resume("fixed in lock step")
+
+
+def check_bound(path: str, value: float, named: str) -> None:
+    """Check that a field may have this value, which `named` gave it. Raises ConfigError."""
+    least, most = BOUNDS[path]
+    if not (math.isfinite(value) and least <= value <= most):
+        nearest = least if value < least else most
+        raise ConfigError(f"{named} {value} is out of range: it must be from {least:g} to {most:g}, try {nearest:g}")

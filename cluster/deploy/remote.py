@@ -31,7 +31,7 @@ ROOT = Path(__file__).parent.parent.parent
 SENT = ("brc_at_scale.py", "learner", "actors", "replay", "cluster", "dashboards")
 # The package that finds the machines of a provider. Without the package there is no cluster at that provider.
 CLIENTS = {"aws": "boto3", "gcp": "googleapiclient", "local": "ray"}
-BRINGS_CODE = ("train", "add-task")  # commands that run with this working tree, not with the cluster's code
+BRINGS_CODE = ("train", "resume", "add-task")  # commands that run with this working tree, not with the cluster's code
 RAY = (sys.executable, "-m", "ray.scripts.scripts")
 # Messages: of Ray if there is no cluster, of boto3 if this machine has no account.
 NO_CLUSTER = ("not found", "Unable to locate credentials", "NoCredentials")

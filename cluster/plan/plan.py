@@ -18,8 +18,7 @@ from actors.evaluator import EVALUATION_STREAM, EvaluatorSpec
 from cluster.config.schema import ActorsConfig, AtariConfig, Config
 from learner.agents.acting import Epsilon
 from learner.agents.catalogue import acting
-from learner.agents.reward_normalizer import MEASURED
-from learner.config import Device
+from learner.config import MEASURED, Device
 from learner.networks.spec import NetworkSpec, network_spec
 from learner.scale.memory import footprint
 from learner.scale.reckoning import reckoned

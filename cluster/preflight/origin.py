@@ -77,7 +77,7 @@ def newest(config: Config) -> tuple[Checkpoints, str, Manifest]:
 def check_origin(plan: Plan) -> None:
     """Check that a run can begin with its origin. Raises ConfigError, or CheckpointError for a damaged checkpoint."""
     config = plan.config
-    if not config.origin:
+    if not config.origin or config.resume:  # a run that goes on has what it began with
         return
     checkpoints, checkpoint, manifest = newest(config)
     checkpoints.verify(checkpoint)

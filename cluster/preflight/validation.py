@@ -12,7 +12,7 @@ from typing import Literal
 from actors.backends import gl
 from actors.benchmarks.benchmark import Task
 from actors.benchmarks.catalogue import BACKENDS, UnknownNameError, backend_of, nearest, resolve
-from cluster.config.fields import BOUNDS, flag, get
+from cluster.config.fields import BOUNDS, check_bound, flag, get
 from cluster.config.schema import Config
 from cluster.errors import ConfigError
 from cluster.plan.plan import LEAST_GPU, OPEN, Plan, make_plan, max_ahead, most_copies, option_of, part_of, sources
@@ -74,14 +74,6 @@ def check(config: Config, machine: Machine | None = None) -> Plan:
 def check_bounds(config: Config) -> None:
     for path in BOUNDS:
         check_bound(path, get(config, path), flag(path))
-
-
-def check_bound(path: str, value: float, option: str) -> None:
-    """Check that a field may have this value, which `option` gave it. Raises ConfigError."""
-    least, most = BOUNDS[path]
-    if not (math.isfinite(value) and least <= value <= most):
-        nearest = least if value < least else most
-        raise ConfigError(f"{option} {value} is out of range: it must be from {least:g} to {most:g}, try {nearest:g}")
 
 
 def check_name(config: Config) -> None:

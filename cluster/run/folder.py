@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
-from pydantic import TypeAdapter
 
 from actors.benchmarks.catalogue import nearest
+from cluster.config import files
 from cluster.config.fields import FIXED, flag, get
 from cluster.config.paths import absolute
 from cluster.config.schema import Config
@@ -108,13 +108,12 @@ def open_run(plan: Plan, preset: str, again: bool = False) -> RunFolder:
             saved = absolute(load_config(path)[1])  # its files are where its own configuration says
             kept = run_checkpoints(saved, path)
             if not (is_blank(path, kept) and is_blank(path, checkpoints)):
-                go_on = "add --resume to go on with it, or " if kept.names() else ""
+                go_on = f"`brc resume {path.name}` goes on with it; or " if kept.names() else ""
                 raise ConfigError(f"run {path.name} exists in {path.parent}: {go_on}choose another --name")
             clear(saved, path, registry)
             checkpoints = run_checkpoints(config, path)
         newest, manifest = begin_with(plan, path, checkpoints, again)
-        written = {"preset": preset, **asdict(replace(config, name=path.name, resume=False))}
-        text = yaml.safe_dump(json.loads(json_text(written)), sort_keys=False)
+        text = files.dump(preset, replace(config, name=path.name, resume=False))
         temporary = path / "config.yaml.new"
         temporary.write_text(text)
         temporary.rename(path / "config.yaml")
@@ -201,9 +200,7 @@ def load_config(path: Path) -> tuple[str, Config]:
     """Return (preset, configuration) of a run. Raises ConfigError, naming the file, if it is damaged."""
     file = path / "config.yaml"
     try:
-        saved = yaml.safe_load(file.read_text())
-        preset = saved.pop("preset")
-        return preset, TypeAdapter(Config).validate_python(saved)
+        return files.recorded(file.read_text())
     except (OSError, ValueError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(

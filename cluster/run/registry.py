@@ -99,6 +99,9 @@ class Registry(Protocol):
     def write(self, run: str, **values: str) -> None:
         """Write fields of an Entry. Raises TypeError for a name that it does not have."""
 
+    def forget(self, run: str) -> None:
+        """Remove a run whose folder is about to go."""
+
     def lease(self, run: str) -> Lease:
         """Take the lease of a run. Raises ConfigError when another process has it."""
 
@@ -127,6 +130,9 @@ class FileRegistry:
             temporary = folder / f"{name}.{os.getpid()}"
             temporary.write_text(value)
             temporary.rename(folder / name)
+
+    def forget(self, run: str) -> None:
+        """Do nothing: the fields are in the run's folder."""
 
     def lease(self, run: str) -> Lease:
         return FileLease(self.runs / run)
@@ -212,6 +218,10 @@ class RedisRegistry:
         Entry(**values)
         self._call("hset", f"brc:run:{run}", mapping=values)
         self._call("sadd", "brc:runs", run)
+
+    def forget(self, run: str) -> None:
+        self._call("srem", "brc:runs", run)
+        self._call("delete", f"brc:run:{run}")
 
     def lease(self, run: str) -> Lease:
         return RedisLease(self, run)

@@ -18,17 +18,17 @@ with the agent of another variant and the same seed, when that is trained, as `b
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
 
 from actors.benchmarks.catalogue import UnknownNameError, nearest, resolve
-from cluster.config.fields import flag, get, options
-from cluster.config.presets import PRESETS
+from cluster.config import changes
+from cluster.config.changes import changed
+from cluster.config.fields import get, options
+from cluster.config.files import preset, presets
 from cluster.config.schema import Config
 from cluster.errors import ConfigError
 
@@ -92,18 +92,18 @@ class Study:
         where = f"study {self.name}, variant {variant}"
         given = dict(self.variants[variant])
         like, alone, origin = given.pop(LIKE, None), given.pop(ALONE, False), given.pop(FROM, None)
-        if like is not None and like not in PRESETS:
-            raise ConfigError(f"{where}: there is no preset {like!r}; {nearest(str(like), PRESETS)}")
+        if like is not None and like not in presets():
+            raise ConfigError(f"{where}: there is no preset {like!r}; {nearest(str(like), presets())}")
         if origin is not None and (origin not in self.variants or self.variants[origin].get(ALONE)):
             raise ConfigError(f"{where}: {origin!r} is no variant with one agent to begin with")
         if origin is not None and FROM in self.variants[origin]:
             raise ConfigError(f"{where}: {origin!r} itself begins with another: name one that begins from scratch")
-        borrowed = {} if like is None else of_learner(PRESETS[like]())
+        borrowed = {} if like is None else of_learner(preset(like))
         after = "" if origin is None else self.run_name(origin, seed)
         own = {"seed": seed, "runs_folder": runs_folder}
         own |= {"origin": f"{runs_folder}/{after}", "origin_embedding": "mean"} if after else {}
         name = self.run_name(variant, seed)
-        config = changed(PRESETS[self.preset](), (self.options, borrowed, given, own | {"name": name}), where)
+        config = changed(preset(self.preset), (self.options, borrowed, given, own | {"name": name}), where)
         if not alone:
             return [Member(variant, self.preset, config, after)]
         try:
@@ -131,44 +131,9 @@ def of_learner(config: Config) -> dict[str, Any]:
     }
 
 
-def changed(config: Config, several: Sequence[Mapping[str, Any]], where: str) -> Config:
-    """Return a configuration with these options, by their paths, checked as those of a command line. Later ones win."""
-    known = {flag(path).removeprefix("--"): path for path, _ in options(config)}
-    document = asdict(config)
-    for key, value in ((key, value) for values in several for key, value in values.items()):
-        path = known.get(str(key).replace("_", "-"))
-        if path is None:
-            raise ConfigError(f"{where}: there is no option {key!r}; {nearest(str(key), known)}")
-        *sections, last = path.split(".")
-        place = document
-        for section in sections:
-            place = place[section]
-        place[last] = value
-    try:
-        return TypeAdapter(Config).validate_python(document)
-    except ValidationError as error:
-        first = error.errors()[0]
-        option = ".".join(str(part) for part in first["loc"] if not str(part).startswith("tuple"))
-        raise ConfigError(f"{where}: {option} {first['input']!r}: {first['msg']}") from error
-
-
 def words(member: Member) -> list[str]:
     """Return the words of the command line, behind `brc train`, that begin this run."""
-    found, base = [member.preset], PRESETS[member.preset]()
-    for path, _ in options(base):
-        value = get(member.config, path)
-        if value == get(base, path):
-            continue
-        if isinstance(value, bool):
-            group, dot, own = flag(path).removeprefix("--").rpartition(".")
-            found.append(flag(path) if value else f"--{group}{dot}no-{own}")
-        elif isinstance(value, dict):
-            found += [flag(path), *(str(word) for pair in value.items() for word in pair)]
-        elif isinstance(value, tuple):
-            found += [flag(path), *map(str, value)]
-        else:
-            found += [flag(path), str(value)]
-    return found
+    return [member.preset, *changes.words(member.config, preset(member.preset))]
 
 
 def shipped() -> dict[str, Path]:
@@ -197,9 +162,9 @@ def load(file: Path) -> Study:
     for key in found:
         if key not in KEYS:
             raise ConfigError(f"study {file}: there is no key {key!r}; {nearest(str(key), KEYS)}")
-    preset, variants, seeds = found.get("preset"), found.get("variants"), found.get("seeds")
-    if not isinstance(preset, str) or preset not in PRESETS:
-        raise ConfigError(f"study {file}: there is no preset {preset!r}; {nearest(str(preset), PRESETS)}")
+    named, variants, seeds = found.get("preset"), found.get("variants"), found.get("seeds")
+    if not isinstance(named, str) or named not in presets():
+        raise ConfigError(f"study {file}: there is no preset {named!r}; {nearest(str(named), presets())}")
     if not isinstance(variants, dict) or not variants:
         raise ConfigError(f"study {file}: `variants` is to map names to options, such as {{brc: {{}}}}")
     if not isinstance(seeds, list) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
@@ -222,7 +187,7 @@ def load(file: Path) -> Study:
     return Study(
         file.stem,
         str(found.get("about", "")),
-        str(preset),
+        named,
         tuple(seeds),
         dict(found.get("options") or {}),
         {str(name): dict(given or {}) for name, given in variants.items()},

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from learner.config import MEASURED
 from learner.networks import triton_switch
 from replay.store import moments
 
 Kind = Literal["brc", "return-scale", "return-deviation", "none"]
-MEASURED = ("return-scale", "return-deviation")  # kinds that need the moments of running returns
 PRIOR = 1e-4  # rows of variance 1 about 0 that a deviation begins with, as in SimbaV2
 EPSILON = 1e-8  # is added to a variance
 

@@ -126,7 +126,7 @@ def test_a_stop_is_obeyed_in_the_last_evaluation_which_a_resume_makes(folder: Pa
         (faults / "hang-step-Evaluator").touch()
         wait_for(process, lambda: events(folder, "a", "checkpoint") and (folder / "hung").exists())
         said = stopped(process)
-    assert "--resume" in said
+    assert "brc resume" in said
     (faults / "hang-step-Evaluator").unlink()
     with live(folder, "a", TASK, "--steps=600", "--resume") as process:
         ended_well(process)
@@ -140,7 +140,7 @@ def test_a_stop_is_obeyed_while_a_part_does_not_answer(folder: Path, kind: str) 
         wait_for(process, lambda: events(folder, "a", "checkpoint"))
         ray_process(process, kind).send_signal(signal.SIGSTOP)
         said = stopped(process, code=1)
-    assert "its last checkpoint could not be written" in said and "--resume" in said
+    assert "its last checkpoint could not be written" in said and "brc resume" in said
     assert tiny.manifest(folder, "a")["env_steps"] >= 500
 
 
@@ -163,7 +163,7 @@ def test_a_run_that_an_actor_ends_has_a_last_checkpoint(folder: Path, faults: Pa
         (faults / "raise-step-ActorProcess").touch()
         said, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1 and "died 3 times" in said
-    assert "a last checkpoint was written" in said and "--resume" in said
+    assert "a last checkpoint was written" in said and "brc resume" in said
     saved = tiny.manifest(folder, "a")["env_steps"]
     assert saved >= 800
     (faults / "raise-step-ActorProcess").unlink()

@@ -39,7 +39,7 @@ def test_a_start_that_fails_leaves_nothing_and_can_be_tried_again(folder: Path, 
     done = beside.train(here, "Still", "r", *options, **trouble)
     assert done.returncode == 1, done.stdout + done.stderr
     reason = "Ray does not start" if where == "ray" else "its licence is used up"
-    assert reason in done.stdout + done.stderr and SAME in done.stdout and "--resume" not in done.stdout
+    assert reason in done.stdout + done.stderr and SAME in done.stdout and "brc resume" not in done.stdout
     assert not (shared_folder() / (here / "runs/r/id").read_text()).exists()
     assert not list((here / "disk").glob("*")) and not ray_in(folder)
     resumed = beside.train(here, "Still", "r", "--resume", *options)
@@ -114,6 +114,6 @@ def test_a_run_is_not_blank_whose_checkpoints_are_where_only_it_was_told_to_put_
     elsewhere = replace(config, learner=replace(config.learner, checkpoints=str(tmp_path / "store")))
     with open_run(validate(elsewhere), "quickstart") as run:
         leave_checkpoint(tmp_path / "store" / run.id)
-    with pytest.raises(ConfigError, match=r"run r exists in .*: add --resume to go on with it, or choose another"):
+    with pytest.raises(ConfigError, match=r"run r exists in .*: `brc resume r` goes on with it; or choose another"):
         open_run(validate(config), "quickstart")
     assert (run.path / "id").read_text() == run.id

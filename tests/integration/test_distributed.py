@@ -47,7 +47,7 @@ def test_ctrl_c_checkpoints_and_a_resume_ends_with_the_counters_of_an_unbroken_r
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, output
-    assert "--resume" in output
+    assert "brc resume" in output
     stopped = tiny.manifest(folder, "a")
     assert 1500 <= stopped["env_steps"] < 4000
     with live(folder, "a", "--steps=4000", "--resume") as process:

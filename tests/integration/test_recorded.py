@@ -110,5 +110,5 @@ def test_what_strays_later_is_told_with_the_one_way_on(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     again = tiny.train(tmp_path, "a", *options, "--steps=500", "--resume")
     assert again.returncode == 1 and "did not lead back to the saved observation" in again.stdout, again.stdout
-    assert "brc train quickstart --name a --resume --execution distributed (and the other" in again.stdout
+    assert f"brc resume a --runs-folder {tmp_path}/runs --execution distributed" in again.stdout
     assert "(and the options" not in again.stdout

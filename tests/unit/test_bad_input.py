@@ -249,7 +249,7 @@ def test_a_resume_that_differs_names_the_field_and_both_values(
         said = refused(capsys, [*RESUME, *changed.split()])
         for part in expected:
             assert part in said, (changed, said)
-    assert "add --resume" in refused(capsys, [option for option in RESUME if option != "--resume"])
+    assert "`brc resume done`" in refused(capsys, [option for option in RESUME if option != "--resume"])
     assert contents(finished_run) == before
 
 

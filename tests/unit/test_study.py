@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from actors.benchmarks.catalogue import resolve
-from cluster.cli.main import parse
+from cluster.cli.parsing import parse
 from cluster.config.presets import PRESETS
 from cluster.config.schema import Config
 from cluster.errors import ConfigError

@@ -1,0 +1,167 @@
+"""Configurations in YAML files, and presets of one's own.
+
+    about: dogs on two machines
+    preset: dmc-dogs
+    steps: 500_000
+    learner: {width: 2048, batch-size: 512}
+    replay.shards: 2
+
+Options stand in sections or with dots, with - or _; all others are those of the preset. The config.yaml of a run, and
+what `brc train PRESET --print-config` prints, are such files. A file `presets/NAME.yaml` in the current folder is a
+preset of the name NAME.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from actors.benchmarks.catalogue import nearest
+from cluster.config.changes import adapter, changed, path_of, paths
+from cluster.config.fields import BOUNDS, check_bound, get
+from cluster.config.presets import PRESETS
+from cluster.config.schema import Config
+from cluster.errors import ConfigError
+from replay.json_text import json_text
+
+FOLDER = Path("presets")  # of one's own, below the current folder
+ABOUT, PRESET = "about", "preset"
+
+
+def presets() -> dict[str, Callable[[], Config]]:
+    """Return all presets by name, those of one's own last. Each raises ConfigError if its file is wrong."""
+    own = {file.stem: file for file in sorted([*FOLDER.glob("*.yaml"), *FOLDER.glob("*.yml")])}
+    for name, file in own.items():
+        if name in PRESETS:
+            raise ConfigError(f"{file} has the name of a preset that is there already: give it another")
+    return PRESETS | {name: partial(_preset_of, file) for name, file in own.items()}
+
+
+def preset(name: str) -> Config:
+    """Return the configuration of a preset. Raises ConfigError, with the nearest names, if there is none."""
+    known = presets()
+    if name not in known:
+        raise ConfigError(f"unknown preset {name!r}; {nearest(name, known)}")
+    return known[name]()
+
+
+def about(name: str) -> str:
+    """Return what a preset is, in a sentence."""
+    made = presets()[name]
+    if isinstance(made, partial):
+        found = _read(made.args[0])[1]
+        return str(found.get(ABOUT, (f"of {made.args[0]}", 0))[0])
+    return made.__doc__ or ""
+
+
+def _preset_of(file: Path) -> Config:
+    return load(file)[1]
+
+
+def load(file: Path, begin: str = "", within: tuple[Path, ...] = ()) -> tuple[str, Config]:
+    """Return (preset, configuration) of a file, over the preset `begin` if the file names none.
+
+    The name of a run and whether it is resumed are left out of the config.yaml in the folder of this run: what is made
+    of it is another run. Raises ConfigError, which names file and line, for what is wrong in it.
+    """
+    given, words = _read(file)
+    named, line = words.get(PRESET, (begin, 0))
+    recorded = file.name == "config.yaml" and given.get("name", ("", 0))[0] == file.absolute().parent.name
+    if begin and PRESET in words and named != begin and not recorded:
+        raise ConfigError(f"{file} line {line}: its preset is {named}, not {begin}: leave one of them out")
+    config = Config()
+    if file in within:
+        raise ConfigError(f"{file} line {line}: the preset begins with itself")
+    if named and not recorded:
+        known = presets()
+        if named not in known:
+            raise ConfigError(f"{file} line {line}: there is no preset {named!r}; {nearest(str(named), known)}")
+        made = known[named]
+        config = load(made.args[0], within=(*within, file))[1] if isinstance(made, partial) else made()
+    for path, (value, at) in given.items():
+        where = f"{file} line {at}"
+        config = changed(config, ({path: value},), where)
+        if path in BOUNDS:
+            check_bound(path, get(config, path), f"{where}: {path}")
+    if recorded:
+        config = replace(config, name="", resume=False)
+    return str(begin or named or file.stem), config
+
+
+def dump(preset: str, config: Config) -> str:
+    """Return a configuration as YAML, which `load` reads."""
+    return yaml.safe_dump(json.loads(json_text({PRESET: preset, **asdict(config)})), sort_keys=False)
+
+
+def recorded(text: str) -> tuple[str, Config]:
+    """Return (preset, configuration) of a text that `dump` made. Raises ValueError, KeyError, AttributeError, TypeError
+    or yaml.YAMLError if it is damaged."""
+    saved = yaml.safe_load(text)
+    preset = saved.pop(PRESET)
+    return preset, adapter().validate_python(saved)
+
+
+Given = dict[str, tuple[Any, int]]  # a value and the line that it is in, by path
+
+
+def _read(file: Path) -> tuple[Given, Given]:
+    """Return the options of a file, and its other words. Raises ConfigError."""
+    try:
+        loader = yaml.SafeLoader(file.read_text())
+        try:
+            node = loader.get_single_node()
+            if not isinstance(node, yaml.MappingNode):
+                raise ConfigError(f"{file} maps no options to values, such as `steps: 5000`")
+            return _given(file, loader, node)
+        finally:
+            loader.dispose()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file} is not text in UTF-8") from error
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{file}{line} is not YAML: {getattr(error, 'problem', error)}") from error
+
+
+def _given(file: Path, loader: yaml.SafeLoader, node: yaml.MappingNode) -> tuple[Given, Given]:
+    found: Given = {}
+    words: Given = {}
+    for key, value, line in _entries(file, loader, node, ""):
+        where = words if key in (ABOUT, PRESET) else found
+        try:
+            path = key if where is words else path_of(key)
+        except KeyError:
+            known = [*paths(), ABOUT, PRESET]
+            raise ConfigError(f"{file} line {line}: there is no option {key!r}; {nearest(key, known)}") from None
+        if path in where:
+            raise ConfigError(f"{file} line {line}: {key} is in line {where[path][1]} already")
+        where[path] = value, line
+    return found, words
+
+
+def _entries(
+    file: Path, loader: yaml.SafeLoader, node: yaml.MappingNode, prefix: str
+) -> Iterator[tuple[str, Any, int]]:
+    """Yield the path, the value and the line of every option, in sections or with dots."""
+    loader.flatten_mapping(node)
+    for key_node, value_node in node.value:
+        key, line = prefix + str(loader.construct_object(key_node, deep=True)), key_node.start_mark.line + 1
+        if any(path.startswith(key.replace("_", "-") + ".") for path in paths()):
+            if not isinstance(value_node, yaml.MappingNode):
+                raise ConfigError(f"{file} line {line}: {key} is a section: give it options, such as {_example(key)}")
+            yield from _entries(file, loader, value_node, key + ".")
+        else:
+            yield key, loader.construct_object(value_node, deep=True), line
+
+
+def _example(section: str) -> str:
+    first = next(path for path in paths() if path.startswith(section.replace("_", "-") + "."))
+    return f"{{{first.removeprefix(section + '.')}: ...}}"
