@@ -6,6 +6,8 @@ HUMANOID_BENCH ?= git+https://github.com/carlosferrazza/humanoid-bench@791405f\#
 DEX_ENVS ?= https://github.com/naumix/BiggerRegularizedCategorical
 VENV := .venv
 BIN := $(VENV)/bin
+# uv, if it is on the path, installs the same into the same place, faster.
+INSTALL := $(if $(shell command -v uv),uv pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check)
 INSTALLED := $(VENV)/installed
 
 CLUSTER ?= cluster.yaml
@@ -49,19 +51,19 @@ $(INSTALLED): pyproject.toml constraints.txt setup.py replay/store/gather.c lear
 	  { echo "Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python3"; exit 2; }
 	@echo "setting up $(VENV)" >&2
 	@$(PYTHON) -m venv $(VENV) >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]' >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps dm_control >&2
+	@$(INSTALL) -c constraints.txt -e '.[test]' >&2
+	@$(INSTALL) -c constraints.txt --no-deps dm_control >&2
 	@touch $@
 
 setup: $(INSTALLED)
 
 # It is on no package index, and its pins are for a MuJoCo that nothing else here works with.
 install-humanoid-bench: setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e '$(HUMANOID_BENCH)'
+	$(INSTALL) --no-deps -e '$(HUMANOID_BENCH)'
 
 # It has no package of its own; what newer MuJoCos refuse to read is taken out.
 install-shadow-hand: setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[shadow-hand]'
+	$(INSTALL) -c constraints.txt -e '.[shadow-hand]'
 	rm -rf $(VENV)/dex-envs && git clone --quiet $(DEX_ENVS) $(VENV)/dex-envs
 	git -C $(VENV)/dex-envs checkout --quiet eec512f
 	sed -i 's/ apirate="[^"]*"//' $(VENV)/dex-envs/dex_envs/assets/hand/*.xml
@@ -123,7 +125,7 @@ proofs: setup
 	$(BIN)/python -m pytest -m long --timeout 7200
 
 benchmark: setup
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[benchmark]'
+	$(INSTALL) -c constraints.txt -e '.[benchmark]'
 	$(BIN)/python -m benchmarks $(ARGS)
 
 gpu-proof: setup
