@@ -13,6 +13,7 @@ from cluster.cli import commands, runs
 from cluster.cli.parsing import parsed
 from cluster.cli.record import record
 from cluster.cli.study import study
+from cluster.cli.sweep import sweep
 from cluster.cli.train import STARTS, add_task, resume, shipped_words, train
 from cluster.errors import ConfigError
 from cluster.run.registry import RegistryAway
@@ -43,11 +44,12 @@ USAGE = """usage: brc COMMAND ...
   brc remote COMMAND ...                       the same on the cluster that is up, or here if none is
   brc study NAME|FILE                          train the variants of a study, and write a page that compares them
   brc study list, status, stop, report         shipped studies; or the state, the end or the page of one
+  brc sweep FILE                               search values of options with Optuna; also status, stop and report
   brc suites [SUITE]                           suites, or the tasks of one
   brc presets                                  presets
   brc --version                                this version, and its commit
 """
-TRAINING = (*STARTS, "study")  # commands that go on when nobody reads what they print
+TRAINING = (*STARTS, "study", "sweep")  # commands that go on when nobody reads what they print
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -114,6 +116,7 @@ def run(arguments: list[str]) -> int:
         "logs": lambda rest: parsed(commands.logs, rest, "brc logs"),
         "remote": remote,
         "study": lambda rest: parsed(study, rest, "brc study"),
+        "sweep": lambda rest: parsed(sweep, rest, "brc sweep"),
         "suites": lambda rest: parsed(commands.suites, rest, "brc suites"),
         "presets": lambda rest: parsed(commands.presets, rest, "brc presets"),
     }

@@ -14,7 +14,7 @@ preset of the name NAME.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from cluster.config.changes import adapter, changed, path_of, paths
 from cluster.config.fields import BOUNDS, check_bound, get
 from cluster.config.presets import PRESETS
 from cluster.config.schema import Config
+from cluster.config.yaml_lines import Keys, read
 from cluster.errors import ConfigError
 from replay.json_text import json_text
 
@@ -112,29 +113,10 @@ Given = dict[str, tuple[Any, int]]  # a value and the line that it is in, by pat
 
 def _read(file: Path) -> tuple[Given, Given]:
     """Return the options of a file, and its other words. Raises ConfigError."""
-    try:
-        loader = yaml.SafeLoader(file.read_text())
-        try:
-            node = loader.get_single_node()
-            if not isinstance(node, yaml.MappingNode):
-                raise ConfigError(f"{file} maps no options to values, such as `steps: 5000`")
-            return _given(file, loader, node)
-        finally:
-            loader.dispose()
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{file} is not text in UTF-8") from error
-    except OSError as error:
-        raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{file}{line} is not YAML: {getattr(error, 'problem', error)}") from error
-
-
-def _given(file: Path, loader: yaml.SafeLoader, node: yaml.MappingNode) -> tuple[Given, Given]:
+    document, lines = read(file)
     found: Given = {}
     words: Given = {}
-    for key, value, line in _entries(file, loader, node, ""):
+    for key, value, line in entries(file, document, lines):
         where = words if key in (ABOUT, PRESET) else found
         try:
             path = key if where is words else path_of(key)
@@ -147,19 +129,19 @@ def _given(file: Path, loader: yaml.SafeLoader, node: yaml.MappingNode) -> tuple
     return found, words
 
 
-def _entries(
-    file: Path, loader: yaml.SafeLoader, node: yaml.MappingNode, prefix: str
+def entries(
+    file: Path, document: Mapping[str, Any], lines: Mapping[Keys, int], within: Keys = (), sections: Keys = ()
 ) -> Iterator[tuple[str, Any, int]]:
-    """Yield the path, the value and the line of every option, in sections or with dots."""
-    loader.flatten_mapping(node)
-    for key_node, value_node in node.value:
-        key, line = prefix + str(loader.construct_object(key_node, deep=True)), key_node.start_mark.line + 1
-        if any(path.startswith(key.replace("_", "-") + ".") for path in paths()):
-            if not isinstance(value_node, yaml.MappingNode):
-                raise ConfigError(f"{file} line {line}: {key} is a section: give it options, such as {_example(key)}")
-            yield from _entries(file, loader, value_node, key + ".")
+    """Yield the path, the value and the line of every option in a mapping, in sections or with dots. `within` are the
+    keys of the file that lead to the mapping. Raises ConfigError for a section that has no options."""
+    for key, value in document.items():
+        path, line = ".".join((*sections, key)), lines[*within, *sections, key]
+        if not any(known.startswith(path.replace("_", "-") + ".") for known in paths()):
+            yield path, value, line
+        elif isinstance(value, dict):
+            yield from entries(file, value, lines, within, (*sections, key))
         else:
-            yield key, loader.construct_object(value_node, deep=True), line
+            raise ConfigError(f"{file} line {line}: {path} is a section: give it options, such as {_example(path)}")
 
 
 def _example(section: str) -> str:

@@ -51,13 +51,13 @@ def folder_of(study: Study, runs_folder: str) -> Path:
 
 
 @contextmanager
-def held(study: Study, folder: Path) -> Iterator[None]:
-    """Hold the study: no other process trains its runs meanwhile. Raises ConfigError if one does."""
+def held(what: str, folder: Path) -> Iterator[None]:
+    """Hold a study or a sweep: no other process trains its runs meanwhile. Raises ConfigError if one does."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         lease = FileLease(folder)
     except ConfigError as error:
-        raise ConfigError(f"study {study.name} is being run already: stop it with `brc study stop`") from error
+        raise ConfigError(f"{what} is being run already: stop it with `brc {what.split()[0]} stop`") from error
     try:
         (folder / "stop").unlink(missing_ok=True)
         yield
@@ -134,7 +134,7 @@ def run(study: Study, members: Sequence[Member], at_once: int, say: Callable[[st
     plans = check_members(members)
     at_once = at_once or room(plans)
     stopped = threading.Event()
-    with held(study, folder_of(study, members[0].config.runs_folder)), stopping(stopped):
+    with held(f"study {study.name}", folder_of(study, members[0].config.runs_folder)), stopping(stopped):
         states = [state_of(registry, member) for member in members]
         waiting = [member for member, state in zip(members, states, strict=True) if state not in ("done", "live")]
         say(f"study {study.name}: {len(members)} runs, {len(members) - len(waiting)} done or live, {at_once} at a time")

@@ -18,18 +18,18 @@ with the agent of another variant and the same seed, when that is trained, as `b
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from actors.benchmarks.catalogue import UnknownNameError, nearest, resolve
 from cluster.config import changes
 from cluster.config.changes import changed
 from cluster.config.fields import get, options
-from cluster.config.files import preset, presets
+from cluster.config.files import entries, preset, presets
 from cluster.config.schema import Config
+from cluster.config.yaml_lines import Keys, read
 from cluster.errors import ConfigError
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -152,47 +152,57 @@ def find(named: str) -> Study:
 
 
 def load(file: Path) -> Study:
-    """Load the study of a file. Raises ConfigError, naming what is wrong."""
-    try:
-        found = yaml.safe_load(file.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"study {file}: {str(error).splitlines()[0]}") from error
-    if not isinstance(found, dict):
-        raise ConfigError(f"study {file} is no mapping: give it a preset, seeds and variants")
+    """Load the study of a file. Raises ConfigError, naming what is wrong and its line."""
+    found, lines = read(file)
+    where = {key: f"study {file} line {line}" for key, line in lines.items()}
     for key in found:
         if key not in KEYS:
-            raise ConfigError(f"study {file}: there is no key {key!r}; {nearest(str(key), KEYS)}")
-    named, variants, seeds = found.get("preset"), found.get("variants"), found.get("seeds")
+            raise ConfigError(f"{where[key,]}: there is no key {key!r}; {nearest(key, KEYS)}")
+    for key, example in (("preset", "quickstart"), ("seeds", "[0, 1, 2]"), ("variants", "{brc: {}}")):
+        if key not in found:
+            raise ConfigError(f"study {file} has no {key}: add it, such as {key}: {example}")
+    named, variants, seeds, score = found["preset"], found["variants"], found["seeds"], found.get("score")
     if not isinstance(named, str) or named not in presets():
-        raise ConfigError(f"study {file}: there is no preset {named!r}; {nearest(str(named), presets())}")
+        raise ConfigError(f"{where['preset',]}: there is no preset {named!r}; {nearest(str(named), presets())}")
     if not isinstance(variants, dict) or not variants:
-        raise ConfigError(f"study {file}: `variants` is to map names to options, such as {{brc: {{}}}}")
+        raise ConfigError(f"{where['variants',]}: `variants` is to map names to options, such as {{brc: {{}}}}")
     if not isinstance(seeds, list) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
-        raise ConfigError(f"study {file}: `seeds` is to be a list of whole numbers, such as [0, 1, 2]")
+        raise ConfigError(f"{where['seeds',]}: `seeds` is to be a list of whole numbers, such as [0, 1, 2]")
     if len(set(seeds)) < len(seeds):
-        raise ConfigError(f"study {file}: `seeds` has a seed twice: {seeds}")
-    score = found.get("score")
+        raise ConfigError(f"{where['seeds',]}: `seeds` has a seed twice: {seeds}")
     if score is not None and not isinstance(score, (int, float)):
-        raise ConfigError(f"study {file}: score {score!r} is no number")
-    for name, given in {"options": found.get("options"), **variants}.items():
-        if not isinstance(given or {}, dict):
-            raise ConfigError(f"study {file}, {name}: {given!r} is to map options to values, such as {{steps: 900}}")
-        for key, value in (given or {}).items():
-            if str(key).replace("-", "_") in OWN:
-                raise ConfigError(f"study {file}, {name}: the study sets {key} itself: leave it out")
-            if key in (LIKE, FROM) and not isinstance(value, str):
-                raise ConfigError(f"study {file}, {name}: {key} {value!r} is to be a name")
-            if key == ALONE and not isinstance(value, bool):
-                raise ConfigError(f"study {file}, {name}: {key} {value!r} is to be true or false")
+        raise ConfigError(f"{where['score',]}: score {score!r} is no number")
+    of_all = _given(file, found.get("options"), ("options",), lines)
+    of_each = {name: _given(file, given, ("variants", name), lines) for name, given in variants.items()}
     return Study(
         file.stem,
         str(found.get("about", "")),
         named,
         tuple(seeds),
-        dict(found.get("options") or {}),
-        {str(name): dict(given or {}) for name, given in variants.items()},
+        of_all,
+        of_each,
         score,
     )
+
+
+def _given(file: Path, given: Any, within: Keys, lines: Mapping[Keys, int]) -> dict[str, Any]:
+    """Return options by their paths, and what else a variant says. Raises ConfigError."""
+    if given is None:
+        return {}
+    if not isinstance(given, dict):
+        at = f"study {file} line {lines[within]}"
+        raise ConfigError(f"{at}, {within[-1]}: {given!r} is to map options to values, such as {{steps: 900}}")
+    found = {}
+    for key, value, line in entries(file, given, lines, within):
+        at = f"study {file} line {line}"
+        if key.replace("-", "_") in OWN:
+            raise ConfigError(f"{at}: the study sets {key} itself: leave it out")
+        if key in (LIKE, FROM) and not isinstance(value, str):
+            raise ConfigError(f"{at}: {key} {value!r} is to be a name")
+        if key == ALONE and not isinstance(value, bool):
+            raise ConfigError(f"{at}: {key} {value!r} is to be true or false")
+        found[key] = value
+    return found
 
 
 def narrowed(study: Study, seeds: tuple[int, ...]) -> Study:

@@ -30,7 +30,7 @@ def requirements(*extras: str) -> list[Requirement]:
 @pytest.mark.parametrize("package", sorted(OURS))
 def test_what_is_imported_is_named_in_pyproject(package: str) -> None:
     """A package that is installed only for another package disappears when that package no longer requires it."""
-    listed = requirements(*["test"] if package == "tests" else ["aws", "gcp", "wandb", "demonstrations"])
+    listed = requirements(*["test"] if package == "tests" else ["aws", "gcp", "wandb", "demonstrations", "sweep"])
     named = {canonicalize_name(one.name) for one in listed}
     brought = metadata.packages_distributions()
     for file in sorted((ROOT / package).rglob("*.py")):

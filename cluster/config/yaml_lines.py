@@ -1,0 +1,53 @@
+"""YAML files that people write: their content, and the line of every key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cluster.errors import ConfigError
+
+Keys = tuple[str, ...]  # from the outermost mapping inwards
+
+
+def read(file: Path) -> tuple[dict[str, Any], dict[Keys, int]]:
+    """Return the mapping in a file and the lines of its keys, those of inner mappings too. All keys are text.
+
+    Raises ConfigError, which names file and line, if it cannot be read, is no mapping or has a key twice.
+    """
+    try:
+        loader = yaml.SafeLoader(file.read_text())
+        try:
+            node = loader.get_single_node()
+            lines: dict[Keys, int] = {}
+            if not isinstance(node, yaml.MappingNode):
+                raise ConfigError(f"{file} maps no names to values, such as `steps: 5000`")
+            return _mapping(file, loader, node, (), lines), lines
+        finally:
+            loader.dispose()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file} is not text in UTF-8") from error
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{file}{line} is not YAML: {getattr(error, 'problem', error)}") from error
+
+
+def _mapping(
+    file: Path, loader: yaml.SafeLoader, node: yaml.MappingNode, outer: Keys, lines: dict[Keys, int]
+) -> dict[str, Any]:
+    loader.flatten_mapping(node)
+    found: dict[str, Any] = {}
+    for key_node, value in node.value:
+        key, line = str(loader.construct_object(key_node, deep=True)), key_node.start_mark.line + 1
+        place = (*outer, key)
+        if key in found:
+            raise ConfigError(f"{file} line {line}: {key} is in line {lines[place]} already")
+        lines[place] = line
+        is_mapping = isinstance(value, yaml.MappingNode)
+        found[key] = _mapping(file, loader, value, place, lines) if is_mapping else loader.construct_object(value, True)
+    return found

@@ -1,0 +1,256 @@
+"""Searches the space of a sweep with Optuna: asks it for values, trains a run with them, and tells it the scores."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from cluster.errors import ConfigError
+from cluster.preflight.validation import check
+from cluster.run.registry import Registry, find_registry
+from cluster.study import driver
+from cluster.study.study import Member
+from cluster.study.sweep import Range, Space, Sweep
+from dashboards.rows import EvaluationRow
+from dashboards.sinks import records
+
+FOLDER = "sweeps"  # below the folder of runs
+JOURNAL = "optuna.log"
+REDUCTION = 3  # ASHA: of so many trials one goes on beyond a rung
+INSTALL = "pip install optuna"
+
+
+def check_installed() -> None:
+    """Raise ConfigError if Optuna is missing."""
+    if importlib.util.find_spec("optuna") is None:
+        raise ConfigError(f"brc sweep searches with Optuna, which is not installed: {INSTALL}")
+
+
+def folder_of(sweep: Sweep, runs_folder: str) -> Path:
+    return Path(runs_folder).absolute() / FOLDER / sweep.name
+
+
+def open_study(sweep: Sweep, folder: Path) -> Any:
+    """Return the sweep's Optuna study, with the trials that it has so far. Raises ConfigError if these had another
+    space."""
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    folder.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study = optuna.create_study(
+            storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL))),
+            study_name=sweep.name,
+            load_if_exists=True,
+            direction="maximize",
+            sampler=_sampler(sweep),
+            pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=REDUCTION),
+        )
+    if sweep.sampler == "grid" and not study.user_attrs:
+        for values in product(*(made for made in sweep.space.values() if not isinstance(made, Range))):
+            study.enqueue_trial(dict(zip(sweep.space, values, strict=True)))
+    asked = {"preset": sweep.preset, "options": repr(sweep.options), "space": repr(sweep.space)}
+    before = study.user_attrs or asked
+    for name, value in asked.items():
+        if before[name] != value:
+            raise ConfigError(
+                f"sweep {sweep.name} was begun with another {name}: give the file another name, or delete {folder}"
+            )
+        study.set_user_attr(name, value)
+    return study
+
+
+def _sampler(sweep: Sweep) -> Any:
+    from optuna import samplers
+
+    match sweep.sampler:
+        case "random" | "grid":  # a grid's trials are all queued when it begins
+            return samplers.RandomSampler(seed=sweep.seed)
+        case "gp":
+            return samplers.GPSampler(seed=sweep.seed)
+        case "cmaes":
+            return samplers.CmaEsSampler(seed=sweep.seed)
+        case "qmc":
+            return samplers.QMCSampler(seed=sweep.seed)
+    # Trials that go on count as if they were bad, so that those beside them are not alike.
+    return samplers.TPESampler(seed=sweep.seed, constant_liar=True)
+
+
+def drawn(trial: Any, space: Space) -> dict[str, Any]:
+    """Return the values of a trial, which the sampler draws now or has drawn before."""
+    found: dict[str, Any] = {}
+    for path, made in space.items():
+        if not isinstance(made, Range):
+            found[path] = trial.suggest_categorical(path, list(made))
+        elif isinstance(made.low, int) and isinstance(made.high, int):
+            found[path] = trial.suggest_int(path, made.low, made.high, log=made.log, step=int(made.step or 1))
+        else:
+            found[path] = trial.suggest_float(path, made.low, made.high, log=made.log, step=made.step)
+    return found
+
+
+def in_words(values: Mapping[str, Any]) -> str:
+    """Return values of options as text."""
+    shown = {path: f"{value:.4g}" if isinstance(value, float) else str(value) for path, value in values.items()}
+    return ", ".join(f"{path} {value}" for path, value in shown.items())
+
+
+@dataclass
+class Trial:
+    """A trial whose run goes on."""
+
+    asked: Any  # Optuna's trial
+    going: driver.Going
+    reported: int  # evaluations that Optuna was told
+    pruned: bool = False
+
+
+def run(sweep: Sweep, runs_folder: str, at_once: int, say: Callable[[str], None]) -> int:
+    """Train trials until there are as many as the sweep has, those that were interrupted first. Return 0 if all ended,
+    130 if the sweep was stopped, 1 if a run failed."""
+    folder, registry = folder_of(sweep, runs_folder), find_registry(Path(runs_folder))
+    plan = check(sweep.member(0, _examples(sweep.space), runs_folder).config)
+    at_once = at_once or driver.room([plan])
+    stopped = Event()
+    with driver.held(f"sweep {sweep.name}", folder), driver.stopping(stopped):
+        study = open_study(sweep, folder)
+        done = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
+        say(f"sweep {sweep.name}: {sweep.trials} trials, {done} done, {at_once} at a time")
+        failed = _drive(sweep, study, runs_folder, at_once, plan.config.learner.ranks, registry, stopped, say)
+    return 130 if stopped.is_set() else int(failed)
+
+
+def _examples(space: Space) -> dict[str, Any]:
+    """Return values of the largest trial, as far as ranges and choices tell."""
+    return {path: made.high if isinstance(made, Range) else made[-1] for path, made in space.items()}
+
+
+def _drive(
+    sweep: Sweep,
+    study: Any,
+    runs_folder: str,
+    at_once: int,
+    ranks: int,
+    registry: Registry,
+    stopped: Event,
+    say: Callable[[str], None],
+) -> bool:
+    """Train the trials; return whether a run failed. Whatever happens, no run goes on when this returns or raises."""
+    import optuna
+
+    folder, going, failed = folder_of(sweep, runs_folder), list[Trial](), False
+    again = [
+        optuna.trial.Trial(study, trial._trial_id)
+        for trial in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING])
+    ]
+    left = sweep.trials - sum(trial.state.name != "WAITING" for trial in study.get_trials(deepcopy=False))
+
+    def begin() -> bool:
+        """Begin a trial, if one is left."""
+        nonlocal left
+        if not again and left <= 0:
+            return False
+        if again:
+            asked = again.pop(0)
+        else:
+            left -= 1
+            asked = study.ask()
+        values = drawn(asked, sweep.space)
+        member = sweep.member(asked.number, values, runs_folder)
+        check(member.config)
+        place = next(place for place in range(at_once) if place not in {one.going.place for one in going})
+        known = study.get_trials(deepcopy=False)[asked.number].intermediate_values
+        if driver.state_of(registry, member) == "done":  # it ended when nobody looked
+            _tell(study, asked, member)
+        else:
+            going.append(Trial(asked, driver.begin(member, folder, place, ranks, registry), len(known)))
+            say(f"{member.name} begins: {in_words(values)}")
+        return True
+
+    try:
+        while True:
+            while len(going) < at_once and not stopped.is_set() and begin():
+                pass
+            if not going:
+                return failed
+            time.sleep(driver.POLL_S)
+            if (folder / "stop").exists():
+                stopped.set()
+            for one in going:
+                if stopped.is_set():
+                    driver.ask(one.going)
+                elif _report(one) and sweep.prune and one.asked.should_prune():
+                    one.pruned = True
+                    driver.ask(one.going)
+            for one in [one for one in going if one.going.process.poll() is not None]:
+                going.remove(one)
+                one.going.output.close()
+                failed |= _ended(study, one, folder, say)
+    finally:
+        for one in going:
+            driver.ask(one.going)
+        for one in going:
+            one.going.process.wait()
+
+
+def scores(member: Member) -> list[float]:
+    """Return what is searched for, of each of a run's evaluations so far: the mean score over tasks, or the mean return
+    where tasks have no score. Evaluations with neither, as after bad numbers, are left out."""
+    rows: list[EvaluationRow] = records.read_evaluations(driver.folder_of_run(member))
+    found = [row.score_mean if row.score_mean is not None else mean_return(row) for row in rows if not row.is_random]
+    return [value for value in found if value is not None]
+
+
+def mean_return(row: EvaluationRow) -> float | None:
+    returns = [value for value in row.mean_return.values() if value is not None]
+    return sum(returns) / len(returns) if len(returns) == len(row.mean_return) > 0 else None
+
+
+def _report(one: Trial) -> bool:
+    """Tell Optuna the evaluations that are new; return whether there are some."""
+    new = scores(one.going.member)[one.reported :]
+    for score in new:
+        one.reported += 1
+        one.asked.report(score, one.reported)
+    return bool(new)
+
+
+def _ended(study: Any, one: Trial, folder: Path, say: Callable[[str], None]) -> bool:
+    """Tell Optuna how a trial ended; return whether its run failed."""
+    import optuna
+
+    code, name = one.going.process.returncode, one.going.member.name
+    if one.pruned and code in (0, 130):
+        study.tell(one.asked, state=optuna.trial.TrialState.PRUNED)
+        say(f"{name} is pruned after {one.reported} evaluations, score {scores(one.going.member)[-1]:.3f}")
+    elif code == 0:
+        say(f"{name} is done, score {_tell(study, one.asked, one.going.member)}")
+    elif code == 130:
+        say(f"{name} was stopped; it goes on when the sweep does")
+    else:
+        study.tell(one.asked, state=optuna.trial.TrialState.FAIL)
+        say(f"{name} failed with exit code {code}; its output is in {folder / name}.log")
+        return True
+    return False
+
+
+def _tell(study: Any, asked: Any, member: Member) -> str:
+    """Tell Optuna the score of a run that is done; return it as text."""
+    import optuna
+
+    found = scores(member)
+    if found:
+        study.tell(asked, found[-1])
+        return f"{found[-1]:.3f}"
+    study.tell(asked, state=optuna.trial.TrialState.FAIL)
+    return "none"

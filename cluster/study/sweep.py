@@ -1,0 +1,172 @@
+"""A sweep: options whose best values are searched for, from a YAML file (docs/configuration.md).
+
+    about: learning rate and width
+    preset: quickstart
+    options: {steps: 20_000, evaluation.interval: 5_000}
+    trials: 20
+    sampler: tpe
+    prune: true
+    space:
+      learner.learning-rate: {low: 1e-5, high: 1e-2, log: true}
+      learner.width: [32, 64, 128]
+      learner.n-step: {low: 1, high: 5}
+
+A trial is a run with values of the space. What is searched for is the highest mean score over tasks at its last
+evaluation, or the highest mean return if its tasks have no score.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from actors.benchmarks.catalogue import nearest
+from cluster.config.changes import changed, path_of, paths
+from cluster.config.files import entries, preset, presets
+from cluster.config.yaml_lines import Keys, read
+from cluster.errors import ConfigError
+from cluster.study.study import OWN, Member
+
+KEYS = ("about", "preset", "options", "trials", "sampler", "prune", "seed", "space")
+SAMPLERS = ("tpe", "random", "grid", "gp", "cmaes", "qmc")
+OF_RANGE = {"low", "high", "log", "step"}
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`, both included; whole numbers if these are. With `log` they are drawn evenly by
+    their logarithms. `step` divides the range."""
+
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = None
+
+
+Space = dict[str, Range | tuple[Any, ...]]  # a range or a choice, by path
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep as it is in its file.
+
+    Attributes:
+        sampler: one of SAMPLERS; how Optuna draws the next values.
+        prune: whether a trial is stopped early, by ASHA (arXiv 1810.05934), when others had better scores by then.
+        seed: seed of the sampler.
+    """
+
+    name: str
+    about: str
+    preset: str
+    options: dict[str, Any]
+    space: Space
+    trials: int
+    sampler: str = "tpe"
+    prune: bool = True
+    seed: int = 0
+
+    def member(self, number: int, values: Mapping[str, Any], runs_folder: str) -> Member:
+        """Return the run of a trial. Raises ConfigError for values that options cannot have."""
+        own = {"name": f"{self.name}-{number:03d}", "runs_folder": runs_folder}
+        where = f"sweep {self.name}, trial {number}"
+        return Member(str(number), self.preset, changed(preset(self.preset), (self.options, values, own), where))
+
+
+def load(file: Path) -> Sweep:
+    """Load the sweep of a file. Raises ConfigError, naming what is wrong and its line."""
+    found, lines = read(file)
+    where = {key: f"sweep {file} line {line}" for key, line in lines.items()}
+    for key in found:
+        if key not in KEYS:
+            raise ConfigError(f"{where[key,]}: there is no key {key!r}; {nearest(key, KEYS)}")
+    for key, example in (("preset", "quickstart"), ("space", "{learner.width: [32, 64]}")):
+        if key not in found:
+            raise ConfigError(f"sweep {file} has no {key}: add it, such as {key}: {example}")
+    named, sampler, given = found["preset"], found.get("sampler", "tpe"), found["space"]
+    if named not in presets():
+        raise ConfigError(f"{where['preset',]}: there is no preset {named!r}; {nearest(str(named), presets())}")
+    if sampler not in SAMPLERS:
+        raise ConfigError(f"{where['sampler',]}: sampler {sampler!r} is not one of {', '.join(SAMPLERS)}")
+    if not isinstance(given, dict) or not given:
+        raise ConfigError(f"{where['space',]}: `space` is to map options to ranges and choices")
+    space = {}
+    for key, value in given.items():
+        path, made = _part(key, value, where["space", key])
+        if path in space:
+            raise ConfigError(f"{where['space', key]}: {key} is in the space twice")
+        space[path] = made
+    if sampler == "grid" and (ranges := [path for path, made in space.items() if isinstance(made, Range)]):
+        raise ConfigError(f"{where['sampler',]}: a grid needs choices, and {ranges[0]} is a range: list its values")
+    size = prod(len(choice) for choice in space.values() if not isinstance(choice, Range))
+    trials = found.get("trials", size if sampler == "grid" else 20)
+    for key, value, kind in (("trials", trials, int), ("seed", found.get("seed", 0), int)):
+        if type(value) is not kind or value < (key == "trials"):
+            raise ConfigError(f"{where[key,]}: {key} {value!r} is to be a whole number, such as {key}: 20")
+    if type(found.get("prune", True)) is not bool:
+        raise ConfigError(f"{where['prune',]}: prune {found['prune']!r} is to be true or false")
+    options = found.get("options") or {}
+    if not isinstance(options, dict):
+        raise ConfigError(f"{where['options',]}: {options!r} is to map options to values, such as {{steps: 900}}")
+    options = _checked(file, options, lines, space, named)
+    return Sweep(
+        file.stem,
+        str(found.get("about", "")),
+        named,
+        options,
+        space,
+        min(trials, size) if sampler == "grid" else trials,
+        sampler,
+        found.get("prune", True),
+        found.get("seed", 0),
+    )
+
+
+def _part(key: str, value: Any, where: str) -> tuple[str, Range | tuple[Any, ...]]:
+    """Return the path of an option, and its range or its choices."""
+    try:
+        path = path_of(key)
+    except KeyError:
+        raise ConfigError(f"{where}: there is no option {key!r}; {nearest(key, paths())}") from None
+    if path in OWN and path != "seed":
+        raise ConfigError(f"{where}: the sweep sets {key} itself: leave it out")
+    if isinstance(value, list) and len(value) > 1 and all(type(one) in (int, float, str, bool) for one in value):
+        return path, tuple(value)
+    if isinstance(value, dict):
+        example = "such as {low: 1e-5, high: 1e-2, log: true}"
+        if unknown := sorted(value.keys() - OF_RANGE):
+            raise ConfigError(f"{where}: a range has no {unknown[0]!r}: give it low and high, {example}")
+        low: Any = value.get("low")
+        high: Any = value.get("high")
+        log, step = value.get("log", False), value.get("step")
+        numbers = all(type(one) in (int, float) for one in (low, high, *([step] if step is not None else [])))
+        if not numbers or type(log) is not bool or not low < high or (log and (low <= 0 or step is not None)):
+            raise ConfigError(
+                f"{where}: {key} {value} is no range: low is to be less than high, above 0 with log, and without a "
+                f"step with log, {example}"
+            )
+        return path, Range(low, high, log, step)
+    raise ConfigError(f"{where}: {key} {value!r} is to be a range, {{low: 1, high: 9}}, or two choices or more, [1, 9]")
+
+
+def _checked(file: Path, given: dict[str, Any], lines: Mapping[Keys, int], space: Space, named: str) -> dict[str, Any]:
+    """Return the options by their paths. Raises ConfigError for values that options cannot have, there, at the ends of
+    ranges or in choices."""
+    options = {}
+    for key, value, line in entries(file, given, lines, ("options",)):
+        at = f"sweep {file} line {line}"
+        changed(preset(named), ({key: value},), at)
+        path = path_of(key)
+        if path in OWN and path != "seed":
+            raise ConfigError(f"{at}: the sweep sets {key} itself: leave it out")
+        if path in space or path in options:
+            raise ConfigError(f"{at}: {key} is there twice, or in the space too")
+        options[path] = value
+    at_path = {path_of(keys[1]): line for keys, line in lines.items() if len(keys) == 2 and keys[0] == "space"}
+    for path, made in space.items():
+        for value in (made.low, made.high) if isinstance(made, Range) else made:
+            changed(preset(named), ({path: value},), f"sweep {file} line {at_path[path]}")
+    return options
