@@ -21,6 +21,7 @@ from cluster.preflight.ray_folder import ray_folder
 from cluster.preflight.validation import validate
 from cluster.preflight.way_back import sentence, strays
 from cluster.run.blank import give_up_replay, is_blank
+from cluster.run.films import film_at_end
 from cluster.run.folder import RunFolder, open_run
 from cluster.run.mirrors import LOCAL, check_mirrors, ray_shown, show
 from cluster.run.registry import LeaseLost
@@ -120,6 +121,8 @@ def conduct(
     session.summary(end.kind)
     if not completed and folder.checkpoints.names():
         console.say(f"go on with: {resume_command(plan.config, folder, goes_on_with, address != LOCAL)}")
+    elif completed and address == LOCAL:
+        film_at_end(plan, folder, console.say, folder.presence.stop.is_set)
     session.close()
     return 0 if completed else 130
 

@@ -343,20 +343,19 @@ def film(run: Name = "", tasks: tuple[str, ...] = (), every: int = 4, folder: st
     if every < 1:
         raise ConfigError(f"--every {every}: it must be 1 or more")
     message, manifest = newest_policy(path, plan)
-    from actors.film import film_apart
+    from cluster.run.films import FOLDER, film_tasks
 
-    place = Path(folder).absolute() if folder else path / "films"
-    place.mkdir(parents=True, exist_ok=True)
+    place = Path(folder).absolute() if folder else path / FOLDER
     failed = 0
     signal.signal(signal.SIGINT, signal.default_int_handler)  # Ctrl-C ends the filming process too
-    for name in tasks or names:
-        file = place / f"{name.replace('/', '-').replace(':', '-')}-{manifest.env_steps:012d}.gif"
-        try:
-            done = film_apart(plan.evaluator(), names.index(name), message, every, file)
-        except KeyboardInterrupt:
-            return 130
-        failed += bool(done.trouble)
-        print(f"{name}: not filmed, {done.trouble}" if done.trouble else f"{file}: return {done.episode_return:.1f}")
+    try:
+        for name, file, done in film_tasks(plan, tasks or names, message, every, place, manifest.env_steps):
+            failed += bool(done.trouble)
+            print(
+                f"{name}: not filmed, {done.trouble}" if done.trouble else f"{file}: return {done.episode_return:.1f}"
+            )
+    except KeyboardInterrupt:
+        return 130
     return 1 if failed else 0
 
 

@@ -32,7 +32,7 @@ def quickstart() -> Config:
         learner=replace(SMALL, width=64, policy_width=64, batch_size=256, updates_per_step=0.5, n_step=3, polyak=0.02),
         actors=ActorsConfig(count=1, copies=2),
         replay=ReplayConfig(capacity=100_000, warmup=2_000),
-        evaluation=EvaluationConfig(interval=10_000, episodes=10),
+        evaluation=EvaluationConfig(interval=10_000, episodes=10, films=4),
     )
 
 
@@ -45,7 +45,7 @@ def quickstart_mixed() -> Config:
         learner=replace(SMALL, width=256),
         actors=ActorsConfig(count=1, copies=1),
         replay=ReplayConfig(capacity=100_000, warmup=1_500),
-        evaluation=EvaluationConfig(interval=5_000, episodes=10),
+        evaluation=EvaluationConfig(interval=5_000, episodes=10, films=5),
     )
 
 

@@ -130,6 +130,9 @@ class EvaluationConfig:
     """Environment steps of each task between evaluations; 0 evaluates only before and after training."""
     episodes: int = setting(10, 1, 1000)
     """Episodes of each task in an evaluation. At most 64 are played at a time, fewer if memory is short."""
+    films: int = setting(0, 0, 1000)
+    """Tasks of which an episode is filmed at the end of a run on this machine, the first ones: seconds each. It is
+    `brc film` otherwise."""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ OPTIONS = [
     "--replay.warmup=300",
     "--evaluation.episodes=1",
     "--evaluation.interval=0",
+    "--evaluation.films=0",
     "--report-interval=0.5",
 ]
 
