@@ -15,6 +15,7 @@ from cluster.cli.record import record
 from cluster.cli.study import study
 from cluster.cli.sweep import sweep
 from cluster.cli.train import STARTS, add_task, resume, shipped_words, train
+from cluster.cli.watch import watch
 from cluster.errors import ConfigError
 from cluster.run.registry import RegistryAway
 from cluster.run.version import commit, version
@@ -37,6 +38,7 @@ USAGE = """usage: brc COMMAND ...
   brc compare RUN RUN                          options in which two runs differ
   brc copy RUN NAME                            a copy of a run, which goes on by itself
   brc delete RUN ...                           delete runs with all that belongs to them
+  brc watch [--port 8000]                      live pages of all runs, at a local address
   brc scale RUN dmc=32                         have another number of a benchmark's actors in a live run
   brc add-task RUN TASK ... [--keep]           train on other tasks, beginning with what a run has learned
   brc stop RUN                                 stop a live run cleanly
@@ -117,6 +119,7 @@ def run(arguments: list[str]) -> int:
         "remote": remote,
         "study": lambda rest: parsed(study, rest, "brc study"),
         "sweep": lambda rest: parsed(sweep, rest, "brc sweep"),
+        "watch": lambda rest: parsed(watch, rest, "brc watch"),
         "suites": lambda rest: parsed(commands.suites, rest, "brc suites"),
         "presets": lambda rest: parsed(commands.presets, rest, "brc presets"),
     }
