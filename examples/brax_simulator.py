@@ -66,3 +66,7 @@ def reacher(num_envs: int) -> Brax:
 
 def pendulum(num_envs: int) -> Brax:
     return Brax("inverted_pendulum", num_envs)
+
+
+def halfcheetah(num_envs: int) -> Brax:
+    return Brax("halfcheetah", num_envs, max_episode_steps=1000)
