@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from actors.backends.here import call_here
 from actors.backends.returned import BadEnvironment
 from actors.benchmarks.catalogue import nearest
-from cluster.cli import commands, runs
+from cluster.cli import commands, runs, share
 from cluster.cli.parsing import parsed
 from cluster.cli.record import record
 from cluster.cli.study import study
@@ -38,6 +38,8 @@ USAGE = """usage: brc COMMAND ...
   brc compare RUN RUN                          options in which two runs differ
   brc copy RUN NAME                            a copy of a run, which goes on by itself
   brc delete RUN ...                           delete runs with all that belongs to them
+  brc push RUN hf://NAME/REPOSITORY            publish a run with a card of its results; also s3:// or a folder
+  brc pull hf://NAME/REPOSITORY NAME           fetch a published run
   brc watch [--port 8000]                      live pages of all runs, at a local address
   brc scale RUN dmc=32                         have another number of a benchmark's actors in a live run
   brc add-task RUN TASK ... [--keep]           train on other tasks, beginning with what a run has learned
@@ -120,6 +122,8 @@ def run(arguments: list[str]) -> int:
         "study": lambda rest: parsed(study, rest, "brc study"),
         "sweep": lambda rest: parsed(sweep, rest, "brc sweep"),
         "watch": lambda rest: parsed(watch, rest, "brc watch"),
+        "push": lambda rest: parsed(share.push, rest, "brc push"),
+        "pull": lambda rest: parsed(share.pull, rest, "brc pull"),
         "suites": lambda rest: parsed(commands.suites, rest, "brc suites"),
         "presets": lambda rest: parsed(commands.presets, rest, "brc presets"),
     }

@@ -100,7 +100,7 @@ def test_options_exist(page: Path) -> None:
     known = set(re.findall(r"`(--[\w.-]+)`", markdown())) | {"--episodes", "--logdir", "--reference", "--keep"}
     known |= {"--output", "--apart", "--version", "--seeds", "--at-once"}  # of `brc report`, `brc study` and `brc`
     known |= {"--config", "--dry-run", "--print-config"}  # of `brc train`
-    known |= {"--trials", "--port"}  # of `brc sweep` and `brc watch`
+    known |= {"--trials", "--port", "--checkpoint", "--no-checkpoint"}  # of `brc sweep`, `watch` and `pull`
     known |= {"--to", "--as-task", "--only-successes", "--format", "--replay"}  # of `brc record`
     # Benchmarks have other options.
     lines = [line for line in code(page.read_text()) if "-m benchmarks" not in line and "gpu-proof" not in line]

@@ -19,6 +19,7 @@ OURS = {"actors", "benchmarks", "cluster", "dashboards", "docs", "examples", "le
 # Modules of packages that are installed separately. The code looks for them before it imports them. Triton comes with
 # torch for CUDA, in the version that this torch needs.
 APART = {"humanoid_bench", "dex_envs", "gymnasium_robotics", "torchrl", "tensordict", "cpprb", "triton", "jax", "brax"}
+APART |= {"huggingface_hub"}
 
 
 def requirements(*extras: str) -> list[Requirement]:
