@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any, NamedTuple
 
+from cluster.config import files
 from cluster.config.fields import BOUNDS, FIXED, FIXED_IN_LOCK_STEP, flag, get
 from cluster.config.presets import PRESETS
 from cluster.config.schema import Config
+from cluster.study import sweep
 
 HEAD = """# Configuration
 
@@ -128,6 +130,13 @@ def markdown() -> str:
         lines += [f"## {part.title}", "", part.summary, ""]
         lines += ["| option | type | default | range | resume | meaning |", "|---|---|---|---|---|---|"]
         lines += [option_row(option) for option in part.options] + [""]
+    for title, module in (("Files", files), ("Sweeps", sweep)):
+        lines += [
+            f"## {title}",
+            "",
+            *(module.__doc__ or "").replace(" (docs/configuration.md)", "").strip().splitlines(),
+            "",
+        ]
     lines += ["## Presets", "", "What each preset sets. Options on the command line override it.", ""]
     lines += [f"- `{name}`: {make.__doc__}" for name, make in PRESETS.items()]
     lines += ["", "| preset | option | value |", "|---|---|---|"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,22 @@ from cluster.errors import ConfigError
 Keys = tuple[str, ...]  # from the outermost mapping inwards
 
 
+class Loader(yaml.SafeLoader):
+    """Takes 1e-5 for a number, as YAML 1.2 does; PyYAML's version 1.1 takes it for text."""
+
+
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("+-0123456789")
+)
+
+
 def read(file: Path) -> tuple[dict[str, Any], dict[Keys, int]]:
     """Return the mapping in a file and the lines of its keys, those of inner mappings too. All keys are text.
 
     Raises ConfigError, which names file and line, if it cannot be read, is no mapping or has a key twice.
     """
     try:
-        loader = yaml.SafeLoader(file.read_text())
+        loader = Loader(file.read_text())
         try:
             node = loader.get_single_node()
             lines: dict[Keys, int] = {}

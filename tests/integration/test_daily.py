@@ -139,6 +139,7 @@ def test_what_is_printed_is_what_is_read(here: Path, capsys: pytest.CaptureFixtu
 OPTIONS = {
     "steps": st.integers(1, 10**6),
     "learner.width": st.integers(8, 512),
+    "learner.learning_rate": st.sampled_from([1e-5, 3e-4, 0.5]),
     "learner.order": st.sampled_from(["critic-first", "policy-first"]),
     "replay.task_weights": st.dictionaries(st.sampled_from(["dmc/dog-run", "dmc/dog-trot"]), st.floats(0.1, 9)),
     "evaluation.episodes": st.integers(1, 9),
@@ -180,8 +181,8 @@ WRONG = [
     ("preset: quickstat", "line 1: there is no preset 'quickstat'; did you mean quickstart"),
     ("steps: 1\nsteps: 2", "line 2: steps is in line 1 already"),
     ("learner: {width: 8}\nlearner.width: 9", "line 2: learner.width is in line 1 already"),
-    ("- steps", "maps no options to values"),
-    ("", "maps no options to values"),
+    ("- steps", "maps no names to values"),
+    ("", "maps no names to values"),
     ("preset: loop", "the preset begins with itself"),
     ("tasks: dmc-dogs", "line 1: tasks 'dmc-dogs'"),
 ]

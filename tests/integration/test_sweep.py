@@ -43,7 +43,7 @@ def written(folder: Path, name: str, text: str) -> str:
 
 def test_a_sweep_finds_a_better_rate_than_the_worst_and_prunes(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A rate of 1e-7 learns nothing in 500 updates, and one of 3e-3 does. ASHA lets one trial of three go on."""
-    file = written(here, "rates", "sampler: grid\nspace: {learner.learning-rate: [3.0e-3, 1.0e-3, 1.0e-7, 3.0e-8]}\n")
+    file = written(here, "rates", "sampler: grid\nspace: {learner.learning-rate: [3e-3, 1e-3, 1e-7, 3e-8]}\n")
     assert cli.main(["sweep", file, "--at-once", "2"]) == 0
     said = capsys.readouterr().out
     found = load(here / file)
@@ -64,7 +64,7 @@ def test_a_stopped_sweep_goes_on_where_it_was(here: Path, capsys: pytest.Capture
     file = written(
         here,
         "goes",
-        "trials: 2\nprune: false\nspace: {learner.learning-rate: {low: 1.0e-4, high: 1.0e-2, log: true}}\n",
+        "trials: 2\nprune: false\nspace: {learner.learning-rate: {low: 1e-4, high: 1e-2, log: true}}\n",
     )
     process = subprocess.Popen(tiny.command(["sweep", file, "--at-once", "1"]), stdout=subprocess.PIPE, text=True)
     try:
@@ -83,7 +83,7 @@ def test_a_stopped_sweep_goes_on_where_it_was(here: Path, capsys: pytest.Capture
     assert states == ["COMPLETE", "COMPLETE"]
     events = [row["event"] for row in tiny.rows(here, "goes-000", "events")]
     assert "resumed at" in (here / "runs/sweeps/goes/goes-000.log").read_text(), events
-    changed = (here / file).read_text().replace("1.0e-2", "1.0e-3")
+    changed = (here / file).read_text().replace("1e-2", "1e-3")
     (here / file).write_text(changed)
     assert cli.main(["sweep", file]) == 2
     assert "was begun with another space" in capsys.readouterr().err
@@ -115,7 +115,7 @@ def test_what_is_wrong_in_a_sweep_is_named_with_its_line(tmp_path: Path, text: s
 
 
 def test_ranges_and_choices(tmp_path: Path) -> None:
-    space = "{learner.width: [16, 32], learner.learning-rate: {low: 1.0e-4, high: 0.1, log: true}}"
+    space = "{learner.width: [16, 32], learner.learning-rate: {low: 1e-4, high: 0.1, log: true}}"
     (tmp_path / "s.yaml").write_text(f"preset: quickstart\nspace: {space}\n")
     assert load(tmp_path / "s.yaml").space == {
         "learner.width": (16, 32),
