@@ -136,6 +136,6 @@ def follow(registry: Registry, run: str) -> int:
             if time.monotonic() - conducted_at > ABSENCE_S:
                 raise ConfigError(
                     f"nobody has conducted run {run} for {ABSENCE_S / 60:.0f} minutes: its cluster may be gone; "
-                    f"`brc resume {run}` goes on with it"
+                    f"`brc remote resume {run}` goes on with it"
                 )
             time.sleep(LOOK_S)

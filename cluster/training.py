@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -61,7 +62,10 @@ def train(config: Config, preset: str) -> int:
         if stray:
             console.say(f"{sentence(stray)}: this serial run can only be resumed with {DISTRIBUTED}")
         goes_on_with = DISTRIBUTED if stray else ""
-        return conduct(plan, preset, folder, console, lambda session: drive(plan, session), goes_on_with=goes_on_with)
+        code = conduct(plan, preset, folder, console, lambda session: drive(plan, session), goes_on_with=goes_on_with)
+    if code == 0:  # the run is over: a signal ends only its films
+        film_at_end(plan, folder, lambda text: print(text, flush=True))
+    return code
 
 
 def cautions(plan: Plan) -> dict[str, list[str]]:
@@ -121,8 +125,6 @@ def conduct(
     session.summary(end.kind)
     if not completed and folder.checkpoints.names():
         console.say(f"go on with: {resume_command(plan.config, folder, goes_on_with, address != LOCAL)}")
-    elif completed and address == LOCAL:
-        film_at_end(plan, folder, console.say, folder.presence.stop.is_set)
     session.close()
     return 0 if completed else 130
 
@@ -179,5 +181,6 @@ def after_failure(config: Config, folder: RunFolder, goes_on_with: str, remote: 
 
 def resume_command(config: Config, folder: RunFolder, goes_on_with: str, remote: bool) -> str:
     """Return the whole command that goes on with a run."""
-    elsewhere = "" if config.runs_folder == absolute(Config()).runs_folder else f"--runs-folder {config.runs_folder}"
+    is_usual = config.runs_folder == absolute(Config()).runs_folder
+    elsewhere = "" if is_usual else f"--runs-folder {shlex.quote(config.runs_folder)}"
     return " ".join(filter(None, (f"brc {'remote ' * remote}resume {folder.name}", elsewhere, goes_on_with)))

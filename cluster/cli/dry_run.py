@@ -16,11 +16,14 @@ from learner.networks.sizes import parameters
 from learner.scale.reckoning import update_flops
 
 
-def show_plan(config: Config, preset: str) -> int:
-    """Print the plan of a run. Raises ConfigError if it cannot work; on a cluster its nodes are not looked at."""
+def show_plan(config: Config, preset: str, seeds: tuple[int, ...] = ()) -> int:
+    """Print the plan of a run, or of each of several. Raises ConfigError if it cannot work. On a cluster its nodes are
+    not looked at."""
     config = absolute(config)
     plan = check(config) if is_cluster(os.environ.get("RAY_ADDRESS", "")) else validate(config)
     check_origin(plan)
+    if seeds:
+        print(f"{'runs':10s} {len(seeds)} such runs, with seeds {' '.join(map(str, seeds))}")
     for name, text in lines(plan, preset):
         print(f"{name:10s} {text}")
     return 0

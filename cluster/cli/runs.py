@@ -12,7 +12,7 @@ import tyro
 from cluster.config import files
 from cluster.config.changes import differing
 from cluster.config.fields import get
-from cluster.config.schema import RUNS
+from cluster.config.schema import RUNS, Config
 from cluster.errors import ConfigError
 from cluster.preflight.validation import check_name
 from cluster.run.blank import give_up_replay
@@ -121,12 +121,16 @@ def delete(runs: Names = (), runs_folder: str = RUNS) -> int:
     if not runs:
         raise ConfigError("brc delete needs runs; `brc status` lists them")
     registry = find_registry(folder)
-    paths = [existing_run(folder, run) for run in runs]
+    paths = [existing_run(folder, run) for run in dict.fromkeys(runs)]
+    for path in paths:
+        if path.is_symlink():
+            raise ConfigError(f"{path} is a link: remove it, or delete the run where it is")
+    configs = [load_config(path)[1] for path in paths]  # all or none
     leases = []
     try:
-        leases = [registry.lease(path.name) for path in paths]  # all or none
-        for path in paths:
-            remove_run(path, registry)
+        leases = [registry.lease(path.name) for path in paths]
+        for path, config in zip(paths, configs, strict=True):
+            remove_run(path, config, registry)
             print(f"{path.name} is deleted")
     finally:
         for lease in leases:
@@ -134,10 +138,9 @@ def delete(runs: Names = (), runs_folder: str = RUNS) -> int:
     return 0
 
 
-def remove_run(path: Path, registry: Registry) -> None:
+def remove_run(path: Path, config: Config, registry: Registry) -> None:
     """Remove all that belongs to a run whose lease this process has. Its configuration goes last, so that what was
     interrupted can be done again."""
-    _, config = load_config(path)
     give_up_replay(config, path)
     for place in (config.learner.checkpoints, config.replay.snapshots):
         if place:
@@ -150,4 +153,6 @@ def remove_run(path: Path, registry: Registry) -> None:
         elif inner.name not in ("config.yaml", "id", "lock"):
             inner.unlink()
     registry.forget(path.name)
+    (path / "id").unlink(missing_ok=True)
+    (path / "config.yaml").unlink()
     shutil.rmtree(path)

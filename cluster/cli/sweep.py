@@ -75,7 +75,7 @@ def show(found: Sweep, study: Any, runs_folder: str) -> None:
 def page(found: Sweep, study: Any, folder: Path) -> int:
     """Write the page of a sweep; it needs a trial that is done."""
     if not any(trial.state.name in ("COMPLETE", "PRUNED") for trial in study.get_trials(deepcopy=False)):
-        print("no trial has ended yet, so there is no page")
+        print("no trial has a score yet, so there is no page")
         return 1
     from cluster.study.sweep_page import write  # it imports matplotlib
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -11,11 +10,13 @@ from pathlib import Path
 from cluster.cli.dry_run import show_plan
 from cluster.cli.parsing import parse, said
 from cluster.config import changes, files
+from cluster.config.fields import flag, get
 from cluster.config.presets import PRESETS
 from cluster.config.schema import RUNS, Config
 from cluster.errors import ConfigError
 from cluster.preflight.origin import successor
-from cluster.run.folder import existing_run, load_config
+from cluster.preflight.validation import check_bounds
+from cluster.run.folder import existing_run, load_config, restore_folder, run_name
 from cluster.run.registry import find_registry
 
 STARTS = ("train", "resume", "add-task")  # commands that begin runs or go on with them
@@ -44,14 +45,29 @@ def train(arguments: Sequence[str]) -> int:
     """Train what a preset, a file and options say."""
     preset, options = asked(arguments)
     config = configuration(options)
+    check_bounds(config)
+    check_own(options)
     if options.print_config:
         print(files.dump(preset, config), end="")
         return 0
     if options.dry_run:
-        return show_plan(config, preset)
+        return show_plan(config, preset, options.seeds)
     if options.seeds:
         return train_several(config, preset, options.seeds, options.at_once)
     return run(config, preset)
+
+
+def check_own(options: Options) -> None:
+    """Check that the options of the command itself go together. Raises ConfigError."""
+    seeds = " ".join(map(str, options.seeds))
+    if options.at_once and not options.seeds:
+        raise ConfigError(f"--at-once {options.at_once} is for several runs: name their --seeds, or leave it out")
+    if options.at_once < 0:
+        raise ConfigError(f"--at-once {options.at_once}: it must be 0 or more")
+    if len(set(options.seeds)) < len(options.seeds):
+        raise ConfigError(f"--seeds {seeds}: each seed once")
+    if options.seeds and options.resume:
+        raise ConfigError(f"--seeds {seeds} go on with what is not done by themselves: leave out --resume")
 
 
 def asked(arguments: Sequence[str]) -> tuple[str, Options]:
@@ -60,6 +76,8 @@ def asked(arguments: Sequence[str]) -> tuple[str, Options]:
     if words and not words[0].startswith("-"):
         preset = words.pop(0)
     file = said(words, "--config")
+    if not file and any(word.partition("=")[0] == "--config" for word in words):
+        raise ConfigError("--config needs a file, such as mine.yaml")
     if file:
         if preset and preset not in files.presets():
             files.preset(preset)  # refuses it
@@ -90,10 +108,7 @@ def train_several(config: Config, preset: str, seeds: tuple[int, ...], at_once: 
     from cluster.cli.study import conduct
     from cluster.study.study import Member, Study
 
-    if len(set(seeds)) < len(seeds):
-        raise ConfigError(f"--seeds {' '.join(map(str, seeds))}: each seed once")
-    name = config.name or f"{preset}-{time.strftime('%Y%m%d-%H%M%S')}"
-    config = replace(config, resume=False)
+    name = run_name(config, preset)
     base = preset if preset in files.presets() else next(iter(PRESETS))  # of a file: its runs are told all options
     members = [Member(preset, base, replace(config, name=f"{name}-{seed}", seed=seed)) for seed in seeds]
     return conduct(Study(name, f"seeds of {preset}", preset, seeds, {}, {preset: {}}), members, at_once)
@@ -105,11 +120,22 @@ def resume(arguments: Sequence[str]) -> int:
         raise ConfigError("brc resume needs a run first, such as brc resume RUN --steps 200000; see `brc status`")
     name, *options = arguments
     folder = said(options, "--runs-folder") or RUNS
-    preset, config = load_config(existing_run(Path(folder).absolute(), name))
-    if owner := find_registry(Path(folder).absolute()).owner(name):
+    runs = Path(folder).absolute()
+    registry = find_registry(runs)
+    if name in registry.names():
+        restore_folder(runs / name, registry)
+    preset, config = load_config(existing_run(runs, name))
+    if owner := registry.owner(name):
         raise ConfigError(f"run {name} is live ({owner}): stop it first with `brc stop {name}`")
     begun = replace(config, name=name, resume=True, runs_folder=folder)
-    return run(parse(Config, options, "brc resume RUN", default=begun), preset)
+    found = parse(Config, options, "brc resume RUN", default=begun)
+    for path in ("name", "resume", "runs_folder"):
+        if get(found, path) != get(begun, path):
+            raise ConfigError(
+                f"{flag(path)} {get(found, path)}: brc resume goes on with run {name} of {runs}; `brc copy` makes "
+                "another that goes on by itself"
+            )
+    return run(found, preset)
 
 
 def add_task(arguments: Sequence[str]) -> int:
@@ -134,7 +160,9 @@ def shipped_words(arguments: Sequence[str]) -> list[str]:
     preset, options = asked(arguments)
     base = preset if preset in PRESETS else next(iter(PRESETS))
     config = configuration(options)
-    named = replace(config, name=config.name or f"{preset}-{time.strftime('%Y%m%d-%H%M%S')}")
+    if config.origin:
+        raise ConfigError(f"--origin {config.origin} is a folder of this machine: use `brc remote add-task` there")
+    named = replace(config, name=run_name(config, preset))
     found = [base, *changes.words(named, PRESETS[base]())]
     found += ["--seeds", *map(str, options.seeds)] if options.seeds else []
     found += ["--at-once", str(options.at_once)] if options.at_once else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import sys
 import tempfile
@@ -31,6 +32,13 @@ class FoundRuns:
         return self.runs_folder / name
 
     def said(self, name: str) -> dict[str, Any]:
+        try:
+            return self._said(name)
+        except Exception as error:  # a damaged file of one run must not hide the others
+            nothing: dict[str, Any] = {"preset": "", "line": "", "scores": [], "events": []}
+            return nothing | {"name": name, "state": "unreadable", "reason": f"{type(error).__name__}: {error}"}
+
+    def _said(self, name: str) -> dict[str, Any]:
         found = self.registry.read(name)
         events = [f"{ago(at)}: {event} {reason}" for at, event, reason in json.loads(found.events or "[]")]
         return {
@@ -68,6 +76,7 @@ def watch(port: int = 0, runs_folder: str = RUNS) -> int:
             at = server.server_address[1]
             print(f"http://127.0.0.1:{at} shows all runs; Ctrl-C ends it", flush=True)
             print(f"from another machine: ssh -L {at}:127.0.0.1:{at} {socket.gethostname()}", flush=True)
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
             try:
                 server.serve_forever()
             except KeyboardInterrupt:

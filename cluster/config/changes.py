@@ -43,6 +43,8 @@ def changed(config: Config, several: Sequence[Mapping[str, Any]], where: str) ->
             path = path_of(str(key))
         except KeyError:
             raise ConfigError(f"{where}: there is no option {key!r}; {nearest(str(key), paths())}") from None
+        if isinstance(value, bool) and not isinstance(get(config, path), bool):
+            raise ConfigError(f"{where}: {path} {value}: it takes no yes or no")
         *sections, last = path.split(".")
         place = document
         for section in sections:

@@ -37,18 +37,18 @@ ABOUT, PRESET = "about", "preset"
 
 def presets() -> dict[str, Callable[[], Config]]:
     """Return all presets by name, those of one's own last. Each raises ConfigError if its file is wrong."""
-    own = {file.stem: file for file in sorted([*FOLDER.glob("*.yaml"), *FOLDER.glob("*.yml")])}
-    for name, file in own.items():
-        if name in PRESETS:
-            raise ConfigError(f"{file} has the name of a preset that is there already: give it another")
-    return PRESETS | {name: partial(_preset_of, file) for name, file in own.items()}
+    own = {file.stem: file for file in sorted(FOLDER.glob("*.yaml"))}
+    return PRESETS | {name: partial(_preset_of, file) for name, file in own.items() if name not in PRESETS}
 
 
 def preset(name: str) -> Config:
-    """Return the configuration of a preset. Raises ConfigError, with the nearest names, if there is none."""
-    known = presets()
+    """Return the configuration of a preset. Raises ConfigError, with the nearest names, if there is none, or if a file
+    of one's own has the name of one that is there already."""
+    known, own = presets(), FOLDER / f"{name}.yaml"
     if name not in known:
         raise ConfigError(f"unknown preset {name!r}; {nearest(name, known)}")
+    if name in PRESETS and own.is_file():
+        raise ConfigError(f"{own} has the name of a preset that is there already: give it another")
     return known[name]()
 
 
@@ -68,11 +68,13 @@ def _preset_of(file: Path) -> Config:
 def load(file: Path, begin: str = "", within: tuple[Path, ...] = ()) -> tuple[str, Config]:
     """Return (preset, configuration) of a file, over the preset `begin` if the file names none.
 
-    The name of a run and whether it is resumed are left out of the config.yaml in the folder of this run: what is made
-    of it is another run. Raises ConfigError, which names file and line, for what is wrong in it.
+    Name, folder of runs and `resume` are left out of the config.yaml in a run's own folder: what is made of it is
+    another run. Raises ConfigError, which names file and line, for what is wrong in it.
     """
     given, words = _read(file)
     named, line = words.get(PRESET, (begin, 0))
+    if not isinstance(named, str):
+        raise ConfigError(f"{file} line {line}: there is no preset {named!r}; {nearest(str(named), presets())}")
     recorded = file.name == "config.yaml" and given.get("name", ("", 0))[0] == file.absolute().parent.name
     if begin and PRESET in words and named != begin and not recorded:
         raise ConfigError(f"{file} line {line}: its preset is {named}, not {begin}: leave one of them out")
@@ -91,7 +93,7 @@ def load(file: Path, begin: str = "", within: tuple[Path, ...] = ()) -> tuple[st
         if path in BOUNDS:
             check_bound(path, get(config, path), f"{where}: {path}")
     if recorded:
-        config = replace(config, name="", resume=False)
+        config = replace(config, name="", resume=False, runs_folder=Config().runs_folder)
     return str(begin or named or file.stem), config
 
 

@@ -44,20 +44,34 @@ def read(file: Path) -> tuple[dict[str, Any], dict[Keys, int]]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{file}{line} is not YAML: {getattr(error, 'problem', error)}") from error
+        said = str(getattr(error, "problem", error)).splitlines()[0]
+        raise ConfigError(f"{file}{line} is not YAML: {said}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{file} is nested too deeply, or contains itself") from error
 
 
 def _mapping(
     file: Path, loader: yaml.SafeLoader, node: yaml.MappingNode, outer: Keys, lines: dict[Keys, int]
 ) -> dict[str, Any]:
-    loader.flatten_mapping(node)
+    own = {id(key) for key, _ in node.value}
+    loader.flatten_mapping(node)  # puts what `<<` brings before the mapping's own keys, which win
     found: dict[str, Any] = {}
+    named = set[str]()
     for key_node, value in node.value:
-        key, line = str(loader.construct_object(key_node, deep=True)), key_node.start_mark.line + 1
+        key, line = str(_made(file, loader, key_node)), key_node.start_mark.line + 1
         place = (*outer, key)
-        if key in found:
+        if key in named:
             raise ConfigError(f"{file} line {line}: {key} is in line {lines[place]} already")
+        if id(key_node) in own:
+            named.add(key)
         lines[place] = line
         is_mapping = isinstance(value, yaml.MappingNode)
-        found[key] = _mapping(file, loader, value, place, lines) if is_mapping else loader.construct_object(value, True)
+        found[key] = _mapping(file, loader, value, place, lines) if is_mapping else _made(file, loader, value)
     return found
+
+
+def _made(file: Path, loader: yaml.SafeLoader, node: yaml.Node) -> Any:
+    try:
+        return loader.construct_object(node, deep=True)
+    except (ValueError, KeyError, AttributeError, TypeError) as error:  # a date without such a day, for instance
+        raise ConfigError(f"{file} line {node.start_mark.line + 1}: a value cannot be read ({error})") from error

@@ -25,27 +25,27 @@ def film_tasks(
         yield name, file, film_apart(plan.evaluator(), known.index(name), message, every, file)
 
 
-def film_at_end(plan: Plan, folder: RunFolder, say: Callable[[str], None], stopped: Callable[[], bool]) -> None:
-    """Film the first tasks of a run that is over, as many as are configured. What cannot be filmed is a sentence: a
-    film never makes a run fail."""
+def film_at_end(plan: Plan, folder: RunFolder, say: Callable[[str], None]) -> None:
+    """Film the first tasks of a run that is over, as many as are configured; Ctrl-C ends it. What cannot be filmed is a
+    sentence: a film never makes a run fail."""
     names = [task.name for task in plan.tasks[: plan.config.evaluation.films]]
-    saved = folder.checkpoints.names()
-    if not names or not saved or stopped():
+    if not names:
         return
     try:
         from learner.state.dcp import load_policy
 
-        steps = int(folder.checkpoints.manifest(saved[-1])["env_steps"])
-        message = load_policy(plan.networks, folder.checkpoints.url(saved[-1]))
+        newest = folder.checkpoints.names()[-1]
+        steps = int(folder.checkpoints.manifest(newest)["env_steps"])
+        message = load_policy(plan.networks, folder.checkpoints.url(newest))
         troubles: dict[str, list[str]] = {}
         for name, file, filmed in film_tasks(plan, names, message, EVERY, folder.path / FOLDER, steps):
-            if stopped():
-                return
             if filmed.trouble:
                 troubles.setdefault(filmed.trouble, []).append(name)
             else:
                 say(f"film of {name}, return {filmed.episode_return:.1f}: {file}")
         for trouble, without in troubles.items():
             say(f"no film of {', '.join(without)}: {trouble}")
-    except Exception as error:  # a full disk, or a library that cannot be loaded
+    except KeyboardInterrupt:
+        say("no more films")
+    except Exception as error:  # a full disk, a store that is away, or a library that cannot be loaded
         say(f"no films: {type(error).__name__}: {error}")

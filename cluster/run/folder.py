@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -130,7 +131,8 @@ def open_run(plan: Plan, preset: str, again: bool = False) -> RunFolder:
 
 def run_name(config: Config, preset: str) -> str:
     """Return the configured name, or a name made from the preset and the time."""
-    return config.name or f"{preset}-{time.strftime('%Y%m%d-%H%M%S')}"
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", preset).strip("-.")
+    return config.name or f"{plain or 'run'}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def restore_folder(path: Path, registry: Registry) -> None:
@@ -183,6 +185,8 @@ def existing_run(runs: Path, name: str) -> Path:
     """Return the folder of an existing run. Raises ConfigError, with the nearest names, if there is none."""
     if not name:
         raise ConfigError(f"name a run, such as one of {run_names(runs) or 'those you will have'} in {runs}")
+    if Path(name).name != name:
+        raise ConfigError(f"{name!r} is a path: name a run of {runs}, and another folder of runs by --runs-folder")
     path = runs / name
     if not (path / "config.yaml").is_file():
         names = run_names(runs)
@@ -193,7 +197,7 @@ def existing_run(runs: Path, name: str) -> Path:
 
 
 def run_names(runs: Path) -> list[str]:
-    return sorted(path.parent.name for path in runs.glob("*/config.yaml"))
+    return sorted(path.parent.name for path in runs.glob("[!.]*/config.yaml"))
 
 
 def load_config(path: Path) -> tuple[str, Config]:

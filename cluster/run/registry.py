@@ -116,7 +116,7 @@ class FileRegistry:
         self.runs = runs
 
     def names(self) -> list[str]:
-        return sorted(path.parent.name for path in self.runs.glob("*/config.yaml"))
+        return sorted(path.parent.name for path in self.runs.glob("[!.]*/config.yaml"))
 
     def read(self, run: str, *names: str) -> Entry:
         folder = self.runs / run / "registry"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -56,17 +57,17 @@ def open_study(sweep: Sweep, folder: Path) -> Any:
             sampler=_sampler(sweep),
             pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=REDUCTION),
         )
-    if sweep.sampler == "grid" and not study.user_attrs:
-        for values in product(*(made for made in sweep.space.values() if not isinstance(made, Range))):
-            study.enqueue_trial(dict(zip(sweep.space, values, strict=True)))
     asked = {"preset": sweep.preset, "options": repr(sweep.options), "space": repr(sweep.space)}
-    before = study.user_attrs or asked
     for name, value in asked.items():
-        if before[name] != value:
+        if study.user_attrs.get(name, value) != value:
             raise ConfigError(
-                f"sweep {sweep.name} was begun with another {name}: give the file another name, or delete {folder}"
+                f"sweep {sweep.name} was begun with another {name}: give the file another name, or delete {folder} and "
+                f"the runs {sweep.name}-*"
             )
         study.set_user_attr(name, value)
+    if sweep.sampler == "grid":
+        for values in product(*(made for made in sweep.space.values() if not isinstance(made, Range))):
+            study.enqueue_trial(dict(zip(sweep.space, values, strict=True)), skip_if_exists=True)
     return study
 
 
@@ -78,8 +79,6 @@ def _sampler(sweep: Sweep) -> Any:
             return samplers.RandomSampler(seed=sweep.seed)
         case "gp":
             return samplers.GPSampler(seed=sweep.seed)
-        case "cmaes":
-            return samplers.CmaEsSampler(seed=sweep.seed)
         case "qmc":
             return samplers.QMCSampler(seed=sweep.seed)
     # Trials that go on count as if they were bad, so that those beside them are not alike.
@@ -124,10 +123,25 @@ def run(sweep: Sweep, runs_folder: str, at_once: int, say: Callable[[str], None]
     stopped = Event()
     with driver.held(f"sweep {sweep.name}", folder), driver.stopping(stopped):
         study = open_study(sweep, folder)
+        check_names(sweep, study, runs_folder)
         done = sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
         say(f"sweep {sweep.name}: {sweep.trials} trials, {done} done, {at_once} at a time")
         failed = _drive(sweep, study, runs_folder, at_once, plan.config.learner.ranks, registry, stopped, say)
-    return 130 if stopped.is_set() else int(failed)
+        if left := [trial.number for trial in study.get_trials(deepcopy=False) if trial.state.name == "RUNNING"]:
+            say(f"not done: {', '.join(map(sweep.run_name, left))}; the same command goes on")
+    return 130 if stopped.is_set() else int(failed or bool(left))
+
+
+def check_names(sweep: Sweep, study: Any, runs_folder: str) -> None:
+    """Raise ConfigError if a run has the name of a trial that was not begun yet: it had other values."""
+    begun = sum(trial.state.name != "WAITING" for trial in study.get_trials(deepcopy=False))
+    names = [sweep.run_name(number) for number in range(begun, sweep.trials)]
+    taken = [name for name in names if (Path(runs_folder) / name).exists()]
+    if taken:
+        raise ConfigError(
+            f"run {taken[0]} is there already, and not of this sweep: give the file another name, or `brc delete "
+            f"{' '.join(taken)}`"
+        )
 
 
 def _examples(space: Space) -> dict[str, Any]:
@@ -166,8 +180,13 @@ def _drive(
             left -= 1
             asked = study.ask()
         values = drawn(asked, sweep.space)
-        member = sweep.member(asked.number, values, runs_folder)
-        check(member.config)
+        try:
+            member = sweep.member(asked.number, values, runs_folder)
+            check(member.config)
+        except ConfigError as error:  # values that do not go together
+            study.tell(asked, state=optuna.trial.TrialState.FAIL)
+            say(f"trial {asked.number} cannot be: {error}")
+            return True
         place = next(place for place in range(at_once) if place not in {one.going.place for one in going})
         known = study.get_trials(deepcopy=False)[asked.number].intermediate_values
         if driver.state_of(registry, member) == "done":  # it ended when nobody looked
@@ -195,7 +214,7 @@ def _drive(
             for one in [one for one in going if one.going.process.poll() is not None]:
                 going.remove(one)
                 one.going.output.close()
-                failed |= _ended(study, one, folder, say)
+                failed |= _ended(study, one, folder, registry, say)
     finally:
         for one in going:
             driver.ask(one.going)
@@ -225,11 +244,13 @@ def _report(one: Trial) -> bool:
     return bool(new)
 
 
-def _ended(study: Any, one: Trial, folder: Path, say: Callable[[str], None]) -> bool:
+def _ended(study: Any, one: Trial, folder: Path, registry: Registry, say: Callable[[str], None]) -> bool:
     """Tell Optuna how a trial ended; return whether its run failed."""
     import optuna
 
     code, name = one.going.process.returncode, one.going.member.name
+    if code == -signal.SIGINT and one.going.asked:  # it was leaving already
+        code = 0 if driver.state_of(registry, one.going.member) == "done" else 130
     if one.pruned and code in (0, 130):
         study.tell(one.asked, state=optuna.trial.TrialState.PRUNED)
         say(f"{name} is pruned after {one.reported} evaluations, score {scores(one.going.member)[-1]:.3f}")

@@ -17,21 +17,23 @@ evaluation, or the highest mean return if its tasks have no score.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
 from actors.benchmarks.catalogue import nearest
 from cluster.config.changes import changed, path_of, paths
+from cluster.config.fields import BOUNDS, check_bound, get
 from cluster.config.files import entries, preset, presets
+from cluster.config.schema import Config
 from cluster.config.yaml_lines import Keys, read
 from cluster.errors import ConfigError
 from cluster.study.study import OWN, Member
 
 KEYS = ("about", "preset", "options", "trials", "sampler", "prune", "seed", "space")
-SAMPLERS = ("tpe", "random", "grid", "gp", "cmaes", "qmc")
+SAMPLERS = ("tpe", "random", "grid", "gp", "qmc")
 OF_RANGE = {"low", "high", "log", "step"}
 
 
@@ -69,9 +71,13 @@ class Sweep:
     prune: bool = True
     seed: int = 0
 
+    def run_name(self, number: int) -> str:
+        """Return the name of a trial's run."""
+        return f"{self.name}-{number:03d}"
+
     def member(self, number: int, values: Mapping[str, Any], runs_folder: str) -> Member:
         """Return the run of a trial. Raises ConfigError for values that options cannot have."""
-        own = {"name": f"{self.name}-{number:03d}", "runs_folder": runs_folder}
+        own = {"name": self.run_name(number), "runs_folder": runs_folder}
         where = f"sweep {self.name}, trial {number}"
         return Member(str(number), self.preset, changed(preset(self.preset), (self.options, values, own), where))
 
@@ -87,7 +93,7 @@ def load(file: Path) -> Sweep:
         if key not in found:
             raise ConfigError(f"sweep {file} has no {key}: add it, such as {key}: {example}")
     named, sampler, given = found["preset"], found.get("sampler", "tpe"), found["space"]
-    if named not in presets():
+    if not isinstance(named, str) or named not in presets():
         raise ConfigError(f"{where['preset',]}: there is no preset {named!r}; {nearest(str(named), presets())}")
     if sampler not in SAMPLERS:
         raise ConfigError(f"{where['sampler',]}: sampler {sampler!r} is not one of {', '.join(SAMPLERS)}")
@@ -101,10 +107,10 @@ def load(file: Path) -> Sweep:
         space[path] = made
     if sampler == "grid" and (ranges := [path for path, made in space.items() if isinstance(made, Range)]):
         raise ConfigError(f"{where['sampler',]}: a grid needs choices, and {ranges[0]} is a range: list its values")
-    size = prod(len(choice) for choice in space.values() if not isinstance(choice, Range))
+    size = math.prod(len(choice) for choice in space.values() if not isinstance(choice, Range))
     trials = found.get("trials", size if sampler == "grid" else 20)
-    for key, value, kind in (("trials", trials, int), ("seed", found.get("seed", 0), int)):
-        if type(value) is not kind or value < (key == "trials"):
+    for key, value in (("trials", trials), ("seed", found.get("seed", 0))):
+        if type(value) is not int or not (key == "trials") <= value < 2**31:
             raise ConfigError(f"{where[key,]}: {key} {value!r} is to be a whole number, such as {key}: 20")
     if type(found.get("prune", True)) is not bool:
         raise ConfigError(f"{where['prune',]}: prune {found['prune']!r} is to be true or false")
@@ -143,11 +149,19 @@ def _part(key: str, value: Any, where: str) -> tuple[str, Range | tuple[Any, ...
         high: Any = value.get("high")
         log, step = value.get("log", False), value.get("step")
         numbers = all(type(one) in (int, float) for one in (low, high, *([step] if step is not None else [])))
-        if not numbers or type(log) is not bool or not low < high or (log and (low <= 0 or step is not None)):
+        if (
+            not numbers
+            or type(log) is not bool
+            or not -math.inf < low < high < math.inf
+            or (log and (low <= 0 or step is not None))
+            or (step is not None and not 0 < step <= high - low)
+        ):
             raise ConfigError(
-                f"{where}: {key} {value} is no range: low is to be less than high, above 0 with log, and without a "
-                f"step with log, {example}"
+                f"{where}: {key} {value} is no range: low is to be less than high, above 0 with log, and a step within "
+                f"them, without log, {example}"
             )
+        if type(get(Config(), path)) is int and any(type(one) is not int for one in (low, high, step or 1)):
+            raise ConfigError(f"{where}: {key} is a whole number: give it whole low, high and step")
         return path, Range(low, high, log, step)
     raise ConfigError(f"{where}: {key} {value!r} is to be a range, {{low: 1, high: 9}}, or two choices or more, [1, 9]")
 
@@ -168,5 +182,8 @@ def _checked(file: Path, given: dict[str, Any], lines: Mapping[Keys, int], space
     at_path = {path_of(keys[1]): line for keys, line in lines.items() if len(keys) == 2 and keys[0] == "space"}
     for path, made in space.items():
         for value in (made.low, made.high) if isinstance(made, Range) else made:
-            changed(preset(named), ({path: value},), f"sweep {file} line {at_path[path]}")
+            at = f"sweep {file} line {at_path[path]}"
+            changed(preset(named), ({path: value},), at)
+            if path in BOUNDS:
+                check_bound(path, value, f"{at}: {path}")
     return options

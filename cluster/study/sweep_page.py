@@ -11,7 +11,7 @@ from typing import Any
 
 import matplotlib
 
-matplotlib.use("svg")
+matplotlib.use("agg")  # Optuna asks its canvas for what that of SVG lacks
 import matplotlib.pyplot as plt
 import optuna
 from optuna.importance import PedAnovaImportanceEvaluator
@@ -49,7 +49,7 @@ def write(sweep: Sweep, study: Any, folder: Path) -> Path:
         )
     title = escape(f"{sweep.name}: {sweep.about}" if sweep.about else sweep.name)
     parts = [f"<h1>{title}</h1>", _table(sweep, study)]
-    parts += [f"<h2>{escape(heading)}</h2>\n<figure>{_svg(draw)}</figure>" for heading, draw in drawings]
+    parts += [f"<h2>{escape(heading)}</h2>\n{_figure(draw)}" for heading, draw in drawings]
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
     text = f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head><body>\n'
     replace_file(folder / REPORT, text + "\n".join(parts) + "\n</body></html>\n")
@@ -62,20 +62,25 @@ def _table(sweep: Sweep, study: Any) -> str:
     rows = ["<tr><th>trial</th><th>score</th><th>state</th><th>evaluations</th><th>values</th></tr>"]
     for trial in trials:
         score = "" if trial.value is None else f"{trial.value:.3f}"
-        cells = (f"{sweep.name}-{trial.number:03d}", score, trial.state.name.lower(), len(trial.intermediate_values))
+        cells = (sweep.run_name(trial.number), score, trial.state.name.lower(), len(trial.intermediate_values))
         shown = "".join(f"<td>{escape(str(cell))}</td>" for cell in (*cells, in_words(trial.params)))
         rows.append(f"<tr>{shown}</tr>")
     return f"<table>{''.join(rows)}</table>"
 
 
-def _svg(draw: Callable[[], Any]) -> str:
-    """Return one of Optuna's pictures as SVG."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of experimental parts, and of layouts
-        draw()
-        figure, text = plt.gcf(), io.StringIO()
-        figure.set_size_inches(10, 5)
-        figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
+def _figure(draw: Callable[[], Any]) -> str:
+    """Return one of Optuna's pictures as SVG, or why it could not be drawn."""
+    text = io.StringIO()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of experimental parts, and of layouts
+            draw()
+            figure = plt.gcf()
+            figure.set_size_inches(10, 5)
+            figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
+    except Exception as error:  # any error of drawing, as of scores beyond what axes can show
+        return f"<p>not drawn: {escape(type(error).__name__)}: {escape(str(error))}</p>"
+    finally:
         plt.close("all")
     found = text.getvalue()
-    return found[found.index("<svg") :]
+    return f"<figure>{found[found.index('<svg') :]}</figure>"

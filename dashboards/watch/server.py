@@ -70,9 +70,10 @@ class Reports:
 
     def newest(self, name: str) -> Report:
         """Return a run's report. Begin to make it anew if that is due."""
-        with self.lock:
-            report = self.known.setdefault(name, Report(self.place / f"{len(self.known)}.html"))
         folder = self.runs.folder(name)
+        own = f"{name} {folder.stat().st_ino}"  # another run may get the name of one that was deleted
+        with self.lock:
+            report = self.known.setdefault(own, Report(self.place / f"{len(self.known)}.html"))
         of = tuple(os.path.getmtime(folder / file) if (folder / file).exists() else 0.0 for file in FILES)
         wait = (SOON if of[-1:] != report.of[-1:] else SHARE) * report.took_s
         is_due = of != report.of and time.monotonic() - report.made_at >= wait
@@ -115,35 +116,34 @@ def answer(request: BaseHTTPRequestHandler, runs: Runs, reports: Reports) -> Non
         send(request, 403, "text/plain", b"only by the name localhost")
         return
     what, _, rest = urlsplit(request.path).path.lstrip("/").partition("/")
-    name = unquote(rest)
     if what in ("", "run"):
         send(request, 200, "text/html", PAGE.read_bytes())
-    elif what in ("live", "report") and name and name not in runs.names():
-        send_json(request, 404, {"error": f"there is no run {name!r}"})
-    elif what == "live":
-        send_live(request, runs, reports, name)
-    elif what == "report" and name and (report := reports.newest(name)).version:
-        send(request, 200, "text/html", report.file.read_bytes())
-    else:
-        send_json(request, 404, {"error": "there is no such page"})
-
-
-def send_live(request: BaseHTTPRequestHandler, runs: Runs, reports: Reports, name: str) -> None:
-    try:
-        if name:
-            report = reports.newest(name)
-            found: Any = runs.said(name) | {"version": report.version}
-            found["reason"] = found["reason"] or report.trouble
-        else:
-            found = [runs.said(one) for one in runs.names()]
-    except Exception as error:  # a run that is being deleted, or a registry that is away
-        send_json(request, 503, {"error": f"{type(error).__name__}: {error}"})
         return
-    send_json(request, 200, found)
+    try:
+        code, kind, body = found(what, unquote(rest), runs, reports)
+    except Exception as error:  # a run that is being deleted, or a registry that is away
+        code, kind, body = 503, "application/json", json_text({"error": f"{type(error).__name__}: {error}"}).encode()
+    send(request, code, kind, body)
 
 
-def send_json(request: BaseHTTPRequestHandler, code: int, body: Any) -> None:
-    send(request, code, "application/json", json_text(body).encode())
+def found(what: str, name: str, runs: Runs, reports: Reports) -> tuple[int, str, bytes]:
+    """Return status, type and content of an answer about runs, or about one."""
+    if name and name not in runs.names():
+        return failed(f"there is no run {name!r}")
+    if what == "live" and not name:
+        return 200, "application/json", json_text([runs.said(one) for one in runs.names()]).encode()
+    if what not in ("live", "report") or not name:
+        return failed("there is no such page")
+    report = reports.newest(name)
+    if what == "report":
+        return (200, "text/html", report.file.read_bytes()) if report.version else failed("there is no report yet")
+    said = runs.said(name)
+    answer = said | {"version": report.version, "reason": said["reason"] or report.trouble}
+    return 200, "application/json", json_text(answer).encode()
+
+
+def failed(why: str) -> tuple[int, str, bytes]:
+    return 404, "application/json", json_text({"error": why}).encode()
 
 
 def send(request: BaseHTTPRequestHandler, code: int, kind: str, body: bytes) -> None:

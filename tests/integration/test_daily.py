@@ -185,6 +185,11 @@ WRONG = [
     ("", "maps no names to values"),
     ("preset: loop", "the preset begins with itself"),
     ("tasks: dmc-dogs", "line 1: tasks 'dmc-dogs'"),
+    ("preset: [a]", "line 1: there is no preset ['a']"),
+    ("steps: 2020-13-45", "line 1: a value cannot be read (month must be in 1..12)"),
+    ("steps: true", "line 1: steps True: it takes no yes or no"),
+    ("learner: &x {width: 16, a: *x}", "is nested too deeply, or contains itself"),
+    ("steps: 1" + 400 * "0", "line 1: steps 1000"),
 ]
 
 
@@ -199,11 +204,52 @@ def test_what_is_wrong_in_a_file_is_named_with_its_line(
         assert said in refused(capsys, "train", "loop")
 
 
+def test_no_run_is_lost_by_a_wrong_word(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, folder in (("a", "runs"), ("b", "runs"), ("a", "other")):
+        assert brc("train", "tiny", "--name", name, "--runs-folder", folder) == 0
+    kept = contents(here)
+    assert "is a path" in refused(capsys, "delete", "../other/a")
+    assert "is a path" in refused(capsys, "copy", "../other/a", "c")
+    assert "brc resume goes on with run a" in refused(capsys, "resume", "a", "--steps", "500", "--name", "b")
+    (here / "runs/b/config.yaml").rename(here / "kept.yaml")
+    (here / "runs/b/config.yaml").write_text("learner: [unclosed")
+    assert "is not a configuration of a run" in refused(capsys, "delete", "a", "b")
+    (here / "kept.yaml").rename(here / "runs/b/config.yaml")
+    (here / "runs/link").symlink_to(here / "other/a")
+    assert "is a link" in refused(capsys, "delete", "link")
+    (here / "runs/link").unlink()
+    lease = FileRegistry(here / "runs").lease("a")
+    assert "is live" in refused(capsys, "delete", "b", "a")
+    lease.release()
+    assert contents(here) == kept
+    assert brc("delete", "a", "a") == 0 and not (here / "runs/a").exists()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = [file for file in folder.rglob("*") if file.is_file() and file.name != "lock"]
+    return {str(file): file.read_bytes() for file in files}
+
+
+# (words behind `brc train`, what is said of them)
+TOGETHER = [
+    ("tiny --at-once 3", "--at-once 3 is for several runs"),
+    ("tiny --seeds 0 1 --resume", "leave out --resume"),
+    ("--config=", "--config needs a file"),
+    ("tiny --learner.width 0 --print-config", "--learner.width 0 is out of range"),
+]
+
+
+@pytest.mark.parametrize(("words", "said"), TOGETHER)
+def test_options_that_do_not_go_together(here: Path, capsys: pytest.CaptureFixture[str], words: str, said: str) -> None:
+    assert said in refused(capsys, "train", *words.split())
+
+
 def test_files_and_presets_that_cannot_be(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "none.yaml cannot be read" in refused(capsys, "train", "--config", "none.yaml")
     assert "leave one of them out" in refused(capsys, "train", "mtsac", "--config", "small.yaml")
     (here / "presets/sac.yaml").write_text(FILE)
-    assert "has the name of a preset that is there already" in refused(capsys, "train", "tiny")
+    assert "has the name of a preset that is there already" in refused(capsys, "train", "sac")
+    assert brc("train", "tiny", "--dry-run") == 0, "others are not concerned"
     (here / "bad.yaml").write_bytes(b"\xff\xfe")
     (here / "presets/sac.yaml").unlink()
     assert "not text in UTF-8" in refused(capsys, "train", "--config", "bad.yaml")

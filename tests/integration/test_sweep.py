@@ -101,6 +101,11 @@ WRONG = [
     ("space: {steps: [1, 2]}", "steps is there twice, or in the space too"),
     ("space: {learner.depth: {low: 1, high: 2}}\nsampler: grid", "a grid needs choices, and learner.depth is a range"),
     ("space: {learner.depth: [1, 2]}\nsampler: best", "sampler 'best' is not one of tpe"),
+    ("space: {learner.width: [0, 16]}", "learner.width 0 is out of range"),
+    ("space: {learner.width: {low: 8.0, high: 64.0}}", "learner.width is a whole number"),
+    ("space: {learner.discount: {low: 0.1, high: 0.9, step: 0.0}}", "is no range"),
+    ("space: {learner.discount: {low: 0.1, high: .inf}}", "is no range"),
+    ("space: {learner.depth: [1, 2]}\nseed: 99999999999999", "seed 99999999999999 is to be a whole number"),
     ("space: {learner.depth: [1, 2]}\ntrials: many", "trials 'many' is to be a whole number"),
     ("space: {learner.depth: [1, 2]}\nprune: 1", "prune 1 is to be true or false"),
 ]
@@ -112,6 +117,32 @@ def test_what_is_wrong_in_a_sweep_is_named_with_its_line(tmp_path: Path, text: s
     with pytest.raises(ConfigError) as caught:
         load(tmp_path / "s.yaml")
     assert said in str(caught.value) and re.search(r"s\.yaml line [1-4]: ", str(caught.value)), caught.value
+
+
+def test_the_page_has_all_pictures_and_leaves_out_what_cannot_be_drawn(tmp_path: Path) -> None:
+    import optuna
+
+    from cluster.study import sweep_page
+
+    space = "{learner.width: [16, 32], learner.learning-rate: {low: 1e-4, high: 0.1, log: true}}"
+    (tmp_path / "s.yaml").write_text(f"preset: quickstart\nspace: {space}\n")
+    found = load(tmp_path / "s.yaml")
+    for scores, drawn in (([0.1, 0.5, 0.3, 0.7, 0.2], 5), ([0.1, 1e308, -1e308, 0.7, 0.2], 1)):
+        study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
+        for score in scores:
+            trial = study.ask()
+            search.drawn(trial, found.space)
+            trial.report(score, 1)
+            study.tell(trial, score)
+        page = sweep_page.write(found, study, tmp_path).read_text()
+        assert page.count("<svg") >= drawn and page.count("<svg") + page.count("<p>not drawn: ") == 5
+
+
+def test_runs_of_others_are_not_taken_for_trials(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = written(here, "mine", "trials: 2\nspace: {learner.learning-rate: [1e-3, 1e-4]}\n")
+    (here / "runs/mine-001").mkdir(parents=True)
+    assert cli.main(["sweep", file]) == 2
+    assert "run mine-001 is there already, and not of this sweep" in capsys.readouterr().err
 
 
 def test_ranges_and_choices(tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_only_this_machine_is_answered_and_only_by_its_name(watching: tuple[str,
         get(f"{at}/live", Host="example.com:80")
     assert refused.value.code == 403
     assert get(f"{at}/live", Host="localhost:9")[0]["name"] == "a", "the other end of a forwarded port"
-    for path in ("live/b", "report/b", "live/..%2F..", "report/%2Fetc%2Fpasswd", "other"):
+    for path in ("live/b", "live/a/b", "report/b", "live/..%2F..", "report/%2Fetc%2Fpasswd", "other"):
         with pytest.raises(urllib.error.HTTPError) as missing:
             get(f"{at}/{path}")
         assert missing.value.code == 404
