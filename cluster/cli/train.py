@@ -38,9 +38,6 @@ class Options(Config):
     """Print what the run would be, its sizes and its memory, and train nothing."""
 
 
-OWN = tuple(field.name for field in fields(Options) if field.name not in {field.name for field in fields(Config)})
-
-
 def train(arguments: Sequence[str]) -> int:
     """Train what a preset, a file and options say."""
     preset, options = asked(arguments)

@@ -111,6 +111,7 @@ class Trial:
     asked: Any  # Optuna's trial
     going: driver.Going
     reported: int  # evaluations that Optuna was told
+    size: int = -1  # of the file of evaluations when it was read
     pruned: bool = False
 
 
@@ -237,6 +238,11 @@ def mean_return(row: EvaluationRow) -> float | None:
 
 def _report(one: Trial) -> bool:
     """Tell Optuna the evaluations that are new; return whether there are some."""
+    file = driver.folder_of_run(one.going.member) / "eval.jsonl"
+    size = file.stat().st_size if file.exists() else -1
+    if size == one.size:
+        return False
+    one.size = size
     new = scores(one.going.member)[one.reported :]
     for score in new:
         one.reported += 1
