@@ -35,6 +35,7 @@ from cluster.errors import ConfigError
 SHIPPED = Path(__file__).parent / "shipped"
 KEYS = {"about", "preset", "seeds", "options", "variants", "score"}
 LIKE, ALONE, FROM = "like", "alone", "from"
+UNFILMED = {"evaluation.films": 0}  # unless a file asks for films: there are many runs
 OWN = ("name", "seed", "resume", "runs_folder")  # options that a study sets itself
 
 
@@ -103,7 +104,7 @@ class Study:
         own = {"seed": seed, "runs_folder": runs_folder}
         own |= {"origin": f"{runs_folder}/{after}", "origin_embedding": "mean"} if after else {}
         name = self.run_name(variant, seed)
-        config = changed(preset(self.preset), (self.options, borrowed, given, own | {"name": name}), where)
+        config = changed(preset(self.preset), (UNFILMED, self.options, borrowed, given, own | {"name": name}), where)
         if not alone:
             return [Member(variant, self.preset, config, after)]
         try:

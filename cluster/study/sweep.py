@@ -30,7 +30,7 @@ from cluster.config.files import entries, preset, presets
 from cluster.config.schema import Config
 from cluster.config.yaml_lines import Keys, read
 from cluster.errors import ConfigError
-from cluster.study.study import OWN, Member
+from cluster.study.study import OWN, UNFILMED, Member
 
 KEYS = ("about", "preset", "options", "trials", "sampler", "prune", "seed", "space")
 SAMPLERS = ("tpe", "random", "grid", "gp", "qmc")
@@ -79,7 +79,9 @@ class Sweep:
         """Return the run of a trial. Raises ConfigError for values that options cannot have."""
         own = {"name": self.run_name(number), "runs_folder": runs_folder}
         where = f"sweep {self.name}, trial {number}"
-        return Member(str(number), self.preset, changed(preset(self.preset), (self.options, values, own), where))
+        return Member(
+            str(number), self.preset, changed(preset(self.preset), (UNFILMED, self.options, values, own), where)
+        )
 
 
 def load(file: Path) -> Sweep:
