@@ -9,9 +9,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("agg")  # Optuna asks its canvas for what that of SVG lacks
 import matplotlib.pyplot as plt
 import optuna
 from optuna.importance import PedAnovaImportanceEvaluator
@@ -70,7 +67,8 @@ def _table(sweep: Sweep, study: Any) -> str:
 
 def _figure(draw: Callable[[], Any]) -> str:
     """Return one of Optuna's pictures as SVG, or why it could not be drawn."""
-    text = io.StringIO()
+    text, usual = io.StringIO(), plt.get_backend()
+    plt.switch_backend("agg")  # Optuna asks the canvas for what that of SVG lacks
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of experimental parts, and of layouts
@@ -82,5 +80,6 @@ def _figure(draw: Callable[[], Any]) -> str:
         return f"<p>not drawn: {escape(type(error).__name__)}: {escape(str(error))}</p>"
     finally:
         plt.close("all")
+        plt.switch_backend(usual)
     found = text.getvalue()
     return f"<figure>{found[found.index('<svg') :]}</figure>"

@@ -51,7 +51,7 @@ def test_a_stopped_study_goes_on_where_it_was(tmp_path: Path, how: str) -> None:
     file = written(tmp_path, {"brc": {}, "squared error": {"learner.loss": "mse"}})
     first = study(file)
     try:
-        wait_for_steps(first, tmp_path, "mine-brc-0", 1200)
+        wait_for_steps(first, tmp_path, "mine-brc-0", 600)
         if how == "signal":
             first.send_signal(signal.SIGINT)
         else:
