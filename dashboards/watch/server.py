@@ -21,7 +21,7 @@ from replay.json_text import json_text
 
 PAGE = Path(__file__).parent / "page.html"
 SHARE = 100  # a report is made again after so many times its own time
-SOON = 10  # likewise, if there is a new evaluation
+SOON = 50  # likewise, if there is a new evaluation
 FILES = ("events.jsonl", "metrics.jsonl", "eval.jsonl")
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 POLICY = (
