@@ -29,10 +29,10 @@ from dashboards.rows import EvaluationRow
 from dashboards.sinks import records
 from dashboards.sinks.records import Records
 from tests.support import tiny
+from tests.support.browser import chromium
 from tests.support.live import PATIENCE_S, live, wait_for
 from tests.support.rows import entry, evaluation, row
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 OPTIONS = ["--execution=serial", "--steps=1200", "--evaluation.interval=400", "--evaluation.episodes=2"]
 OPTIONS += ["--tasks", "dmc/cartpole-swingup", "metaworld/reach"]
 SIZES = {"desktop": (1280, 900), "phone": (400, 800)}
@@ -283,18 +283,8 @@ def test_what_cannot_be_reported_is_one_sentence(folder: Path, words: list[str],
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Yield a driver of Chromium that logs its network requests and its console."""
-    if not (CHROMIUM and DRIVER):
-        pytest.skip("needs chromium and chromedriver")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(word)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
+    with chromium() as driver:
+        yield driver
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -20,9 +19,9 @@ import pytest
 
 from dashboards.watch.server import Reports
 from tests.support import tiny
+from tests.support.browser import chromium
 from tests.support.live import live, wait_for, wait_until
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 OPTIONS = ("--execution=serial", "--steps=1000000", "--evaluation.interval=2000")
 
 
@@ -123,18 +122,8 @@ def test_only_this_machine_is_answered_and_only_by_its_name(watching: tuple[str,
 
 
 def test_the_page_updates_itself_on_a_phone_too(watching: tuple[str, Any], tmp_path: Path) -> None:
-    if not (CHROMIUM and DRIVER):
-        pytest.skip("needs chromium and chromedriver")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for word in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(word)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     at, _ = watching
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    try:
+    with chromium() as driver:
         driver.set_window_size(400, 800)
         driver.get(at)
         wait_until(lambda: driver.find_elements("css selector", "li a"), why="the list of runs")
@@ -150,8 +139,6 @@ def test_the_page_updates_itself_on_a_phone_too(watching: tuple[str, Any], tmp_p
         width = driver.execute_script("return document.documentElement.scrollWidth")
         assert width <= driver.execute_script("return window.innerWidth"), "nothing is beyond a phone's edge"
         assert not [line for line in driver.get_log("browser") if line["level"] == "SEVERE"]
-    finally:
-        driver.quit()
 
 
 def test_it_ends_with_ctrl_c(watching: tuple[str, subprocess.Popen[str]]) -> None:
