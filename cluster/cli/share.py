@@ -50,13 +50,15 @@ def push(run: Word = "", to: Word = "", checkpoint: bool = True, runs_folder: st
     rows = read_evaluations(path)
     with tempfile.TemporaryDirectory(prefix="brc-push-") as stage:
         place = Path(stage)
-        (place / CARD).write_text(card(run, preset, public, plan, manifest, rows, to))
+        has_policy = described(plan.networks).choice == "tanh_normal"
+        text = card(run, preset, public, plan, manifest, rows, to, has_policy, checkpoint)
+        (place / CARD).write_text(text)
         (place / CONFIG).write_text(configurations.dump(preset, public))
         if (path / EVALUATIONS).exists():
             shutil.copy(path / EVALUATIONS, place)
         if any(not row.is_random for row in rows):
             draw(rows, place / CURVES)
-        if described(plan.networks).choice == "tanh_normal":
+        if has_policy:
             from cluster.cli.export import export
 
             export(plan, message, manifest, place / "policy")

@@ -26,7 +26,13 @@ updates, seed {seed}.
 
 Means and deviations of {episodes} episodes each with the deterministic policy; `random` is a random policy.
 {curves}
-## Act with it
+{act}{train_on}## Train another
+
+The options that it was trained with are in `config.yaml`; `brc train --config config.yaml` trains another like it.
+{options}"""
+
+
+ACT = """## Act with it
 
 The policy is in `policy/`: `example.py` acts with the ONNX graph, and needs numpy and onnxruntime alone. `policy.json`
 says in which order it reads observations and how its actions are scaled; the weights are in `policy.safetensors` too.
@@ -36,19 +42,28 @@ says in which order it reads observations and how its actions are scaled; the we
     observation = np.zeros((1, {observation}), np.float32)  # your environment's, zeros behind it
     (action,) = session.run(["action"], {{"observation": observation, "task": np.array([0])}})
 
-## Train on
+"""
+TRAIN_ON = """## Train on
 
     brc pull {url} {name} --checkpoint
     brc add-task {name} {task} --steps 100000
 
-The options that it was trained with are in `config.yaml`; `brc train --config config.yaml` trains another like it.
-{options}"""
+"""
 
 
 def card(
-    name: str, preset: str, config: Config, plan: Plan, manifest: Manifest, rows: Sequence[EvaluationRow], url: str
+    name: str,
+    preset: str,
+    config: Config,
+    plan: Plan,
+    manifest: Manifest,
+    rows: Sequence[EvaluationRow],
+    url: str,
+    has_policy: bool,
+    has_checkpoint: bool,
 ) -> str:
-    """Return the card of a run with these evaluations, which is published at `url`."""
+    """Return the card of a run with these evaluations, which is published at `url`, with its policy and its checkpoint
+    or without."""
     learned = [row for row in rows if not row.is_random][-1:]
     random = [row for row in rows if row.is_random][:1]
     tasks = [task.name for task in plan.tasks]
@@ -64,9 +79,8 @@ def card(
         table=table(tasks, learned, random),
         episodes=max((len(values) for row in learned for values in row.returns.values()), default=0),
         curves=f"\n![mean scores or returns over environment steps]({CURVES})\n" if learned else "",
-        observation=plan.observation_size,
-        url=url,
-        task=tasks[0],
+        act=ACT.format(observation=plan.observation_size) if has_policy else "",
+        train_on=TRAIN_ON.format(url=url, name=name, task=tasks[0]) if has_checkpoint else "",
         options=f"\nBeyond its preset: `{changed}`\n" if changed else "",
     )
     return f"---\n{yaml.safe_dump(front(name, tasks, learned), sort_keys=False)}---\n\n{text}"

@@ -48,6 +48,7 @@ def test_a_published_run_says_what_it_is_and_acts(
     about = yaml.safe_load(head)
     (result,) = about["model-index"][0]["results"]
     assert "dmc" in about["tags"] and result["dataset"]["name"] == "dmc/cartpole-swingup"
+    assert f"brc pull {place} mine --checkpoint" in text
     assert "| `dmc/cartpole-swingup` |" in text and "--learner.width 16" in text
     acted = subprocess.run([sys.executable, "example.py"], cwd=place / "policy", capture_output=True, text=True)
     assert acted.returncode == 0 and "dmc/cartpole-swingup" in acted.stdout, acted.stderr
@@ -97,4 +98,4 @@ def test_hugging_face_gets_a_repository_with_the_same_files(
     assert any(name.endswith("team/cartpole/README.md") for name in Hub.store), list(Hub.store)
     assert brc("pull", "hf://team/cartpole", "theirs", "--runs-folder", str(tmp_path)) == 0
     ours, card = (runs / "mine/eval.jsonl").read_bytes(), (tmp_path / "theirs/README.md").read_text()
-    assert (tmp_path / "theirs/eval.jsonl").read_bytes() == ours and "brc pull hf://team/cartpole" in card
+    assert (tmp_path / "theirs/eval.jsonl").read_bytes() == ours and "onnxruntime" in card and "brc pull" not in card
