@@ -17,7 +17,7 @@ from cluster.errors import ConfigError
 from cluster.preflight.validation import check_name
 from cluster.run.blank import give_up_replay
 from cluster.run.folder import existing_run, load_config
-from cluster.run.identity import run_id
+from cluster.run.identity import places_by_id, run_id
 from cluster.run.registry import Registry, find_registry
 from dashboards.events import Begun
 from dashboards.sinks import records
@@ -77,15 +77,11 @@ def copy(
     runs = Path(runs_folder).absolute()
     path = existing_run(runs, run)
     preset, config = load_config(path)
-    for option, place in (
-        ("--learner.checkpoints", config.learner.checkpoints),
-        ("--replay.snapshots", config.replay.snapshots),
-    ):
-        if place:
-            raise ConfigError(
-                f"run {run} has its state in {option} {place}, which brc copy leaves alone: begin with what it has "
-                "learned by `brc add-task`"
-            )
+    for option, place in places_by_id(config).items():
+        raise ConfigError(
+            f"run {run} has its state in {option} {place}, which brc copy leaves alone: begin with what it has "
+            "learned by `brc add-task`"
+        )
     if not name:
         raise ConfigError(f"brc copy {run} needs a name for the copy")
     check_name(replace(config, name=name))
@@ -142,11 +138,10 @@ def remove_run(path: Path, config: Config, registry: Registry) -> None:
     """Remove all that belongs to a run whose lease this process has. Its configuration goes last, so that what was
     interrupted can be done again."""
     give_up_replay(config, path)
-    for place in (config.learner.checkpoints, config.replay.snapshots):
-        if place:
-            at, root = open_url(f"{place.rstrip('/')}/{run_id(path)}")
-            if at.exists(root):
-                remove(at, root)
+    for place in places_by_id(config).values():
+        at, root = open_url(f"{place.rstrip('/')}/{run_id(path)}")
+        if at.exists(root):
+            remove(at, root)
     for inner in path.iterdir():
         if inner.is_dir() and not inner.is_symlink():
             shutil.rmtree(inner)

@@ -19,6 +19,7 @@ from cluster.preflight.validation import check_bounds
 from cluster.run.folder import existing_run, load_config, restore_folder, run_name
 from cluster.run.registry import find_registry
 
+BASE = "quickstart"  # of runs whose options come from a file: their command lines say all that differs from it
 STARTS = ("train", "resume", "add-task")  # commands that begin runs or go on with them
 
 
@@ -106,7 +107,7 @@ def train_several(config: Config, preset: str, seeds: tuple[int, ...], at_once: 
     from cluster.study.study import Member, Study
 
     name = run_name(config, preset)
-    base = preset if preset in files.presets() else next(iter(PRESETS))  # of a file: its runs are told all options
+    base = preset if preset in files.presets() else BASE
     members = [Member(preset, base, replace(config, name=f"{name}-{seed}", seed=seed)) for seed in seeds]
     return conduct(Study(name, f"seeds of {preset}", preset, seeds, {}, {preset: {}}), members, at_once)
 
@@ -155,7 +156,7 @@ def shipped_words(arguments: Sequence[str]) -> list[str]:
     if not {"-h", "--help"}.isdisjoint(arguments):
         return list(arguments)
     preset, options = asked(arguments)
-    base = preset if preset in PRESETS else next(iter(PRESETS))
+    base = preset if preset in PRESETS else BASE
     config = configuration(options)
     if config.origin:
         raise ConfigError(f"--origin {config.origin} is a folder of this machine: use `brc remote add-task` there")

@@ -27,7 +27,7 @@ from cluster.config.changes import adapter, changed, path_of, paths
 from cluster.config.fields import BOUNDS, check_bound, get
 from cluster.config.presets import PRESETS
 from cluster.config.schema import Config
-from cluster.config.yaml_lines import Keys, read
+from cluster.config.yaml_lines import Keys, Places, read
 from cluster.errors import ConfigError
 from replay.json_text import json_text
 
@@ -57,7 +57,7 @@ def about(name: str) -> str:
     made = presets()[name]
     if isinstance(made, partial):
         found = _read(made.args[0])[1]
-        return str(found.get(ABOUT, (f"of {made.args[0]}", 0))[0])
+        return str(found.get(ABOUT, (f"of {made.args[0]}", ""))[0])
     return made.__doc__ or ""
 
 
@@ -72,23 +72,22 @@ def load(file: Path, begin: str = "", within: tuple[Path, ...] = ()) -> tuple[st
     another run. Raises ConfigError, which names file and line, for what is wrong in it.
     """
     given, words = _read(file)
-    named, line = words.get(PRESET, (begin, 0))
+    named, at = words.get(PRESET, (begin, str(file)))
     if not isinstance(named, str):
-        raise ConfigError(f"{file} line {line}: there is no preset {named!r}; {nearest(str(named), presets())}")
-    recorded = file.name == "config.yaml" and given.get("name", ("", 0))[0] == file.absolute().parent.name
+        raise ConfigError(f"{at}: there is no preset {named!r}; {nearest(str(named), presets())}")
+    recorded = file.name == "config.yaml" and given.get("name", ("", ""))[0] == file.absolute().parent.name
     if begin and PRESET in words and named != begin and not recorded:
-        raise ConfigError(f"{file} line {line}: its preset is {named}, not {begin}: leave one of them out")
+        raise ConfigError(f"{at}: its preset is {named}, not {begin}: leave one of them out")
     config = Config()
     if file in within:
-        raise ConfigError(f"{file} line {line}: the preset begins with itself")
+        raise ConfigError(f"{at}: the preset begins with itself")
     if named and not recorded:
         known = presets()
         if named not in known:
-            raise ConfigError(f"{file} line {line}: there is no preset {named!r}; {nearest(str(named), known)}")
+            raise ConfigError(f"{at}: there is no preset {named!r}; {nearest(str(named), known)}")
         made = known[named]
         config = load(made.args[0], within=(*within, file))[1] if isinstance(made, partial) else made()
-    for path, (value, at) in given.items():
-        where = f"{file} line {at}"
+    for path, (value, where) in given.items():
         config = changed(config, ({path: value},), where)
         if path in BOUNDS:
             check_bound(path, get(config, path), f"{where}: {path}")
@@ -110,7 +109,7 @@ def recorded(text: str) -> tuple[str, Config]:
     return preset, adapter().validate_python(saved)
 
 
-Given = dict[str, tuple[Any, int]]  # a value and the line that it is in, by path
+Given = dict[str, tuple[Any, str]]  # a value and the place that it is in, by path
 
 
 def _read(file: Path) -> tuple[Given, Given]:
@@ -118,32 +117,31 @@ def _read(file: Path) -> tuple[Given, Given]:
     document, lines = read(file)
     found: Given = {}
     words: Given = {}
-    for key, value, line in entries(file, document, lines):
+    for key, value, at in entries(document, {keys: f"{file} line {line}" for keys, line in lines.items()}):
         where = words if key in (ABOUT, PRESET) else found
         try:
             path = key if where is words else path_of(key)
         except KeyError:
-            known = [*paths(), ABOUT, PRESET]
-            raise ConfigError(f"{file} line {line}: there is no option {key!r}; {nearest(key, known)}") from None
+            raise ConfigError(f"{at}: there is no option {key!r}; {nearest(key, [*paths(), ABOUT, PRESET])}") from None
         if path in where:
-            raise ConfigError(f"{file} line {line}: {key} is in line {where[path][1]} already")
-        where[path] = value, line
+            raise ConfigError(f"{at}: {key} is in line {where[path][1].rpartition(' line ')[2]} already")
+        where[path] = value, at
     return found, words
 
 
 def entries(
-    file: Path, document: Mapping[str, Any], lines: Mapping[Keys, int], within: Keys = (), sections: Keys = ()
-) -> Iterator[tuple[str, Any, int]]:
-    """Yield the path, the value and the line of every option in a mapping, in sections or with dots. `within` are the
+    document: Mapping[str, Any], where: Places, within: Keys = (), sections: Keys = ()
+) -> Iterator[tuple[str, Any, str]]:
+    """Yield the path, the value and the place of every option in a mapping, in sections or with dots. `within` are the
     keys of the file that lead to the mapping. Raises ConfigError for a section that has no options."""
     for key, value in document.items():
-        path, line = ".".join((*sections, key)), lines[*within, *sections, key]
+        path, at = ".".join((*sections, key)), where[*within, *sections, key]
         if not any(known.startswith(path.replace("_", "-") + ".") for known in paths()):
-            yield path, value, line
+            yield path, value, at
         elif isinstance(value, dict):
-            yield from entries(file, value, lines, within, (*sections, key))
+            yield from entries(value, where, within, (*sections, key))
         else:
-            raise ConfigError(f"{file} line {line}: {path} is a section: give it options, such as {_example(path)}")
+            raise ConfigError(f"{at}: {path} is a section: give it options, such as {_example(path)}")
 
 
 def _example(section: str) -> str:

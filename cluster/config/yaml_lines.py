@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from actors.benchmarks.catalogue import nearest
 from cluster.errors import ConfigError
 
 Keys = tuple[str, ...]  # from the outermost mapping inwards
+Places = dict[Keys, str]
 
 
 class Loader(yaml.SafeLoader):
@@ -48,6 +51,24 @@ def read(file: Path) -> tuple[dict[str, Any], dict[Keys, int]]:
         raise ConfigError(f"{file}{line} is not YAML: {said}") from error
     except RecursionError as error:
         raise ConfigError(f"{file} is nested too deeply, or contains itself") from error
+
+
+def read_with(
+    what: str, file: Path, known: Collection[str], needed: Mapping[str, str]
+) -> tuple[dict[str, Any], Places]:
+    """Return the mapping in a file of such a kind, and for each of its keys the beginning of a sentence about it.
+
+    Raises ConfigError also for a key that is not `known`, and without one that is `needed`, with its example.
+    """
+    found, lines = read(file)
+    where = {keys: f"{what} {file} line {line}" for keys, line in lines.items()}
+    for key in found:
+        if key not in known:
+            raise ConfigError(f"{where[key,]}: there is no key {key!r}; {nearest(key, known)}")
+    for key, example in needed.items():
+        if key not in found:
+            raise ConfigError(f"{what} {file} has no {key}: add it, such as {key}: {example}")
+    return found, where
 
 
 def _mapping(

@@ -35,6 +35,12 @@ def write_id(path: Path, name: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def places_by_id(config: Config) -> dict[str, str]:
+    """Return the places outside a run's folder where it keeps its state under its id, by the options that name them."""
+    places = {"--learner.checkpoints": config.learner.checkpoints, "--replay.snapshots": config.replay.snapshots}
+    return {option: place for option, place in places.items() if place}
+
+
 def keep_apart(config: Config, path: Path, registry: Registry) -> None:
     """Remove the id of a run whose folder is a copy of another run's, so that it gets its own.
 
@@ -43,15 +49,11 @@ def keep_apart(config: Config, path: Path, registry: Registry) -> None:
     original = original_of(path, registry)
     if original is None:
         return
-    for option, place in (
-        ("--learner.checkpoints", config.learner.checkpoints),
-        ("--replay.snapshots", config.replay.snapshots),
-    ):
-        if place:
-            raise ConfigError(
-                f"run {path.name} is a copy of {original}, and what both have in {option} {place} is that run's: go on "
-                f"with that, or begin another with what it has learned by `brc add-task`"
-            )
+    for option, place in places_by_id(config).items():
+        raise ConfigError(
+            f"run {path.name} is a copy of {original}, and what both have in {option} {place} is that run's: go on "
+            f"with that, or begin another with what it has learned by `brc add-task`"
+        )
     shutil.rmtree(path / "live" / run_id(path), ignore_errors=True)  # replay's files as the copying found them
     (path / "id").unlink()
 

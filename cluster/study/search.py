@@ -133,10 +133,14 @@ def run(sweep: Sweep, runs_folder: str, at_once: int, say: Callable[[str], None]
     return 130 if stopped.is_set() else int(failed or bool(left))
 
 
+def begun(study: Any) -> int:
+    """Return the number of trials that were begun, those that have ended included. A grid's others wait."""
+    return sum(trial.state.name != "WAITING" for trial in study.get_trials(deepcopy=False))
+
+
 def check_names(sweep: Sweep, study: Any, runs_folder: str) -> None:
     """Raise ConfigError if a run has the name of a trial that was not begun yet: it had other values."""
-    begun = sum(trial.state.name != "WAITING" for trial in study.get_trials(deepcopy=False))
-    names = [sweep.run_name(number) for number in range(begun, sweep.trials)]
+    names = [sweep.run_name(number) for number in range(begun(study), sweep.trials)]
     taken = [name for name in names if (Path(runs_folder) / name).exists()]
     if taken:
         raise ConfigError(
@@ -168,18 +172,12 @@ def _drive(
         optuna.trial.Trial(study, trial._trial_id)
         for trial in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING])
     ]
-    left = sweep.trials - sum(trial.state.name != "WAITING" for trial in study.get_trials(deepcopy=False))
 
     def begin() -> bool:
         """Begin a trial, if one is left."""
-        nonlocal left
-        if not again and left <= 0:
+        if not again and begun(study) >= sweep.trials:
             return False
-        if again:
-            asked = again.pop(0)
-        else:
-            left -= 1
-            asked = study.ask()
+        asked = again.pop(0) if again else study.ask()
         values = drawn(asked, sweep.space)
         try:
             member = sweep.member(asked.number, values, runs_folder)

@@ -18,7 +18,6 @@ with the agent of another variant and the same seed, when that is trained, as `b
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from cluster.config.changes import changed
 from cluster.config.fields import get, options
 from cluster.config.files import entries, preset, presets
 from cluster.config.schema import Config
-from cluster.config.yaml_lines import Keys, read
+from cluster.config.yaml_lines import Keys, Places, read_with
 from cluster.errors import ConfigError
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -154,14 +153,8 @@ def find(named: str) -> Study:
 
 def load(file: Path) -> Study:
     """Load the study of a file. Raises ConfigError, naming what is wrong and its line."""
-    found, lines = read(file)
-    where = {key: f"study {file} line {line}" for key, line in lines.items()}
-    for key in found:
-        if key not in KEYS:
-            raise ConfigError(f"{where[key,]}: there is no key {key!r}; {nearest(key, KEYS)}")
-    for key, example in (("preset", "quickstart"), ("seeds", "[0, 1, 2]"), ("variants", "{brc: {}}")):
-        if key not in found:
-            raise ConfigError(f"study {file} has no {key}: add it, such as {key}: {example}")
+    needed = {"preset": "quickstart", "seeds": "[0, 1, 2]", "variants": "{brc: {}}"}
+    found, where = read_with("study", file, KEYS, needed)
     named, variants, seeds, score = found["preset"], found["variants"], found["seeds"], found.get("score")
     if not isinstance(named, str) or named not in presets():
         raise ConfigError(f"{where['preset',]}: there is no preset {named!r}; {nearest(str(named), presets())}")
@@ -173,8 +166,8 @@ def load(file: Path) -> Study:
         raise ConfigError(f"{where['seeds',]}: `seeds` has a seed twice: {seeds}")
     if score is not None and not isinstance(score, (int, float)):
         raise ConfigError(f"{where['score',]}: score {score!r} is no number")
-    of_all = _given(file, found.get("options"), ("options",), lines)
-    of_each = {name: _given(file, given, ("variants", name), lines) for name, given in variants.items()}
+    of_all = _given(found.get("options"), ("options",), where)
+    of_each = {name: _given(given, ("variants", name), where) for name, given in variants.items()}
     return Study(
         file.stem,
         str(found.get("about", "")),
@@ -186,16 +179,14 @@ def load(file: Path) -> Study:
     )
 
 
-def _given(file: Path, given: Any, within: Keys, lines: Mapping[Keys, int]) -> dict[str, Any]:
+def _given(given: Any, within: Keys, where: Places) -> dict[str, Any]:
     """Return options by their paths, and what else a variant says. Raises ConfigError."""
     if given is None:
         return {}
     if not isinstance(given, dict):
-        at = f"study {file} line {lines[within]}"
-        raise ConfigError(f"{at}, {within[-1]}: {given!r} is to map options to values, such as {{steps: 900}}")
+        raise ConfigError(f"{where[within]}, {within[-1]}: {given!r} is to map options to values, such as {{steps: 9}}")
     found = {}
-    for key, value, line in entries(file, given, lines, within):
-        at = f"study {file} line {line}"
+    for key, value, at in entries(given, where, within):
         if key.replace("-", "_") in OWN:
             raise ConfigError(f"{at}: the study sets {key} itself: leave it out")
         if key in (LIKE, FROM) and not isinstance(value, str):

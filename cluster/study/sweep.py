@@ -28,7 +28,7 @@ from cluster.config.changes import changed, path_of, paths
 from cluster.config.fields import BOUNDS, check_bound, get
 from cluster.config.files import entries, preset, presets
 from cluster.config.schema import Config
-from cluster.config.yaml_lines import Keys, read
+from cluster.config.yaml_lines import Places, read_with
 from cluster.errors import ConfigError
 from cluster.study.study import OWN, UNFILMED, Member
 
@@ -86,14 +86,8 @@ class Sweep:
 
 def load(file: Path) -> Sweep:
     """Load the sweep of a file. Raises ConfigError, naming what is wrong and its line."""
-    found, lines = read(file)
-    where = {key: f"sweep {file} line {line}" for key, line in lines.items()}
-    for key in found:
-        if key not in KEYS:
-            raise ConfigError(f"{where[key,]}: there is no key {key!r}; {nearest(key, KEYS)}")
-    for key, example in (("preset", "quickstart"), ("space", "{learner.width: [32, 64]}")):
-        if key not in found:
-            raise ConfigError(f"sweep {file} has no {key}: add it, such as {key}: {example}")
+    needed = {"preset": "quickstart", "space": "{learner.width: [32, 64]}"}
+    found, where = read_with("sweep", file, KEYS, needed)
     named, sampler, given = found["preset"], found.get("sampler", "tpe"), found["space"]
     if not isinstance(named, str) or named not in presets():
         raise ConfigError(f"{where['preset',]}: there is no preset {named!r}; {nearest(str(named), presets())}")
@@ -119,7 +113,7 @@ def load(file: Path) -> Sweep:
     options = found.get("options") or {}
     if not isinstance(options, dict):
         raise ConfigError(f"{where['options',]}: {options!r} is to map options to values, such as {{steps: 900}}")
-    options = _checked(file, options, lines, space, named)
+    options = _checked(options, where, space, named)
     return Sweep(
         file.stem,
         str(found.get("about", "")),
@@ -168,12 +162,11 @@ def _part(key: str, value: Any, where: str) -> tuple[str, Range | tuple[Any, ...
     raise ConfigError(f"{where}: {key} {value!r} is to be a range, {{low: 1, high: 9}}, or two choices or more, [1, 9]")
 
 
-def _checked(file: Path, given: dict[str, Any], lines: Mapping[Keys, int], space: Space, named: str) -> dict[str, Any]:
+def _checked(given: dict[str, Any], where: Places, space: Space, named: str) -> dict[str, Any]:
     """Return the options by their paths. Raises ConfigError for values that options cannot have, there, at the ends of
     ranges or in choices."""
     options = {}
-    for key, value, line in entries(file, given, lines, ("options",)):
-        at = f"sweep {file} line {line}"
+    for key, value, at in entries(given, where, ("options",)):
         changed(preset(named), ({key: value},), at)
         path = path_of(key)
         if path in OWN and path != "seed":
@@ -181,11 +174,10 @@ def _checked(file: Path, given: dict[str, Any], lines: Mapping[Keys, int], space
         if path in space or path in options:
             raise ConfigError(f"{at}: {key} is there twice, or in the space too")
         options[path] = value
-    at_path = {path_of(keys[1]): line for keys, line in lines.items() if len(keys) == 2 and keys[0] == "space"}
+    of_space = {path_of(keys[1]): at for keys, at in where.items() if len(keys) == 2 and keys[0] == "space"}
     for path, made in space.items():
         for value in (made.low, made.high) if isinstance(made, Range) else made:
-            at = f"sweep {file} line {at_path[path]}"
-            changed(preset(named), ({path: value},), at)
+            changed(preset(named), ({path: value},), of_space[path])
             if path in BOUNDS:
-                check_bound(path, value, f"{at}: {path}")
+                check_bound(path, value, f"{of_space[path]}: {path}")
     return options

@@ -297,13 +297,9 @@ class Storage:
     def _scale(self, out: Batches) -> None:
         """Copy the extremes and moments of returns, those of demonstrations included."""
         found = self.return_minimum, self.return_maximum, self.return_moments
-        if self.demonstrations is not None:
-            low, high, shown = (
-                self.demonstrations.return_minimum,
-                self.demonstrations.return_maximum,
-                self.demonstrations.return_moments,
-            )
-            found = np.minimum(found[0], low), np.maximum(found[1], high), moments.merge(found[2], shown)
+        if (shown := self.demonstrations) is not None:
+            low, high = np.minimum(found[0], shown.return_minimum), np.maximum(found[1], shown.return_maximum)
+            found = low, high, moments.merge(found[2], shown.return_moments)
         for array, values in zip((out.return_minimum, out.return_maximum, out.return_moments), found, strict=True):
             np.copyto(array, values)
 

@@ -18,7 +18,6 @@ from cluster.cli import main as cli
 from cluster.cli.train import asked, configuration, shipped_words
 from cluster.config import changes, files
 from cluster.config.presets import PRESETS
-from cluster.config.schema import Config
 from cluster.run.folder import load_config
 from cluster.run.registry import FileRegistry
 from tests.support import tiny
@@ -253,4 +252,3 @@ def test_files_and_presets_that_cannot_be(here: Path, capsys: pytest.CaptureFixt
     (here / "bad.yaml").write_bytes(b"\xff\xfe")
     (here / "presets/sac.yaml").unlink()
     assert "not text in UTF-8" in refused(capsys, "train", "--config", "bad.yaml")
-    assert Config().resume is False
